@@ -1,0 +1,76 @@
+"""One table of the quantities that data sets hold and models predict.
+
+A name here is the key in a data set, in the dict a model returns, in a checkpoint and in a results table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from geoeq.errors import FieldError, unknown_name
+
+__all__ = ["FIELDS", "Field", "Level", "field"]
+
+Level = Literal["graph", "node", "edge"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A quantity: where it lives, how it turns, and its unit inside geoeq.
+
+    Attributes:
+        level: "graph" (one a structure), "node" (one an atom) or "edge".
+        irreps: how it transforms, in e3nn's notation.
+        unit: the unit inside; files are converted to it once, at reading.
+        extensive: whether it grows with the number of atoms (its head sums over atoms; others average).
+        description: in words.
+    """
+
+    level: Level
+    irreps: str
+    unit: str
+    extensive: bool
+    description: str
+
+
+FIELDS: dict[str, Field] = {
+    "energy": Field("graph", "0e", "eV", True, "potential energy, in the reference of the data set"),
+    "total_energy": Field("graph", "0e", "eV", True, "electronic total energy, free electrons and nuclei at zero"),
+    "atomization_energy": Field("graph", "0e", "eV", True, "energy less that of the free atoms (negative if bound)"),
+    "internal_energy_0k": Field("graph", "0e", "eV", True, "U0: total energy with zero-point energy, 0 K"),
+    "internal_energy": Field("graph", "0e", "eV", True, "U: total internal energy at 298.15 K"),
+    "enthalpy": Field("graph", "0e", "eV", True, "H: total enthalpy at 298.15 K"),
+    "free_energy": Field("graph", "0e", "eV", True, "G: total free energy at 298.15 K"),
+    "atomization_energy_0k": Field("graph", "0e", "eV", True, "U0 less that of the free atoms"),
+    "atomization_energy_298k": Field("graph", "0e", "eV", True, "U less that of the free atoms"),
+    "atomization_enthalpy": Field("graph", "0e", "eV", True, "H less that of the free atoms"),
+    "atomization_free_energy": Field("graph", "0e", "eV", True, "G less that of the free atoms"),
+    "forces": Field("node", "1o", "eV/Å", False, "minus the derivative of the energy by the positions"),
+    "stress": Field("graph", "0e+2e", "eV/Å^3", False, "derivative of the energy by strain, per volume (ASE's sign)"),
+    "homo": Field("graph", "0e", "eV", False, "energy of the highest occupied orbital"),
+    "lumo": Field("graph", "0e", "eV", False, "energy of the lowest unoccupied orbital"),
+    "gap": Field("graph", "0e", "eV", False, "LUMO less HOMO"),
+    "dipole": Field("graph", "1o", "e·Å", False, "electric dipole moment, a vector"),
+    "dipole_norm": Field("graph", "0e", "e·Å", False, "length of the electric dipole moment"),
+    "polarizability": Field("graph", "0e", "Å^3", True, "isotropic polarizability"),
+    "spatial_extent": Field("graph", "0e", "Å^2", True, "electronic spatial extent <R^2>"),
+    "zero_point_energy": Field("graph", "0e", "eV", True, "zero-point vibrational energy"),
+    "heat_capacity": Field("graph", "0e", "eV/K", True, "Cv: heat capacity at 298.15 K"),
+    "rotational_constants": Field("graph", "3x0e", "1/fs", False, "A, B and C"),
+    "charges": Field("node", "0e", "e", False, "partial charge of an atom"),
+    "positions": Field("node", "1o", "Å", False, "predicted positions"),
+    "velocities": Field("node", "1o", "Å/fs", False, "predicted velocities"),
+    "features": Field("node", "0e", "1", False, "invariant features of a node, of a width that the model chooses"),
+}
+
+
+def field(name: str) -> Field:
+    """The field called ``name``.
+
+    Raises:
+        FieldError: there is none; the message gives the closest and all known names.
+    """
+    if name not in FIELDS:
+        raise FieldError(unknown_name("field", name, FIELDS))
+    return FIELDS[name]

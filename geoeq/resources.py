@@ -1,0 +1,31 @@
+"""Finds the files of ``datasets/`` and ``recipes/``, in a checkout or in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from geoeq.errors import GeoeqError
+
+__all__ = ["resource", "share"]
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def share(kind: str) -> Path:
+    """The folder ``kind`` ("datasets" or "recipes").
+
+    Raises:
+        GeoeqError: it is neither beside the package (a checkout) nor in it (a wheel).
+    """
+    places = [_PACKAGE / "_share" / kind, _PACKAGE.parent / kind]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise GeoeqError(
+        f"The folder '{kind}' of geoeq is missing; looked in {places[0]} and {places[1]}. Reinstall geoeq with pip."
+    )
+
+
+def resource(kind: str, *parts: str) -> Path:
+    """The path of one file below the folder ``kind``; it need not exist."""
+    return share(kind).joinpath(*parts)

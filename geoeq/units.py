@@ -1,0 +1,93 @@
+"""Units: Å, eV and eV/Å inside, everything else converted once, at reading.
+
+A unit is written as products and quotients of the symbols below with integer powers, for example
+``"kcal/mol"``, ``"eV/Å^3"`` or ``"cal/mol/K"``. Factors come from ``ase.units``.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from typing import TypeVar
+
+from geoeq.errors import FieldError, unknown_name
+
+__all__ = ["conversion", "convert"]
+
+Value = TypeVar("Value")
+
+_FACTOR = re.compile(r"(?P<symbol>[^\d\s^*/·.-][^\s^*/·]*)(?:\^(?P<power>-?\d+))?$")
+
+
+@functools.cache
+def _symbols() -> dict[str, tuple[float, dict[str, int]]]:
+    """Symbol -> (value in eV, Å, e, K and ASE's time; dimension)."""
+    from ase import units
+
+    energy, length, charge = {"energy": 1}, {"length": 1}, {"charge": 1}
+    return {
+        "eV": (1.0, energy),
+        "meV": (1e-3, energy),
+        "Ha": (units.Hartree, energy),
+        "mHa": (1e-3 * units.Hartree, energy),
+        "kcal": (units.kcal, energy),
+        "cal": (1e-3 * units.kcal, energy),
+        "kJ": (units.kJ, energy),
+        "mol": (units.mol, {}),
+        "Å": (1.0, length),
+        "Angstrom": (1.0, length),
+        "nm": (units.nm, length),
+        "a0": (units.Bohr, length),
+        "Bohr": (units.Bohr, length),
+        "e": (1.0, charge),
+        "D": (units.Debye, {"charge": 1, "length": 1}),
+        "K": (1.0, {"temperature": 1}),
+        "fs": (units.fs, {"time": 1}),
+        "GHz": (1e-6 / units.fs, {"time": -1}),
+        "GPa": (units.GPa, {"energy": 1, "length": -3}),
+        "1": (1.0, {}),
+    }
+
+
+@functools.cache
+def _parse(unit: str) -> tuple[float, dict[str, int]]:
+    factor, dimension = 1.0, Counter[str]()
+    for position, part in enumerate(re.split(r"([/*·])", unit.replace(" ", ""))):
+        if position % 2:
+            sign = -1 if part == "/" else 1
+            continue
+        if position == 0:
+            sign = 1
+        if part == "1":
+            continue
+        match = _FACTOR.match(part)
+        if match is None:
+            raise FieldError(f"'{unit}' is not a unit: cannot read '{part}'. Write it as in 'kcal/mol' or 'eV/Å^3'.")
+        symbol, power = match["symbol"], sign * int(match["power"] or 1)
+        if symbol not in _symbols():
+            raise FieldError(f"In the unit '{unit}': {unknown_name('unit', symbol, _symbols())}")
+        value, powers = _symbols()[symbol]
+        factor *= value**power
+        for name, count in powers.items():
+            dimension[name] += power * count
+    return factor, {name: count for name, count in dimension.items() if count}
+
+
+def conversion(source: str, target: str) -> float:
+    """The number by which a value in ``source`` is multiplied to be in ``target``.
+
+    Raises:
+        FieldError: a symbol is unknown, or the two units measure different things.
+    """
+    if source == target:
+        return 1.0
+    (factor, dimension), (other, expected) = _parse(source), _parse(target)
+    if dimension != expected:
+        raise FieldError(f"'{source}' cannot be converted to '{target}': they measure different quantities.")
+    return factor / other
+
+
+def convert(value: Value, source: str, target: str) -> Value:
+    """``value`` (a number, array or tensor) given in ``source``, in ``target``."""
+    return value * conversion(source, target)  # type: ignore[operator, no-any-return]
