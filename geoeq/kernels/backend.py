@@ -1,0 +1,107 @@
+"""The Backend contract, and how one is chosen."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from geoeq.errors import BackendError, unknown_name
+
+__all__ = ["Backend", "BackendStatus", "Segments", "choose", "register", "report", "use"]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Which segment each row belongs to.
+
+    Attributes:
+        index: [E] int64, the segment of each row, in any order.
+        num_segments: how many there are; some may be empty.
+        row_pointers: [num_segments + 1] int64 where ``index`` is sorted: segment s is the rows
+            ``row_pointers[s]`` to ``row_pointers[s + 1]``. None where nothing is known of the order.
+    """
+
+    index: Tensor
+    num_segments: int
+    row_pointers: Tensor | None = None
+
+
+class Backend(Protocol):
+    """What a backend offers. ``values`` is [E, ...]; sums are [num_segments, ...]; an empty segment gives 0."""
+
+    @staticmethod
+    def available() -> str | None:
+        """None where it can be used here, else the reason why not."""
+
+    @staticmethod
+    def supports(values: Tensor) -> bool:
+        """Whether it takes this device and dtype and is worth choosing for it."""
+
+    @staticmethod
+    def segment_sum(values: Tensor, segments: Segments) -> Tensor:
+        """Sum of the rows of each segment."""
+
+    @staticmethod
+    def segment_max(values: Tensor, segments: Segments) -> Tensor:
+        """Largest row, entry by entry, of each segment."""
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """One line of ``geoeq doctor``: a backend, and why it cannot be used (None where it can)."""
+
+    name: str
+    reason: str | None
+
+    @property
+    def available(self) -> bool:
+        return self.reason is None
+
+
+_BACKENDS: dict[str, type[Backend]] = {}
+_forced: ContextVar[str | None] = ContextVar("geoeq_forced_backend", default=None)
+
+
+def register(name: str, backend: type[Backend]) -> None:
+    """Enter a backend in the table; the first that is available and supports the values is chosen."""
+    _BACKENDS[name] = backend
+
+
+def report() -> list[BackendStatus]:
+    """Every backend in order of preference, and the reason of those that cannot be used here."""
+    return [BackendStatus(name, backend.available()) for name, backend in _BACKENDS.items()]
+
+
+@contextlib.contextmanager
+def use(name: str) -> Iterator[None]:
+    """Force the backend ``name`` within a ``with`` block.
+
+    Raises:
+        BackendError: it is unknown, or not available here; the message says why.
+    """
+    if name not in _BACKENDS:
+        raise BackendError(unknown_name("kernel backend", name, _BACKENDS))
+    reason = _BACKENDS[name].available()
+    if reason is not None:
+        raise BackendError(f"The kernel backend '{name}' cannot be used here: {reason}")
+    token = _forced.set(name)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def choose(values: Tensor) -> type[Backend]:
+    """The backend for these values: the forced one, or the first that is available and supports them."""
+    forced = _forced.get()
+    if forced is not None:
+        return _BACKENDS[forced]
+    for backend in _BACKENDS.values():
+        if backend.available() is None and backend.supports(values):
+            return backend
+    raise BackendError(f"No kernel backend takes {values.dtype} on {values.device.type}.")
