@@ -27,7 +27,7 @@ def test_every_error_is_a_geoeq_error(error: type[Exception]) -> None:
     ],
 )
 def test_callers_may_catch_the_builtin(error: type[Exception], builtin: type[Exception]) -> None:
-    with pytest.raises(builtin, match="^what and where$"):
+    with pytest.raises(builtin, match=r"^what and where$"):
         raise error("what and where")
 
 

@@ -15,7 +15,7 @@ def test_irreps_are_e3nn_notation(name: str) -> None:
 
 
 def test_names_are_attributes() -> None:
-    reserved = {"z", "pos", "cell", "pbc", "batch", "ptr", "vel", "charge", "x", "y", "index", "edge_index", "edge_attr"}
+    reserved = {"z", "pos", "cell", "pbc", "batch", "ptr", "vel", "charge", "x", "y", "index", "edge_index"}
     assert all(name.isidentifier() for name in FIELDS)
     assert not reserved & set(FIELDS)
 

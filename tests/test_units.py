@@ -67,5 +67,5 @@ def test_a_misspelt_unit_is_named_with_the_closest() -> None:
 
 @pytest.mark.parametrize("unit", ["eV//Å", "", "eV^", "eV^x", "3eV", "eV/"])
 def test_what_is_no_unit_is_refused(unit: str) -> None:
-    with pytest.raises(FieldError, match="is not a unit|No unit is called"):
+    with pytest.raises(FieldError, match=r"is not a unit|No unit is called"):
         conversion(unit, "eV")

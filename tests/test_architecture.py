@@ -1,0 +1,286 @@
+"""The plan of the house, enforced on the syntax tree of every file: ranks, owners of optional packages, habits."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "geoeq"
+
+#: Imports point to a lower or equal rank. A new module of geoeq gets its rank here.
+RANKS = {
+    "errors": 0,
+    "units": 0,
+    "fields": 0,
+    "resources": 0,
+    "extras": 0,
+    "kernels": 1,
+    "rotations": 1,
+    "checks": 1,
+    "neighbors": 2,
+    "graph": 2,
+    "layers": 3,
+    "models": 4,
+    "data": 4,
+    "symmetry": 5,
+    "parity": 5,
+    "training": 6,
+    "simulate": 6,
+    "doctor": 6,
+    "cli": 7,
+    "__main__": 7,
+}
+
+#: Pairs that do not know each other, whatever their ranks.
+STRANGERS = {frozenset({"data", "layers"}), frozenset({"data", "models"})}
+
+#: Packages that one file alone imports.
+OWNERS = {"torch_scatter": "geoeq.kernels.torch_scatter", "triton": "geoeq.kernels.triton"}
+
+#: Calls whose first argument is the name of a module.
+IMPORTERS = {"import_module", "__import__", "import_extra"}
+
+#: Beyond this a file is named in the log.
+LONG = 300
+
+#: What a minimal installation may lack: the core is torch, numpy, torch-geometric and e3nn.
+BLOCKED = ("ase", "lightning", "lmdb", "pytorch_lightning", "rdkit", "safetensors", "torch_scatter", "vesin", "yaml")
+BLOCKED += ("jsonargparse", "matplotlib", "rich", "torchmetrics")
+
+
+class Import(NamedTuple):
+    """One import: the line, and the full name of the module (or of the name in it)."""
+
+    line: int
+    target: str
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def leading_text(node: ast.expr) -> str | None:
+    """The text of a string, or of an f-string up to its first value."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr) and node.values:
+        return leading_text(node.values[0])
+    return None
+
+
+def absolute(name: str, package: list[str]) -> str:
+    """``..models`` in the package geoeq.data is geoeq.models."""
+    level = len(name) - len(name.lstrip("."))
+    parent = package[: len(package) - level + 1] if level else []
+    return ".".join(filter(None, [*parent, name[level:]]))
+
+
+def find_imports(source: str, module: str, is_package: bool = False) -> Iterator[Import]:
+    """Every import of any kind, at any depth: statements, relative ones, for type checkers, and by a name in a string."""
+    package = module.split(".") if is_package else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (Import(node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute("." * node.level + (node.module or ""), package)
+            yield from (Import(node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args:
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+            text = leading_text(node.args[0]) if called in IMPORTERS else None
+            if text is not None:
+                yield Import(node.lineno, absolute(text, package))
+
+
+def room(module: str) -> str | None:
+    """The part of geoeq that a full name lies in ("layers" of geoeq.layers.egnn); None for geoeq itself and others."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "geoeq" and len(parts) > 1 and not parts[1].startswith("__version") else None
+
+
+def rank_faults(source: str, module: str, is_package: bool = False) -> list[str]:
+    """Imports of ``module`` that point upwards, to a stranger, to a private name, or to what another file owns."""
+    faults = []
+    here = room(module)
+    if here is not None and here not in RANKS:
+        return [f"{module}: '{here}' has no rank; add it to RANKS in tests/test_architecture.py"]
+    for line, target in find_imports(source, module, is_package):
+        owner = OWNERS.get(target.partition(".")[0])
+        if owner not in (None, module):
+            faults.append(f"{module}:{line}: only {owner} imports {target.partition('.')[0]}")
+        there = room(target)
+        if there is None:
+            continue
+        if there not in RANKS:
+            faults.append(f"{module}:{line}: '{there}' has no rank; add it to RANKS in tests/test_architecture.py")
+        elif here is None:
+            faults.append(f"{module}:{line}: geoeq/__init__.py imports nothing of geoeq ({target})")
+        elif RANKS[there] > RANKS[here]:
+            faults.append(f"{module}:{line}: imports {target} of rank {RANKS[there]}, from rank {RANKS[here]}")
+        elif frozenset({here, there}) in STRANGERS:
+            faults.append(f"{module}:{line}: imports {target}; {here} and {there} do not know each other")
+        if any(part.startswith("_") and not part.startswith("__") for part in target.split(".")):
+            faults.append(f"{module}:{line}: imports the private name {target}")
+    return faults
+
+
+def habit_faults(source: str, module: str) -> list[str]:
+    """What does not belong into the library: print (but in cli.py), assert, import *, **kwargs, no docstring."""
+    faults = []
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        called = getattr(node.func, "id", None) if isinstance(node, ast.Call) else None
+        if called == "print" and room(module) != "cli":
+            faults.append(f"{module}:{node.lineno}: print")
+        if isinstance(node, ast.Assert):
+            faults.append(f"{module}:{node.lineno}: assert")
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
+            faults.append(f"{module}:{node.lineno}: import *")
+        if isinstance(node, ast.arguments) and node.kwarg is not None and node.kwarg.arg == "kwargs":
+            faults.append(f"{module}:{node.kwarg.lineno}: **kwargs")
+    published = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef))]
+    for node in published:
+        name = getattr(node, "name", "the module")
+        if not name.startswith("_") and ast.get_docstring(node) is None:
+            faults.append(f"{module}:{getattr(node, 'lineno', 1)}: {name} has no docstring")
+    return faults
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_point_downwards(path: Path) -> None:
+    assert rank_faults(path.read_text(), module_name(path), path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_habits(path: Path) -> None:
+    assert habit_faults(path.read_text(), module_name(path)) == []
+
+
+def test_ranks_name_what_exists() -> None:
+    """A module that is gone leaves the table (simulate is empty until there is a calculator)."""
+    there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or any(path.glob("*.py"))}
+    assert set(RANKS) - {"rotations", "simulate", "__main__"} <= there
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "fault"),
+    [
+        ("geoeq.graph", "import geoeq.layers", "rank 3, from rank 2"),
+        ("geoeq.graph", "from geoeq import models", "rank 4, from rank 2"),
+        ("geoeq.graph", "from . import models", "rank 4, from rank 2"),
+        ("geoeq.layers.egnn", "from ..models.egnn import EGNN", "rank 4, from rank 3"),
+        ("geoeq.layers", "from ..models import EGNN", "rank 4, from rank 3"),
+        ("geoeq.layers.egnn", "def f():\n    if 1:\n        import geoeq.training as t", "rank 6, from rank 3"),
+        ("geoeq.graph", "if TYPE_CHECKING:\n    from geoeq.models import Model", "rank 4, from rank 2"),
+        ("geoeq.units", "import importlib\nimportlib.import_module('geoeq.cli')", "rank 7, from rank 0"),
+        ("geoeq.units", "import_module(f'geoeq.data.{name}')", "rank 4, from rank 0"),
+        ("geoeq.data.qm9", "import_module('..models', __package__)", "do not know each other"),
+        ("geoeq.data.qm9", "from geoeq.layers import EGNNLayer", "do not know each other"),
+        ("geoeq.models.egnn", "from geoeq.data import load", "do not know each other"),
+        ("geoeq.graph", "import torch_scatter", "only geoeq.kernels.torch_scatter imports"),
+        ("geoeq.kernels.cpu", "import triton.language as tl", "only geoeq.kernels.triton imports"),
+        ("geoeq.graph", "import_extra('torch_scatter', 'scatter')", "only geoeq.kernels.torch_scatter imports"),
+        ("geoeq.graph", "from geoeq.units import _parse", "private name"),
+        ("geoeq.helpers", "import torch", "has no rank"),
+        ("geoeq.graph", "import geoeq.helpers", "has no rank"),
+        ("geoeq", "from geoeq.layers import EGNNLayer", "imports nothing of geoeq"),
+    ],
+)
+def test_a_bad_import_is_found(module: str, source: str, fault: str) -> None:
+    is_package = module in ("geoeq", "geoeq.layers")
+    found = rank_faults(source, module, is_package)
+    assert len(found) == 1
+    assert fault in found[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("geoeq.models.egnn", "from geoeq.layers import EGNNLayer\nfrom .heads import Head\nimport torch, numpy as np"),
+        ("geoeq.kernels.torch_scatter", "import torch_scatter"),
+        ("geoeq.kernels", "from .reference import Reference"),
+        ("geoeq.cli", "def main():\n    from geoeq.training import train"),
+        ("geoeq.training.run", "from geoeq import __version__"),
+        ("geoeq.data.card", "# import geoeq.cli\ntext = 'import geoeq.cli'"),
+    ],
+)
+def test_a_good_import_is_let_through(module: str, source: str) -> None:
+    assert rank_faults(source, module, module == "geoeq.kernels") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        ("'''Doc.'''\nprint(1)", "print"),
+        ("'''Doc.'''\nassert True", "assert"),
+        ("'''Doc.'''\nfrom torch import *", "import *"),
+        ("'''Doc.'''\nf = lambda **kwargs: 1", "**kwargs"),
+        ("x = 1", "the module has no docstring"),
+        ("'''Doc.'''\ndef f(): pass", "f has no docstring"),
+        ("'''Doc.'''\nclass A: pass", "A has no docstring"),
+    ],
+)
+def test_a_bad_habit_is_found(source: str, fault: str) -> None:
+    assert [text.split(": ", 1)[1] for text in habit_faults(source, "geoeq.graph")] == [fault]
+
+
+@pytest.mark.parametrize("folder", ["datasets", "recipes"])
+def test_no_python_beside_the_package(folder: str) -> None:
+    """An __init__.py in datasets/ would hide Hugging Face's package of that name."""
+    assert [path for suffix in ("py", "pyc", "ipynb") for path in (ROOT / folder).rglob(f"*.{suffix}")] == []
+
+
+def test_long_files_are_listed() -> None:
+    files = [path for folder in ("geoeq", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    long = {path: lines for path in files if (lines := len(path.read_text().splitlines())) > LONG}
+    if long:
+        listed = ", ".join(f"{path.relative_to(ROOT)} ({lines})" for path, lines in sorted(long.items()))
+        warnings.warn(f"Files of more than {LONG} lines: {listed}", UserWarning, stacklevel=1)
+    assert all(lines < 4 * LONG for lines in long.values())
+
+
+IMPORT_WITHOUT = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ImportError(f"{name} is blocked")
+
+BLOCKED = set(sys.argv[1].split(","))
+sys.meta_path.insert(0, Block())
+import importlib
+for module in sys.argv[2].split(","):
+    importlib.import_module(module)
+assert not BLOCKED & set(sys.modules)
+"""
+
+
+def import_without(modules: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", "-c", IMPORT_WITHOUT, ",".join(BLOCKED), ",".join(modules)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_core_imports_with_nothing_optional() -> None:
+    """Everything up to the models, the data sets and the start of the command line."""
+    rooms = {name for name, rank in RANKS.items() if rank <= 5} | {"doctor", "cli"}
+    modules = [name for name in map(module_name, FILES) if room(name) in rooms and name not in OWNERS.values()]
+    result = import_without(modules)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_blocked_import_is_noticed() -> None:
+    result = import_without(["ase"])
+    assert "ase is blocked" in result.stderr
+    assert result.returncode == 1
