@@ -24,6 +24,7 @@ RANKS = {
     "extras": 0,
     "kernels": 1,
     "rotations": 1,
+    "lattice": 1,
     "checks": 1,
     "neighbors": 2,
     "graph": 2,
@@ -147,8 +148,9 @@ def habit_faults(source: str, module: str) -> list[str]:
             faults.append(f"{module}:{node.lineno}: assert")
         if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
             faults.append(f"{module}:{node.lineno}: import *")
-        if isinstance(node, ast.arguments) and node.kwarg is not None and node.kwarg.arg == "kwargs":
-            faults.append(f"{module}:{node.kwarg.lineno}: **kwargs")
+        if isinstance(node, ast.FunctionDef) and node.args.kwarg is not None and node.args.kwarg.arg == "kwargs":
+            wraps = any("wraps" in ast.unparse(decorator) for decorator in node.decorator_list)
+            faults.extend([] if wraps else [f"{module}:{node.lineno}: **kwargs"])
     published = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef))]
     for node in published:
         name = getattr(node, "name", "the module")
@@ -228,7 +230,7 @@ def test_a_good_import_is_let_through(module: str, source: str) -> None:
         ("'''Doc.'''\nprint(1)", "print"),
         ("'''Doc.'''\nassert True", "assert"),
         ("'''Doc.'''\nfrom torch import *", "import *"),
-        ("'''Doc.'''\nf = lambda **kwargs: 1", "**kwargs"),
+        ("'''Doc.'''\ndef f(**kwargs): 'Doc.'", "**kwargs"),
         ("x = 1", "the module has no docstring"),
         ("'''Doc.'''\ndef f(): pass", "f has no docstring"),
         ("'''Doc.'''\nclass A: pass", "A has no docstring"),
