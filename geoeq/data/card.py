@@ -1,0 +1,212 @@
+"""The card of a data set: where it comes from, what it holds, in which units, and how it is split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from geoeq.data.typed import parse
+from geoeq.errors import DataError, FieldError, unknown_name
+from geoeq.fields import FIELDS
+from geoeq.resources import share
+from geoeq.units import conversion
+
+__all__ = ["Card", "Published", "Sample", "Source", "Split", "Target", "load_card", "names", "read_card"]
+
+#: The unit of a quantity that has none, such as a place in a simulation without scale.
+DIMENSIONLESS = "1"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One published file.
+
+    Attributes:
+        file: its name in the folder of raw files.
+        url: where it is published.
+        sha256: its checksum, where it is known.
+        bytes: its size, where it is known.
+        licence: where it differs from that of the data set.
+        unverified: nobody has yet fetched it from this address with this program.
+        shipped: it comes with geoeq, beside the card.
+        format: files of one format belong together, and one format is enough; without it the file is always needed.
+    """
+
+    file: str
+    url: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    licence: str | None = None
+    unverified: bool = False
+    shipped: bool = False
+    format: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A quantity to predict, under the name it has in ``geoeq.fields``.
+
+    Attributes:
+        column: what the reader calls it.
+        unit: the unit of the file; "1" if it has none.
+        report: the unit in which tables print it.
+    """
+
+    column: str
+    unit: str
+    report: str
+
+    def to_internal(self, name: str) -> float:
+        """The factor from the unit of the file to the unit of the field ``name``."""
+        return 1.0 if self.unit == DIMENSIONLESS else conversion(self.unit, FIELDS[name].unit)
+
+    def to_report(self, name: str) -> float:
+        """The factor from the unit of the field ``name`` to the unit in which it is reported."""
+        return 1.0 if self.report == DIMENSIONLESS else conversion(FIELDS[name].unit, self.report)
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a data set is divided; ``geoeq.data.splits`` lists the methods.
+
+    Attributes:
+        method: "legacy_permutation", "permutation" or "consecutive".
+        sizes: of train, valid and test.
+        seed: of the random generator.
+        sha256: of the indices, where they can be known before the data are there.
+        source: the paper or program whose split it is.
+    """
+
+    method: str
+    sizes: dict[str, int]
+    seed: int | None = None
+    sha256: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """Errors that papers report for one target, for the table at the end of a training."""
+
+    target: str
+    metric: str
+    unit: str
+    values: dict[str, float]
+    split: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The few records that come with geoeq: files beside the card, or other options of the reader."""
+
+    files: tuple[str, ...] = ()
+    options: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What ``datasets/NAME/card.yaml`` says.
+
+    Attributes:
+        name: also the name of its folder.
+        title: one line.
+        reader: class path of the reader, or of a user's own.
+        licence: of the data.
+        citation: as one would print it.
+        targets: field name -> where it is and in which unit.
+        splits: name -> how it is made.
+        default_split: the one that is used if none is named.
+        default_target: the one that is used if none is named.
+        sources: the published files; none if the reader makes the data itself.
+        sample: the records that come with geoeq.
+        options: arguments of the reader.
+        published: errors that papers report.
+        folder: where the card lies.
+    """
+
+    name: str
+    title: str
+    reader: str
+    licence: str
+    citation: str
+    targets: dict[str, Target]
+    splits: dict[str, Split]
+    default_split: str
+    default_target: str
+    sources: tuple[Source, ...] = ()
+    sample: Sample | None = None
+    options: dict[str, object] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
+    folder: str = ""
+
+
+def names() -> list[str]:
+    """The names of the data sets: the folders of ``datasets/`` that hold a card."""
+    return sorted(path.parent.name for path in share("datasets").glob("*/card.yaml"))
+
+
+def load_card(name: str) -> Card:
+    """The card of the data set ``name``.
+
+    Raises:
+        DataError: there is no such data set, or its card is wrong.
+    """
+    if name not in names():
+        raise DataError(unknown_name("data set", name, names()))
+    return read_card(share("datasets") / name / "card.yaml")
+
+
+def read_card(path: Path) -> Card:
+    """The card in the file ``path``.
+
+    Raises:
+        DataError: it is not YAML, a key is unknown or missing, a value has the wrong type, or names a thing that is
+            not there; the message names file and key.
+    """
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"There is no card at {path}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{where}: it is not YAML: {error}") from error
+    if isinstance(content, dict) and "folder" not in content:
+        content = {**content, "folder": str(path.parent)}
+    card = parse(Card, content, where)
+    _check(card, where)
+    return card
+
+
+def _check(card: Card, where: str) -> None:
+    for name, target in card.targets.items():
+        if name not in FIELDS:
+            raise DataError(f"{where}: targets: {unknown_name('field', name, FIELDS)}")
+        try:
+            target.to_internal(name), target.to_report(name)
+        except FieldError as error:
+            raise DataError(
+                f"{where}: the key 'targets.{name}' has a unit that does not fit the field: {error}"
+            ) from error
+    for key, kind, name, known in [
+        ("default_split", "split", card.default_split, list(card.splits)),
+        ("default_target", "target", card.default_target, list(card.targets)),
+        *[
+            (f"published[{i}].target", "target", entry.target, list(card.targets))
+            for i, entry in enumerate(card.published)
+        ],
+    ]:
+        if name not in known:
+            raise DataError(f"{where}: {key}: {unknown_name(kind, name, known)}")
+    for name, split in card.splits.items():
+        if set(split.sizes) != {"train", "valid", "test"}:
+            raise DataError(
+                f"{where}: the key 'splits.{name}.sizes' should have train, valid and test, not {split.sizes}."
+            )
+    for i, source in enumerate(card.sources):
+        if source.url is None and not source.shipped:
+            raise DataError(f"{where}: the key 'sources[{i}]' should have a url, or say 'shipped: true'.")
+        if Path(source.file).name != source.file and not source.shipped:
+            raise DataError(f"{where}: the key 'sources[{i}].file' should be a plain file name, not {source.file!r}.")

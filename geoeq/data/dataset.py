@@ -1,0 +1,220 @@
+"""A data set: structures and targets in memory-mapped arrays, its splits, and loaders of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch_geometric.data import Batch, Data
+
+from geoeq.data.batches import make_batch, radius_edges_of, rows_of
+from geoeq.data.card import Card
+from geoeq.data.loader import BatchView, EpochSampler, make_loader
+from geoeq.data.records import Array
+from geoeq.data.splits import check_indices, make_split, scale_sizes
+from geoeq.data.store import INDEX, open_store, write_store
+from geoeq.errors import DataError, InputError, unknown_name
+from geoeq.fields import FIELDS
+
+__all__ = ["Dataset"]
+
+
+class Dataset(torch.utils.data.Dataset[Data]):
+    """G structures with N atoms altogether.
+
+    Args:
+        card: what is known about the data.
+        arrays: "positions" [N, 3], "ptr" [G + 1], and where there are such: "numbers" [N], "cell" [G, 3, 3],
+            "pbc" [G, 3], "node.NAME" [N, ..] and "target.NAME" [G, ..] or [N, ..], in the units of geoeq.
+        folder: the cache that the arrays are mapped from; None if they are only in memory.
+        sample: these are only the records that come with geoeq.
+
+    Attributes:
+        positions: [N, 3], Å.
+        ptr: [G + 1]; atoms ptr[g] to ptr[g + 1] belong to structure g.
+        numbers: [N] atomic numbers; None for point sets.
+        targets: field name -> values, in the unit of the field.
+    """
+
+    def __init__(
+        self, card: Card, arrays: Mapping[str, Array], folder: Path | None = None, sample: bool = False
+    ) -> None:
+        self.card = card
+        self.folder = folder
+        self.sample = sample
+        self.positions = arrays["positions"]
+        self.ptr = arrays["ptr"]
+        self.numbers = arrays.get("numbers")
+        self.targets = {
+            name.removeprefix("target."): value for name, value in arrays.items() if name.startswith("target.")
+        }
+        inputs = {"z": self.numbers, "pos": self.positions}
+        inputs |= {name.removeprefix("node."): value for name, value in arrays.items() if name.startswith("node.")}
+        self._nodes = {name: value for name, value in inputs.items() if value is not None}
+        self._graphs = {name: arrays[name] for name in ("cell", "pbc") if name in arrays}
+
+    @classmethod
+    def open(cls, card: Card, folder: Path, sample: bool = False, verify: bool = False) -> Dataset:
+        """The data set whose cache is ``folder``."""
+        arrays, _ = open_store(folder, verify)
+        return cls(card, arrays, folder, sample)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self.folder is None:
+            return super().__reduce__()
+        # A memory map is pickled as a copy of all it maps; a worker opens the cache itself instead.
+        return Dataset.open, (self.card, self.folder, self.sample)
+
+    def __len__(self) -> int:
+        return len(self.ptr) - 1
+
+    def __getitem__(self, index: int) -> Data:
+        return self.batch([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """The structures at ``indices`` as one batch, without edges."""
+        return self.batch(indices)
+
+    def target_names(self, names: Sequence[str] | None = None) -> list[str]:
+        """``names``, or all targets if it is None.
+
+        Raises:
+            DataError: the data set has no such target.
+        """
+        for name in names or []:
+            if name not in self.targets:
+                raise DataError(f"{self.card.name}: {unknown_name('target', name, self.targets)}")
+        return list(self.targets if names is None else names)
+
+    def batch(
+        self,
+        indices: Sequence[int] | NDArray[np.int64],
+        *,
+        cutoff: float | None = None,
+        targets: Sequence[str] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Batch:
+        """The structures at ``indices`` as one batch.
+
+        Args:
+            indices: places in the data set; negative ones count from the end.
+            cutoff: find the edges shorter than this, Å; None for no edges.
+            targets: the targets to include; None for all.
+            dtype: of everything that is not a whole number.
+
+        Raises:
+            InputError: an index is outside the data set, or there is none.
+        """
+        places = self._places(indices)
+        rows, pointers = rows_of(places, self.ptr)
+        ptr = torch.from_numpy(pointers)
+        nodes = {name: _tensor(array[rows], dtype) for name, array in self._nodes.items()}
+        graphs = {name: _tensor(array[places], dtype) for name, array in self._graphs.items()}
+        for name in self.target_names(targets):
+            if FIELDS[name].level == "node":
+                nodes[name] = _tensor(self.targets[name][rows], dtype)
+            else:
+                graphs[name] = _tensor(self.targets[name][places], dtype)
+        graphs["index"] = torch.from_numpy(places)
+        edges: dict[str, Tensor] = {}
+        if cutoff is not None:
+            edges = radius_edges_of(nodes["pos"], ptr, cutoff, graphs.get("cell"), graphs.get("pbc"))
+            graphs["edge_cutoff"] = torch.full((len(places),), cutoff, dtype=dtype)
+        return make_batch(graphs, nodes, edges, ptr)
+
+    def _places(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        places = np.array(indices, dtype=np.int64).reshape(-1)
+        if len(places) == 0:
+            raise InputError(f"{self.card.name}: a batch of no structures was asked for.")
+        outside = (places < -len(self)) | (places >= len(self))
+        if outside.any():
+            raise InputError(
+                f"{self.card.name}: there is no structure {places[outside][0]}; they are numbered 0 to {len(self) - 1}."
+            )
+        return np.where(places < 0, places + len(self), places)
+
+    def split(self, name: str | None = None) -> dict[str, NDArray[np.int64]]:
+        """The places of "train", "valid" and "test".
+
+        Of a sample the same method is used, with sizes in proportion.
+
+        Args:
+            name: one of the splits of the card; its default if None.
+
+        Raises:
+            DataError: there is no such split, or the indices are not those that the card or the cache has.
+        """
+        name = name or self.card.default_split
+        if name not in self.card.splits:
+            raise DataError(f"{self.card.name}: {unknown_name('split', name, self.card.splits)}")
+        where = f"{self.card.name}: split '{name}'"
+        split = self.card.splits[name]
+        if self.sample:
+            split = replace(split, sizes=scale_sizes(split.sizes, len(self)), sha256=None)
+        made = {"method": split.method, "seed": split.seed, "sizes": split.sizes}
+        folder = self.folder and self.folder.with_name(f"{self.folder.name}-split-{name}")
+        if folder and (folder / INDEX).exists():
+            stored, details = open_store(folder)
+            if details != made:
+                raise DataError(
+                    f"{where}: it was stored in {folder} as {details}, but the card now says {made}. Results would "
+                    "not be comparable. Undo the change, or delete that folder to use the new split."
+                )
+            indices = {part: np.asarray(stored[part]) for part in ("train", "valid", "test")}
+        else:
+            indices = make_split(split, len(self), where)
+            if folder:
+                write_store(folder, indices, made)
+        check_indices(indices, split.sha256, where)
+        return indices
+
+    def loader(
+        self,
+        indices: Sequence[int] | NDArray[np.int64],
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        cutoff: float | None = None,
+        targets: Sequence[str] | None = None,
+        dtype: torch.dtype = torch.float32,
+        drop_last: bool = False,
+        workers: int = 0,
+    ) -> DataLoader[Batch]:
+        """Batches of the structures at ``indices``, in an order that depends only on (seed, epoch).
+
+        Args:
+            indices: such as one part of ``split()``.
+            batch_size: structures in a batch.
+            shuffle: a new order each epoch; ``loader.sampler.set_epoch(epoch)`` chooses it.
+            seed: of the order.
+            epoch: the epoch to begin with.
+            cutoff: find the edges shorter than this, Å; None for no edges.
+            targets: the targets to include; None for all.
+            dtype: of everything that is not a whole number.
+            drop_last: leave out the last batch if it is smaller than the others.
+            workers: processes that read ahead.
+
+        Raises:
+            DataError: there is no such target.
+            InputError: an index is outside the data set, or the batch size is not positive.
+        """
+        view = BatchView(self, cutoff=cutoff, targets=targets, dtype=dtype)
+        sampler = EpochSampler(self._places(indices), shuffle=shuffle, seed=seed, epoch=epoch)
+        return make_loader(view, sampler, batch_size, drop_last=drop_last, workers=workers)
+
+
+def _tensor(array: Array, dtype: torch.dtype) -> Tensor:
+    """A tensor of ``dtype`` if the array holds real numbers, bool if it holds those, else int64."""
+    tensor = torch.from_numpy(array)
+    if array.dtype.kind == "f":
+        return tensor.to(dtype)
+    return tensor if array.dtype.kind == "b" else tensor.to(torch.int64)

@@ -1,0 +1,142 @@
+"""From published files to a cache of arrays in the units of geoeq."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from geoeq.data.card import Card
+from geoeq.data.fetch import fetch_sources
+from geoeq.data.records import Array, Reader, Records
+from geoeq.data.store import INDEX, file_sha256, read_index, write_store
+from geoeq.errors import DataError, unknown_name
+from geoeq.fields import FIELDS
+
+__all__ = ["cache_folder", "cache_root", "make_reader", "prepare", "to_arrays"]
+
+
+def cache_root(root: str | Path | None = None) -> Path:
+    """The folder of all caches: ``root``, else ``$GEOEQ_CACHE``, else ``~/.cache/geoeq``."""
+    return Path(root or os.environ.get("GEOEQ_CACHE") or Path.home() / ".cache" / "geoeq").expanduser()
+
+
+def cache_folder(card: Card, sample: bool, root: str | Path | None = None) -> Path:
+    """The folder of the cache of ``card``. Its name has a checksum of all that decides what is in it."""
+    decides = {
+        "reader": [card.reader, make_reader(card, sample).version, _options(card, sample)],
+        "targets": {name: [target.column, target.unit] for name, target in card.targets.items()},
+        "files": _sample_files(card) if sample else [[source.file, source.sha256] for source in card.sources],
+    }
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
+    return cache_root(root) / card.name / f"{'sample' if sample else 'full'}-{digest}"
+
+
+def prepare(card: Card, sample: bool = False, root: str | Path | None = None) -> Path:
+    """Make the cache of ``card`` unless it is there and its source is unchanged.
+
+    Args:
+        card: the data set.
+        sample: take only the records that come with geoeq.
+        root: the folder of all caches.
+
+    Returns:
+        The folder of the cache.
+
+    Raises:
+        DataError: a file cannot be had, or is not what the card says.
+    """
+    folder = cache_folder(card, sample, root)
+    if (folder / INDEX).exists() and not _source_changed(read_index(folder)["details"]):
+        return folder
+    files = _sample_paths(card) if sample else fetch_sources(card, cache_root(root))
+    arrays = to_arrays(card, make_reader(card, sample).read(files))
+    sources = {name: _state(path) | {"sha256": file_sha256(path)} for name, path in files.items()}
+    write_store(folder, arrays, {"name": card.name, "sample": sample, "sources": sources})
+    return folder
+
+
+def make_reader(card: Card, sample: bool = False) -> Reader:
+    """The reader that the card names, with the options of the card.
+
+    Raises:
+        DataError: there is no such class, it is not a reader, or it has no such option.
+    """
+    where = f"{card.name}/card.yaml"
+    module, _, name = card.reader.rpartition(".")
+    try:
+        kind: Any = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DataError(f"{where}: the reader '{card.reader}' cannot be imported: {error}") from error
+    if not (inspect.isclass(kind) and hasattr(kind, "read") and isinstance(getattr(kind, "version", None), int)):
+        raise DataError(f"{where}: the reader '{card.reader}' is not a class with 'version' and 'read'.")
+    options, known = _options(card, sample), set(inspect.signature(kind).parameters)
+    for option in options:
+        if option not in known:
+            raise DataError(f"{where}: options: {unknown_name('option', option, known)}")
+    try:
+        return cast(Reader, kind(**options))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: options: {error}") from error
+
+
+def to_arrays(card: Card, records: Records) -> dict[str, Array]:
+    """The records as named arrays, targets in the units of geoeq."""
+    where = card.name
+    records.check(where)
+    arrays: dict[str, Array] = {"positions": records.positions, "ptr": np.asarray(records.ptr, dtype=np.int64)}
+    optional = {"numbers": records.numbers, "cell": records.cell, "pbc": records.pbc}
+    arrays |= {name: array for name, array in optional.items() if array is not None}
+    arrays |= {f"node.{name}": array for name, array in records.nodes.items()}
+    for name, target in card.targets.items():
+        if target.column not in records.columns:
+            raise DataError(f"{where}: targets.{name}: {unknown_name('column', target.column, records.columns)}")
+        values = np.asarray(records.columns[target.column], dtype=np.float64) * target.to_internal(name)
+        rows = len(records.positions) if FIELDS[name].level == "node" else len(records.ptr) - 1
+        if len(values) != rows:
+            raise DataError(
+                f"{where}: targets.{name}: the column '{target.column}' has {len(values)} rows; "
+                f"a quantity of a {FIELDS[name].level} has {rows}."
+            )
+        arrays[f"target.{name}"] = values
+    return arrays
+
+
+def _options(card: Card, sample: bool) -> dict[str, object]:
+    return {**card.options, **(card.sample.options if sample and card.sample else {})}
+
+
+def _sample_files(card: Card) -> list[str]:
+    if card.sample is None:
+        raise DataError(f"The data set '{card.name}' has no sample.")
+    return list(card.sample.files)
+
+
+def _sample_paths(card: Card) -> dict[str, Path]:
+    paths = {Path(file).name: Path(card.folder) / file for file in _sample_files(card)}
+    for path in paths.values():
+        if not path.is_file():
+            raise DataError(f"The sample file {path} is missing. Reinstall geoeq with pip.")
+    return paths
+
+
+def _state(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    return {"path": str(path), "bytes": status.st_size, "changed": status.st_mtime_ns}
+
+
+def _source_changed(details: dict[str, Any]) -> bool:
+    for known in details["sources"].values():
+        path = Path(known["path"])
+        if not path.is_file():
+            continue  # the archive may be deleted once the cache is made
+        same = _state(path).items() <= known.items()
+        if not same and file_sha256(path) != known["sha256"]:
+            return True
+    return False

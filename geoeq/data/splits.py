@@ -1,0 +1,98 @@
+"""Divisions into train, valid and test: made from seed and sizes, kept as indices, and guarded by a checksum.
+
+Methods:
+    legacy_permutation: ``numpy.random.RandomState(seed).permutation``, cut in the order train, valid, test. The same
+        numbers as ``numpy.random.seed(seed)`` followed by ``numpy.random.permutation``.
+    permutation: the same with ``numpy.random.default_rng(seed)``.
+    consecutive: the records in their own order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoeq.data.card import Split
+from geoeq.errors import DataError, unknown_name
+
+__all__ = ["PARTS", "check_indices", "indices_sha256", "make_split", "scale_sizes"]
+
+Indices = NDArray[np.int64]
+
+#: The parts of a split, in the order in which a permutation is cut.
+PARTS = ("train", "valid", "test")
+
+
+def _legacy_permutation(count: int, seed: int | None) -> Indices:
+    return np.random.RandomState(seed).permutation(count).astype(np.int64)
+
+
+def _permutation(count: int, seed: int | None) -> Indices:
+    return np.random.default_rng(seed).permutation(count)
+
+
+def _consecutive(count: int, seed: int | None) -> Indices:
+    return np.arange(count, dtype=np.int64)
+
+
+METHODS: dict[str, Callable[[int, int | None], Indices]] = {
+    "legacy_permutation": _legacy_permutation,
+    "permutation": _permutation,
+    "consecutive": _consecutive,
+}
+
+
+def make_split(split: Split, count: int, where: str) -> dict[str, Indices]:
+    """The indices of train, valid and test among ``count`` records.
+
+    Args:
+        split: method, seed and sizes.
+        count: number of records of the data set.
+        where: the data set and split, for messages.
+
+    Raises:
+        DataError: the method is unknown, a random one has no seed, or the sizes are more than there are records.
+    """
+    if split.method not in METHODS:
+        raise DataError(f"{where}: {unknown_name('split method', split.method, METHODS)}")
+    if split.seed is None and split.method != "consecutive":
+        raise DataError(f"{where}: the method '{split.method}' needs a seed.")
+    sizes = [split.sizes[part] for part in PARTS]
+    if min(sizes) < 0 or sum(sizes) > count:
+        raise DataError(f"{where}: the sizes {split.sizes} cannot be taken from the {count} records that there are.")
+    order = METHODS[split.method](count, split.seed)
+    ends = np.cumsum(sizes)
+    return {part: order[end - size : end] for part, size, end in zip(PARTS, sizes, ends)}
+
+
+def scale_sizes(sizes: Mapping[str, int], count: int) -> dict[str, int]:
+    """The sizes of a split in proportion for ``count`` records; none is empty if there are three or more."""
+    least = 1 if count >= 3 else 0
+    valid, test = (max(round(count * sizes[part] / sum(sizes.values())), least) for part in ("valid", "test"))
+    return {"train": count - valid - test, "valid": valid, "test": test}
+
+
+def indices_sha256(indices: Mapping[str, Indices]) -> str:
+    """The checksum of a split: of the sizes, then of all indices as little-endian 64 bit numbers."""
+    digest = hashlib.sha256()
+    for part in PARTS:
+        digest.update(np.int64(len(indices[part])).astype("<i8").tobytes())
+        digest.update(np.ascontiguousarray(indices[part], dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+def check_indices(indices: Mapping[str, Indices], sha256: str | None, where: str) -> None:
+    """Compare the checksum of a split to the one that its card gives, if it gives one.
+
+    Raises:
+        DataError: they differ, so that results would not be comparable.
+    """
+    found = indices_sha256(indices)
+    if sha256 is not None and found != sha256:
+        raise DataError(
+            f"{where}: this is not the split of the card: its indices have the sha256 {found}, the card says {sha256}. "
+            "The card, the number of records or the stored indices were changed; results would not be comparable."
+        )

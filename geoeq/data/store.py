@@ -1,0 +1,122 @@
+"""A cache of raw arrays: one ``.npy`` file an array, opened as a memory map, and an index in JSON.
+
+The cache is written into a temporary folder that is renamed when it is whole, so that what is killed half-way leaves
+nothing behind that looks complete. Nothing in it is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geoeq.data.records import Array
+from geoeq.errors import DataError
+
+__all__ = ["INDEX", "file_sha256", "open_store", "read_index", "write_store"]
+
+INDEX = "index.json"
+_VERSION = 1
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_store(folder: Path, arrays: Mapping[str, Array], details: Mapping[str, Any]) -> None:
+    """Write ``arrays`` and ``details`` (anything JSON can hold) as the cache ``folder``, all or nothing."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        entries = {name: _write_array(temporary / f"{name}.npy", array) for name, array in arrays.items()}
+        index = {"version": _VERSION, "details": dict(details), "arrays": entries}
+        (temporary / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _write_array(path: Path, array: Array) -> dict[str, Any]:
+    with path.open("wb") as file:
+        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    status = path.stat()
+    return {
+        "dtype": array.dtype.str,
+        "shape": list(array.shape),
+        "bytes": status.st_size,
+        "changed": status.st_mtime_ns,
+        "sha256": file_sha256(path),
+    }
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of the cache ``folder``.
+
+    Raises:
+        DataError: it is missing, or not the index of a cache of this version.
+    """
+    path = folder / INDEX
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        known = (
+            index["version"] == _VERSION and isinstance(index["arrays"], dict) and isinstance(index["details"], dict)
+        )
+    except FileNotFoundError as error:
+        raise _broken(path, "is missing") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _broken(path, f"cannot be read ({error!r})") from error
+    if not known:
+        raise _broken(path, f"is of another version than {_VERSION}")
+    return dict(index)
+
+
+def open_store(folder: Path, verify: bool = False) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays of the cache ``folder`` as read-only memory maps, and its details.
+
+    Sizes, types and shapes are compared to the index. The checksum of an array is compared if the file was changed
+    since it was written, or if ``verify``.
+
+    Raises:
+        DataError: a file is missing, truncated or altered; the message names it and says how to mend it.
+    """
+    index = read_index(folder)
+    arrays = {name: _open_array(folder / f"{name}.npy", entry, verify) for name, entry in index["arrays"].items()}
+    return arrays, index["details"]
+
+
+def _open_array(path: Path, entry: Mapping[str, Any], verify: bool) -> Array:
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise _broken(path, "is missing") from error
+    if status.st_size != entry["bytes"]:
+        raise _broken(path, f"has {status.st_size} bytes, {entry['bytes']} would be right: it is truncated or altered")
+    if (verify or status.st_mtime_ns != entry["changed"]) and file_sha256(path) != entry["sha256"]:
+        raise _broken(path, "was altered: its sha256 is not the one of the index")
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise _broken(path, f"cannot be read ({error})") from error
+    if array.dtype.str != entry["dtype"] or list(array.shape) != entry["shape"]:
+        raise _broken(path, f"holds {array.dtype.str} {array.shape}, not {entry['dtype']} {tuple(entry['shape'])}")
+    return array
+
+
+def _broken(path: Path, what: str) -> DataError:
+    return DataError(
+        f"The cached file {path} {what}. Delete the folder {path.parent}; it is made anew when next needed."
+    )
