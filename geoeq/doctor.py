@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from geoeq import __version__, kernels
+from geoeq.data.prepare import cache_root
 from geoeq.errors import GeoeqError
 from geoeq.extras import EXTRAS, missing
 from geoeq.resources import share
@@ -20,12 +21,8 @@ __all__ = ["doctor_lines"]
 _CORE = ("torch", "torch-geometric", "e3nn", "numpy", "ase", "vesin", "safetensors", "PyYAML")
 
 
-def doctor_lines(cache: Path | None = None) -> list[str]:
-    """The report, line by line: versions, devices, kernel backends, extras and folders.
-
-    Args:
-        cache: the folder in which data sets are kept; left out where it is None.
-    """
+def doctor_lines() -> list[str]:
+    """The report, line by line: versions, devices, kernel backends, extras and folders."""
     sections = {
         "Versions": [("geoeq", __version__), ("Python", platform.python_version()), *map(_version, _CORE)],
         "Devices": _devices(),
@@ -34,10 +31,12 @@ def doctor_lines(cache: Path | None = None) -> list[str]:
             for status in kernels.report()
         ],
         "Extras": [(extra, _extra(extra)) for extra in EXTRAS],
-        "Folders": [("package", str(Path(__file__).parent)), *map(_share, ("datasets", "recipes"))],
+        "Folders": [
+            ("package", str(Path(__file__).parent)),
+            *map(_share, ("datasets", "recipes")),
+            ("cache", _cache()),
+        ],
     }
-    if cache is not None:
-        sections["Folders"].append(("cache", f"{cache}{'' if cache.is_dir() else ' (made when first needed)'}"))
     width = max(len(name) for rows in sections.values() for name, _ in rows)
     lines = []
     for title, rows in sections.items():
@@ -83,3 +82,8 @@ def _share(kind: str) -> tuple[str, str]:
         return kind, str(error)
     entries = sorted(path.name for path in folder.iterdir() if path.is_dir())
     return kind, f"{folder} ({', '.join(entries) or 'empty'})"
+
+
+def _cache() -> str:
+    folder = cache_root()
+    return str(folder) if folder.is_dir() else f"{folder} (made when first needed)"

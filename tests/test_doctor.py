@@ -41,7 +41,10 @@ def test_a_missing_extra_has_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None
     assert row(lines, "lmdb") == "installed"
 
 
-def test_folders_are_found(checkout: Path, tmp_path: Path) -> None:
-    lines = doctor_lines(cache=tmp_path / "cache")
+def test_folders_are_found(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path / "cache"))
+    lines = doctor_lines()
     assert row(lines, "datasets").startswith(f"{checkout / 'datasets'} (")
     assert row(lines, "cache") == f"{tmp_path / 'cache'} (made when first needed)"
+    (tmp_path / "cache").mkdir()
+    assert row(doctor_lines(), "cache") == str(tmp_path / "cache")

@@ -23,8 +23,9 @@ ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.starts
 
 
 def run(*command: str | Path, cwd: Path) -> str:
+    environment = ENVIRONMENT | {"GEOEQ_CACHE": str(cwd / "cache")}
     result = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False, env=ENVIRONMENT
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False, env=environment
     )
     assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
     return result.stdout
