@@ -8,14 +8,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from geoeq.errors import ExtentError
 from geoeq.lattice import Lattice
+from geoeq.neighbors.edges import candidate_radius
 
-__all__ = ["count_pairs", "image_ranges", "nearest_pairs", "open_pairs", "periodic_pairs"]
+__all__ = ["nearest_pairs", "open_pairs", "periodic_pairs"]
 
 #: Distances held at a time: small enough for the caches of a CPU, large enough to hide launches on a GPU.
 CPU_ELEMENTS, GPU_ELEMENTS = 2**19, 2**24
 
-#: Fractional coordinates are this precise; more images than necessary do no harm.
+#: One row may not be longer than this.
+MAX_ELEMENTS = 2**28
+
+#: Precision of fractional coordinates, with much to spare; an image too many does no harm.
 FRACTION_MARGIN = 1e-3
 
 
@@ -85,8 +90,57 @@ def nearest_pairs(positions: Tensor, ptr: Tensor, batch: Tensor, k: int) -> tupl
     return _concatenate(found, ptr)
 
 
-def _concatenate(found: list[tuple[Tensor, Tensor]], ptr: Tensor) -> tuple[Tensor, Tensor]:
-    if len(found) == 1:
-        return found[0]
-    empty = ptr.new_empty(0)
-    return torch.cat([empty, *(s for s, _ in found)]), torch.cat([empty, *(r for _, r in found)])
+def periodic_pairs(
+    positions: Tensor, ptr: Tensor, batch: Tensor, cutoff: float, lattice: Lattice
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Senders, receivers and shifts that contain all pairs closer than the cutoff, sorted, and few others.
+
+    Nodes are brought into their cell, each pair to its nearest image, and from there only as many
+    images are tried as the spacing of the lattice planes makes possible.
+    """
+    columns, images = _columns(ptr), _images(lattice, cutoff)
+    width = columns * len(images)
+    if width > MAX_ELEMENTS:
+        raise ExtentError(
+            f"A cutoff of {cutoff} Å reaches {len(images)} images of a cell; with {columns} nodes in it that is more "
+            f"than can be tried. Check that the cell and the cutoff have the same unit (Å)."
+        )
+    radius = candidate_radius(positions, ptr, batch, cutoff, lattice).to(positions.dtype)  # [G]
+    fractions = torch.einsum("nx,nxk->nk", positions.double(), lattice.reciprocal[batch])
+    home_cell = fractions.floor()  # [N, 3]
+    home = positions.double() - torch.einsum("nk,nkx->nx", home_cell, lattice.vectors[batch])
+    inside = torch.cat([home, fractions - home_cell], dim=1).to(positions.dtype)  # [N, 6]
+    padded = _pad(inside, batch, ptr, columns)
+    vectors = lattice.vectors.to(positions.dtype)
+    offsets = (images.to(vectors.dtype) @ vectors).permute(2, 0, 1).contiguous()  # [3, G, K]
+    open_direction = lattice.reciprocal.abs().sum(1) == 0  # [G, 3]
+    offsets[:, ((images != 0) & open_direction.unsqueeze(1)).any(-1)] = torch.inf
+    found = []
+    for rows in _rows(batch, ptr, width):
+        own = inside[rows.start : rows.stop].T.unsqueeze(-1)  # [6, rows, 1]
+        nearest = [(own[3 + k] - padded[3 + k][rows.batch]).round_() for k in range(3)]  # 3 x [rows, columns]
+        square = positions.new_zeros(())
+        for x in range(3):
+            vector = padded[x][rows.batch] - own[x]
+            for k in range(3):
+                vector += nearest[k] * vectors[rows.batch, k, x].unsqueeze(1)
+            square = (vector.unsqueeze(-1) + offsets[x][rows.batch].unsqueeze(1)).square_() + square
+        row, column, image = (square < radius[rows.batch].square()[:, None, None]).nonzero().unbind(1)
+        sender, receiver = column + ptr[rows.batch[row]], row + rows.start
+        shift = torch.stack([n[row, column] for n in nearest], dim=1) + images[image]
+        found.append((sender, receiver, shift + (home_cell[receiver] - home_cell[sender])))
+    sender, receiver, shift = _concatenate(found, ptr)
+    other = (sender != receiver) | (shift != 0).any(1)
+    return sender[other], receiver[other], shift[other].to(positions.dtype)
+
+
+def _images(lattice: Lattice, cutoff: float) -> Tensor:
+    """Shifts [K, 3] within the cutoff of the nearest image in any of the graphs, in lexicographic order."""
+    # |fraction + shift| * spacing < cutoff, where the nearest image has |fraction| <= 1/2.
+    reach = cutoff * lattice.reciprocal.norm(dim=1).amax(0) + 0.5 + FRACTION_MARGIN
+    ranges = [torch.arange(-n, n + 1, device=reach.device) for n in (reach.ceil() - 1).long().tolist()]
+    return torch.cartesian_prod(*ranges)
+
+
+def _concatenate(found: list[tuple[Tensor, ...]], ptr: Tensor) -> tuple[Tensor, ...]:
+    return found[0] if len(found) == 1 else tuple(torch.cat(parts) for parts in zip(*found))

@@ -7,7 +7,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Edges", "batch_from_ptr", "edge_lengths", "edge_vectors", "full_edges", "row_pointers", "sort_edges"]
+from geoeq.lattice import Lattice
+
+__all__ = [
+    "Edges",
+    "batch_from_ptr",
+    "candidate_radius",
+    "edge_lengths",
+    "edge_order",
+    "edge_vectors",
+    "full_edges",
+    "row_pointers",
+    "sort_edges",
+]
 
 
 class Edges(NamedTuple):
@@ -76,15 +88,33 @@ def sort_edges(edge_index: Tensor, num_nodes: int, shifts: Tensor | None = None)
         Returns the edges, and the order [E] that sorts attributes of the edges in the same way.
     """
     sender, receiver = edge_index
-    keys = [receiver * num_nodes + sender]
-    if shifts is not None:
-        keys = [*shifts.flip(-1).unbind(-1), *keys]
-    order = torch.argsort(keys[0], stable=True)
-    for key in keys[1:]:
-        order = order[torch.argsort(key[order], stable=True)]
+    order = edge_order(sender, receiver, shifts, num_nodes)
     sender, receiver = sender[order], receiver[order]
     shifts = None if shifts is None else shifts[order]
     return Edges(sender, receiver, shifts, row_pointers(receiver, num_nodes)), order
+
+
+def edge_order(sender: Tensor, receiver: Tensor, shifts: Tensor | None, num_nodes: int) -> Tensor:
+    """The order [E] that sorts edges by receiver, then sender, then shift [E, 3]; stable."""
+    key = receiver * num_nodes + sender
+    if shifts is None or len(shifts) == 0:
+        return torch.argsort(key, stable=True)
+    whole = shifts.long()
+    low = whole.amin(0)
+    first, second, third = (whole - low).unbind(1)
+    _, width, depth = (whole.amax(0) - low + 1).unbind()
+    order = torch.argsort((first * width + second) * depth + third, stable=True)
+    return order[torch.argsort(key[order], stable=True)]
+
+
+def candidate_radius(positions: Tensor, ptr: Tensor, batch: Tensor, cutoff: float, lattice: Lattice | None) -> Tensor:
+    """Radius [G] in float64 within which to look, so that rounding of ``edge_vectors`` hides no edge."""
+    reach = positions.new_zeros(len(ptr) - 1, dtype=torch.float64)
+    reach = reach.scatter_reduce(0, batch, positions.detach().double().norm(dim=1), "amax") * 2 + cutoff
+    if lattice is not None:  # the largest term of shift @ cell
+        skew = lattice.vectors.norm(dim=2) * lattice.reciprocal.norm(dim=1)  # [G, 3]
+        reach = reach * (1 + skew.sum(1))
+    return cutoff + 16 * torch.finfo(positions.dtype).eps * reach
 
 
 def full_edges(ptr: Tensor) -> Edges:
