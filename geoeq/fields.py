@@ -25,6 +25,7 @@ class Field:
         unit: the unit inside; files are converted to it once, at reading.
         extensive: whether it grows with the number of atoms (its head sums over atoms; others average).
         description: in words.
+        translates: whether it moves with the origin, as positions do.
     """
 
     level: Level
@@ -32,6 +33,7 @@ class Field:
     unit: str
     extensive: bool
     description: str
+    translates: bool = False
 
 
 FIELDS: dict[str, Field] = {
@@ -59,7 +61,7 @@ FIELDS: dict[str, Field] = {
     "heat_capacity": Field("graph", "0e", "eV/K", True, "Cv: heat capacity at 298.15 K"),
     "rotational_constants": Field("graph", "3x0e", "1/fs", False, "A, B and C"),
     "charges": Field("node", "0e", "e", False, "partial charge of an atom"),
-    "positions": Field("node", "1o", "Å", False, "predicted positions"),
+    "positions": Field("node", "1o", "Å", False, "predicted positions", translates=True),
     "velocities": Field("node", "1o", "Å/fs", False, "predicted velocities"),
     "features": Field("node", "0e", "1", False, "invariant features of a node, of a width that the model chooses"),
 }

@@ -43,6 +43,7 @@ class Graph:
     edge_attr: Tensor | None = None
     cutoff: float | None = None
     lmax: int = 0
+    numbers: Tensor | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -81,6 +82,8 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
     """Find the edges of a batch, or take the given ones, and compute their geometry."""
     positions = data.pos
     ptr = getattr(data, "ptr", None)
+    if ptr is None and getattr(data, "batch", None) is not None:
+        ptr = row_pointers(data.batch, int(data.batch[-1]) + 1 if len(data.batch) else 0)
     if ptr is None:
         ptr = torch.tensor([0, len(positions)], device=positions.device)
     batch = batch_from_ptr(ptr, len(positions))
@@ -112,4 +115,5 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
         edge_attr=edge_attr,
         cutoff=cutoff,
         lmax=lmax,
+        numbers=getattr(data, "z", None),
     )

@@ -1,0 +1,14 @@
+"""Layers and their parts, for anybody's network; each has ``example()``."""
+
+from geoeq.layers.egnn import EGNNLayer
+from geoeq.layers.envelope import CosineEnvelope, PolynomialEnvelope
+from geoeq.layers.radial import BesselBasis, ExpNormalBasis, GaussianBasis
+
+__all__ = [
+    "BesselBasis",
+    "CosineEnvelope",
+    "EGNNLayer",
+    "ExpNormalBasis",
+    "GaussianBasis",
+    "PolynomialEnvelope",
+]

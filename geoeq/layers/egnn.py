@@ -1,0 +1,154 @@
+"""E(n)-equivariant graph neural network layer."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+
+from geoeq import kernels
+from geoeq.errors import InputError, TensorError
+from geoeq.graph import Graph
+from geoeq.neighbors import edge_lengths as safe_norm
+from geoeq.layers.edge_linear import EdgeLinear
+from geoeq.layers.envelope import PolynomialEnvelope
+from geoeq.layers.layer import Layer
+
+__all__ = ["EGNNLayer", "Normalize"]
+
+Normalize = Literal["none", "length", "length_plus_one"]
+
+
+class EGNNLayer(Layer):
+    """One round of EGNN messages.
+
+    The vector channel is each node's displacement from its input position, so a layer maps features
+    to features and periodic images need no special care. With ``d_ij = x_i - x_j`` and ``a_ij`` the edge attributes::
+
+        m_ij = φ_e(h_i, h_j, |d_ij|², a_ij)                      eq. 3
+        x_i <- x_i + mean_j d_ij φ_x(m_ij) [+ φ_v(h_i) v_i]      eqs. 4, 7
+        h_i <- h_i + φ_h(h_i, Σ_j m_ij)                          eqs. 5, 6
+
+    Args:
+        width: number C of scalar channels.
+        edge_width: number A of edge attributes in ``graph.edge_attr``.
+        velocity: carry a velocity as a second vector, and move along it (eq. 7).
+        attention: weigh each message by a learned number between 0 and 1 (eq. 8).
+        normalize: "length" divides ``d_ij`` by its length in eq. 4, "length_plus_one" by its length plus one.
+        tanh: bound φ_x to (-1, 1).
+        residual: add the input in eq. 6.
+        update_positions: False leaves the vector channel as it is (properties that need no new positions).
+        cutoff: in Å; messages then fall smoothly to zero there. None: messages as published.
+        detach_norm: treat the length in "length" as a constant under differentiation, as the published code does;
+            derivatives of the output are then not those of the function computed.
+        clamp: bound each component of each edge's pull, as the published N-body code does (at 100).
+            That is not equivariant where it acts; None does not bound.
+
+    Shapes:
+        x: [N, C + 3], irreps ``Cx0e + 1x1o``, displacement in Å; with velocity [N, C + 6], ``Cx0e + 2x1o``,
+        displacement and velocity. Returns the same; the velocity is handed on unchanged.
+
+    Raises:
+        InputError: an option is none of those above.
+        TensorError: x, or the edge attributes of the graph, have another width.
+
+    Source:
+        Satorras et al., ICML 2021, arXiv:2102.09844, eqs. 3-8. Differs: eq. 4 divides by the number of
+        neighbours (as the authors' code does), not by the number of nodes less one; "length" has exact
+        derivatives unless ``detach_norm``; with a cutoff, eq. 4 divides by the sum of the envelope, at least 1.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        edge_width: int = 0,
+        velocity: bool = False,
+        attention: bool = False,
+        normalize: Normalize = "none",
+        tanh: bool = False,
+        residual: bool = True,
+        update_positions: bool = True,
+        cutoff: float | None = None,
+        detach_norm: bool = False,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        if normalize not in ("none", "length", "length_plus_one"):
+            raise InputError(f"normalize must be 'none', 'length' or 'length_plus_one', not {normalize!r}.")
+        self.width, self.edge_width = width, edge_width
+        self.normalize, self.detach_norm, self.clamp = normalize, detach_norm, clamp
+        self.velocity, self.residual, self.update_positions = velocity, residual, update_positions
+        self.irreps_in = self.irreps_out = o3.Irreps(f"{width}x0e + {2 if velocity else 1}x1o")
+        self.envelope = None if cutoff is None else PolynomialEnvelope(cutoff)
+
+        self.edge = EdgeLinear(width, 1 + edge_width, width)
+        self.message = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.gate = nn.Sequential(nn.Linear(width, 1), nn.Sigmoid()) if attention else None
+        self.update = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
+        self.pull = self._pull_network(tanh) if update_positions else None
+        self.drift = None
+        if velocity and update_positions:
+            self.drift = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
+
+    def _pull_network(self, tanh: bool) -> nn.Sequential:
+        last = nn.Linear(self.width, 1, bias=False)
+        nn.init.xavier_uniform_(last.weight, gain=0.001)  # positions start almost at rest
+        bound = [nn.Tanh()] if tanh else []
+        return nn.Sequential(nn.Linear(self.width, self.width), nn.SiLU(), last, *bound)
+
+    @classmethod
+    def example(cls) -> Self:
+        layer = cls(width=8, velocity=True, attention=True, normalize="length_plus_one", cutoff=4.0)
+        if layer.pull is not None:
+            nn.init.normal_(layer.pull[2].weight)  # so that a broken update shows
+        return layer
+
+    def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        if x.shape[-1] != self.irreps_in.dim:
+            raise TensorError(f"EGNNLayer: x has {x.shape[-1]} columns, {self.irreps_in} needs {self.irreps_in.dim}.")
+        scalars, vectors = x[:, : self.width], x[:, self.width :]  # [N, C], [N, 3 or 6]
+        shift = vectors[:, :3]
+
+        offset = kernels.gather(shift, graph.receiver) - kernels.gather(shift, graph.sender) - graph.vectors
+        square = offset.square().sum(-1, keepdim=True)  # [E, 1]
+        m = self.message(self.edge(scalars, self._edge_inputs(square, graph), graph))  # [E, C] eq. 3
+        if self.gate is not None:
+            m = m * self.gate(m)  # eq. 8
+        if self.pull is not None:
+            pull = self._direction(offset) * self.pull(m)  # [E, 3]
+            if self.clamp is not None:
+                pull = pull.clamp(-self.clamp, self.clamp)
+            shift = shift + self._mean(pull, graph)  # eq. 4
+            if self.drift is not None:
+                shift = shift + self.drift(scalars) * vectors[:, 3:]  # eq. 7
+        if self.envelope is not None:
+            m = m * self.envelope(graph.lengths)
+
+        m = kernels.segment_sum(m.to(x.dtype), graph)  # [N, C] eq. 5
+        new = self.update(torch.cat([scalars, m], dim=-1))  # eq. 6
+        scalars = scalars + new if self.residual else new
+        return torch.cat([scalars, shift, vectors[:, 3:]], dim=-1)
+
+    def _edge_inputs(self, square: Tensor, graph: Graph) -> Tensor:
+        if self.edge_width == 0:
+            return square
+        if graph.edge_attr is None or graph.edge_attr.shape[-1] != self.edge_width:
+            found = "none" if graph.edge_attr is None else str(graph.edge_attr.shape[-1])
+            raise TensorError(f"EGNNLayer: {self.edge_width} edge attributes are needed, the graph has {found}.")
+        return torch.cat([square, graph.edge_attr], dim=-1)  # [E, 1 + A]
+
+    def _direction(self, offset: Tensor) -> Tensor:
+        if self.normalize == "none":
+            return offset
+        length = safe_norm(offset).unsqueeze(-1)  # [E, 1]
+        if self.normalize == "length_plus_one":
+            return offset / (length + 1)
+        return offset / ((length.detach() if self.detach_norm else length) + 1e-8)
+
+    def _mean(self, pull: Tensor, graph: Graph) -> Tensor:
+        if self.envelope is None:
+            return kernels.segment_sum(pull, graph) / graph.degree.clamp(min=1).unsqueeze(-1)
+        weight = self.envelope(graph.lengths)  # [E, 1]
+        return kernels.segment_sum(pull * weight, graph) / kernels.segment_sum(weight, graph).clamp(min=1)

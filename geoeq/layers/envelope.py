@@ -1,0 +1,88 @@
+"""Envelopes: functions that take a message smoothly to zero at the cutoff."""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+from torch import Tensor
+
+from geoeq.errors import InputError
+from geoeq.layers.layer import RadialFunction
+
+__all__ = ["CosineEnvelope", "PolynomialEnvelope", "positive_cutoff"]
+
+
+def positive_cutoff(cutoff: float) -> float:
+    """``cutoff`` itself.
+
+    Raises:
+        InputError: it is not a positive, finite number.
+    """
+    if not (cutoff > 0 and math.isfinite(cutoff)):
+        raise InputError(f"cutoff must be a positive number of Å, not {cutoff}.")
+    return float(cutoff)
+
+
+class CosineEnvelope(RadialFunction):
+    """``(cos(π r / cutoff) + 1) / 2`` inside the cutoff, 0 outside.
+
+    Value and slope vanish at the cutoff; the curvature jumps.
+
+    Args:
+        cutoff: in Å.
+
+    Shapes:
+        lengths: [E] Å. Returns [E, 1].
+
+    Source:
+        Behler & Parrinello, PRL 98, 146401 (2007), eq. 4.
+    """
+
+    def __init__(self, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = positive_cutoff(cutoff)
+        self.width = 1
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(cutoff=4.0)
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        scaled = (lengths / self.cutoff).clamp(max=1).unsqueeze(-1)  # [E, 1]
+        return (scaled.mul(math.pi).cos() + 1) / 2
+
+
+class PolynomialEnvelope(RadialFunction):
+    """``1 - (p+1)(p+2)/2 d^p + p(p+2) d^(p+1) - p(p+1)/2 d^(p+2)`` with ``d = r / cutoff``, 0 outside.
+
+    Value, slope and curvature vanish at the cutoff, so forces are smooth there.
+
+    Args:
+        cutoff: in Å.
+        power: p; the larger, the later the envelope falls.
+
+    Shapes:
+        lengths: [E] Å. Returns [E, 1].
+
+    Source:
+        Gasteiger et al., ICLR 2020, arXiv:2003.03123, eq. 8. Differs: not divided by the distance.
+    """
+
+    def __init__(self, cutoff: float, power: int = 6) -> None:
+        super().__init__()
+        if power < 2:
+            raise InputError(f"power must be at least 2 for a smooth start at zero distance, not {power}.")
+        self.cutoff = positive_cutoff(cutoff)
+        self.power = power
+        self.width = 1
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(cutoff=4.0)
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        p = self.power
+        d = (lengths / self.cutoff).clamp(max=1).unsqueeze(-1)  # [E, 1]
+        inner = (p + 1) * (p + 2) / 2 - p * (p + 2) * d + p * (p + 1) / 2 * d.square()
+        return 1 - d.pow(p) * inner

@@ -1,0 +1,111 @@
+"""The Model contract: PyG Data or Batch to a dict of named outputs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from geoeq.checks import check_inputs
+from geoeq.errors import FieldError, TensorError
+from geoeq.fields import Field, field
+from geoeq.graph import Graph, build_graph
+from geoeq.models.config import Configurable
+from geoeq.models.heads import Head
+
+__all__ = ["Model"]
+
+
+class Model(Configurable, nn.Module, ABC):
+    """Structures to named outputs: an embedding and layers (``encode``), then heads.
+
+    Args:
+        heads: what is predicted; each is bound to the features that the network gives.
+        irreps: of those features.
+        cutoff: of the graph, in Å; None takes ``data.edge_index`` or connects all atoms of a graph.
+        lmax: of the harmonics in the graph.
+        elements: atomic numbers that the model knows; None for any. Set by ``fit_heads``.
+
+    Raises:
+        FieldError: two heads give the same name, or a name is not in ``geoeq.fields``.
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[Head],
+        irreps: o3.Irreps,
+        cutoff: float | None = None,
+        lmax: int = 0,
+        elements: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.cutoff, self.lmax = cutoff, lmax
+        self.elements = None if elements is None else tuple(sorted({int(number) for number in elements}))
+        names = [name for head in heads for name in head.names]
+        for name in names:
+            field(name)
+            if names.count(name) > 1:
+                raise FieldError(f"Two heads give '{name}'; a name can be given once.")
+        for head in heads:
+            head.bind(irreps)
+        self.heads = nn.ModuleList(heads)
+
+    @abstractmethod
+    def encode(self, data: Data, graph: Graph) -> Tensor:
+        """Node features [N, irreps.dim] of a structure."""
+
+    @classmethod
+    @abstractmethod
+    def example(cls) -> Self:
+        """A small instance, for tests and documentation."""
+
+    @classmethod
+    def from_reference(cls, state_dict: Mapping[str, Tensor], **hyperparameters: Any) -> Self:
+        """The network with its authors' own parameters, under their names; only where they published code."""
+        raise NotImplementedError(f"{cls.__name__} has no published implementation to load parameters from.")
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """Name and field of every output."""
+        return {name: field(name) for head in self.heads for name in head.names}  # type: ignore[union-attr]
+
+    def forward(self, data: Data) -> dict[str, Tensor]:
+        """Outputs by name.
+
+        Shapes:
+            A graph-level scalar is [G], a vector [G, 3]; a node-level scalar [N], a vector [N, 3].
+
+        Raises:
+            InputError: the structure cannot be what was meant (see ``geoeq.checks``).
+        """
+        check_inputs(data, elements=self.elements, cutoff=self.cutoff)
+        dtype = next(self.parameters()).dtype
+        if data.pos.dtype != dtype:
+            raise TensorError(f"Positions are {data.pos.dtype} and the model is {dtype}: convert one of them.")
+        with torch.autocast(data.pos.device.type, enabled=False):  # geometry is never rounded
+            graph = build_graph(data, self.cutoff, self.lmax)
+        x = self.encode(data, graph)
+        with torch.autocast(data.pos.device.type, enabled=False):
+            outputs: dict[str, Tensor] = {}
+            for head in self.heads:
+                outputs.update(head(x.to(dtype), graph))
+        return outputs
+
+    def fit_heads(self, data: Data, elements: Sequence[int] | None = None) -> None:
+        """Compute every head's element references, shift and scale from the training set, and store them.
+
+        Args:
+            data: the whole training set as one Batch: ``z`` where there are elements, ``batch``, and the targets.
+            elements: atomic numbers to accept from now on; by default those of ``data``.
+        """
+        numbers = getattr(data, "z", None)
+        if isinstance(numbers, Tensor):
+            self.elements = tuple(elements or numbers.unique().tolist())
+            self.arguments["elements"] = list(self.elements)
+        for head in self.heads:
+            head.fit(data)  # type: ignore[operator]

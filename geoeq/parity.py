@@ -1,0 +1,168 @@
+"""Are these the numbers of the authors' implementation? The body of ``geoeq parity``.
+
+A case is a safetensors file (``param.*``, ``input.*``, ``output.*``) with a JSON file beside it that has the
+authors' hyperparameters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch_geometric.data import Data
+
+from geoeq.errors import DataError, unknown_name
+from geoeq.models import EGNN, Model
+from geoeq.parity_recovery import contradicts, recover_positions
+
+__all__ = ["NETWORKS", "CaseResult", "Network", "check_case", "run"]
+
+_TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
+
+
+@dataclass(frozen=True)
+class Network:
+    """How the cases of one published network are fed to ours.
+
+    Attributes:
+        model: the class with ``from_reference``.
+        inputs: the case's name of an input -> the attribute of Data.
+        outputs: the case's name of an output -> our name.
+        squares: the column of ``edge_attr`` that holds the squared distances of the input, where it is known to.
+    """
+
+    model: type[Model]
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    squares: int | None = None
+
+    def data(self, tensors: dict[str, Tensor]) -> Data:
+        return Data(**{ours: tensors[theirs] for theirs, ours in self.inputs.items() if theirs in tensors})
+
+
+_EGNN_INPUTS = {"h": "x", "pos": "pos", "vel": "vel", "edge_index": "edge_index", "edge_attr": "edge_attr"}
+
+#: folder of a case -> its network.
+NETWORKS: dict[str, Network] = {
+    "egnn": Network(EGNN, _EGNN_INPUTS | {"batch": "batch"}, {"h": "features", "pos": "positions"}),
+    "egnn_velocity": Network(EGNN, _EGNN_INPUTS, {"pos": "positions"}, squares=1),
+}
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """Relative error of each output of a case, the tolerance of its dtype, and what else is to be said."""
+
+    path: Path
+    errors: dict[str, float]
+    tolerance: float
+    remark: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return all(error <= self.tolerance for error in self.errors.values())
+
+
+def check_case(path: Path, network: str | None = None) -> CaseResult:
+    """Run one case.
+
+    Args:
+        path: of the safetensors file.
+        network: which published network; by default the name of the folder.
+
+    Raises:
+        DataError: the file or its JSON is missing or broken, or the network is unknown.
+        CheckpointError: the parameters do not fit the hyperparameters.
+    """
+    tensors, hyperparameters = _read(path)
+    name = network or path.resolve().parent.name
+    if name not in NETWORKS:
+        raise DataError(f"{path}: {unknown_name('network', name, NETWORKS)} Name it with --network.")
+    known = NETWORKS[name]
+    parts = {kind: _part(tensors, kind) for kind in ("param", "input", "output")}
+    dtype = parts["input"]["pos"].dtype if "pos" in parts["input"] else torch.float64
+    model = known.model.from_reference(parts["param"], **hyperparameters).eval()
+    data = known.data(parts["input"])
+    remark = _mend_positions(known, model, data, parts["output"])
+    data.pos.requires_grad_()
+    outputs = model(data)
+    found = {theirs: outputs[ours] for theirs, ours in known.outputs.items()}
+    if "grad_pos" in parts["output"]:
+        (found["grad_pos"],) = torch.autograd.grad(_probe(found), data.pos)
+    missing = sorted(set(parts["output"]) - set(found))
+    if missing:
+        raise DataError(f"{path}: has outputs that are not compared: {', '.join(missing)}.")
+    errors = {key: _relative(found[key], value) for key, value in sorted(parts["output"].items())}
+    return CaseResult(path, errors, _TOLERANCE[dtype], remark)
+
+
+def _mend_positions(known: Network, model: Model, data: Data, outputs: dict[str, Tensor]) -> str:
+    """Recover input positions that the published code overwrote (see ``parity_recovery``)."""
+    if known.squares is None or data.edge_attr is None:
+        return ""
+    squares = data.edge_attr[:, known.squares]
+    if not contradicts(data.pos, data.edge_index, squares):
+        return ""
+    model.requires_grad_(False)
+    data.pos = recover_positions(lambda graph: model(graph)["positions"], data, squares, outputs["pos"])
+    return "input.pos is not the input (its distances are not those of edge_attr); recovered from edge_attr"
+
+
+def _probe(outputs: dict[str, Tensor]) -> Tensor:
+    """The number whose derivative by the positions a case holds as ``grad_pos``."""
+    total = outputs["pos"].new_zeros(())
+    for name, value in outputs.items():
+        weights = torch.linspace(0, 1, value.numel(), dtype=value.dtype) if name == "pos" else torch.ones(value.numel())
+        total = total + (value.flatten() * weights).sum()
+    return total
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    if found.shape != expected.shape:
+        return float("inf")
+    error = float((found - expected).detach().abs().max() / expected.abs().max())
+    return error if error == error else float("inf")
+
+
+def _part(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{kind}."): value for key, value in tensors.items() if key.startswith(f"{kind}.")}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    description = path.with_suffix(".json")
+    for file in (path, description):
+        if not file.is_file():
+            raise DataError(f"{file} is missing; a case is a .safetensors file with a .json of the same name.")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} is not a whole safetensors file ({error}).") from error
+    try:
+        hyperparameters = json.loads(description.read_text())["hyperparameters"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{description} is not JSON with 'hyperparameters' ({error!r}).") from error
+    return tensors, dict(hyperparameters)
+
+
+def run(paths: Sequence[str | Path], network: str | None = None) -> tuple[list[str], bool]:
+    """Check every case.
+
+    Returns:
+        The lines of a table (a case and output each), and whether all are within their tolerance.
+    """
+    results = [check_case(Path(path), network) for path in paths]
+    width = max((len(str(result.path)) for result in results), default=4)
+    lines = [f"{'case':<{width}}  {'output':<10}  {'error':>8}  {'limit':>8}"]
+    for result in results:
+        for name, error in result.errors.items():
+            verdict = "ok" if error <= result.tolerance else "FAILED"
+            lines.append(f"{result.path!s:<{width}}  {name:<10}  {error:8.1e}  {result.tolerance:8.1e}  {verdict}")
+        if result.remark:
+            lines.append(f"  note: {result.remark}")
+    return lines, bool(results) and all(result.passed for result in results)

@@ -1,0 +1,122 @@
+"""Input positions of a case whose file holds the output in their place.
+
+The published N-body network moves its input in place, so a case that is saved after the run has the predicted
+positions as ``input.pos``. What it had at the start can still be told: the second edge attribute is
+``|x_i - x_j|²`` of the true input, which gives each graph's shape up to a rotation, a reflection and a
+translation, and these six numbers follow from the 15 of the output. There are more equations than unknowns, so
+a network that is not the authors' finds no solution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from geoeq.errors import DataError
+
+__all__ = ["contradicts", "recover_positions"]
+
+#: rotations from which the search starts, for each mirror image.
+STARTS = 48
+STEPS = 60
+
+
+def contradicts(positions: Tensor, edge_index: Tensor, squares: Tensor) -> bool:
+    """Whether these are not the positions whose squared distances along the edges are ``squares`` [E]."""
+    found = (positions[edge_index[0]] - positions[edge_index[1]]).square().sum(-1)
+    return not torch.allclose(found, squares, rtol=1e-9, atol=1e-9)
+
+
+def recover_positions(network: Callable[[Data], Tensor], data: Data, squares: Tensor, output: Tensor) -> Tensor:
+    """Positions with the given distances that the network takes to ``output``.
+
+    Args:
+        network: a batch without ``batch`` (its graphs are those of the edges) to predicted positions [N, 3].
+        data: the case; its ``pos`` is not used. Each graph is fully connected, its nodes side by side.
+        squares: [E], the squared distances of the input.
+        output: [N, 3].
+
+    Returns:
+        [N, 3]; where a graph has no solution, the positions that come closest.
+
+    Raises:
+        DataError: a graph is not fully connected.
+    """
+    matrix = squares.new_full((len(output), len(output)), float("nan")).fill_diagonal_(0)
+    matrix[data.edge_index[0], data.edge_index[1]] = squares
+    first = (~matrix.isnan()).double().argmax(1)  # [N] the first node of each node's graph
+    result = torch.empty_like(output)
+    for number, start in enumerate(first.unique().tolist()):
+        nodes = (first == start).nonzero().squeeze(-1)
+        shape = _shape(matrix[nodes][:, nodes], number)
+        graph = data.subgraph(nodes)
+
+        def moved(positions: Tensor, graph: Data = graph) -> Tensor:
+            graph.pos = positions
+            return network(graph)
+
+        result[nodes] = _search(moved, shape, output[nodes], torch.Generator().manual_seed(number))
+    return result
+
+
+def _search(network: Callable[[Tensor], Tensor], shape: Tensor, output: Tensor, generator: torch.Generator) -> Tensor:
+    best, error = output, float("inf")
+    for start in range(2 * STARTS):
+        found, miss = _fit(network, shape if start % 2 else -shape, output, generator)
+        if miss < error:
+            best, error = found, miss
+        if error < 1e-11 * float(output.abs().max()):
+            break
+    return best
+
+
+def _shape(squares: Tensor, number: int) -> Tensor:
+    """Classical multidimensional scaling: centred points [n, 3] with these squared distances [n, n]."""
+    if squares.isnan().any():
+        raise DataError(f"Graph {number} is not fully connected: its distances do not give its shape.")
+    centering = torch.eye(len(squares), dtype=squares.dtype) - 1 / len(squares)
+    values, vectors = torch.linalg.eigh(-0.5 * centering @ squares @ centering)
+    return vectors[:, -3:] * values[-3:].clamp(min=0).sqrt()
+
+
+def _rotation(vector: Tensor) -> Tensor:
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).reshape(3, 3))
+
+
+def _fit(
+    network: Callable[[Tensor], Tensor], shape: Tensor, output: Tensor, generator: torch.Generator
+) -> tuple[Tensor, float]:
+    """Levenberg-Marquardt over the rotation from a random start; the translation follows from the centroid."""
+    frame, _ = torch.linalg.qr(torch.randn(3, 3, dtype=shape.dtype, generator=generator))
+    frame = frame * frame.det().sign()
+    target = output - output.mean(0)
+
+    def residual(turn: Tensor) -> Tensor:
+        predicted = network(shape @ (_rotation(turn) @ frame).T)
+        return (predicted - predicted.mean(0) - target).flatten()
+
+    damping = 1.0
+    here = torch.zeros(3, dtype=shape.dtype)
+    miss = residual(here).detach()
+    for _ in range(STEPS):
+        jacobian = torch.autograd.functional.jacobian(residual, here)
+        normal = jacobian.T @ jacobian
+        damped = normal + damping * normal.diagonal().mean() * torch.eye(3, dtype=shape.dtype)
+        step = torch.linalg.solve(damped, -jacobian.T @ miss)
+        with torch.no_grad():
+            trial = residual(step)
+        if trial.norm() < miss.norm():
+            frame, miss, damping = _rotation(step) @ frame, trial, damping / 10
+        else:
+            damping *= 10
+        if damping > 1e8 or float(step.norm()) < 1e-15:
+            break
+    turned = shape @ frame.T
+    with torch.no_grad():
+        translation = (output - network(turned)).mean(0)
+    return turned + translation, float(miss.abs().max())
