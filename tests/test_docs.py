@@ -1,4 +1,4 @@
-"""What README and documentation claim: code runs, links lead somewhere, and nothing public is left out of the reference."""
+"""What README and documentation claim: code runs, links lead somewhere, nothing public is left out."""
 
 from __future__ import annotations
 
