@@ -22,14 +22,14 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "geoeq needs Python 3.11 or newer, and finds none." \
 	  "Install one, or say where it is: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "geoeq needs Python 3.11 or newer;" \
-	  "$(PYTHON) is $$($(PYTHON) --version 2>&1). Say where a newer one is: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	  "$(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1). Say where a newer one is: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
 
 # One stamp for each set of extras: a demo needs neither the tests nor the documentation.
 .venv/.train: EXTRAS = train
 .venv/.dev:   EXTRAS = all,dev
 .venv/.docs:  EXTRAS = train,docs
-.venv/.train .venv/.dev .venv/.docs: pyproject.toml constraints.txt | $(BIN)/python
+.venv/.train .venv/.dev .venv/.docs: pyproject.toml constraints.txt $(BIN)/python
 	@echo "Installing geoeq[$(EXTRAS)] into .venv (a few minutes the first time)"
 	@$(INSTALL) --editable ".[$(EXTRAS)]"
 	@touch $@
