@@ -12,6 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # A worker computes on one core: as many workers as cores, 8 at the most.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=8
 
+.DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test slow lint format types docs bench scatter clean
 
