@@ -4,75 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from geoeq.data.records import Array
-from geoeq.neighbors import radius_edges
-
-__all__ = ["make_batch", "radius_edges_of", "rows_of"]
-
-
-def rows_of(indices: NDArray[np.int64], ptr: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows that belong to the graphs ``indices``, one graph after the other, and their own row pointers.
-
-    Shapes:
-        indices: [G]. ptr: [all graphs + 1]. Returns rows [N] and pointers [G + 1].
-    """
-    start = ptr[indices]
-    counts = ptr[indices + 1] - start  # [G]
-    pointers = np.zeros(len(indices) + 1, dtype=np.int64)
-    np.cumsum(counts, out=pointers[1:])
-    rows = np.arange(pointers[-1]) + np.repeat(start - pointers[:-1], counts)  # [N]
-    return rows, pointers
-
-
-def radius_edges_of(
-    positions: Tensor, ptr: Tensor, cutoff: float, cell: Tensor | None, pbc: Tensor | None
-) -> dict[str, Tensor]:
-    """The edges shorter than ``cutoff``: ``edge_index`` [2, E] and, if periodic, ``edge_shifts`` [E, 3]."""
-    edges = radius_edges(positions, ptr, cutoff, cell, pbc)
-    found = {"edge_index": torch.stack([edges.sender, edges.receiver])}
-    if edges.shifts is not None:
-        found["edge_shifts"] = edges.shifts
-    return found
+__all__ = ["make_batch"]
 
 
 def make_batch(
-    graphs: Mapping[str, Tensor],
     nodes: Mapping[str, Tensor],
-    edges: Mapping[str, Tensor],
+    graphs: Mapping[str, Tensor],
     ptr: Tensor,
+    edges: Mapping[str, Tensor] | None = None,
+    edge_ptr: Tensor | None = None,
 ) -> Batch:
     """A batch of G graphs that can also be taken apart again.
 
     Args:
-        graphs: attributes of which each graph has one row, [G, ..].
         nodes: attributes of which each node has one row, [N, ..].
-        edges: attributes of which each edge has one row, [E, ..], and ``edge_index`` [2, E], sorted by receiver.
+        graphs: attributes of which each graph has one row, [G, ..].
         ptr: [G + 1], row pointers of the nodes.
+        edges: attributes of which each edge has one row, [E, ..], and ``edge_index`` [2, E].
+        edge_ptr: [G + 1], row pointers of the edges.
     """
     batch = Batch()
     num_graphs = len(ptr) - 1
-    each = torch.arange(num_graphs + 1)
     slices = dict.fromkeys(nodes, ptr)
-    if edges:
-        receiver = edges["edge_index"][1].contiguous()
-        slices |= dict.fromkeys(edges, torch.searchsorted(receiver, ptr))  # [G + 1]
-    slices |= dict.fromkeys(graphs, each)
-    for name, value in {**nodes, **edges, **graphs}.items():
+    if edges and edge_ptr is not None:
+        slices |= dict.fromkeys(edges, edge_ptr)
+    slices |= dict.fromkeys(graphs, torch.arange(num_graphs + 1))
+    for name, value in {**nodes, **(edges or {}), **graphs}.items():
         batch[name] = value
-    counts = ptr.diff()
-    batch.batch = torch.repeat_interleave(torch.arange(num_graphs), counts, output_size=int(ptr[-1]))
+    batch.batch = torch.repeat_interleave(torch.arange(num_graphs), ptr.diff(), output_size=len(nodes["pos"]))
     batch.ptr = ptr
-    if not nodes:
-        batch.num_nodes = int(ptr[-1])
     # The three attributes by which PyG's own from_data_list lets a batch be taken apart.
     nothing = torch.zeros(num_graphs, dtype=torch.int64)
     batch._num_graphs = num_graphs
     batch._slice_dict = slices
-    batch._inc_dict = {name: ptr[:-1] if name == "edge_index" else nothing for name in slices}
+    batch._inc_dict = dict.fromkeys(slices, nothing) | {"edge_index": ptr[:-1]}
     return batch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch_geometric.data import Batch, Data
 
-from geoeq.data.batches import make_batch, radius_edges_of, rows_of
+from geoeq.data.batches import make_batch
 from geoeq.data.card import Card
+from geoeq.data.edges import EdgeTable, find_edges
 from geoeq.data.loader import BatchView, EpochSampler, make_loader
-from geoeq.data.records import Array
-from geoeq.data.splits import check_indices, make_split, scale_sizes
+from geoeq.data.ragged import Array, rows_of
+from geoeq.data.splits import stored_split
 from geoeq.data.store import INDEX, open_store, write_store
 from geoeq.errors import DataError, InputError, unknown_name
 from geoeq.fields import FIELDS
 
 __all__ = ["Dataset"]
+
+#: Larger data sets have their edges found batch by batch; those of smaller ones are kept.
+_ATOMS_WITH_KEPT_EDGES = 5_000_000
 
 
 class Dataset(torch.utils.data.Dataset[Data]):
@@ -32,7 +35,8 @@ class Dataset(torch.utils.data.Dataset[Data]):
     Args:
         card: what is known about the data.
         arrays: "positions" [N, 3], "ptr" [G + 1], and where there are such: "numbers" [N], "cell" [G, 3, 3],
-            "pbc" [G, 3], "node.NAME" [N, ..] and "target.NAME" [G, ..] or [N, ..], in the units of geoeq.
+            "pbc" [G, 3], "node.NAME" [N, ..], "edge.NAME" (see EdgeTable) and "target.NAME" [G, ..] or [N, ..], in the
+            units of geoeq.
         folder: the cache that the arrays are mapped from; None if they are only in memory.
         sample: these are only the records that come with geoeq.
 
@@ -52,17 +56,16 @@ class Dataset(torch.utils.data.Dataset[Data]):
         self.positions = arrays["positions"]
         self.ptr = arrays["ptr"]
         self.numbers = arrays.get("numbers")
-        self.targets = {
-            name.removeprefix("target."): value for name, value in arrays.items() if name.startswith("target.")
-        }
-        inputs = {"z": self.numbers, "pos": self.positions}
-        inputs |= {name.removeprefix("node."): value for name, value in arrays.items() if name.startswith("node.")}
-        self._nodes = {name: value for name, value in inputs.items() if value is not None}
+        self.targets = _named(arrays, "target.")
+        numbers = {} if self.numbers is None else {"z": self.numbers}
+        self._nodes = numbers | {"pos": self.positions} | _named(arrays, "node.")
         self._graphs = {name: arrays[name] for name in ("cell", "pbc") if name in arrays}
+        edges = _named(arrays, "edge.")
+        self._edges: dict[float | None, EdgeTable] = {None: EdgeTable(**edges)} if edges else {}
 
     @classmethod
     def open(cls, card: Card, folder: Path, sample: bool = False, verify: bool = False) -> Dataset:
-        """The data set whose cache is ``folder``."""
+        """The data set whose cache is ``folder``; with ``verify`` every checksum is compared."""
         arrays, _ = open_store(folder, verify)
         return cls(card, arrays, folder, sample)
 
@@ -105,7 +108,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
 
         Args:
             indices: places in the data set; negative ones count from the end.
-            cutoff: find the edges shorter than this, Å; None for no edges.
+            cutoff: with the edges shorter than this, Å; None for those that belong to the data, if there are any.
             targets: the targets to include; None for all.
             dtype: of everything that is not a whole number.
 
@@ -114,7 +117,6 @@ class Dataset(torch.utils.data.Dataset[Data]):
         """
         places = self._places(indices)
         rows, pointers = rows_of(places, self.ptr)
-        ptr = torch.from_numpy(pointers)
         nodes = {name: _tensor(array[rows], dtype) for name, array in self._nodes.items()}
         graphs = {name: _tensor(array[places], dtype) for name, array in self._graphs.items()}
         for name in self.target_names(targets):
@@ -123,11 +125,38 @@ class Dataset(torch.utils.data.Dataset[Data]):
             else:
                 graphs[name] = _tensor(self.targets[name][places], dtype)
         graphs["index"] = torch.from_numpy(places)
-        edges: dict[str, Tensor] = {}
+        ptr = torch.from_numpy(pointers)
         if cutoff is not None:
-            edges = radius_edges_of(nodes["pos"], ptr, cutoff, graphs.get("cell"), graphs.get("pbc"))
             graphs["edge_cutoff"] = torch.full((len(places),), cutoff, dtype=dtype)
-        return make_batch(graphs, nodes, edges, ptr)
+        if cutoff in self._edges:
+            edges, edge_ptr = self._edges[cutoff].gather(places, pointers, dtype)
+        elif cutoff is None:
+            return make_batch(nodes, graphs, ptr)
+        else:
+            table = self._find(places, rows, pointers, cutoff)
+            edges, edge_ptr = table.gather(np.arange(len(places)), pointers, dtype)
+        return make_batch(nodes, graphs, ptr, edges, edge_ptr)
+
+    def _find(self, places: Array, rows: Array, pointers: Array, cutoff: float) -> EdgeTable:
+        cell, pbc = (self._graphs[name][places] if name in self._graphs else None for name in ("cell", "pbc"))
+        return find_edges(self.positions[rows], pointers, cutoff, cell, pbc)
+
+    def keep_edges(self, cutoff: float) -> None:
+        """Find the edges shorter than ``cutoff`` of all structures now; batches then only gather them.
+
+        They are kept in the cache if there is one, else in memory.
+        """
+        if cutoff in self._edges:
+            return
+        folder = self.folder and self.folder.with_name(f"{self.folder.name}-edges-{cutoff!r}")
+        if folder and (folder / INDEX).exists():
+            arrays, _ = open_store(folder)
+            self._edges[cutoff] = EdgeTable(**arrays)
+            return
+        table = find_edges(self.positions, self.ptr, cutoff, self._graphs.get("cell"), self._graphs.get("pbc"))
+        if folder:
+            write_store(folder, table.arrays(), {"cutoff": cutoff})
+        self._edges[cutoff] = table
 
     def _places(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         places = np.array(indices, dtype=np.int64).reshape(-1)
@@ -154,26 +183,9 @@ class Dataset(torch.utils.data.Dataset[Data]):
         name = name or self.card.default_split
         if name not in self.card.splits:
             raise DataError(f"{self.card.name}: {unknown_name('split', name, self.card.splits)}")
-        where = f"{self.card.name}: split '{name}'"
-        split = self.card.splits[name]
-        if self.sample:
-            split = replace(split, sizes=scale_sizes(split.sizes, len(self)), sha256=None)
-        made = {"method": split.method, "seed": split.seed, "sizes": split.sizes}
         folder = self.folder and self.folder.with_name(f"{self.folder.name}-split-{name}")
-        if folder and (folder / INDEX).exists():
-            stored, details = open_store(folder)
-            if details != made:
-                raise DataError(
-                    f"{where}: it was stored in {folder} as {details}, but the card now says {made}. Results would "
-                    "not be comparable. Undo the change, or delete that folder to use the new split."
-                )
-            indices = {part: np.asarray(stored[part]) for part in ("train", "valid", "test")}
-        else:
-            indices = make_split(split, len(self), where)
-            if folder:
-                write_store(folder, indices, made)
-        check_indices(indices, split.sha256, where)
-        return indices
+        where = f"{self.card.name}: split '{name}'"
+        return stored_split(self.card.splits[name], len(self), self.sample, folder, where)
 
     def loader(
         self,
@@ -197,7 +209,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
             shuffle: a new order each epoch; ``loader.sampler.set_epoch(epoch)`` chooses it.
             seed: of the order.
             epoch: the epoch to begin with.
-            cutoff: find the edges shorter than this, Å; None for no edges.
+            cutoff: with the edges shorter than this, Å; None for those that belong to the data, if there are any.
             targets: the targets to include; None for all.
             dtype: of everything that is not a whole number.
             drop_last: leave out the last batch if it is smaller than the others.
@@ -207,9 +219,15 @@ class Dataset(torch.utils.data.Dataset[Data]):
             DataError: there is no such target.
             InputError: an index is outside the data set, or the batch size is not positive.
         """
+        if cutoff is not None and len(self.positions) <= _ATOMS_WITH_KEPT_EDGES:
+            self.keep_edges(cutoff)
         view = BatchView(self, cutoff=cutoff, targets=targets, dtype=dtype)
         sampler = EpochSampler(self._places(indices), shuffle=shuffle, seed=seed, epoch=epoch)
         return make_loader(view, sampler, batch_size, drop_last=drop_last, workers=workers)
+
+
+def _named(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _tensor(array: Array, dtype: torch.dtype) -> Tensor:

@@ -14,7 +14,8 @@ import numpy as np
 
 from geoeq.data.card import Card
 from geoeq.data.fetch import fetch_sources
-from geoeq.data.records import Array, Reader, Records
+from geoeq.data.ragged import Array
+from geoeq.data.records import Reader, Records
 from geoeq.data.store import INDEX, file_sha256, read_index, write_store
 from geoeq.errors import DataError, unknown_name
 from geoeq.fields import FIELDS
@@ -94,6 +95,8 @@ def to_arrays(card: Card, records: Records) -> dict[str, Array]:
     optional = {"numbers": records.numbers, "cell": records.cell, "pbc": records.pbc}
     arrays |= {name: array for name, array in optional.items() if array is not None}
     arrays |= {f"node.{name}": array for name, array in records.nodes.items()}
+    if records.edges is not None:
+        arrays |= {f"edge.{name}": array for name, array in records.edges.arrays().items()}
     for name, target in card.targets.items():
         if target.column not in records.columns:
             raise DataError(f"{where}: targets.{name}: {unknown_name('column', target.column, records.columns)}")

@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from geoeq.data.records import Array, Records
+from geoeq.data.ragged import Array
+from geoeq.data.records import Records
 from geoeq.errors import DataError
 
 __all__ = ["QM7Reader"]

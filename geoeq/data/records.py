@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from geoeq.data.edges import EdgeTable
+from geoeq.data.ragged import Array
 from geoeq.errors import DataError
 
-__all__ = ["Array", "Reader", "Records"]
-
-Array = NDArray[Any]
+__all__ = ["Reader", "Records"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Records:
         nodes: other inputs of each atom, by the name of the attribute: [N] or [N, d].
         cell: [G, 3, 3], rows are the cell vectors, Å; None if nothing is periodic.
         pbc: [G, 3]; None if nothing is periodic.
+        edges: edges that belong to the data, such as springs; None if they follow from positions.
     """
 
     positions: Array
@@ -38,6 +38,7 @@ class Records:
     nodes: Mapping[str, Array] = field(default_factory=dict)
     cell: Array | None = None
     pbc: Array | None = None
+    edges: EdgeTable | None = None
 
     def check(self, where: str) -> None:
         """Compare the lengths of the arrays.

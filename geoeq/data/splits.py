@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoeq.data.card import Split
+from geoeq.data.store import INDEX, open_store, write_store
 from geoeq.errors import DataError, unknown_name
 
-__all__ = ["PARTS", "check_indices", "indices_sha256", "make_split", "scale_sizes"]
+__all__ = ["PARTS", "check_indices", "indices_sha256", "make_split", "scale_sizes", "stored_split"]
 
 Indices = NDArray[np.int64]
 
@@ -96,3 +99,35 @@ def check_indices(indices: Mapping[str, Indices], sha256: str | None, where: str
             f"{where}: this is not the split of the card: its indices have the sha256 {found}, the card says {sha256}. "
             "The card, the number of records or the stored indices were changed; results would not be comparable."
         )
+
+
+def stored_split(split: Split, count: int, sample: bool, folder: Path | None, where: str) -> dict[str, Indices]:
+    """The split as it was first stored in ``folder``, or made and stored there now.
+
+    Args:
+        split: what the card says.
+        count: number of records.
+        sample: scale the sizes to ``count``.
+        folder: where it is kept; None to keep it nowhere.
+        where: the data set and split, for messages.
+
+    Raises:
+        DataError: the stored split is not the one of the card.
+    """
+    if sample:
+        split = replace(split, sizes=scale_sizes(split.sizes, count), sha256=None)
+    made = {"method": split.method, "seed": split.seed, "sizes": split.sizes}
+    if folder is not None and (folder / INDEX).exists():
+        stored, details = open_store(folder)
+        if details != made:
+            raise DataError(
+                f"{where}: it was stored in {folder} as {details}, but the card now says {made}. Results would not be "
+                "comparable. Undo the change, or delete that folder to use the new split."
+            )
+        indices = {part: np.asarray(stored[part]) for part in PARTS}
+    else:
+        indices = make_split(split, count, where)
+        if folder is not None:
+            write_store(folder, indices, made)
+    check_indices(indices, split.sha256, where)
+    return indices

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from geoeq.data.records import Array
+from geoeq.data.ragged import Array
 from geoeq.errors import DataError
 
 __all__ = ["INDEX", "file_sha256", "open_store", "read_index", "write_store"]

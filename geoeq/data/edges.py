@@ -1,0 +1,105 @@
+"""Edges of many structures, kept as two small whole numbers an edge, and gathered for a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geoeq.data.ragged import Array, rows_of
+from geoeq.neighbors import radius_edges
+
+__all__ = ["EdgeTable", "find_edges"]
+
+#: Atoms of the structures whose edges are looked for in one go.
+_CHUNK_ATOMS = 4096
+
+
+@dataclass(frozen=True)
+class EdgeTable:
+    """The edges of G structures, those of each sorted by receiver.
+
+    Attributes:
+        ptr: [G + 1]; edges ptr[g] to ptr[g + 1] belong to structure g.
+        sender: [E], counted from the first atom of the structure.
+        receiver: [E], likewise.
+        shifts: [E, 3] cells between the two; None if nothing is periodic.
+    """
+
+    ptr: Array
+    sender: Array
+    receiver: Array
+    shifts: Array | None = None
+
+    def arrays(self) -> dict[str, Array]:
+        """The arrays by name, as a cache keeps them."""
+        arrays = {"ptr": self.ptr, "sender": self.sender, "receiver": self.receiver}
+        return arrays if self.shifts is None else arrays | {"shifts": self.shifts}
+
+    @classmethod
+    def from_local(cls, sender: Array, receiver: Array, counts: Array, shifts: Array | None = None) -> EdgeTable:
+        """The table of edges that are counted within each structure, of which each has ``counts`` [G]."""
+        small = np.min_scalar_type(int(max(sender.max(initial=0), receiver.max(initial=0))))
+        ptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        return cls(ptr, sender.astype(small), receiver.astype(small), shifts)
+
+    def gather(
+        self, places: NDArray[np.int64], node_ptr: NDArray[np.int64], dtype: torch.dtype
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The edges of the structures ``places``, numbered within their batch.
+
+        Shapes:
+            places: [G]. node_ptr: [G + 1], row pointers of the nodes of the batch. Returns the attributes
+            ``edge_index`` [2, E] and, if periodic, ``edge_shifts`` [E, 3], and the row pointers [G + 1] of the edges.
+        """
+        rows, pointers = rows_of(places, self.ptr)
+        first = np.repeat(node_ptr[:-1], np.diff(pointers))  # [E]
+        index = np.empty((2, len(rows)), dtype=np.int64)
+        np.add(self.sender[rows], first, out=index[0])
+        np.add(self.receiver[rows], first, out=index[1])
+        found = {"edge_index": torch.from_numpy(index)}
+        if self.shifts is not None:
+            found["edge_shifts"] = torch.from_numpy(self.shifts[rows]).to(dtype)
+        return found, torch.from_numpy(pointers)
+
+
+def find_edges(positions: Array, ptr: Array, cutoff: float, cell: Array | None, pbc: Array | None) -> EdgeTable:
+    """All edges shorter than ``cutoff`` of all structures.
+
+    Shapes:
+        positions: [N, 3] Å. ptr: [G + 1]. cell: [G, 3, 3] Å. pbc: [G, 3].
+    """
+    tables = []
+    start = 0
+    while start < len(ptr) - 1:
+        end = max(int(np.searchsorted(ptr, ptr[start] + _CHUNK_ATOMS, side="right")) - 1, start + 1)
+        tables.append(_find(positions, ptr, cutoff, cell, pbc, slice(start, end)))
+        start = end
+    counts = np.concatenate([np.diff(table.ptr) for table in tables])
+    shifts = None if cell is None else np.concatenate([table.shifts for table in tables if table.shifts is not None])
+    senders, receivers = ([table.sender for table in tables], [table.receiver for table in tables])
+    return EdgeTable.from_local(np.concatenate(senders), np.concatenate(receivers), counts, shifts)
+
+
+def _find(
+    positions: Array, ptr: Array, cutoff: float, cell: Array | None, pbc: Array | None, graphs: slice
+) -> EdgeTable:
+    pointers = np.asarray(ptr[graphs.start : graphs.stop + 1]) - ptr[graphs.start]
+    atoms = np.array(positions[ptr[graphs.start] : ptr[graphs.stop]], dtype=np.float64)
+    edges = radius_edges(
+        torch.from_numpy(atoms),
+        torch.from_numpy(pointers),
+        cutoff,
+        None if cell is None else torch.from_numpy(np.array(cell[graphs], dtype=np.float64)),
+        None if pbc is None else torch.from_numpy(np.array(pbc[graphs])),
+    )
+    receiver = edges.receiver.numpy()
+    counts = np.diff(np.searchsorted(receiver, pointers))
+    first = np.repeat(pointers[:-1], counts)
+    shifts = None
+    if cell is not None:
+        shifts = np.zeros((len(receiver), 3), np.float32) if edges.shifts is None else edges.shifts.numpy()
+    return EdgeTable.from_local(edges.sender.numpy() - first, receiver - first, counts, shifts)
