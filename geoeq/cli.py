@@ -1,0 +1,194 @@
+"""The command line: geoeq train | evaluate | predict | data | doctor | parity."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import geoeq
+from geoeq.errors import GeoeqError
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130  # as shells count it: 128 and the number of the signal
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: what follows "geoeq"; None takes it from the process.
+
+    Returns:
+        The exit status: 0 if all went well, 1 if a check failed, 2 for a mistake that is explained on stderr, 130 if
+        interrupted.
+    """
+    arguments = _parse(argv)
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # a class of one's own is named by its path, as in my_module.MyModel
+    try:
+        return _COMMANDS[arguments.command](arguments)
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on where a training stopped.", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe, such as head, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (GeoeqError, OSError) as error:
+        if arguments.debug:
+            raise
+        print(" ".join(str(error).split("\n")), file=sys.stderr)
+        return 2
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    settings = [text for text in rest if arguments.command == "train" and "=" in text and not text.startswith("-")]
+    if len(settings) < len(rest):
+        parser.error(f"unrecognized arguments: {' '.join(text for text in rest if text not in settings)}")
+    if settings:  # argparse gives up a list of positionals at the first option between them
+        arguments.settings += settings
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="geoeq", description="Geometric graph neural networks for molecules, materials and 3D point clouds."
+    )
+    parser.add_argument("--version", action="version", version=f"geoeq {geoeq.__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a model as a recipe says, or go on with a run that was killed")
+    train.add_argument("recipe", help="a YAML file, or one that comes with geoeq, such as qm9/egnn")
+    train.add_argument("settings", nargs="*", metavar="key=value", help="put over the recipe: optimizer.lr=1e-3")
+    train.add_argument("--sample", action="store_true", help="only the records that come with geoeq; needs no network")
+    train.add_argument("--again", action="store_true", help="throw away an earlier run in the same folder")
+
+    evaluate = commands.add_parser("evaluate", help="the errors of a trained model")
+    evaluate.add_argument("run", type=Path, help="the folder of a run, such as runs/qm7-egnn")
+    evaluate.add_argument("--split", metavar="PART", help="train, valid or test; both of the last two if not given")
+
+    predict = commands.add_parser("predict", help="predict for the structures of a file, or for SMILES")
+    predict.add_argument("run", type=Path, help="the folder of a run, such as runs/qm7-egnn")
+    predict.add_argument("file", type=Path, nargs="?", help="structures: sdf, or what ASE reads (xyz, cif, traj ...)")
+    predict.add_argument("--smiles", action="append", default=[], help="a molecule; may be given several times")
+    predict.add_argument("-o", "--output", type=Path, help="out.xyz (extended) or out.csv; a table if not given")
+    predict.add_argument(
+        "--unit", action="append", default=[], metavar="NAME=UNIT", help="another unit for an output: gap=meV"
+    )
+    predict.add_argument("--batch-size", type=int, default=256, help="structures at once (256)")
+
+    data = commands.add_parser("data", help="the data sets: list, fetch, prepare, info")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="the data sets that geoeq knows")
+    for name, text in (
+        ("fetch", "download the published files, going on where it stopped, and check them"),
+        ("prepare", "fetch, and make the cache of arrays"),
+        ("info", "what a data set or a file holds"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("name", help="a data set" + (", or a structure file" if name == "info" else ""))
+        if name != "fetch":
+            action.add_argument("--sample", action="store_true", help="only the records that come with geoeq")
+
+    commands.add_parser("doctor", help="what is installed and available here, and why something is not")
+
+    parity = commands.add_parser("parity", help="compare to the numbers of the authors' own code")
+    parity.add_argument("cases", nargs="+", metavar="CASE.safetensors", help="parameters, inputs and outputs of a case")
+    parity.add_argument("--network", help="the network, where the name of the folder does not say it")
+    return parser
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from geoeq.extras import import_extra
+
+    console = import_extra("rich.console", "train").Console()
+    from geoeq.training.parsing import find_recipe, read_recipe
+    from geoeq.training.run import train
+
+    file = find_recipe(arguments.recipe)
+    settings = [*arguments.settings, *(["sample=true"] if arguments.sample else [])]
+    train(read_recipe(file, settings), file, console, again=arguments.again)
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from geoeq.extras import import_extra
+
+    console = import_extra("rich.console", "train").Console()
+    from geoeq.training.evaluate import evaluate
+
+    evaluate(arguments.run, console, arguments.split)
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from geoeq.errors import InputError
+    from geoeq.extras import import_extra
+
+    console = import_extra("rich.console", "train").Console()
+    from geoeq.training.predict import predict
+
+    pairs = [text.partition("=") for text in arguments.unit]
+    for name, equals, unit in pairs:
+        if not (name and equals and unit):
+            raise InputError(f"--unit {name}{equals}{unit}: write it as in --unit gap=meV.")
+    predict(
+        arguments.run,
+        console,
+        file=arguments.file,
+        smiles=arguments.smiles,
+        output=arguments.output,
+        units={name: unit for name, _, unit in pairs},
+        batch_size=arguments.batch_size,
+    )
+    return 0
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from geoeq.data import commands
+
+    if arguments.action == "list":
+        lines = commands.list_lines()
+    elif arguments.action == "fetch":
+        lines = commands.fetch_lines(arguments.name)
+    elif arguments.action == "prepare":
+        lines = commands.prepare_lines(arguments.name, sample=arguments.sample)
+    else:
+        lines = commands.info_lines(arguments.name, sample=arguments.sample)
+    print("\n".join(lines))
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from geoeq.doctor import doctor_lines
+
+    print("\n".join(doctor_lines()))
+    return 0
+
+
+def _parity(arguments: argparse.Namespace) -> int:
+    from geoeq.parity import run
+
+    lines, passed = run(arguments.cases, arguments.network)
+    print("\n".join(lines))
+    return 0 if passed else 1
+
+
+_COMMANDS = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "data": _data,
+    "doctor": _doctor,
+    "parity": _parity,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Guesses that need no network, fitted to the training set: what a model has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch_geometric.data import Data
+
+from geoeq.data import Dataset
+from geoeq.fields import field
+
+__all__ = ["Baseline", "fit_baselines"]
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A guess for one target.
+
+    Attributes:
+        name: in a few words, for tables.
+        predictions: part of the split -> guesses, in the unit inside.
+        scale: root mean square error on the training set, in the unit inside.
+    """
+
+    name: str
+    predictions: Mapping[str, Values]
+    scale: float
+
+
+def fit_baselines(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], target: str) -> list[Baseline]:
+    """The baselines of a target, best last.
+
+    For a scalar of a graph: the mean, and a linear model on composition (one number an element, and a constant, by
+    least squares). For positions: no motion, constant velocity for one unit of time, and for
+    a time that is fitted. For what else
+    belongs to atoms: the mean (of a scalar), or zero (of a vector, whose mean has no meaning in a rotated frame).
+
+    Args:
+        dataset: the records.
+        split: "train", "valid", "test" -> places.
+        target: the name of the field.
+    """
+    if target == "positions":
+        guesses = _motions(dataset, split)
+    elif field(target).irreps != "0e" and "x0e" not in field(target).irreps:
+        guesses = {"zero": {part: np.zeros_like(_true(dataset, rows, target)) for part, rows in split.items()}}
+    else:
+        mean = _true(dataset, split["train"], target).mean(0)
+        guesses = {"mean": {p: np.broadcast_to(mean, _true(dataset, rows, target).shape) for p, rows in split.items()}}
+        if field(target).level == "graph" and dataset.numbers is not None:
+            guesses["linear model on composition"] = _on_composition(dataset, split, target)
+    truth = _true(dataset, split["train"], target)
+    baselines = [
+        Baseline(name, predictions, float(np.sqrt(np.mean((predictions["train"] - truth) ** 2))))
+        for name, predictions in guesses.items()
+    ]
+    return sorted(baselines, key=lambda baseline: -baseline.scale)
+
+
+def _true(dataset: Dataset, places: NDArray[np.int64], target: str) -> Values:
+    values = dataset.targets[target]
+    if field(target).level == "node":
+        return np.asarray(values[_atoms(dataset, places)], dtype=np.float64)
+    return np.asarray(values[places], dtype=np.float64)
+
+
+def _atoms(dataset: Dataset, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of the atoms of the graphs at ``places``."""
+    start, counts = dataset.ptr[places], np.diff(dataset.ptr)[places]
+    first = np.repeat(start - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+    return np.asarray(first + np.arange(counts.sum()), dtype=np.int64)
+
+
+def _on_composition(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], target: str) -> dict[str, Values]:
+    numbers = np.asarray(dataset.numbers)
+    elements, column = np.unique(numbers, return_inverse=True)
+    graph = np.repeat(np.arange(len(dataset)), np.diff(dataset.ptr))
+    width = len(elements) + 1  # and a constant
+    counts = np.bincount(graph * width + column, minlength=len(dataset) * width).reshape(-1, width).astype(np.float64)
+    counts[:, -1] = 1.0
+    train = split["train"]
+    values = _true(dataset, train, target)
+    shift = values.mean(0)  # total energies are large: least squares of the rest loses no digits
+    solution, *_ = np.linalg.lstsq(counts[train], values - shift, rcond=None)
+    return {part: counts[places] @ solution + shift for part, places in split.items()}
+
+
+def _motions(dataset: Dataset, split: Mapping[str, NDArray[np.int64]]) -> dict[str, dict[str, Values]]:
+    def arrays(places: NDArray[np.int64]) -> tuple[Values, Values | None]:
+        batch: Data = dataset.batch(places, targets=["positions"])
+        velocity = getattr(batch, "vel", None)
+        return batch.pos.double().numpy(), None if velocity is None else velocity.double().numpy()
+
+    inputs = {part: arrays(places) for part, places in split.items()}
+    guesses = {"no motion": {part: pos for part, (pos, _) in inputs.items()}}
+    start, velocity = inputs["train"]
+    if velocity is not None:
+        moved = _true(dataset, split["train"], "positions") - start
+        best = float((velocity * moved).sum() / (velocity**2).sum())
+        guesses["velocity times 1"] = _moved(inputs, 1.0)
+        guesses[f"velocity times {best:.3f}, fitted"] = _moved(inputs, best)
+    return guesses
+
+
+def _moved(inputs: Mapping[str, tuple[Values, Values | None]], time: float) -> dict[str, Values]:
+    return {part: pos if velocity is None else pos + time * velocity for part, (pos, velocity) in inputs.items()}

@@ -1,0 +1,62 @@
+"""The errors of a saved model, on the data set and split that it was trained with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from geoeq.data import load
+from geoeq.data.splits import indices_sha256
+from geoeq.errors import CheckpointError, DataError, RecipeError, unknown_name
+from geoeq.extras import import_extra
+from geoeq.training.baselines import fit_baselines
+from geoeq.training.checkpoint import checkpoint_folder, load_checkpoint
+from geoeq.training.results import TargetResults, compare, predict_parts
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["evaluate"]
+
+
+def evaluate(run: Path, console: Console, part: str | None = None) -> list[TargetResults]:
+    """Print the table of a saved model.
+
+    Args:
+        run: the folder of a run, or of a checkpoint.
+        console: for the table.
+        part: "train", "valid" or "test"; None for the last two.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or says nothing of its data.
+        DataError: the data set is not there, or is divided in another way than it was in training.
+        RecipeError: there is no such part.
+    """
+    import_extra("rich", "train")
+    from geoeq.training.report import print_results
+
+    folder = checkpoint_folder(run)
+    model, meta = load_checkpoint(folder)
+    data = meta.get("data")
+    if not isinstance(data, dict) or "targets" not in meta:
+        raise CheckpointError(f"{folder}/model.json does not say what the model was trained on.")
+    dataset = load(data["name"], sample=data["sample"])
+    split = dataset.split(data["split"])
+    if part is not None and part not in split:
+        raise RecipeError(unknown_name("part of the split", part, split))
+    if indices_sha256(split) != data["split_sha256"]:
+        raise DataError(
+            f"The split '{data['split']}' of {data['name']} is not the one that the model was trained with: "
+            "its test set may hold structures of the training set. Restore the card or the data of that time."
+        )
+    parts = {name: split[name] for name in ((part,) if part else ("valid", "test")) if len(split[name])}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = predict_parts(model, dataset, parts, meta["targets"], device=device)
+    results = []
+    for target, predictions in found.items():
+        baselines = fit_baselines(dataset, split, target)
+        results.append(compare(dataset, target, type(model).__name__, predictions, baselines, data["split"]))
+        print_results(console, results[-1], data["name"], {name: len(places) for name, places in parts.items()})
+    return results

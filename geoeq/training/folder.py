@@ -1,0 +1,93 @@
+"""The folder of a run: which recipe it belongs to, and how far it came."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from geoeq.errors import RecipeError
+from geoeq.extras import import_extra
+from geoeq.training.files import write_text
+from geoeq.training.recipe import Recipe
+
+__all__ = ["RunFolder"]
+
+#: All that a run ever writes into its folder.
+_WRITTEN = ("recipe.yaml", "environment.json", "log.csv", "state.pt", "results.json", "checkpoint", "tensorboard")
+
+
+class RunFolder:
+    """A folder that holds one run of one recipe.
+
+    Args:
+        path: the folder; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def check(self, recipe: Recipe, *, again: bool = False) -> None:
+        """Whether the folder can take ``recipe``: it is new, empty, or holds a run of the same.
+
+        Args:
+            recipe: the settings.
+            again: throw away what an earlier run left here.
+
+        Raises:
+            RecipeError: it holds a run of another recipe, or files that are no run's.
+        """
+        if again:
+            self._clear()
+        file = self.path / "recipe.yaml"
+        if file.is_file():
+            differences = _differences(self._read(file), recipe.to_dict(), set(recipe.decides()))
+            if differences:
+                raise RecipeError(
+                    f"The folder '{self.path}' holds a run of another recipe ({'; '.join(differences[:3])}). "
+                    "Choose another folder with run=FOLDER, or throw that run away with --again."
+                )
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise RecipeError(f"The folder '{self.path}' holds other files. Choose another with run=FOLDER.")
+
+    def start(self, recipe: Recipe) -> None:
+        """Make the folder, with the recipe in it."""
+        yaml = import_extra("yaml", "train")
+        text = yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True)
+        write_text(self.path / "recipe.yaml", text)
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a JSON file into the folder."""
+        write_text(self.path / name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def results(self) -> dict[str, Any] | None:
+        """What a finished run found; None while it is unfinished."""
+        file = self.path / "results.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def _read(self, file: Path) -> dict[str, Any]:
+        yaml = import_extra("yaml", "train")
+        try:
+            found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{file} is truncated or altered. Delete its folder to start again.") from error
+        return found if isinstance(found, dict) else {}
+
+    def _clear(self) -> None:
+        if not (self.path / "recipe.yaml").is_file():
+            return
+        for path in self.path.iterdir():
+            if path.name in _WRITTEN or path.suffix == ".png" or path.name.startswith("."):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], keys: set[str], prefix: str = "") -> list[str]:
+    found = []
+    for key in sorted(keys):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differences(before, after, set(before) | set(after), f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key} is {before} there and {after} here")
+    return found

@@ -1,0 +1,151 @@
+"""The end of an epoch: what was measured is written down, the best weights are kept, and the run can be resumed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Checkpoint
+
+from geoeq.models import Model
+from geoeq.training.log import Log
+from geoeq.training.metrics import headline
+from geoeq.training.module import TrainingModule
+from geoeq.training.recipe import Recipe
+from geoeq.training.state import load_state, save_state
+
+__all__ = ["Keeper"]
+
+
+class Keeper(Checkpoint):
+    """Keeps the log, the best weights and the state of a run.
+
+    The order at the end of an epoch makes a kill harmless at any moment: first the row of the log, then the state,
+    which counts; rows after the last state are dropped when the run goes on.
+
+    Args:
+        recipe: the settings.
+        folder: of the run.
+        units: target -> unit of its headline metric, for the names of the columns; empty for none.
+        save_best: called with the best model so far, when there is a new one.
+        report: called at the end of an epoch with its number and what was measured.
+
+    Attributes:
+        best: epoch, loss and weights of the best validation.
+        epoch: epochs done.
+        seconds: that the training took, interruptions left out.
+        finished: whether the training is over: all epochs done, or stopped early.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        units: dict[str, str],
+        save_best: Callable[[Model], None],
+        report: Callable[[int, dict[str, float]], None],
+    ) -> None:
+        super().__init__()
+        self.best: dict[str, Any] = {"epoch": 0, "loss": math.inf, "weights": None}
+        self.finished = False
+        self._recipe = recipe
+        self._path = folder / "state.pt"
+        self._log_path = folder / "log.csv"
+        self._save_best, self._report = save_best, report
+        self._stale = 0  # validations since the best one
+        self.epoch, self.seconds = 0, 0.0
+        self._measures = [
+            label
+            for stage in ("train", "valid")
+            for label in (f"{stage} loss", *(_label(stage, name) for name in units))
+        ]
+        self._heads = {_label(stage, name): unit for stage in ("train", "valid") for name, unit in units.items()}
+        self._state = load_state(self._path) if self._path.is_file() else None
+        if self._state is not None:
+            self.best, self.finished = self._state["best"], self._state["finished"]
+            self.epoch, self.seconds = self._state["epoch"], self._state["seconds"]
+
+    def column(self, label: str) -> str:
+        """The name of a measure in the log: with its unit."""
+        unit = self._heads.get(label)
+        return f"{label} [{unit}]" if unit else label
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Take up the state of a killed run."""
+        state = self._state
+        if state is not None and isinstance(pl_module, TrainingModule):
+            pl_module.model.load_state_dict(state["model"])
+            if pl_module.average is not None:
+                pl_module.average.load_state_dict(state["average"])
+            trainer.optimizers[0].load_state_dict(state["optimizer"])
+            pl_module.schedule.restore(state["schedule"])
+            pl_module.step = state["step"]
+            self._stale = state["stale"]
+            done = dict.fromkeys(("ready", "started", "processed", "completed"), self.epoch)
+            trainer.fit_loop.epoch_progress.current.load_state_dict(done)
+        columns = ["epoch", "step", "lr", *(self.column(label) for label in self._measures), "seconds"]
+        self._log = Log(self._log_path, columns, self.epoch, self._recipe.log)
+        self._started = time.monotonic() - self.seconds
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write the row, keep the best weights, decide whether to stop, and save the state."""
+        if not isinstance(pl_module, TrainingModule):
+            return
+        epoch = trainer.current_epoch + 1
+        measured = pl_module.measured
+        if "valid loss" in measured:
+            self._validated(pl_module, epoch, measured["valid loss"])
+        limit = self._recipe.early_stop
+        if limit is not None and self._stale >= limit:
+            trainer.should_stop = True
+        self.finished = trainer.should_stop or epoch >= self._recipe.total_epochs
+        self.seconds = time.monotonic() - self._started
+        row = {"epoch": epoch, "step": pl_module.step, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        row |= {self.column(label): float(f"{value:.7g}") for label, value in measured.items()}
+        self._log.append({**row, "seconds": round(self.seconds, 2)})
+        self._report(epoch, measured)
+        average = pl_module.average
+        save_state(
+            self._path,
+            {
+                "epoch": epoch,
+                "step": pl_module.step,
+                "model": pl_module.model.state_dict(),
+                "average": None if average is None else average.state_dict(),
+                "optimizer": trainer.optimizers[0].state_dict(),
+                "schedule": pl_module.schedule.state(),
+                "best": self.best,
+                "stale": self._stale,
+                "seconds": self.seconds,
+                "finished": self.finished,
+            },
+        )
+
+    def _validated(self, module: TrainingModule, epoch: int, loss: float) -> None:
+        module.schedule.validated(loss)
+        if loss < self.best["loss"]:
+            weights = {name: value.detach().cpu().clone() for name, value in module.evaluated.state_dict().items()}
+            self.best = {"epoch": epoch, "loss": loss, "weights": weights}
+            self._stale = 0
+            self._save_best(module.evaluated)
+        else:
+            self._stale += 1
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Close the log; keep the last weights if there never was a finite validation."""
+        self._log.close()
+        if self.best["weights"] is None and isinstance(pl_module, TrainingModule):
+            weights = {name: value.detach().cpu() for name, value in pl_module.evaluated.state_dict().items()}
+            self.best = {"epoch": trainer.current_epoch, "loss": math.nan, "weights": weights}
+
+    def remove_state(self) -> None:
+        """Delete what only an unfinished run needs."""
+        self._path.unlink(missing_ok=True)
+
+
+def _label(stage: str, target: str) -> str:
+    return f"{stage} {headline(target)} {target}"

@@ -1,0 +1,79 @@
+"""The record of a run: a line of log.csv for every epoch, and TensorBoard where it is wanted."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import importlib.util
+import io
+from pathlib import Path
+from typing import Any, Literal
+
+from geoeq.errors import MissingExtraError
+from geoeq.training.files import write_text
+
+__all__ = ["Log", "read_log"]
+
+
+class Log:
+    """Appends one row an epoch.
+
+    Args:
+        path: the CSV file.
+        columns: the names of the columns; the first is the epoch.
+        epochs: keep rows up to this epoch, and drop what a killed run wrote after its last saved state.
+        kind: "csv", "tensorboard" (csv as well), or "auto" (tensorboard where it is installed).
+
+    Raises:
+        MissingExtraError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(
+        self, path: Path, columns: list[str], epochs: int = 0, kind: Literal["csv", "tensorboard", "auto"] = "csv"
+    ) -> None:
+        self._path, self._columns = path, columns
+        kept = [row for row in read_log(path) if row["epoch"] <= epochs] if path.is_file() else []
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([row.get(column, "") for column in columns] for row in kept)
+        write_text(path, text.getvalue())
+
+        self._board: Any = None
+        installed = importlib.util.find_spec("tensorboard") is not None
+        if kind == "tensorboard" and not installed:
+            raise MissingExtraError("log: tensorboard needs the package 'tensorboard': pip install tensorboard")
+        if kind == "tensorboard" or (kind == "auto" and installed):
+            module = importlib.import_module("torch.utils.tensorboard")
+            self._board = module.SummaryWriter(str(path.parent / "tensorboard"), purge_step=epochs + 1)
+
+    def append(self, row: dict[str, float]) -> None:
+        """Add the row of an epoch; columns that it lacks are left empty."""
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow([row.get(column, "") for column in self._columns])
+        if self._board is not None:
+            for name, value in row.items():
+                if name != "epoch":
+                    self._board.add_scalar(name, value, int(row["epoch"]))
+            self._board.flush()
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._board is not None:
+            self._board.close()
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The rows of a log; empty cells are left out, and so is a last line that was cut off."""
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = file.read().split("\n")[:-1]
+    rows = csv.reader(lines)
+    columns = next(rows, [])
+    return [
+        {
+            name: float(cell) if "." in cell or not cell.lstrip("-").isdigit() else int(cell)
+            for name, cell in cells
+            if cell
+        }
+        for cells in (list(zip(columns, row)) for row in rows if len(row) == len(columns))
+    ]

@@ -1,0 +1,56 @@
+"""What is minimised: the error of each target in units of its scale, so that no setting depends on a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+from torch.nn import functional
+
+from geoeq.errors import TensorError
+from geoeq.training.recipe import LossSettings
+
+__all__ = ["Loss"]
+
+_FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": functional.mse_loss,
+    "mae": functional.l1_loss,
+    "huber": functional.huber_loss,
+}
+
+
+class Loss:
+    """Weighted sum over the targets of the mean error, each divided by its scale.
+
+    The scale is the root mean square error of the best baseline on the training set (see ``geoeq.training.baselines``):
+    a loss of 1 is as good as that baseline, for any target in any unit.
+
+    Args:
+        settings: the function, and the weights of the targets.
+        scales: target -> scale, in the unit inside.
+    """
+
+    def __init__(self, settings: LossSettings, scales: Mapping[str, float]) -> None:
+        self._function = _FUNCTIONS[settings.name]
+        self._weights = {name: settings.weights.get(name, 1.0) for name in scales}
+        self._scales = dict(scales)
+
+    def __call__(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+        """The loss, a scalar.
+
+        Raises:
+            TensorError: an output is not of the shape of its target.
+        """
+        total: Tensor | None = None
+        for name, scale in self._scales.items():
+            output, target = outputs[name], targets[name]
+            if output.shape != target.shape:
+                raise TensorError(
+                    f"The model gives '{name}' of shape {list(output.shape)}, and targets are {list(target.shape)}: "
+                    "its head is at another level (graph, node) or of other irreps than the field."
+                )
+            term = self._weights[name] * self._function(output / scale, target / scale)
+            total = term if total is None else total + term
+        if total is None:
+            raise TensorError("A loss needs at least one target.")
+        return total

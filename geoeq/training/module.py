@@ -1,0 +1,123 @@
+"""The training step: a model, its loss and its average weights, as Lightning wants them."""
+
+from __future__ import annotations
+
+import lightning
+import torch
+import torchmetrics
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from geoeq.models import Model
+from geoeq.training.ema import AverageWeights
+from geoeq.training.losses import Loss
+from geoeq.training.metrics import headline
+from geoeq.training.recipe import Recipe
+from geoeq.training.schedule import Schedule
+
+__all__ = ["TrainingModule"]
+
+
+class TrainingModule(lightning.LightningModule):
+    """A model in training.
+
+    Args:
+        model: what is trained.
+        recipe: the settings.
+        loss: what is minimised.
+        schedule: the learning rate.
+        factors: target -> the factor from the unit inside to the unit of the report.
+
+    Attributes:
+        step: optimizer steps done.
+        measured: after an epoch: "train loss", "valid MAE energy" ... -> value, in the units of the report.
+    """
+
+    def __init__(self, model: Model, recipe: Recipe, loss: Loss, schedule: Schedule, factors: dict[str, float]) -> None:
+        super().__init__()
+        self.model = model
+        self.average = AverageWeights(model, recipe.ema) if recipe.ema is not None else None
+        self.schedule = schedule
+        self.step = 0
+        self.measured: dict[str, float] = {}
+        self._recipe = recipe
+        self._loss = loss
+        self._factors = factors
+        self._meters = {stage: _meters(factors) for stage in ("train", "valid")}
+        self._on_device = nn.ModuleList(meter for meters in self._meters.values() for meter in meters.values())
+
+    @property
+    def evaluated(self) -> Model:
+        """The model that is validated and saved: the average one, where there is one."""
+        return self.model if self.average is None else self.average.model
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam or AdamW, as the recipe says."""
+        settings = self._recipe.optimizer
+        kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return kind(parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch from its own seed, so that a resumed run draws what an uninterrupted one draws."""
+        lightning.seed_everything(self._recipe.seed + 1_000_003 * (self.current_epoch + 1) % 2**32, verbose=False)
+        self.measured = {}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate of this step."""
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.learning_rate
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return self._recipe.optimizer.lr * self.schedule.factor(self.step)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        return self._measure("train", self.model, batch)
+
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
+        """Count the step, and let the average follow."""
+        self.step += 1
+        if self.average is not None:
+            self.average.update(self.model, self.step)
+        if self._recipe.max_steps is not None and self.step >= self._recipe.max_steps:
+            self.trainer.should_stop = True
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Measure one batch with the weights that would be saved."""
+        self._measure("valid", self.evaluated, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Put the results of the validation into ``measured``."""
+        self._read("valid")
+
+    def on_train_epoch_end(self) -> None:
+        """Put the results of the training steps into ``measured``."""
+        self._read("train")
+
+    def _measure(self, stage: str, model: Model, batch: Batch) -> Tensor:
+        outputs = model(batch)
+        targets = {name: batch[name] for name in self._factors}
+        loss = self._loss(outputs, targets)
+        meters = self._meters[stage]
+        meters["loss"].update(loss.detach(), batch.num_graphs)
+        for name, factor in self._factors.items():
+            meters[name].update(outputs[name].detach() * factor, targets[name] * factor)
+        return loss
+
+    def _read(self, stage: str) -> None:
+        for name, meter in self._meters[stage].items():
+            label = f"{stage} loss" if name == "loss" else f"{stage} {headline(name)} {name}"
+            if meter.update_called:
+                self.measured[label] = float(meter.compute())
+            meter.reset()
+
+
+def _meters(targets: dict[str, float]) -> dict[str, torchmetrics.Metric]:
+    meters: dict[str, torchmetrics.Metric] = {"loss": torchmetrics.MeanMetric()}
+    for name in targets:
+        kind = torchmetrics.MeanSquaredError if headline(name) == "MSE" else torchmetrics.MeanAbsoluteError
+        meters[name] = kind()
+    return meters

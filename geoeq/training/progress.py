@@ -1,0 +1,102 @@
+"""What one sees of a run: a bar on a terminal, a line an epoch elsewhere; errors in real units."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch_geometric.data import Batch
+
+from geoeq.training.metrics import headline
+
+__all__ = ["ProgressReport", "format_number"]
+
+
+class ProgressReport(Callback):
+    """Shows the progress on a console.
+
+    Args:
+        console: where to.
+        epochs: of the whole run.
+        units: target -> unit of its headline metric; empty for none.
+        every: seconds between the lines where there is no terminal.
+    """
+
+    def __init__(self, console: Console, epochs: int, units: dict[str, str], every: float = 2.0) -> None:
+        super().__init__()
+        self._console, self._epochs, self._units, self._every = console, epochs, units, every
+        self._last = -every
+        self._bar: Progress | None = None
+        self._task: Any = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Open the bar."""
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[news]}"),
+                console=self._console,
+                transient=True,
+            )
+            steps = self._epochs * int(trainer.num_training_batches)
+            done = trainer.current_epoch * int(trainer.num_training_batches)
+            self._task = self._bar.add_task("", total=steps, completed=done, epoch="", news="")
+            self._bar.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, epoch=f"{trainer.current_epoch + 1}/{self._epochs}")
+
+    def epoch_done(self, epoch: int, measured: dict[str, float]) -> None:
+        """Tell the errors: on the bar, or as a line where there is none and some time has passed."""
+        parts = []
+        for name, unit in self._units.items():
+            values = [
+                f"{stage} {format_number(measured[label])}"
+                for stage in ("train", "valid")
+                if (label := f"{stage} {headline(name)} {name}") in measured
+            ]
+            parts.append(f"{name} {headline(name)} {unit + ': ' if unit else ''}{', '.join(values)}")
+        news = "; ".join(parts)
+        if self._bar is not None:
+            self._bar.update(self._task, news=news)
+        elif time.monotonic() - self._last >= self._every or epoch == self._epochs:
+            self._last = time.monotonic()
+            self._console.print(f"epoch {epoch}/{self._epochs}  {news}", highlight=False, soft_wrap=True)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar, so that the error has the terminal to itself."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def format_number(value: float) -> str:
+    """Three or four digits: 12.34, 0.00712, 1.2e-05."""
+    if value != 0 and abs(value) < 1e-3:
+        return f"{value:.2e}"
+    return f"{value:#.4g}".rstrip(".") if abs(value) < 10000 else f"{value:.0f}"

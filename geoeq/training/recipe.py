@@ -1,0 +1,190 @@
+"""What a recipe can say: one typed dataclass, with a smaller one for each section."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from geoeq.errors import RecipeError
+
+__all__ = ["LossSettings", "ModelSettings", "OptimizerSettings", "Recipe", "ScheduleSettings"]
+
+
+def _require(condition: bool, setting: str, rule: str, value: object) -> None:
+    if not condition:
+        raise RecipeError(f"'{setting}' must be {rule}, not {value}.")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The network, by the path of its class.
+
+    Attributes:
+        class_path: for example ``geoeq.models.EGNN``, or ``my_module.MyModel`` for a class of your own.
+        init_args: the arguments of its constructor.
+    """
+
+    class_path: str
+    init_args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What is minimised, on targets divided by their scale in the training set.
+
+    Attributes:
+        name: mean squared error, mean absolute error, or Huber's (squared below 1 scale, absolute above).
+        weights: factors of the targets, 1 where none is given.
+    """
+
+    name: Literal["mse", "mae", "huber"] = "mse"
+    weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How the weights move.
+
+    Attributes:
+        name: adam (weight decay added to the gradient) or adamw (weight decay apart).
+        lr: the highest learning rate of the schedule.
+        weight_decay: pull of the weights towards zero.
+        betas: memories of the mean and of the square of the gradient.
+    """
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, "lr", "above 0", self.lr)
+        _require(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
+        _require(all(0 <= beta < 1 for beta in self.betas), "betas", "two numbers from 0 to below 1", self.betas)
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """How the learning rate changes.
+
+    Attributes:
+        name: constant, cosine (to ``minimum`` times lr at the last step) or plateau.
+        warmup_epochs: linear rise from 0, for each of the three; may be a fraction.
+        minimum: the smallest factor of lr.
+        patience: plateau: validations without a better loss before the rate falls.
+        factor: plateau: the rate is multiplied by it.
+    """
+
+    name: Literal["constant", "cosine", "plateau"] = "constant"
+    warmup_epochs: float = 0.0
+    minimum: float = 0.0
+    patience: int = 10
+    factor: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require(self.warmup_epochs >= 0, "warmup_epochs", "0 or more", self.warmup_epochs)
+        _require(0 <= self.minimum <= 1, "minimum", "from 0 to 1 (it multiplies lr)", self.minimum)
+        _require(self.patience >= 1, "patience", "1 or more", self.patience)
+        _require(0 < self.factor < 1, "factor", "between 0 and 1", self.factor)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run. Everything that decides its result is here.
+
+    Attributes:
+        dataset: name of a data set, or the path of a structure file that ASE reads.
+        target: the field to learn, or several.
+        model: the network.
+        split: name of a split of the card; null for its first.
+        sample: use only the records that ship with geoeq, offline.
+        sample_epochs: epochs when ``sample`` is true; null for the same number.
+        loss: what is minimised.
+        optimizer: how the weights move.
+        schedule: how the learning rate changes.
+        epochs: passes over the training set.
+        max_steps: stop after so many steps, whatever the epochs; null for no limit.
+        batch_size: graphs a step.
+        ema: decay of the exponential moving average of the weights, which is then evaluated and saved; null for none.
+        gradient_clip: largest norm of the gradient; null for no limit.
+        precision: "32", "64", or "bf16-mixed" (layers in bfloat16; geometry, weights and sums stay float32).
+        early_stop: stop after so many validations without a better loss; null for never.
+        validate_every: epochs between validations.
+        seed: of the weights and of the order of the batches.
+        deterministic: only algorithms that give the same bits each time, on a GPU too, where it costs speed.
+        device: auto, cpu or cuda.
+        threads: CPU threads; null for all.
+        workers: processes that prepare batches; 0 for none.
+        log: csv, tensorboard (csv as well), or auto (as tensorboard where that is installed).
+        run: the folder of the run; null for runs/DATASET-RECIPE.
+    """
+
+    dataset: str
+    target: str | list[str]
+    model: ModelSettings
+    split: str | None = None
+    sample: bool = False
+    sample_epochs: int | None = None
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    epochs: int = 100
+    max_steps: int | None = None
+    batch_size: int = 32
+    ema: float | None = None
+    gradient_clip: float | None = None
+    precision: Literal["32", "64", "bf16-mixed"] = "32"
+    early_stop: int | None = None
+    validate_every: int = 1
+    seed: int = 0
+    deterministic: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    workers: int = 0
+    log: Literal["csv", "tensorboard", "auto"] = "csv"
+    run: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every"):
+            _require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        for name in ("sample_epochs", "max_steps", "early_stop", "threads"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, name, "1 or more, or null", value)
+        _require(self.workers >= 0, "workers", "0 or more", self.workers)
+        _require(self.ema is None or 0 < self.ema < 1, "ema", "between 0 and 1, or null", self.ema)
+        _require(self.gradient_clip is None or self.gradient_clip > 0, "gradient_clip", "above 0", self.gradient_clip)
+        _require(len(set(self.targets)) == len(self.targets) > 0, "target", "one or several names", self.target)
+
+    @property
+    def targets(self) -> list[str]:
+        """The fields to learn, as a list."""
+        return [self.target] if isinstance(self.target, str) else list(self.target)
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of this run, sample or not."""
+        return self.sample_epochs if self.sample and self.sample_epochs is not None else self.epochs
+
+    def folder(self, file: Path) -> Path:
+        """The run folder of this recipe, which was read from ``file``."""
+        name = f"{Path(self.dataset).stem}-{file.stem}"
+        return Path(self.run) if self.run is not None else Path("runs") / name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, defaults included, as YAML and JSON can hold it."""
+        values: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return values
+
+    def decides(self) -> dict[str, Any]:
+        """What the result depends on: all but where the run is kept, and how it is watched."""
+        return {key: value for key, value in self.to_dict().items() if key not in ("run", "log", "workers")}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

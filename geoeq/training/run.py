@@ -1,0 +1,204 @@
+"""One training run, from a recipe to a table, two pictures and a checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from geoeq.errors import RecipeError
+from geoeq.extras import import_extra
+from geoeq.models import Model
+from geoeq.training.checkpoint import save_checkpoint
+from geoeq.training.environment import describe_environment
+from geoeq.training.folder import RunFolder
+from geoeq.training.job import Job, prepare_job
+from geoeq.training.log import read_log
+from geoeq.training.parsing import at
+from geoeq.training.recipe import Recipe
+from geoeq.training.results import TargetResults, compare, predict_parts
+from geoeq.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from geoeq.training.keeper import Keeper
+
+__all__ = ["train"]
+
+
+def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) -> list[TargetResults]:
+    """Train a model as a recipe says, going on where a killed run of the same recipe stopped.
+
+    The folder of the run then holds recipe.yaml (everything, defaults included), environment.json, log.csv,
+    checkpoint/, results.json, parity.png and learning.png (one of each for every target).
+
+    Args:
+        recipe: the settings.
+        file: where they come from; it gives the folder its name, and errors their place.
+        console: for the progress and the table.
+        again: throw away what an earlier run left in the folder.
+
+    Raises:
+        RecipeError: a setting cannot work; the message names the file and the section.
+        MissingExtraError: the extra "train" is not installed.
+    """
+    for module in ("lightning", "torchmetrics", "rich", "matplotlib"):
+        import_extra(module, "train")
+    from geoeq.training.report import print_results
+
+    folder = RunFolder(recipe.folder(file))
+    with at(file.name):
+        folder.check(recipe, again=again)
+    done = folder.results()
+    if done is None:
+        with _quiet(), _algorithms(recipe, file.name):
+            job = prepare_job(recipe, file.name)
+            folder.start(recipe)
+            _announce(console, job, folder.path)
+            keeper = _fit(job, folder, console)
+            results = _finish(job, folder, keeper)
+        sizes = job.sizes
+    else:
+        console.print(f"The run in '{folder.path}' is finished; --again trains from scratch.", highlight=False)
+        results, sizes = [TargetResults.from_dict(entry) for entry in done["targets"]], done["sizes"]
+    for entry in results:
+        print_results(console, entry, recipe.dataset, sizes)
+    console.print(f"Model, log, pictures and results are in '{folder.path}'.", highlight=False, soft_wrap=True)
+    return results
+
+
+def _announce(console: Console, job: Job, folder: Path) -> None:
+    parameters = sum(parameter.numel() for parameter in job.model.parameters())
+    sample = " (sample)" if job.recipe.sample else ""
+    console.print(
+        f"{job.model_name} with {parameters:,} parameters learns {', '.join(job.recipe.targets)} from "
+        f"{job.sizes['train']:,} structures of {job.recipe.dataset}{sample}, on {job.device.type}, in '{folder}'.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _fit(job: Job, folder: RunFolder, console: Console) -> Keeper:
+    lightning = import_extra("lightning", "train")
+    from geoeq.training.keeper import Keeper
+    from geoeq.training.module import TrainingModule
+    from geoeq.training.progress import ProgressReport
+
+    recipe, split, options = job.recipe, job.split, job.loader_options()
+    batches = job.dataset.loader(split["train"], recipe.batch_size, shuffle=True, seed=recipe.seed, **options)
+    checks = job.dataset.loader(split["valid"], recipe.batch_size, **options) if len(split["valid"]) else None
+    total_steps = min(recipe.total_epochs * len(batches), recipe.max_steps or 2**62)
+    schedule = Schedule(recipe.schedule, len(batches), total_steps)
+    module = TrainingModule(job.model, recipe, job.loss(), schedule, job.factors)
+    meta = job.meta()
+
+    def save_best(model: Model) -> None:
+        save_checkpoint(model, folder.path / "checkpoint", meta)
+
+    progress = ProgressReport(console, recipe.total_epochs, job.units)
+    keeper = Keeper(recipe, folder.path, job.units, save_best, progress.epoch_done)
+    if keeper.epoch:
+        console.print(f"Going on after epoch {keeper.epoch}.", highlight=False)
+    trainer = lightning.Trainer(
+        accelerator="gpu" if job.device.type == "cuda" else "cpu",
+        devices=1,
+        precision={"32": "32-true", "64": "64-true"}.get(recipe.precision, recipe.precision),
+        max_epochs=recipe.total_epochs,
+        check_val_every_n_epoch=min(recipe.validate_every, recipe.total_epochs),
+        gradient_clip_val=recipe.gradient_clip,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        inference_mode=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder.path,
+        callbacks=[progress, keeper],
+    )
+    if not keeper.finished:
+        folder.write_json("environment.json", describe_environment())
+        try:
+            trainer.fit(module, batches, checks)
+        except SystemExit as error:  # Lightning turns Ctrl-C into an exit
+            raise KeyboardInterrupt from error
+    return keeper
+
+
+def _finish(job: Job, folder: RunFolder, keeper: Keeper) -> list[TargetResults]:
+    """Measure the best weights; write results and pictures."""
+    from geoeq.training.pictures import draw_learning, draw_parity
+
+    recipe, sizes, name = job.recipe, job.sizes, job.model_name
+    job.model.load_state_dict(keeper.best["weights"])
+    save_checkpoint(job.model, folder.path / "checkpoint", job.meta())
+    parts = {part: job.split[part] for part in ("valid", "test") if sizes[part]}
+    found = predict_parts(job.model, job.dataset, parts, recipe.targets, device=job.device)
+    results, rows = [], read_log(folder.path / "log.csv")
+    for target, predictions in found.items():
+        entry = compare(job.dataset, target, name, predictions, job.baselines[target], job.split_name)
+        suffix = "" if len(found) == 1 else f"-{target}"
+        for part in list(parts)[-1:]:
+            guess, truth = (values * job.factors[target] for values in predictions[part])
+            title = f"{name} on {recipe.dataset}: {sizes[part]:,} {part} structures"
+            draw_parity(folder.path / f"parity{suffix}.png", guess, truth, target, entry.unit, title)
+        draw_learning(
+            folder.path / f"learning{suffix}.png", rows, entry, job.units[target], f"{name} on {recipe.dataset}"
+        )
+        results.append(entry)
+    folder.write_json(
+        "results.json",
+        {
+            "dataset": recipe.dataset,
+            "split": job.split_name,
+            "sizes": sizes,
+            "best_epoch": keeper.best["epoch"],
+            "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
+            "training_seconds": round(keeper.seconds, 1),
+            "targets": [entry.to_dict() for entry in results],
+        },
+    )
+    keeper.remove_state()
+    return results
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's remarks on the machine, on workers and on its products."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _algorithms(recipe: Recipe, file: str) -> Iterator[None]:
+    """With as many threads, and as deterministic, as the recipe says; afterwards as before."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        if recipe.threads is not None:
+            torch.set_num_threads(recipe.threads)
+        if recipe.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+            torch.use_deterministic_algorithms(True)
+        yield
+    except RuntimeError as error:
+        if recipe.deterministic and "deterministic" in str(error):
+            raise RecipeError(f"{file}: deterministic: This device cannot do it: {error}") from error
+        raise
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)

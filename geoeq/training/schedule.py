@@ -1,0 +1,56 @@
+"""The learning rate: warm-up, then constant, cosine, or a fall at each plateau."""
+
+from __future__ import annotations
+
+import math
+
+from geoeq.training.recipe import ScheduleSettings
+
+__all__ = ["Schedule"]
+
+
+class Schedule:
+    """The factor of the learning rate at each step.
+
+    All but the plateaus is a function of the number of the step alone, so that a resumed run needs three numbers.
+
+    Args:
+        settings: as in the recipe.
+        steps_per_epoch: optimizer steps in an epoch.
+        total_steps: optimizer steps of the whole run, where the cosine ends.
+    """
+
+    def __init__(self, settings: ScheduleSettings, steps_per_epoch: int, total_steps: int) -> None:
+        self._settings = settings
+        self._warmup = settings.warmup_epochs * steps_per_epoch
+        self._total = total_steps
+        self._reduction, self._best, self._waited = 1.0, math.inf, 0
+
+    def factor(self, step: int) -> float:
+        """What multiplies the learning rate for step ``step``, counted from 0."""
+        settings = self._settings
+        if step < self._warmup:
+            return (step + 1) / (self._warmup + 1)
+        if settings.name == "cosine":
+            progress = min(1.0, (step - self._warmup) / max(1.0, self._total - self._warmup))
+            return settings.minimum + (1 - settings.minimum) * 0.5 * (1 + math.cos(math.pi * progress))
+        return max(settings.minimum, self._reduction)
+
+    def validated(self, loss: float) -> None:
+        """Take note of a validation; only a plateau schedule minds it."""
+        if self._settings.name != "plateau":
+            return
+        if loss < self._best:
+            self._best, self._waited = loss, 0
+            return
+        self._waited += 1
+        if self._waited >= self._settings.patience:
+            self._reduction, self._waited = self._reduction * self._settings.factor, 0
+
+    def state(self) -> dict[str, float]:
+        """What cannot be computed from the number of the step."""
+        return {"reduction": self._reduction, "best": self._best, "waited": self._waited}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Continue from what ``state`` gave."""
+        self._reduction, self._best, self._waited = state["reduction"], state["best"], int(state["waited"])
