@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoeq.data.card import Card, Source, Split, Target, load_card, names, read_card
+from geoeq.data.ase_files import ASEReader, file_card
+from geoeq.data.card import Card, Published, Sample, Source, Split, Target, load_card, names, read_card
 from geoeq.data.dataset import Dataset
-from geoeq.data.prepare import prepare
+from geoeq.data.edges import EdgeTable
+from geoeq.data.prepare import cache_root, prepare, to_arrays
 from geoeq.data.records import Reader, Records
+from geoeq.errors import DataError, unknown_name
 
 __all__ = [
     "Card",
     "Dataset",
+    "EdgeTable",
+    "Published",
     "Reader",
     "Records",
+    "Sample",
     "Source",
     "Split",
     "Target",
+    "cache_root",
     "load",
     "load_card",
     "names",
@@ -25,15 +32,29 @@ __all__ = [
 
 
 def load(name_or_path: str | Path, *, sample: bool = False, root: str | Path | None = None) -> Dataset:
-    """The data set of that name, prepared if it is not yet.
+    """A data set, prepared if it is not yet, or the structures of a file, in memory.
 
     Args:
-        name_or_path: one of ``names()``.
+        name_or_path: one of ``names()``, the path of a card of your own (``.yaml``), or of a file of structures that
+            ASE reads or an sdf file.
         sample: only the records that come with geoeq.
         root: the folder of all caches; ``$GEOEQ_CACHE`` or ``~/.cache/geoeq`` if None.
 
     Raises:
-        DataError: there is no such data set, or its files cannot be had.
+        DataError: there is no such data set or file, or its files cannot be had or read.
     """
-    card = load_card(str(name_or_path))
+    path = Path(name_or_path)
+    if str(name_or_path) not in names() and path.suffix != ".yaml":
+        return _load_file(path)
+    card = read_card(path) if path.suffix == ".yaml" else load_card(str(name_or_path))
     return Dataset.open(card, prepare(card, sample, root), sample)
+
+
+def _load_file(path: Path) -> Dataset:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; a file of structures would be right.")
+    if not path.is_file():
+        raise DataError(f"There is no file {path}. {unknown_name('data set', str(path), names())}")
+    records = ASEReader().read({path.name: path})
+    card = file_card(path, records)
+    return Dataset(card, to_arrays(card, records))

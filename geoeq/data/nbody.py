@@ -56,8 +56,12 @@ def draw(kind: str, particles: int, count: int, random: np.random.RandomState) -
     """
     if kind not in _DRAWS:
         raise InputError(unknown_name("kind of N-body system", kind, _DRAWS))
-    vectors = (np.empty((count, particles, 3)) for _ in range(2))
-    start = Start(*vectors, np.empty((count, particles, particles)), np.empty((count, particles)))
+    start = Start(
+        positions=np.empty((count, particles, 3)),
+        velocities=np.empty((count, particles, 3)),
+        couplings=np.empty((count, particles, particles)),
+        charges=np.empty((count, particles)),
+    )
     for i in range(count):
         for array, values in zip(_parts(start), _DRAWS[kind](particles, random)):
             array[i] = values

@@ -1,0 +1,110 @@
+"""The files in a tar or zip archive, one after the other, without writing any of them to disk.
+
+Refused are names that lead out of the archive, links and devices, and archives that unpack to far more than they are.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from geoeq.errors import DataError
+
+__all__ = ["UNPACKING_ERRORS", "open_members"]
+
+#: What a truncated or altered archive raises while it is read.
+UNPACKING_ERRORS = (EOFError, OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
+#: An archive may unpack to this many bytes, and this many times its own size; text compresses some ten times.
+_FREE_BYTES, _RATIO = 1 << 26, 100
+
+
+def open_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and content of each file in the archive ``path``; a content is valid until the next one is asked for.
+
+    Args:
+        path: ``.zip``, ``.tar``, ``.tar.gz``, ``.tgz``, ``.tar.bz2`` or ``.tar.xz``.
+
+    Raises:
+        DataError: it is truncated, altered, not such an archive, or not safe to unpack.
+    """
+    try:
+        limit = _FREE_BYTES + _RATIO * path.stat().st_size
+        yield from _zip_members(path, limit) if path.suffix == ".zip" else _tar_members(path, limit)
+    except UNPACKING_ERRORS as error:
+        raise DataError(f"{path} is truncated or altered ({error}). Delete it and fetch it again.") from error
+
+
+def _tar_members(path: Path, limit: int) -> Iterator[tuple[str, IO[bytes]]]:
+    # A stream of our own, as tarfile's would take a truncated file for a shorter one.
+    with _decompressed(path) as plain:
+        bounded = _Bounded(plain, path, limit)
+        with tarfile.open(fileobj=cast(IO[bytes], bounded), mode="r|") as archive:
+            for member in archive:
+                _check_name(path, member.name)
+                if member.isdir():
+                    continue
+                content = archive.extractfile(member) if member.isreg() else None
+                if content is None:
+                    raise DataError(f"{path}: the member '{member.name}' is a link or a device, not a file.")
+                yield member.name, content
+
+
+def _decompressed(path: Path) -> IO[bytes]:
+    if path.suffix == ".bz2":
+        return cast(IO[bytes], bz2.open(path))
+    if path.suffix in (".gz", ".tgz"):
+        return cast(IO[bytes], gzip.open(path))
+    return cast(IO[bytes], lzma.open(path)) if path.suffix == ".xz" else path.open("rb")
+
+
+def _zip_members(path: Path, limit: int) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            _check_name(path, member.filename)
+            if (member.external_attr >> 28) == 0xA:
+                raise DataError(f"{path}: the member '{member.filename}' is a link or a device, not a file.")
+            if member.is_dir():
+                continue
+            with archive.open(member) as content:
+                bounded = _Bounded(content, path, limit)
+                yield member.filename, cast(IO[bytes], bounded)
+                limit -= bounded.count
+
+
+def _check_name(path: Path, name: str) -> None:
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or ":" in name:
+        raise DataError(f"{path}: the member '{name}' leads out of the archive. Do not trust this file.")
+
+
+class _Bounded:
+    """A file that may be read only so far."""
+
+    def __init__(self, file: IO[bytes], path: Path, limit: int) -> None:
+        self.file, self.path, self.limit = file, path, limit
+        self.count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        block = self.file.read(min(size, _FREE_BYTES) if size >= 0 else self.limit - self.count + 1)
+        return self._counted(block)
+
+    def readline(self) -> bytes:
+        return self._counted(self.file.readline(_FREE_BYTES))
+
+    def __iter__(self) -> Iterator[bytes]:
+        while line := self.readline():
+            yield line
+
+    def _counted(self, block: bytes) -> bytes:
+        self.count += len(block)
+        if self.count > self.limit:
+            raise DataError(f"{self.path} unpacks to more than {self.limit} bytes. Do not trust this file.")
+        return block

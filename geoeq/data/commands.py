@@ -1,0 +1,106 @@
+"""What ``geoeq data`` does; the lines that these return are printed by the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from geoeq.data import load
+from geoeq.data.card import Card, load_card, names, read_card
+from geoeq.data.dataset import Dataset
+from geoeq.data.fetch import fetch_sources
+from geoeq.data.prepare import cache_folder, cache_root, prepare
+from geoeq.data.store import INDEX
+from geoeq.fields import FIELDS
+
+__all__ = ["fetch_lines", "info_lines", "list_lines", "prepare_lines"]
+
+
+def list_lines(root: str | Path | None = None) -> list[str]:
+    """One line for each data set: name, title, and whether it is prepared."""
+    cards = [load_card(name) for name in names()]
+    width = max(len(card.name) for card in cards)
+    return [f"{card.name:<{width}}  {card.title}  [{_state(card, root)}]" for card in cards]
+
+
+def fetch_lines(name: str, root: str | Path | None = None) -> list[str]:
+    """Fetch the files of a data set; one line for each file.
+
+    Raises:
+        DataError: a file cannot be fetched, or is not the one of the card.
+    """
+    card = _card(name)
+    if not card.sources:
+        return [f"{card.name} needs no files: geoeq makes the data itself. Next: geoeq data prepare {name}"]
+    paths = fetch_sources(card, cache_root(root))
+    return [f"{file}  {path}" for file, path in paths.items()]
+
+
+def prepare_lines(name: str, sample: bool = False, root: str | Path | None = None) -> list[str]:
+    """Fetch and convert a data set; says where the cache is and what is in it.
+
+    Raises:
+        DataError: a file cannot be had, or is not what the card says.
+    """
+    card = _card(name)
+    folder = prepare(card, sample, root)
+    return [f"cache: {folder}", *_contents(Dataset.open(card, folder, sample))]
+
+
+def info_lines(name_or_file: str, root: str | Path | None = None) -> list[str]:
+    """What is known about a data set, or what is in a file of structures. The checksums of a cache are compared.
+
+    Raises:
+        DataError: there is no such data set or file, or a cached file was altered.
+    """
+    if name_or_file not in names() and not name_or_file.endswith(".yaml"):
+        return _contents(load(name_or_file))
+    card = _card(name_or_file)
+    lines = [f"{card.name}: {card.title}", f"licence: {card.licence}", f"citation: {card.citation}"]
+    for source in card.sources:
+        doubts = "; address not checked by geoeq" if source.unverified else ""
+        place = "comes with geoeq" if source.shipped else f"{source.url}{doubts}"
+        lines.append(f"file {source.file}: {place}")
+    for name, split in card.splits.items():
+        default = " (default)" if name == card.default_split else ""
+        sizes = ", ".join(f"{part} {size}" for part, size in split.sizes.items())
+        lines.append(f"split {name}{default}: {sizes}; {split.method}, seed {split.seed}")
+    lines.append(f"state: {_state(card, root)}")
+    folder = cache_folder(card, False, root)
+    if (folder / INDEX).exists():
+        return [*lines, *_contents(Dataset.open(card, folder, verify=True))]
+    return [*lines, *[f"target {name}: {FIELDS[name].description}; in {t.report}" for name, t in card.targets.items()]]
+
+
+def _card(name: str) -> Card:
+    return read_card(Path(name)) if name.endswith(".yaml") else load_card(name)
+
+
+def _state(card: Card, root: str | Path | None) -> str:
+    if (cache_folder(card, False, root) / INDEX).exists():
+        return "prepared"
+    ready = all(source.shipped for source in card.sources)
+    return "comes with geoeq" if ready else f"not fetched; sample: {'yes' if card.sample else 'no'}"
+
+
+def _contents(dataset: Dataset) -> list[str]:
+    from ase.data import chemical_symbols
+
+    counts = np.diff(dataset.ptr)
+    lines = [
+        f"structures: {len(dataset)}, of {counts.min()} to {counts.max()} atoms (mean {counts.mean():.1f}), "
+        f"{len(dataset.positions)} atoms altogether"
+    ]
+    if dataset.numbers is not None:
+        elements, times = np.unique(dataset.numbers, return_counts=True)
+        lines.append("elements: " + ", ".join(f"{chemical_symbols[z]} {n}" for z, n in zip(elements, times)))
+    for name, values in dataset.targets.items():
+        target = dataset.card.targets[name]
+        shown = np.asarray(values) * target.to_report(name)
+        unit = "no unit" if target.report == "1" else target.report
+        lines.append(
+            f"target {name} ({unit}): mean {shown.mean():.6g}, standard deviation {shown.std():.6g}, "
+            f"from {shown.min():.6g} to {shown.max():.6g}"
+        )
+    return lines
