@@ -20,8 +20,8 @@ from geoeq.errors import DataError
 __all__ = ["contradicts", "recover_positions"]
 
 #: rotations from which the search starts, for each mirror image.
-STARTS = 48
-STEPS = 60
+STARTS = 12
+STEPS = 25
 
 
 def contradicts(positions: Tensor, edge_index: Tensor, squares: Tensor) -> bool:
@@ -40,7 +40,7 @@ def recover_positions(network: Callable[[Data], Tensor], data: Data, squares: Te
         output: [N, 3].
 
     Returns:
-        [N, 3]; where a graph has no solution, the positions that come closest.
+        [N, 3]; if a graph has no solution, the positions that come closest, and no further graph is tried.
 
     Raises:
         DataError: a graph is not fully connected.
@@ -48,7 +48,7 @@ def recover_positions(network: Callable[[Data], Tensor], data: Data, squares: Te
     matrix = squares.new_full((len(output), len(output)), float("nan")).fill_diagonal_(0)
     matrix[data.edge_index[0], data.edge_index[1]] = squares
     first = (~matrix.isnan()).double().argmax(1)  # [N] the first node of each node's graph
-    result = torch.empty_like(output)
+    result = output.clone()
     for number, start in enumerate(first.unique().tolist()):
         nodes = (first == start).nonzero().squeeze(-1)
         shape = _shape(matrix[nodes][:, nodes], number)
@@ -58,19 +58,23 @@ def recover_positions(network: Callable[[Data], Tensor], data: Data, squares: Te
             graph.pos = positions
             return network(graph)
 
-        result[nodes] = _search(moved, shape, output[nodes], torch.Generator().manual_seed(number))
+        result[nodes], solved = _search(moved, shape, output[nodes], torch.Generator().manual_seed(number))
+        if not solved:
+            break
     return result
 
 
-def _search(network: Callable[[Tensor], Tensor], shape: Tensor, output: Tensor, generator: torch.Generator) -> Tensor:
+def _search(
+    network: Callable[[Tensor], Tensor], shape: Tensor, output: Tensor, generator: torch.Generator
+) -> tuple[Tensor, bool]:
     best, error = output, float("inf")
     for start in range(2 * STARTS):
         found, miss = _fit(network, shape if start % 2 else -shape, output, generator)
         if miss < error:
             best, error = found, miss
         if error < 1e-11 * float(output.abs().max()):
-            break
-    return best
+            return best, True
+    return best, False
 
 
 def _shape(squares: Tensor, number: int) -> Tensor:

@@ -217,7 +217,7 @@ def equivariance_errors(
     for symmetry in symmetries:
         if symmetry not in get_args(Symmetry):
             raise InputError(unknown_name("symmetry", symmetry, get_args(Symmetry)))
-    dtype = _dtype(candidate)
+    dtype = _dtype(candidate, batch)
     data = (random_batch(dtype=dtype) if batch is None else batch).clone()
     function, irreps_x = _function(candidate)
     generator = torch.Generator().manual_seed(seed)
@@ -241,12 +241,12 @@ def equivariance_errors(
     return errors
 
 
-def _dtype(candidate: object) -> torch.dtype:
+def _dtype(candidate: object, batch: Batch | None) -> torch.dtype:
     if isinstance(candidate, nn.Module):
         for tensor in (*candidate.parameters(), *candidate.buffers()):
             if tensor.is_floating_point():
                 return tensor.dtype
-    return torch.float64
+    return torch.float64 if batch is None else batch.pos.dtype
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:
@@ -277,7 +277,7 @@ def assert_equivariant(
     """
     errors = equivariance_errors(candidate, batch, symmetries=symmetries, samples=samples, seed=seed)
     if tolerance is None:
-        tolerance = 1e-9 if _dtype(candidate) == torch.float64 else 1e-4
+        tolerance = 1e-9 if _dtype(candidate, batch) == torch.float64 else 1e-4
     broken = [f"{symmetry} of '{name}': {error:.1e}" for (symmetry, name), error in errors.items() if error > tolerance]
     if broken:
         name = type(candidate).__name__ if isinstance(candidate, nn.Module) else repr(candidate)

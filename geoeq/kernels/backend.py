@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,7 +63,8 @@ class BackendStatus:
 
 
 _BACKENDS: dict[str, type[Backend]] = {}
-_forced: ContextVar[str | None] = ContextVar("geoeq_forced_backend", default=None)
+# A plain list, the last entry in force: torch.compile reads neither ContextVar nor threading.local.
+_forced: list[str] = []
 
 
 def register(name: str, backend: type[Backend]) -> None:
@@ -79,7 +79,7 @@ def report() -> list[BackendStatus]:
 
 @contextlib.contextmanager
 def use(name: str) -> Iterator[None]:
-    """Force the backend ``name`` within a ``with`` block.
+    """Force the backend ``name`` within a ``with`` block, for the whole process (as torch's own flags are).
 
     Raises:
         BackendError: it is unknown, or not available here; the message says why.
@@ -89,18 +89,17 @@ def use(name: str) -> Iterator[None]:
     reason = _BACKENDS[name].available()
     if reason is not None:
         raise BackendError(f"The kernel backend '{name}' cannot be used here: {reason}")
-    token = _forced.set(name)
+    _forced.append(name)
     try:
         yield
     finally:
-        _forced.reset(token)
+        _forced.pop()
 
 
 def choose(values: Tensor) -> type[Backend]:
     """The backend for these values: the forced one, or the first that is available and supports them."""
-    forced = _forced.get()
-    if forced is not None:
-        return _BACKENDS[forced]
+    if _forced:
+        return _BACKENDS[_forced[-1]]
     for backend in _BACKENDS.values():
         if backend.available() is None and backend.supports(values):
             return backend

@@ -81,6 +81,7 @@ class EGNNLayer(Layer):
         self.normalize, self.detach_norm, self.clamp = normalize, detach_norm, clamp
         self.velocity, self.residual, self.update_positions = velocity, residual, update_positions
         self.irreps_in = self.irreps_out = o3.Irreps(f"{width}x0e + {2 if velocity else 1}x1o")
+        self.dim = self.irreps_in.dim  # torch.compile cannot read Irreps
         self.envelope = None if cutoff is None else PolynomialEnvelope(cutoff)
 
         self.edge = EdgeLinear(width, 1 + edge_width, width)
@@ -106,8 +107,8 @@ class EGNNLayer(Layer):
         return layer
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
-        if x.shape[-1] != self.irreps_in.dim:
-            raise TensorError(f"EGNNLayer: x has {x.shape[-1]} columns, {self.irreps_in} needs {self.irreps_in.dim}.")
+        if x.shape[-1] != self.dim:
+            raise TensorError(f"EGNNLayer: x has {x.shape[-1]} columns and {self.dim} are needed.")
         scalars, vectors = x[:, : self.width], x[:, self.width :]  # [N, C], [N, 3 or 6]
         shift = vectors[:, :3]
 

@@ -21,6 +21,15 @@ def _positive_width(width: int) -> int:
     return width
 
 
+def _sine_over(x: Tensor) -> Tensor:
+    """``sin(x) / x``, by its series near zero, where torch.sinc has no second derivative."""
+    small = x.abs() < 0.05
+    square = torch.where(small, x, 0.0).square()
+    series = 1 - square / 6 * (1 - square / 20 * (1 - square / 42))
+    safe = torch.where(small, 1.0, x)
+    return torch.where(small, series, safe.sin() / safe)
+
+
 class GaussianBasis(RadialFunction):
     """``exp(-(r - μ_k)² / (2 σ²))`` with centres from 0 to the cutoff and σ their spacing.
 
@@ -85,7 +94,7 @@ class BesselBasis(RadialFunction):
 
     def forward(self, lengths: Tensor) -> Tensor:
         frequencies = self.frequencies.to(lengths.dtype) / self.cutoff  # [K]
-        waves = frequencies * math.pi * torch.sinc(lengths.unsqueeze(-1) * frequencies)  # [E, K] sin(kπr/c) / r
+        waves = frequencies * math.pi * _sine_over(lengths.unsqueeze(-1) * frequencies * math.pi)  # [E, K] sin(kπr/c) / r
         return math.sqrt(2 / self.cutoff) * waves * self.envelope(lengths)
 
 

@@ -1,0 +1,112 @@
+"""What every layer must do. A new layer in ``geoeq.layers.__all__`` is tried here by itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch_geometric.data import Batch, Data
+
+import geoeq.layers
+from geoeq.graph import build_graph
+from geoeq.layers.layer import Layer, RadialFunction
+from geoeq.symmetry import assert_equivariant, random_batch
+
+ALL = geoeq.layers.__all__
+LAYERS = [name for name in ALL if issubclass(getattr(geoeq.layers, name), Layer)]
+RADIAL = [name for name in ALL if issubclass(getattr(geoeq.layers, name), RadialFunction)]
+DTYPES = [torch.float64, torch.float32]
+
+
+def example(name, dtype=torch.float64):
+    torch.manual_seed(0)
+    return getattr(geoeq.layers, name).example().to(dtype)
+
+
+def features(layer, num_nodes, dtype=torch.float64):
+    return torch.randn(num_nodes, layer.irreps_in.dim, generator=torch.Generator().manual_seed(1), dtype=dtype)
+
+
+def test_every_name_is_a_layer_or_a_radial_function():
+    assert sorted(LAYERS + RADIAL) == sorted(ALL)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("name", ALL)
+def test_is_equivariant(name, periodic, dtype):
+    assert_equivariant(example(name, dtype), random_batch(periodic=periodic, dtype=dtype))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_output_has_the_irreps_and_dtype_it_says(name):
+    for dtype in DTYPES:
+        layer, graph = example(name, dtype), build_graph(random_batch(dtype=dtype), 4.0, lmax=3)
+        out = layer(features(layer, graph.num_nodes, dtype), graph)
+        assert out.shape == (graph.num_nodes, layer.irreps_out.dim)
+        assert out.dtype == dtype
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_no_edges_and_no_nodes(name):
+    layer = example(name)
+    lonely = build_graph(Batch.from_data_list([Data(pos=torch.zeros(1, 3, dtype=torch.float64))] * 3), 4.0, lmax=3)
+    x = features(layer, 3).requires_grad_()
+    out = layer(x, lonely)
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    assert out.isfinite().all()
+    assert gradient.isfinite().all()
+    nothing = build_graph(Data(pos=torch.zeros(0, 3, dtype=torch.float64)), 4.0, lmax=3)
+    assert layer(features(layer, 0), nothing).shape == (0, layer.irreps_out.dim)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_first_and_second_derivatives_are_finite_along_the_axes(name):
+    axes = torch.cat([torch.zeros(1, 3), torch.eye(3), -torch.eye(3)]).double()
+    layer = example(name)
+    x = features(layer, 7)
+
+    def total(pos):
+        return layer(x, build_graph(Data(pos=pos), 4.0, lmax=3)).square().sum()
+
+    pos = axes.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(total(pos), pos, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), pos)
+    assert gradient.isfinite().all()
+    assert second.isfinite().all()
+    assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_second_derivatives_are_right(name):
+    layer = example(name)
+    x = features(layer, 4).requires_grad_()
+    pos = random_batch((4,)).pos.clone().requires_grad_()
+    inputs = (x, pos)
+
+    def run(x, pos):
+        return layer(x, build_graph(Data(pos=pos), 4.0, lmax=3))
+
+    assert torch.autograd.gradcheck(run, inputs)
+    assert torch.autograd.gradgradcheck(run, inputs)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_compiles_whole(name):
+    layer, graph = example(name), build_graph(random_batch(), 4.0, lmax=3)
+    x = features(layer, graph.num_nodes)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, graph), layer(x, graph), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", RADIAL)
+def test_radial_functions_have_their_width_and_finite_derivatives(name):
+    function = example(name)
+    lengths = torch.tensor([0.0, 1e-6, 0.5, 3.9, 4.0, 4.1], dtype=torch.float64, requires_grad=True)
+    out = function(lengths)
+    (slope,) = torch.autograd.grad(out.sum(), lengths, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), lengths)
+    assert out.shape == (6, function.width)
+    assert out.isfinite().all()
+    assert slope.isfinite().all()
+    assert curvature.isfinite().all()
+    assert function(lengths.float()).dtype == torch.float32

@@ -1,0 +1,125 @@
+"""The published networks' own numbers, from their own weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from geoeq import parity, parity_recovery
+from geoeq.errors import CheckpointError, DataError
+from geoeq.models import EGNN
+
+GOLDEN = Path(__file__).parent / "golden"
+CASES = sorted(GOLDEN.glob("*/*.safetensors"))
+
+
+def named(path):
+    return f"{path.parent.name}/{path.stem}"
+
+
+@pytest.mark.parametrize("path", CASES, ids=named)
+def test_our_numbers_are_the_authors(path):
+    result = parity.check_case(path)
+    assert set(result.errors) == {
+        key.removeprefix("output.") for key in load_file(path) if key.startswith("output.")
+    }
+    assert max(result.errors.values()) < 1e-10
+
+
+@pytest.fixture
+def case(tmp_path):
+    """A case that may be altered."""
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(GOLDEN / "egnn" / f"attention_edges{suffix}", tmp_path)
+    return tmp_path / "attention_edges.safetensors"
+
+
+def alter(case, change):
+    tensors = {key: value.clone() for key, value in load_file(case).items()}
+    change(tensors)
+    save_file(tensors, case)
+
+
+def test_one_wrong_number_fails_and_says_which(case):
+    def spoil(tensors):
+        tensors["output.h"][3, 1] *= 1 + 1e-8
+
+    alter(case, spoil)
+    lines, passed = parity.run([case], network="egnn")
+    assert not passed
+    assert [line for line in lines if "FAILED" in line][0].split()[1] == "h"
+
+
+def test_a_wrong_network_finds_no_input_positions(tmp_path, monkeypatch):
+    """Recovery is no way out: with other weights no input gives the output."""
+    monkeypatch.setattr(parity_recovery, "STARTS", 3)
+    source = GOLDEN / "egnn_velocity" / "nbody.safetensors"
+    shutil.copy(source.with_suffix(".json"), tmp_path)
+    case = tmp_path / source.name
+    shutil.copy(source, case)
+    alter(case, lambda tensors: tensors["param.gcl_1.coord_mlp.2.weight"].mul_(1.01))
+    assert not parity.check_case(case, "egnn_velocity").passed
+
+
+def test_input_positions_are_recovered_only_where_they_contradict():
+    assert "recovered" in parity.check_case(GOLDEN / "egnn_velocity" / "nbody.safetensors").remark
+    assert not parity.check_case(GOLDEN / "egnn" / "plain.safetensors").remark
+
+
+def test_a_case_with_its_true_input_needs_no_recovery(tmp_path):
+    source = GOLDEN / "egnn_velocity" / "nbody_normdiff.safetensors"
+    shutil.copy(source.with_suffix(".json"), tmp_path)
+    tensors = load_file(source)
+    hyperparameters = json.loads(source.with_suffix(".json").read_text())["hyperparameters"]
+    model = EGNN.from_reference({k[6:]: v for k, v in tensors.items() if k.startswith("param.")}, **hyperparameters)
+    known = parity.NETWORKS["egnn_velocity"]
+    data = known.data({k[6:]: v for k, v in tensors.items() if k.startswith("input.")})
+    data.edge_attr[:, 1] = (data.pos[data.edge_index[0]] - data.pos[data.edge_index[1]]).square().sum(-1)
+    with torch.no_grad():
+        tensors["output.pos"] = model(data)["positions"]
+    tensors["input.edge_attr"] = data.edge_attr
+    save_file(tensors, tmp_path / source.name)
+    result = parity.check_case(tmp_path / source.name, "egnn_velocity")
+    assert result.passed
+    assert not result.remark
+
+
+def test_the_folder_names_the_network_or_the_user_does(case):
+    with pytest.raises(DataError, match=r"No network is called.*--network"):
+        parity.check_case(case)
+    assert parity.check_case(case, "egnn").passed
+
+
+def test_broken_cases_name_the_file(case):
+    with pytest.raises(DataError, match="nowhere.safetensors is missing"):
+        parity.check_case(case.with_name("nowhere.safetensors"))
+    description = case.with_suffix(".json")
+    text = description.read_text()
+    description.write_text("{}")
+    with pytest.raises(DataError, match="'hyperparameters'"):
+        parity.check_case(case, "egnn")
+    description.write_text(text)
+    case.write_bytes(case.read_bytes()[:1000])
+    with pytest.raises(DataError, match="not a whole safetensors file"):
+        parity.check_case(case, "egnn")
+
+
+def test_from_reference_says_what_does_not_fit(case):
+    parameters = {k[6:]: v for k, v in load_file(case).items() if k.startswith("param.")}
+    given = json.loads(case.with_suffix(".json").read_text())["hyperparameters"]
+    with pytest.raises(CheckpointError, match="Did you mean 'hidden_nf'"):
+        EGNN.from_reference(parameters, **given, hiden_nf=3)
+    with pytest.raises(CheckpointError, match="needs the hyperparameter 'n_layers'"):
+        EGNN.from_reference(parameters, **{k: v for k, v in given.items() if k != "n_layers"})
+    with pytest.raises(CheckpointError, match=r"'gcl_1\.att_mlp\.0\..*has no place"):
+        EGNN.from_reference(parameters, **(given | {"n_layers": 1, "attention": True}))
+    with pytest.raises(CheckpointError, match=r"has shape \[16, 36\]"):
+        EGNN.from_reference(parameters, **(given | {"in_edge_nf": 1}))
+    del parameters["gcl_0.node_mlp.2.bias"]
+    with pytest.raises(CheckpointError, match=r"lacks: gcl_0\.node_mlp\.2\.bias"):
+        EGNN.from_reference(parameters, **given)
