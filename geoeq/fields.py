@@ -10,9 +10,12 @@ from typing import Literal
 
 from geoeq.errors import FieldError, unknown_name
 
-__all__ = ["FIELDS", "Field", "Level", "field"]
+__all__ = ["FIELDS", "NUM_ELEMENTS", "Field", "Level", "field"]
 
 Level = Literal["graph", "node", "edge"]
+
+#: rows of a table by atomic number: one more than the largest.
+NUM_ELEMENTS = 119
 
 
 @dataclass(frozen=True)

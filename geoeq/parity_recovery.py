@@ -83,7 +83,8 @@ def _shape(squares: Tensor, number: int) -> Tensor:
         raise DataError(f"Graph {number} is not fully connected: its distances do not give its shape.")
     centering = torch.eye(len(squares), dtype=squares.dtype) - 1 / len(squares)
     values, vectors = torch.linalg.eigh(-0.5 * centering @ squares @ centering)
-    return vectors[:, -3:] * values[-3:].clamp(min=0).sqrt()
+    points: Tensor = vectors[:, -3:] * values[-3:].clamp(min=0).sqrt()
+    return points
 
 
 def _rotation(vector: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ class _Element:
         if all(ir.l == 0 and ir.p == 1 for _, ir in irreps):
             return value
         with _float64():
-            matrix = irreps.D_from_matrix(self.rotation)
+            matrix: Tensor = irreps.D_from_matrix(self.rotation)
         flat = value.reshape(value.shape[0], irreps.dim)
         return (flat @ matrix.T.to(value)).reshape(value.shape)
 

@@ -90,4 +90,4 @@ def conversion(source: str, target: str) -> float:
 
 def convert(value: Value, source: str, target: str) -> Value:
     """``value`` (a number, array or tensor) given in ``source``, in ``target``."""
-    return value * conversion(source, target)  # type: ignore[operator, no-any-return]
+    return value * conversion(source, target)  # type: ignore[operator, return-value]

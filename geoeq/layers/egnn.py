@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from geoeq import kernels
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import Graph
-from geoeq.neighbors import edge_lengths as safe_norm
 from geoeq.layers.edge_linear import EdgeLinear
 from geoeq.layers.envelope import PolynomialEnvelope
 from geoeq.layers.layer import Layer
+from geoeq.neighbors import edge_lengths as safe_norm
 
 __all__ = ["EGNNLayer", "Normalize"]
 
@@ -102,8 +102,8 @@ class EGNNLayer(Layer):
     @classmethod
     def example(cls) -> Self:
         layer = cls(width=8, velocity=True, attention=True, normalize="length_plus_one", cutoff=4.0)
-        if layer.pull is not None:
-            nn.init.normal_(layer.pull[2].weight)  # so that a broken update shows
+        for parameter in layer.parameters():  # so that a broken update shows
+            nn.init.normal_(parameter, std=0.5)
         return layer
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:

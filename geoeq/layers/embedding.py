@@ -11,17 +11,15 @@ from torch_geometric.data import Data
 
 from geoeq import kernels
 from geoeq.errors import InputError, TensorError, unknown_name
+from geoeq.fields import NUM_ELEMENTS
 from geoeq.graph import Graph
-from geoeq.neighbors import edge_lengths as safe_norm
 from geoeq.layers.radial import BesselBasis
+from geoeq.neighbors import edge_lengths as safe_norm
 
 __all__ = ["EdgeEmbedding", "EdgeInput", "NodeEmbedding", "NodeInput"]
 
 NodeInput = Literal["element", "charge", "speed", "features"]
 EdgeInput = Literal["square_distance", "charge_product", "edge_attr", "bessel"]
-
-#: one more than the largest atomic number.
-NUM_ELEMENTS = 119
 
 
 def _required(data: Data, name: str, needed_by: str) -> Tensor:

@@ -94,8 +94,9 @@ class BesselBasis(RadialFunction):
 
     def forward(self, lengths: Tensor) -> Tensor:
         frequencies = self.frequencies.to(lengths.dtype) / self.cutoff  # [K]
-        waves = frequencies * math.pi * _sine_over(lengths.unsqueeze(-1) * frequencies * math.pi)  # [E, K] sin(kπr/c) / r
-        return math.sqrt(2 / self.cutoff) * waves * self.envelope(lengths)
+        waves = frequencies * math.pi * _sine_over(lengths.unsqueeze(-1) * frequencies * math.pi)  # [E, K]
+        envelope: Tensor = self.envelope(lengths)  # [E, 1]
+        return math.sqrt(2 / self.cutoff) * waves * envelope
 
 
 class ExpNormalBasis(RadialFunction):
@@ -132,4 +133,5 @@ class ExpNormalBasis(RadialFunction):
     def forward(self, lengths: Tensor) -> Tensor:
         decay = (-self.alpha * lengths).exp().unsqueeze(-1)  # [E, 1]
         bumps = (-self.beta * (decay - self.centers.to(lengths.dtype)).square()).exp()  # [E, K]
-        return bumps * self.envelope(lengths)
+        envelope: Tensor = self.envelope(lengths)  # [E, 1]
+        return bumps * envelope

@@ -38,7 +38,7 @@ class Configurable:
                 object.__setattr__(self, "arguments", arguments)
             original(self, *args, **kwargs)
 
-        cls.__init__ = remember  # type: ignore[method-assign]
+        cls.__init__ = remember  # type: ignore[method-assign, assignment]
 
     arguments: dict[str, Any]
 
@@ -84,7 +84,7 @@ def from_config(config: Mapping[str, Any], kind: type[_Object]) -> _Object:
     extra = set(config) - {"class_path", "init_args"}
     if "class_path" not in config or extra:
         raise RecipeError(
-            f"A {kind.__name__} is written as class_path and init_args; found: {', '.join(sorted(config)) or 'nothing'}."
+            f"A {kind.__name__} is written as class_path and init_args; found: {', '.join(sorted(config)) or 'none'}."
         )
     cls = _find(str(config["class_path"]), kind)
     given = config.get("init_args") or {}

@@ -16,7 +16,7 @@ from geoeq.errors import FieldError, TensorError
 from geoeq.fields import Field, field
 from geoeq.graph import Graph, build_graph
 from geoeq.models.config import Configurable
-from geoeq.models.heads import Head
+from geoeq.models.head import Head
 
 __all__ = ["Model"]
 

@@ -10,10 +10,9 @@ from torch_geometric.data import Data
 
 from geoeq import kernels
 from geoeq.errors import TensorError
+from geoeq.fields import NUM_ELEMENTS
 
 __all__ = ["References", "composition", "fit_references"]
-
-NUM_ELEMENTS = 119
 
 
 @dataclass(frozen=True)

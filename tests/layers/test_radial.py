@@ -22,7 +22,9 @@ def derivatives(function, at):
     return value.item(), slope.item(), curvature.item()
 
 
-@pytest.mark.parametrize("function", [PolynomialEnvelope(CUTOFF), BesselBasis(5, CUTOFF), PolynomialEnvelope(CUTOFF, 3)])
+@pytest.mark.parametrize(
+    "function", [PolynomialEnvelope(CUTOFF), PolynomialEnvelope(CUTOFF, 3), BesselBasis(5, CUTOFF)]
+)
 def test_value_slope_and_curvature_vanish_at_the_cutoff(function):
     for number in derivatives(function.double(), CUTOFF - 1e-7):
         assert abs(number) < 1e-4

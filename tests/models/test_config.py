@@ -47,9 +47,9 @@ def test_wrong_class_paths(change, message):
 
 
 def test_wrong_arguments():
-    with pytest.raises(RecipeError, match="EGNN: No argument is called 'widht'. Did you mean 'width'"):
+    with pytest.raises(RecipeError, match=r"EGNN: No argument is called 'widht'. Did you mean 'width'"):
         from_config(config(widht=3), Model)
-    with pytest.raises(RecipeError, match="GraphScalar: .*'name'"):
+    with pytest.raises(RecipeError, match=r"GraphScalar: .*'name'"):
         from_config({"class_path": "geoeq.models.GraphScalar"}, Head)
     with pytest.raises(RecipeError, match="is not a Configurable"):
         from_config(config(heads=[{"class_path": "os.system", "init_args": {"command": "true"}}]), Model)

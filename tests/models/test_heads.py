@@ -133,7 +133,7 @@ def test_every_field_has_a_head_or_says_that_it_has_none(name):
 def test_wrong_names_and_levels():
     with pytest.raises(FieldError, match="Did you mean 'gap'"):
         GraphScalar("gapp")
-    with pytest.raises(FieldError, match=r"'forces' is a node quantity.*NodeVector"):
+    with pytest.raises(FieldError, match=r"'forces' is a node quantity.*default_head"):
         GraphScalar("forces")
     with pytest.raises(FieldError, match="Two heads give 'gap'"):
         network(GraphScalar("gap"), GraphScalar("gap"))

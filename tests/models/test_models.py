@@ -123,7 +123,7 @@ def test_compiles_whole_with_given_edges(name):
 
 def test_bad_input_is_refused(name):
     model = example(name)
-    with pytest.raises(TensorError, match="float32.*float64"):
+    with pytest.raises(TensorError, match=r"float32.*float64"):
         model(random_batch(dtype=torch.float32))
     data = random_batch()
     data.pos[7, 1] = float("nan")

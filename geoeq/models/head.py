@@ -1,0 +1,71 @@
+"""The Head contract: node features to named outputs in the units of ``geoeq.fields``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from e3nn import o3
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from geoeq.errors import FieldError
+from geoeq.fields import field
+from geoeq.graph import Graph
+from geoeq.models.config import Configurable
+
+__all__ = ["Head", "checked_name", "two_layers"]
+
+
+class Head(Configurable, nn.Module, ABC):
+    """``(x, graph) -> dict``. It learns the width of its input when a model binds it.
+
+    Attributes:
+        names: the outputs it gives, each in ``geoeq.fields``.
+    """
+
+    names: tuple[str, ...]
+
+    def bind(self, irreps: o3.Irreps) -> None:
+        """Make the parameters for features of these irreps: scalars (0e) first, vectors (1o) after them."""
+        self.width = irreps.count("0e")
+        self.num_vectors = irreps.count("1o")
+        self.make(irreps)
+
+    @abstractmethod
+    def make(self, irreps: o3.Irreps) -> None:
+        """Make the parameters."""
+
+    def fit(self, data: Data) -> None:
+        """Take references, shift and scale from the training set; nothing where a head has none."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
+        """Node features [N, irreps.dim] to outputs by name."""
+
+    def scalars(self, x: Tensor) -> Tensor:
+        """The invariant part of the features, [N, C]."""
+        return x[:, : self.width]
+
+    def vectors(self, x: Tensor) -> Tensor:
+        """The vector part of the features, [N, V, 3]."""
+        return x[:, self.width : self.width + 3 * self.num_vectors].reshape(-1, self.num_vectors, 3)
+
+
+def two_layers(width: int, width_out: int) -> nn.Sequential:
+    """The small network at the end of a head."""
+    return nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width_out))
+
+
+def checked_name(name: str, level: str, irreps: str) -> str:
+    """``name`` itself.
+
+    Raises:
+        FieldError: it is not a field, or one of another level or of other irreps.
+    """
+    known = field(name)
+    if (known.level, known.irreps) != (level, irreps):
+        raise FieldError(
+            f"'{name}' is a {known.level} quantity with irreps {known.irreps}; this head gives {level} {irreps}. "
+            "``default_head`` gives the right one."
+        )
+    return name
