@@ -10,24 +10,43 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from geoeq.errors import CellError, InputError, TensorError
 from geoeq.neighbors import (
     Edges,
-    batch_from_ptr,
     edge_lengths,
     edge_vectors,
     full_edges,
     nearest_edges,
     radius_edges,
-    row_pointers,
     sort_edges,
 )
+from geoeq.pointers import batch_from_ptr, graph_pointers, row_pointers
 
-__all__ = ["Graph", "build_graph", "harmonics"]
+__all__ = ["MAX_LMAX", "Graph", "build_graph", "harmonics"]
+
+#: The highest degree of e3nn's spherical harmonics.
+MAX_LMAX = 11
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Edges of a batch of structures with their geometry, sorted by receiver."""
+    """Edges of a batch of structures and their geometry, sorted by receiver.
+
+    Shapes:
+        sender: [E] int64, j. receiver: [E] int64, i.
+        row_pointers: [N + 1] int64; the edges into node i are row_pointers[i] to row_pointers[i + 1].
+        vectors: [E, 3] Å, from receiver to sender: r_j - r_i + shift @ cell. lengths: [E] Å.
+        harmonics: [E, (lmax + 1)²], in e3nn's order, "component" normalised.
+        degree: [N] number of edges into each node, in the dtype of the positions.
+        batch: [N] int64, the graph of each node. ptr: [G + 1] int64, where graphs begin.
+        positions: [N, 3] Å. edge_attr: [E, A] in the order of the edges, or None.
+        numbers: [N] int64 atomic numbers, or None.
+
+    Attributes:
+        num_graphs: G.
+        cutoff: in Å; None where the edges were given or are complete.
+        lmax: highest degree of the harmonics.
+    """
 
     sender: Tensor
     receiver: Tensor
@@ -51,53 +70,55 @@ class Graph:
         return self.positions.shape[0]
 
 
-def _polynomials() -> tuple[o3.SphericalHarmonics, ...]:
-    # Plain Python rather than TorchScript, so that torch.compile and second derivatives see through.
-    mode = e3nn.get_optimization_defaults()["jit_mode"]
-    e3nn.set_optimization_defaults(jit_mode="eager")
-    try:
-        return tuple(
-            o3.SphericalHarmonics(list(range(lmax + 1)), normalize=False, normalization="component")
-            for lmax in range(MAX_LMAX + 1)
-        )
-    finally:
-        e3nn.set_optimization_defaults(jit_mode=mode)
-
-
-MAX_LMAX = 11
-_POLYNOMIALS = _polynomials()
-
-
-def harmonics(vectors: Tensor, lengths: Tensor, lmax: int) -> Tensor:
-    """Real spherical harmonics of the directions of edges, [E, (lmax + 1)²]."""
-    if lmax == 0:
-        return vectors.new_ones(len(vectors), 1)
-    zero = (lengths == 0).unsqueeze(-1)
-    unit = torch.where(zero, 0.0, vectors / torch.where(zero, 1.0, lengths.unsqueeze(-1)))
-    result: Tensor = _POLYNOMIALS[lmax](unit)
-    return result
-
-
 def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int | None = None) -> Graph:
-    """Find the edges of a batch, or take the given ones, and compute their geometry."""
+    """Find the edges of a batch, or take the ones that it brings, and compute their geometry.
+
+    With ``cutoff``, edges of ``data`` are used if its ``edge_cutoff`` is the same, else they are found. With ``k``
+    each node receives from its k nearest nodes. With neither, the edges of ``data`` are used whatever they are;
+    where it has none, all nodes of a graph are neighbours. Vectors are always computed anew, and carry
+    derivatives with respect to ``pos`` and ``cell``.
+
+    Edges that come with ``edge_cutoff`` are taken to be those of ``radius_edges``, sorted and in range, and under
+    torch.compile to be for the cutoff asked for. Without ``edge_shifts`` no given edge goes through the boundary.
+
+    Args:
+        data: a PyG Data or Batch, or any object with such attributes: ``pos`` and, where there are, ``ptr`` or
+            ``batch``, ``cell`` and ``pbc``, ``edge_index``, ``edge_shifts``, ``edge_attr``, ``edge_cutoff``.
+        cutoff: in Å.
+        lmax: highest degree of the harmonics.
+        k: number of neighbours of each node.
+
+    Shapes:
+        pos: [N, 3] Å. cell: [G, 3, 3] Å. pbc: [G, 3] bool. edge_index: [2, E] int64, senders over receivers.
+        edge_shifts: [E, 3]. edge_attr: [E, A]. edge_cutoff: [G] Å.
+
+    Raises:
+        InputError: the arguments contradict each other, or a tensor cannot be what was meant.
+    """
+    if cutoff is not None and k is not None:
+        raise InputError(f"build_graph takes a cutoff ({cutoff}) or a number of neighbours ({k}), not both.")
     positions = data.pos
-    ptr = getattr(data, "ptr", None)
-    if ptr is None and getattr(data, "batch", None) is not None:
-        ptr = row_pointers(data.batch, int(data.batch[-1]) + 1 if len(data.batch) else 0)
-    if ptr is None:
-        ptr = torch.tensor([0, len(positions)], device=positions.device)
-    batch = batch_from_ptr(ptr, len(positions))
-    cell, pbc = getattr(data, "cell", None), getattr(data, "pbc", None)
-    edge_index, edge_attr = getattr(data, "edge_index", None), getattr(data, "edge_attr", None)
+    num_nodes = positions.shape[0]
+    ptr = graph_pointers(data)
+    batch = batch_from_ptr(ptr, num_nodes)
+    cell, pbc = _get(data, "cell"), _get(data, "pbc")
+    cell = None if cell is None else cell.reshape(-1, 3, 3)
+    pbc = None if pbc is None else pbc.reshape(-1, 3)
+
+    edge_attr = None
     if k is not None:
+        _check_open(pbc, f"the {k} nearest neighbours are")
         edges = nearest_edges(positions, ptr, k)
+    elif _get(data, "edge_index") is not None and (cutoff is None or _same_cutoff(data, cutoff)):
+        edges, edge_attr = _given_edges(data, num_nodes)
+        if edges.shifts is not None and cell is None:
+            raise TensorError("edge_shifts are given without a cell: give cell [G, 3, 3], or leave both out.")
     elif cutoff is not None:
         edges = radius_edges(positions, ptr, cutoff, cell, pbc)
-    elif edge_index is not None:
-        edges, order = sort_edges(edge_index, len(positions), getattr(data, "edge_shifts", None))
-        edge_attr = None if edge_attr is None else edge_attr[order]
     else:
+        _check_open(pbc, "the complete graph is")
         edges = full_edges(ptr)
+
     vectors = edge_vectors(positions, edges.sender, edges.receiver, edges.shifts, cell, batch)
     lengths = edge_lengths(vectors)
     return Graph(
@@ -107,13 +128,108 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
         vectors=vectors,
         lengths=lengths,
         harmonics=harmonics(vectors, lengths, lmax),
-        degree=(edges.row_pointers[1:] - edges.row_pointers[:-1]).to(positions.dtype),
+        degree=edges.row_pointers.diff().to(positions.dtype),
         batch=batch,
         ptr=ptr,
-        num_graphs=len(ptr) - 1,
+        num_graphs=ptr.shape[0] - 1,
         positions=positions,
         edge_attr=edge_attr,
         cutoff=cutoff,
         lmax=lmax,
-        numbers=getattr(data, "z", None),
+        numbers=_get(data, "z"),
     )
+
+
+def _polynomials() -> tuple[o3.SphericalHarmonics, ...]:
+    # Plain Python instead of TorchScript: seen through by torch.compile and by derivatives of any order.
+    mode = e3nn.get_optimization_defaults()["jit_mode"]
+    e3nn.set_optimization_defaults(jit_mode="eager")
+    degrees = range(MAX_LMAX + 1)
+    try:
+        return tuple(o3.SphericalHarmonics([*degrees[: lmax + 1]], False, "component") for lmax in degrees)
+    finally:
+        e3nn.set_optimization_defaults(jit_mode=mode)
+
+
+_POLYNOMIALS = _polynomials()
+
+
+def harmonics(vectors: Tensor, lengths: Tensor, lmax: int) -> Tensor:
+    """Real spherical harmonics of directions, in e3nn's order, with |Y_l|² = 2l + 1 ("component").
+
+    A zero vector has no direction: there the degrees above 0 are zero, and so are their derivatives of
+    every order, which keeps forces finite.
+
+    Shapes:
+        vectors: [E, 3]. lengths: [E], those of ``edge_lengths``. Returns [E, (lmax + 1)²].
+
+    Raises:
+        InputError: lmax is negative or above what e3nn has.
+    """
+    if lmax == 0:
+        return torch.ones_like(lengths).unsqueeze(-1)
+    if not 0 < lmax <= MAX_LMAX:
+        raise InputError(f"lmax is {lmax}; spherical harmonics are available from 0 to {MAX_LMAX}.")
+    zero = (lengths == 0).unsqueeze(-1)
+    unit = torch.where(zero, 0.0, vectors / torch.where(zero, 1.0, lengths.unsqueeze(-1)))  # [E, 3]
+    result: Tensor = _POLYNOMIALS[lmax](unit)
+    return result
+
+
+def _get(data: Any, name: str) -> Any:
+    return getattr(data, name, None)
+
+
+def _check_open(pbc: Tensor | None, what: str) -> None:
+    if pbc is not None and bool(pbc.any()):
+        graph = int(pbc.any(1).nonzero()[0, 0])
+        raise CellError(
+            f"Graph {graph} is periodic, but {what} for open structures: give a cutoff, or set pbc to False."
+        )
+
+
+def _same_cutoff(data: Any, cutoff: float) -> bool:
+    made_for = _get(data, "edge_cutoff")
+    if made_for is None:
+        return False
+    return torch.compiler.is_compiling() or bool((made_for == cutoff).all())
+
+
+def _given_edges(data: Any, num_nodes: int) -> tuple[Edges, Tensor | None]:
+    """The edges that the data bring, sorted, and their attributes in the same order."""
+    edge_index, shifts, edge_attr = data.edge_index, _get(data, "edge_shifts"), _get(data, "edge_attr")
+    _check_edges(edge_index, shifts, edge_attr)
+    if edge_attr is not None and edge_attr.dim() == 1:
+        edge_attr = edge_attr.unsqueeze(1)  # [E, 1]
+    sender, receiver = edge_index
+    if _get(data, "edge_cutoff") is None:
+        tracing = torch.compiler.is_compiling()
+        if not tracing:
+            _check_range(edge_index, num_nodes)
+        if tracing or not bool((receiver.diff() >= 0).all()):
+            edges, order = sort_edges(edge_index, num_nodes, shifts)
+            return edges, None if edge_attr is None else edge_attr.index_select(0, order)
+    return Edges(sender, receiver, shifts, row_pointers(receiver, num_nodes)), edge_attr
+
+
+def _check_edges(edge_index: Tensor, shifts: Tensor | None, edge_attr: Tensor | None) -> None:
+    if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.dtype != torch.int64:
+        raise TensorError(
+            f"edge_index has shape {list(edge_index.shape)} and dtype {edge_index.dtype}: "
+            "it must be [2, E], senders over receivers, of torch.int64."
+        )
+    num_edges = edge_index.shape[1]
+    if shifts is not None and shifts.shape != (num_edges, 3):
+        raise TensorError(f"edge_shifts has shape {list(shifts.shape)}; for these edges it must be [{num_edges}, 3].")
+    if edge_attr is not None and (edge_attr.dim() > 2 or edge_attr.shape[:1] != (num_edges,)):
+        raise TensorError(f"edge_attr has shape {list(edge_attr.shape)}; for these edges it must be [{num_edges}, A].")
+
+
+def _check_range(edge_index: Tensor, num_nodes: int) -> None:
+    outside = ((edge_index < 0) | (edge_index >= num_nodes)).any(0)
+    if bool(outside.any()):
+        edge = int(outside.nonzero()[0, 0])
+        raise TensorError(
+            f"Edge {edge} of edge_index is {edge_index[:, edge].tolist()}, "
+            f"but nodes are numbered from 0 to {num_nodes - 1}."
+        )

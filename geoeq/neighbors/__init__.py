@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from geoeq.errors import InputError, TensorError, unknown_name
-from geoeq.lattice import lattice
-from geoeq.neighbors.brute import nearest_pairs, open_pairs, periodic_pairs
+from geoeq.lattice import Lattice, lattice
+from geoeq.neighbors.brute import largest_graph, nearest_pairs, open_pairs, periodic_pairs
 from geoeq.neighbors.edges import (
     Edges,
-    batch_from_ptr,
     edge_lengths,
     edge_vectors,
     full_edges,
-    row_pointers,
+    no_edges,
+    select_edges,
     sort_edges,
 )
+from geoeq.neighbors.limits import image_ranges, oversized
 from geoeq.neighbors.vesin import vesin_pairs
+from geoeq.pointers import batch_from_ptr, row_pointers
 
 __all__ = [
     "Edges",
-    "batch_from_ptr",
     "edge_lengths",
     "edge_vectors",
     "full_edges",
     "nearest_edges",
     "radius_edges",
-    "row_pointers",
     "sort_edges",
 ]
 
 METHODS = ("auto", "brute", "vesin")
+
+#: Pairs to try per node above which cell lists are faster on one core of a CPU.
+CPU_WIDTH = 1000
+
+#: Pairs to try, all in all, above which cell lists on the CPU are faster than a GPU, and which take about a second.
+GPU_PAIRS = 2**32
+
+#: Pairs to try, all in all, above which brute force is no way out for graphs too large for cell lists.
+MANY_PAIRS = 2**31
 
 
 @torch.no_grad()
@@ -62,20 +73,19 @@ def radius_edges(
     Raises:
         CellError: a periodic direction has no cell vector, or the cell has no volume.
         ExtentError: a graph is too large, or its cell too small, for the cutoff.
+        TensorError: of cell and pbc only one is given.
     """
     if method not in METHODS:
         raise InputError(unknown_name("method of radius_edges", method, METHODS))
     if not 0 < cutoff < float("inf"):
         raise InputError(f"The cutoff is {cutoff}; it must be a positive length in Å.")
-    if (cell is None) != (pbc is None):
-        given, absent = ("cell", "pbc") if pbc is None else ("pbc", "cell")
-        raise TensorError(f"radius_edges got {given} without {absent}: give both for periodic structures, or neither.")
     num_nodes = len(positions)
+    if num_nodes == 0:
+        return no_edges(ptr)
     batch = batch_from_ptr(ptr, num_nodes)
-    if cell is None or pbc is None or not bool(pbc.any()):
-        cell = periodic = None
-    else:
-        periodic = lattice(cell, pbc)
+    periodic = _lattice(cell, pbc)
+    if method == "auto":
+        method = _faster(positions, ptr, batch, cutoff, periodic)
     shifts: Tensor | None = None
     if method == "vesin":
         sender, receiver, shifts = vesin_pairs(positions, ptr, batch, cutoff, periodic)
@@ -85,9 +95,30 @@ def radius_edges(
         sender, receiver = open_pairs(positions, ptr, batch, cutoff)
         return Edges(sender, receiver, None, row_pointers(receiver, num_nodes))
     near = edge_lengths(edge_vectors(positions, sender, receiver, shifts, cell, batch)) < cutoff
-    sender, receiver = sender[near], receiver[near]
-    shifts = None if shifts is None else shifts[near]
-    return Edges(sender, receiver, shifts, row_pointers(receiver, num_nodes))
+    return select_edges(sender, receiver, shifts, near.nonzero().squeeze(1), num_nodes)
+
+
+def _lattice(cell: Tensor | None, pbc: Tensor | None) -> Lattice | None:
+    """The lattices, or None where nothing is periodic."""
+    if cell is not None and pbc is None:
+        raise TensorError("A cell is given without pbc: say in which directions it repeats, [G, 3] bool.")
+    if pbc is None or not bool(pbc.any()):
+        return None
+    if cell is None:
+        raise TensorError("pbc is given without a cell: give the cell vectors, [G, 3, 3] in Å.")
+    return lattice(cell, pbc)
+
+
+def _faster(positions: Tensor, ptr: Tensor, batch: Tensor, cutoff: float, periodic: Lattice | None) -> str:
+    width = largest_graph(ptr)
+    if periodic is not None:
+        width *= math.prod(2 * n + 1 for n in image_ranges(periodic, cutoff))
+    pairs = width * len(positions)
+    if width <= CPU_WIDTH or (positions.device.type != "cpu" and pairs <= GPU_PAIRS):
+        return "brute"
+    if pairs <= MANY_PAIRS and bool(oversized(positions, batch, len(ptr) - 1, cutoff, periodic).any()):
+        return "brute"
+    return "vesin"
 
 
 @torch.no_grad()
@@ -101,6 +132,8 @@ def nearest_edges(positions: Tensor, ptr: Tensor, k: int) -> Edges:
     """
     if k < 1:
         raise InputError(f"k is {k}; each node needs at least one neighbour.")
+    if len(positions) == 0:
+        return no_edges(ptr)
     batch = batch_from_ptr(ptr, len(positions))
     sender, receiver = nearest_pairs(positions, ptr, batch, k)
     return Edges(sender, receiver, None, row_pointers(receiver, len(positions)))

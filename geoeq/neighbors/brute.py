@@ -8,20 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from geoeq.errors import ExtentError
-from geoeq.lattice import Lattice
+from geoeq.lattice import Lattice, to_cartesian, to_fractional
 from geoeq.neighbors.edges import candidate_radius
+from geoeq.neighbors.limits import image_ranges
 
-__all__ = ["nearest_pairs", "open_pairs", "periodic_pairs"]
+__all__ = ["largest_graph", "nearest_pairs", "open_pairs", "periodic_pairs"]
 
 #: Distances held at a time: small enough for the caches of a CPU, large enough to hide launches on a GPU.
 CPU_ELEMENTS, GPU_ELEMENTS = 2**19, 2**24
-
-#: One row may not be longer than this.
-MAX_ELEMENTS = 2**28
-
-#: Precision of fractional coordinates, with much to spare; an image too many does no harm.
-FRACTION_MARGIN = 1e-3
 
 
 class Rows(NamedTuple):
@@ -53,33 +47,34 @@ def _pad(values: Tensor, batch: Tensor, ptr: Tensor, columns: int) -> Tensor:
 def _square_distances(positions: Tensor, padded: Tensor, rows: Rows) -> Tensor:
     """[rows, columns] Å², in the order of operations of ``edge_lengths``; infinite to itself and to padding."""
     center = positions[rows.start : rows.stop].T.unsqueeze(-1)  # [3, rows, 1]
-    square = (padded[0][rows.batch] - center[0]).square_()
-    square += (padded[1][rows.batch] - center[1]).square_()
-    square += (padded[2][rows.batch] - center[2]).square_()
+    square = (padded[0].index_select(0, rows.batch) - center[0]).square_()
+    square += (padded[1].index_select(0, rows.batch) - center[1]).square_()
+    square += (padded[2].index_select(0, rows.batch) - center[2]).square_()
     return square.scatter_(1, rows.local.unsqueeze(1), torch.inf)
 
 
-def _columns(ptr: Tensor) -> int:
+def largest_graph(ptr: Tensor) -> int:
+    """Number of nodes of the largest graph."""
     return int((ptr[1:] - ptr[:-1]).max()) if len(ptr) > 1 else 0
 
 
-def open_pairs(positions: Tensor, ptr: Tensor, batch: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+def open_pairs(positions: Tensor, ptr: Tensor, batch: Tensor, cutoff: float) -> tuple[Tensor, ...]:
     """Senders and receivers closer than the cutoff, sorted, where nothing is periodic."""
-    columns = _columns(ptr)
+    columns = largest_graph(ptr)
     padded = _pad(positions, batch, ptr, columns)
-    found = []
+    found: list[tuple[Tensor, ...]] = []
     for rows in _rows(batch, ptr, columns):
         close = _square_distances(positions, padded, rows).sqrt_() < cutoff
         row, column = close.nonzero().unbind(1)
         found.append((column + ptr[rows.batch[row]], row + rows.start))
-    return _concatenate(found, ptr)
+    return _concatenate(found)
 
 
-def nearest_pairs(positions: Tensor, ptr: Tensor, batch: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def nearest_pairs(positions: Tensor, ptr: Tensor, batch: Tensor, k: int) -> tuple[Tensor, ...]:
     """Senders and receivers of the k nearest nodes of each node; of equally near ones the first come."""
-    columns = _columns(ptr)
+    columns = largest_graph(ptr)
     padded = _pad(positions, batch, ptr, columns)
-    found = []
+    found: list[tuple[Tensor, ...]] = []
     for rows in _rows(batch, ptr, columns):
         square = _square_distances(positions, padded, rows)  # [rows, columns]
         furthest = square.topk(min(k, columns), dim=1, largest=False).values[:, -1:]
@@ -87,7 +82,7 @@ def nearest_pairs(positions: Tensor, ptr: Tensor, batch: Tensor, k: int) -> tupl
         keep = closer | (tied & (tied.cumsum(1) <= k - closer.sum(1, keepdim=True)))
         row, column = (keep & square.isfinite()).nonzero().unbind(1)
         found.append((column + ptr[rows.batch[row]], row + rows.start))
-    return _concatenate(found, ptr)
+    return _concatenate(found)
 
 
 def periodic_pairs(
@@ -98,49 +93,44 @@ def periodic_pairs(
     Nodes are brought into their cell, each pair to its nearest image, and from there only as many
     images are tried as the spacing of the lattice planes makes possible.
     """
-    columns, images = _columns(ptr), _images(lattice, cutoff)
-    width = columns * len(images)
-    if width > MAX_ELEMENTS:
-        raise ExtentError(
-            f"A cutoff of {cutoff} Å reaches {len(images)} images of a cell; with {columns} nodes in it that is more "
-            f"than can be tried. Check that the cell and the cutoff have the same unit (Å)."
-        )
+    columns, images = largest_graph(ptr), _images(lattice, cutoff)
     radius = candidate_radius(positions, ptr, batch, cutoff, lattice).to(positions.dtype)  # [G]
-    fractions = torch.einsum("nx,nxk->nk", positions.double(), lattice.reciprocal[batch])
+    fractions = to_fractional(positions, batch, lattice)
     home_cell = fractions.floor()  # [N, 3]
-    home = positions.double() - torch.einsum("nk,nkx->nx", home_cell, lattice.vectors[batch])
+    home = positions.double() - to_cartesian(home_cell, batch, lattice)
     inside = torch.cat([home, fractions - home_cell], dim=1).to(positions.dtype)  # [N, 6]
     padded = _pad(inside, batch, ptr, columns)
     vectors = lattice.vectors.to(positions.dtype)
     offsets = (images.to(vectors.dtype) @ vectors).permute(2, 0, 1).contiguous()  # [3, G, K]
     open_direction = lattice.reciprocal.abs().sum(1) == 0  # [G, 3]
     offsets[:, ((images != 0) & open_direction.unsqueeze(1)).any(-1)] = torch.inf
-    found = []
-    for rows in _rows(batch, ptr, width):
+    found: list[tuple[Tensor, ...]] = []
+    for rows in _rows(batch, ptr, columns * len(images)):
         own = inside[rows.start : rows.stop].T.unsqueeze(-1)  # [6, rows, 1]
-        nearest = [(own[3 + k] - padded[3 + k][rows.batch]).round_() for k in range(3)]  # 3 x [rows, columns]
+        # Past the end of a graph this is infinite, and NaN from there on, which is not below the radius either.
+        nearest = [(own[3 + k] - padded[3 + k].index_select(0, rows.batch)).round_() for k in range(3)]
         square = positions.new_zeros(())
         for x in range(3):
-            vector = padded[x][rows.batch] - own[x]
+            vector = padded[x].index_select(0, rows.batch) - own[x]
             for k in range(3):
                 vector += nearest[k] * vectors[rows.batch, k, x].unsqueeze(1)
-            square = (vector.unsqueeze(-1) + offsets[x][rows.batch].unsqueeze(1)).square_() + square
+            square = (
+                vector.unsqueeze(-1) + offsets[x][rows.batch].unsqueeze(1)
+            ).square_() + square  # [rows, columns, K]
         row, column, image = (square < radius[rows.batch].square()[:, None, None]).nonzero().unbind(1)
         sender, receiver = column + ptr[rows.batch[row]], row + rows.start
         shift = torch.stack([n[row, column] for n in nearest], dim=1) + images[image]
         found.append((sender, receiver, shift + (home_cell[receiver] - home_cell[sender])))
-    sender, receiver, shift = _concatenate(found, ptr)
+    sender, receiver, shift = _concatenate(found)
     other = (sender != receiver) | (shift != 0).any(1)
     return sender[other], receiver[other], shift[other].to(positions.dtype)
 
 
 def _images(lattice: Lattice, cutoff: float) -> Tensor:
     """Shifts [K, 3] within the cutoff of the nearest image in any of the graphs, in lexicographic order."""
-    # |fraction + shift| * spacing < cutoff, where the nearest image has |fraction| <= 1/2.
-    reach = cutoff * lattice.reciprocal.norm(dim=1).amax(0) + 0.5 + FRACTION_MARGIN
-    ranges = [torch.arange(-n, n + 1, device=reach.device) for n in (reach.ceil() - 1).long().tolist()]
-    return torch.cartesian_prod(*ranges)
+    ranges = image_ranges(lattice, cutoff)
+    return torch.cartesian_prod(*(torch.arange(-n, n + 1, device=lattice.vectors.device) for n in ranges))
 
 
-def _concatenate(found: list[tuple[Tensor, ...]], ptr: Tensor) -> tuple[Tensor, ...]:
+def _concatenate(found: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return found[0] if len(found) == 1 else tuple(torch.cat(parts) for parts in zip(*found))

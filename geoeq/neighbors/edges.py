@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from geoeq.lattice import Lattice
+from geoeq.pointers import batch_from_ptr, row_pointers
 
 __all__ = [
     "Edges",
-    "batch_from_ptr",
     "candidate_radius",
     "edge_lengths",
     "edge_order",
     "edge_vectors",
     "full_edges",
-    "row_pointers",
+    "no_edges",
+    "select_edges",
     "sort_edges",
 ]
 
@@ -38,18 +40,6 @@ class Edges(NamedTuple):
     row_pointers: Tensor
 
 
-def batch_from_ptr(ptr: Tensor, num_nodes: int) -> Tensor:
-    """The graph of each node, [N], from where graphs begin, [G + 1]."""
-    nodes = torch.arange(num_nodes, device=ptr.device)
-    return torch.searchsorted(ptr[1:].contiguous(), nodes, right=True)
-
-
-def row_pointers(receiver: Tensor, num_nodes: int) -> Tensor:
-    """Where the edges of each node begin, [N + 1], in receivers [E] that are sorted."""
-    nodes = torch.arange(num_nodes + 1, device=receiver.device)
-    return torch.searchsorted(receiver.contiguous(), nodes)
-
-
 def edge_vectors(
     positions: Tensor, sender: Tensor, receiver: Tensor, shifts: Tensor | None, cell: Tensor | None, batch: Tensor
 ) -> Tensor:
@@ -61,10 +51,12 @@ def edge_vectors(
         positions: [N, 3] Å. sender, receiver: [E]. shifts: [E, 3] or None. cell: [G, 3, 3] Å or None.
         batch: [N]. Returns [E, 3] Å.
     """
-    vectors = positions[sender] - positions[receiver]  # [E, 3]
+    # index_select is several times as fast as indexing on a CPU.
+    vectors = positions.index_select(0, sender) - positions.index_select(0, receiver)  # [E, 3]
     if shifts is None or cell is None:
         return vectors
-    terms = shifts.to(positions.dtype).unsqueeze(-1) * cell[batch[receiver]]  # [E, 3, 3]
+    graph = batch.index_select(0, receiver)  # [E]
+    terms = shifts.to(positions.dtype).unsqueeze(-1) * cell.index_select(0, graph)  # [E, 3, 3]
     return vectors + (terms[:, 0] + terms[:, 1] + terms[:, 2])
 
 
@@ -89,9 +81,14 @@ def sort_edges(edge_index: Tensor, num_nodes: int, shifts: Tensor | None = None)
     """
     sender, receiver = edge_index
     order = edge_order(sender, receiver, shifts, num_nodes)
-    sender, receiver = sender[order], receiver[order]
-    shifts = None if shifts is None else shifts[order]
-    return Edges(sender, receiver, shifts, row_pointers(receiver, num_nodes)), order
+    return select_edges(sender, receiver, shifts, order, num_nodes), order
+
+
+def select_edges(sender: Tensor, receiver: Tensor, shifts: Tensor | None, order: Tensor, num_nodes: int) -> Edges:
+    """The edges at the places ``order``, in that order, which must be one that is sorted by receiver."""
+    receiver = receiver.index_select(0, order)
+    shifts = None if shifts is None else shifts.index_select(0, order)
+    return Edges(sender.index_select(0, order), receiver, shifts, row_pointers(receiver, num_nodes))
 
 
 def edge_order(sender: Tensor, receiver: Tensor, shifts: Tensor | None, num_nodes: int) -> Tensor:
@@ -100,10 +97,14 @@ def edge_order(sender: Tensor, receiver: Tensor, shifts: Tensor | None, num_node
     if shifts is None or len(shifts) == 0:
         return torch.argsort(key, stable=True)
     whole = shifts.long()
-    low = whole.amin(0)
+    low, high = whole.aminmax(dim=0)
+    sizes = (high - low + 1).tolist()
     first, second, third = (whole - low).unbind(1)
-    _, width, depth = (whole.amax(0) - low + 1).unbind()
-    order = torch.argsort((first * width + second) * depth + third, stable=True)
+    place = (first * sizes[1] + second) * sizes[2] + third
+    places = math.prod(sizes)
+    if num_nodes**2 * places < 2**63:
+        return torch.argsort(key * places + place, stable=True)
+    order = torch.argsort(place, stable=True)
     return order[torch.argsort(key[order], stable=True)]
 
 
@@ -115,6 +116,12 @@ def candidate_radius(positions: Tensor, ptr: Tensor, batch: Tensor, cutoff: floa
         skew = lattice.vectors.norm(dim=2) * lattice.reciprocal.norm(dim=1)  # [G, 3]
         reach = reach * (1 + skew.sum(1))
     return cutoff + 16 * torch.finfo(positions.dtype).eps * reach
+
+
+def no_edges(ptr: Tensor) -> Edges:
+    """The edges of graphs [G + 1] that have no nodes."""
+    none = ptr.new_zeros(0)
+    return Edges(none, none, None, ptr.new_zeros(1))
 
 
 def full_edges(ptr: Tensor) -> Edges:

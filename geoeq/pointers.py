@@ -1,0 +1,35 @@
+"""Row pointers: where the nodes of each graph, and the edges of each node, begin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["batch_from_ptr", "graph_pointers", "row_pointers"]
+
+
+def row_pointers(index: Tensor, num_rows: int) -> Tensor:
+    """Where each row begins, [num_rows + 1], in a sorted index [E] of rows."""
+    rows = torch.arange(num_rows + 1, device=index.device)
+    return torch.searchsorted(index.contiguous(), rows)
+
+
+def batch_from_ptr(ptr: Tensor, num_nodes: int) -> Tensor:
+    """The graph of each node, [N], from where graphs begin, [G + 1]."""
+    nodes = torch.arange(num_nodes, device=ptr.device)
+    return torch.searchsorted(ptr[1:].contiguous(), nodes, right=True)
+
+
+def graph_pointers(data: Any) -> Tensor:
+    """Where the graphs of ``data`` begin, [G + 1]: its ``ptr``, else from its ``batch``, else it is one graph."""
+    positions: Tensor = data.pos
+    num_nodes = positions.shape[0]
+    ptr: Tensor | None = getattr(data, "ptr", None)
+    if ptr is not None:
+        return ptr
+    batch: Tensor | None = getattr(data, "batch", None)
+    if batch is None:
+        return torch.arange(2, device=positions.device) * num_nodes
+    return row_pointers(batch, int(batch.max()) + 1 if num_nodes else 0)
