@@ -8,7 +8,7 @@ from geoeq.data.ase_files import ASEReader, file_card
 from geoeq.data.card import Card, Published, Sample, Source, Split, Target, load_card, names, read_card
 from geoeq.data.dataset import Dataset
 from geoeq.data.edges import EdgeTable
-from geoeq.data.prepare import cache_root, prepare, to_arrays
+from geoeq.data.prepare import cache_root, check_structures, prepare, to_arrays
 from geoeq.data.records import Reader, Records
 from geoeq.errors import DataError, unknown_name
 
@@ -42,6 +42,7 @@ def load(name_or_path: str | Path, *, sample: bool = False, root: str | Path | N
 
     Raises:
         DataError: there is no such data set or file, or its files cannot be had or read.
+        InputError: a structure cannot be what was meant.
     """
     path = Path(name_or_path)
     if str(name_or_path) not in names() and path.suffix != ".yaml":
@@ -57,4 +58,6 @@ def _load_file(path: Path) -> Dataset:
         raise DataError(f"There is no file {path}. {unknown_name('data set', str(path), names())}")
     records = ASEReader().read({path.name: path})
     card = file_card(path, records)
-    return Dataset(card, to_arrays(card, records))
+    dataset = Dataset(card, to_arrays(card, records))
+    check_structures(dataset)
+    return dataset

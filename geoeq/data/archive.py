@@ -11,16 +11,16 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from geoeq.errors import DataError
 
-__all__ = ["UNPACKING_ERRORS", "open_members"]
+__all__ = ["open_members"]
 
 #: What a truncated or altered archive raises while it is read.
-UNPACKING_ERRORS = (EOFError, OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+_ERRORS = (EOFError, OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 #: An archive may unpack to this many bytes, and this many times its own size; text compresses some ten times.
 _FREE_BYTES, _RATIO = 1 << 26, 100
@@ -38,8 +38,8 @@ def open_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     try:
         limit = _FREE_BYTES + _RATIO * path.stat().st_size
         yield from _zip_members(path, limit) if path.suffix == ".zip" else _tar_members(path, limit)
-    except UNPACKING_ERRORS as error:
-        raise DataError(f"{path} is truncated or altered ({error}). Delete it and fetch it again.") from error
+    except _ERRORS as error:
+        raise _broken(path, error) from error
 
 
 def _tar_members(path: Path, limit: int) -> Iterator[tuple[str, IO[bytes]]]:
@@ -54,7 +54,9 @@ def _tar_members(path: Path, limit: int) -> Iterator[tuple[str, IO[bytes]]]:
                 content = archive.extractfile(member) if member.isreg() else None
                 if content is None:
                     raise DataError(f"{path}: the member '{member.name}' is a link or a device, not a file.")
-                yield member.name, content
+                yield member.name, cast(IO[bytes], _Bounded(content, path, limit))
+        while bounded.read(_FREE_BYTES):
+            pass  # to the end, where the checksum of the whole is
 
 
 def _decompressed(path: Path) -> IO[bytes]:
@@ -79,6 +81,10 @@ def _zip_members(path: Path, limit: int) -> Iterator[tuple[str, IO[bytes]]]:
                 limit -= bounded.count
 
 
+def _broken(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path} is truncated or altered ({error}). Delete it and fetch it again.")
+
+
 def _check_name(path: Path, name: str) -> None:
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or ":" in name:
@@ -86,24 +92,28 @@ def _check_name(path: Path, name: str) -> None:
 
 
 class _Bounded:
-    """A file that may be read only so far."""
+    """A file in an archive that may be read only so far, and whose errors name the archive."""
 
     def __init__(self, file: IO[bytes], path: Path, limit: int) -> None:
         self.file, self.path, self.limit = file, path, limit
         self.count = 0
 
     def read(self, size: int = -1) -> bytes:
-        block = self.file.read(min(size, _FREE_BYTES) if size >= 0 else self.limit - self.count + 1)
-        return self._counted(block)
+        amount = min(size, _FREE_BYTES) if size >= 0 else self.limit - self.count + 1
+        return self._counted(self.file.read, amount)
 
     def readline(self) -> bytes:
-        return self._counted(self.file.readline(_FREE_BYTES))
+        return self._counted(self.file.readline, _FREE_BYTES)
 
     def __iter__(self) -> Iterator[bytes]:
         while line := self.readline():
             yield line
 
-    def _counted(self, block: bytes) -> bytes:
+    def _counted(self, read: Callable[[int], bytes], amount: int) -> bytes:
+        try:
+            block = read(amount)
+        except _ERRORS as error:
+            raise _broken(self.path, error) from error
         self.count += len(block)
         if self.count > self.limit:
             raise DataError(f"{self.path} unpacks to more than {self.limit} bytes. Do not trust this file.")

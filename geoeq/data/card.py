@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -124,7 +125,7 @@ class Card:
         sample: the records that come with geoeq.
         options: arguments of the reader.
         published: errors that papers report.
-        folder: where the card lies.
+        folder: where the card lies; set by ``read_card``.
     """
 
     name: str
@@ -173,14 +174,14 @@ def read_card(path: Path) -> Card:
         raise DataError(f"There is no card at {path}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{where}: it is not YAML: {error}") from error
-    if isinstance(content, dict) and "folder" not in content:
-        content = {**content, "folder": str(path.parent)}
-    card = parse(Card, content, where)
+    card = replace(parse(Card, content, where), folder=str(path.parent))
     _check(card, where)
     return card
 
 
 def _check(card: Card, where: str) -> None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", card.name):
+        raise DataError(f"{where}: the key 'name' should be small letters, digits, - and _, not {card.name!r}.")
     for name, target in card.targets.items():
         if name not in FIELDS:
             raise DataError(f"{where}: targets: {unknown_name('field', name, FIELDS)}")

@@ -48,8 +48,10 @@ def prepare_lines(name: str, sample: bool = False, root: str | Path | None = Non
     return [f"cache: {folder}", *_contents(Dataset.open(card, folder, sample))]
 
 
-def info_lines(name_or_file: str, root: str | Path | None = None) -> list[str]:
-    """What is known about a data set, or what is in a file of structures. The checksums of a cache are compared.
+def info_lines(name_or_file: str, sample: bool = False, root: str | Path | None = None) -> list[str]:
+    """What is known about a data set, or what is in a file of structures.
+
+    Of a data set that is prepared every checksum is compared. A sample is prepared if it is not yet.
 
     Raises:
         DataError: there is no such data set or file, or a cached file was altered.
@@ -67,9 +69,9 @@ def info_lines(name_or_file: str, root: str | Path | None = None) -> list[str]:
         sizes = ", ".join(f"{part} {size}" for part, size in split.sizes.items())
         lines.append(f"split {name}{default}: {sizes}; {split.method}, seed {split.seed}")
     lines.append(f"state: {_state(card, root)}")
-    folder = cache_folder(card, False, root)
+    folder = prepare(card, True, root) if sample else cache_folder(card, False, root)
     if (folder / INDEX).exists():
-        return [*lines, *_contents(Dataset.open(card, folder, verify=True))]
+        return [*lines, *_contents(Dataset.open(card, folder, sample, verify=True))]
     return [*lines, *[f"target {name}: {FIELDS[name].description}; in {t.report}" for name, t in card.targets.items()]]
 
 

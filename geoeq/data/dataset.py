@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from torch_geometric.data import Batch, Data
 
 from geoeq.data.batches import make_batch
 from geoeq.data.card import Card
-from geoeq.data.edges import EdgeTable, find_edges
+from geoeq.data.edges import EdgeTable, find_edges, stored_edges
 from geoeq.data.loader import BatchView, EpochSampler, make_loader
 from geoeq.data.ragged import Array, rows_of
 from geoeq.data.splits import stored_split
-from geoeq.data.store import INDEX, open_store, write_store
+from geoeq.data.store import open_store
 from geoeq.errors import DataError, InputError, unknown_name
 from geoeq.fields import FIELDS
 
@@ -148,15 +149,8 @@ class Dataset(torch.utils.data.Dataset[Data]):
         """
         if cutoff in self._edges:
             return
-        folder = self.folder and self.folder.with_name(f"{self.folder.name}-edges-{cutoff!r}")
-        if folder and (folder / INDEX).exists():
-            arrays, _ = open_store(folder)
-            self._edges[cutoff] = EdgeTable(**arrays)
-            return
-        table = find_edges(self.positions, self.ptr, cutoff, self._graphs.get("cell"), self._graphs.get("pbc"))
-        if folder:
-            write_store(folder, table.arrays(), {"cutoff": cutoff})
-        self._edges[cutoff] = table
+        find = partial(find_edges, self.positions, self.ptr, cutoff, self._graphs.get("cell"), self._graphs.get("pbc"))
+        self._edges[cutoff] = find() if self.folder is None else stored_edges(self.folder, cutoff, find)
 
     def _places(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         places = np.array(indices, dtype=np.int64).reshape(-1)

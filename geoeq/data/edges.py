@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoeq.data.ragged import Array, rows_of
+from geoeq.data.store import INDEX, open_store, read_index, write_store
 from geoeq.neighbors import radius_edges
 
-__all__ = ["EdgeTable", "find_edges"]
+__all__ = ["EdgeTable", "find_edges", "stored_edges"]
 
 #: Atoms of the structures whose edges are looked for in one go.
 _CHUNK_ATOMS = 4096
@@ -82,6 +85,23 @@ def find_edges(positions: Array, ptr: Array, cutoff: float, cell: Array | None, 
     shifts = None if cell is None else np.concatenate([table.shifts for table in tables if table.shifts is not None])
     senders, receivers = ([table.sender for table in tables], [table.receiver for table in tables])
     return EdgeTable.from_local(np.concatenate(senders), np.concatenate(receivers), counts, shifts)
+
+
+def stored_edges(data: Path, cutoff: float, find: Callable[[], EdgeTable]) -> EdgeTable:
+    """The edges that were kept beside the cache ``data``, or those that ``find`` finds, which are kept there.
+
+    Raises:
+        DataError: a kept file is missing, truncated or altered.
+    """
+    folder = data.with_name(f"{data.name}-edges-{cutoff!r}")
+    belongs = {"cutoff": cutoff, "positions": read_index(data)["arrays"]["positions"]["sha256"]}
+    if (folder / INDEX).exists():
+        arrays, details = open_store(folder)
+        if details == belongs:
+            return EdgeTable(**arrays)
+    table = find()
+    write_store(folder, table.arrays(), belongs)
+    return table
 
 
 def _find(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib
 import inspect
@@ -11,16 +12,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 
+from geoeq.checks import check_inputs
 from geoeq.data.card import Card
+from geoeq.data.dataset import Dataset
 from geoeq.data.fetch import fetch_sources
 from geoeq.data.ragged import Array
 from geoeq.data.records import Reader, Records
 from geoeq.data.store import INDEX, file_sha256, read_index, write_store
-from geoeq.errors import DataError, unknown_name
+from geoeq.errors import DataError, InputError, unknown_name
 from geoeq.fields import FIELDS
 
-__all__ = ["cache_folder", "cache_root", "make_reader", "prepare", "to_arrays"]
+__all__ = ["cache_folder", "cache_root", "check_structures", "make_reader", "prepare", "to_arrays"]
+
+_CHECKED_AT_ONCE = 512
 
 
 def cache_root(root: str | Path | None = None) -> Path:
@@ -54,12 +60,19 @@ def prepare(card: Card, sample: bool = False, root: str | Path | None = None) ->
         DataError: a file cannot be had, or is not what the card says.
     """
     folder = cache_folder(card, sample, root)
-    if (folder / INDEX).exists() and not _source_changed(read_index(folder)["details"]):
+    if _is_current(folder):
         return folder
-    files = _sample_paths(card) if sample else fetch_sources(card, cache_root(root))
-    arrays = to_arrays(card, make_reader(card, sample).read(files))
-    sources = {name: _state(path) | {"sha256": file_sha256(path)} for name, path in files.items()}
-    write_store(folder, arrays, {"name": card.name, "sample": sample, "sources": sources})
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / ".lock").open("w") as lock:
+        # Several processes of one training ask at once; the others wait for the first, and find its cache.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _is_current(folder):
+            return folder
+        files = _sample_paths(card) if sample else fetch_sources(card, cache_root(root))
+        arrays = to_arrays(card, make_reader(card, sample).read(files))
+        check_structures(Dataset(card, arrays))
+        sources = {name: _state(path) | {"sha256": file_sha256(path)} for name, path in files.items()}
+        write_store(folder, arrays, {"name": card.name, "sample": sample, "sources": sources})
     return folder
 
 
@@ -111,6 +124,29 @@ def to_arrays(card: Card, records: Records) -> dict[str, Array]:
     return arrays
 
 
+def check_structures(dataset: Dataset) -> None:
+    """Look for structures that cannot be what was meant.
+
+    Raises:
+        InputError: one is found; the message gives its place in the data set, counted from 0, and the atom.
+    """
+    for start in range(0, len(dataset), _CHECKED_AT_ONCE):
+        places = range(start, min(start + _CHECKED_AT_ONCE, len(dataset)))
+        try:
+            check_inputs(dataset.batch(places, dtype=torch.float64))
+        except InputError:
+            for place in places:
+                _check_structure(dataset, place)
+            raise
+
+
+def _check_structure(dataset: Dataset, place: int) -> None:
+    try:
+        check_inputs(dataset.batch([place], dtype=torch.float64))
+    except InputError as error:
+        raise type(error)(f"{dataset.card.name}: structure {place}: {error}") from error
+
+
 def _options(card: Card, sample: bool) -> dict[str, object]:
     return {**card.options, **(card.sample.options if sample and card.sample else {})}
 
@@ -134,12 +170,15 @@ def _state(path: Path) -> dict[str, Any]:
     return {"path": str(path), "bytes": status.st_size, "changed": status.st_mtime_ns}
 
 
-def _source_changed(details: dict[str, Any]) -> bool:
-    for known in details["sources"].values():
+def _is_current(folder: Path) -> bool:
+    """Whether the cache is there and the files that it was made from are the same, or gone."""
+    if not (folder / INDEX).exists():
+        return False
+    for known in read_index(folder)["details"]["sources"].values():
         path = Path(known["path"])
         if not path.is_file():
             continue  # the archive may be deleted once the cache is made
         same = _state(path).items() <= known.items()
         if not same and file_sha256(path) != known["sha256"]:
-            return True
-    return False
+            return False
+    return True

@@ -116,7 +116,7 @@ def stored_split(split: Split, count: int, sample: bool, folder: Path | None, wh
     """
     if sample:
         split = replace(split, sizes=scale_sizes(split.sizes, count), sha256=None)
-    made = {"method": split.method, "seed": split.seed, "sizes": split.sizes}
+    made = {"method": split.method, "seed": split.seed, "sizes": split.sizes, "records": count}
     if folder is not None and (folder / INDEX).exists():
         stored, details = open_store(folder)
         if details != made:
