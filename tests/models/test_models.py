@@ -127,11 +127,11 @@ def test_bad_input_is_refused(name):
         model(random_batch(dtype=torch.float32))
     data = random_batch()
     data.pos[7, 1] = float("nan")
-    with pytest.raises(NonFiniteError, match="graph 2"):
+    with pytest.raises(NonFiniteError, match="Graph 2, atom 1"):
         model(data)
     data = random_batch()
     data.pos[8] = data.pos[7]
-    with pytest.raises(CoincidentAtomsError, match="graph 2"):
+    with pytest.raises(CoincidentAtomsError, match="Graph 2, atom 1"):
         model(data)
 
 
