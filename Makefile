@@ -58,7 +58,7 @@ types: .venv/.dev ## mypy --strict
 	$(BIN)/mypy
 
 docs: .venv/.docs ## the documentation in docs/_build/html, warnings as errors
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 bench: .venv/.dev ## the benchmarks, one after the other

@@ -155,7 +155,7 @@ _POLYNOMIALS = _polynomials()
 
 
 def harmonics(vectors: Tensor, lengths: Tensor, lmax: int) -> Tensor:
-    """Real spherical harmonics of directions, in e3nn's order, with |Y_l|² = 2l + 1 ("component").
+    """Real spherical harmonics of directions, in e3nn's order, with ``|Y_l|² = 2l + 1`` ("component").
 
     A zero vector has no direction: there the degrees above 0 are zero, and so are their derivatives of
     every order, which keeps forces finite.

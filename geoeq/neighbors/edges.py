@@ -30,7 +30,7 @@ class Edges(NamedTuple):
     Shapes:
         sender: [E] int64, j. receiver: [E] int64, i.
         shifts: [E, 3] whole numbers in the dtype of the positions, or None where nothing is periodic;
-            the edge vector is r_j - r_i + shift @ cell.
+        the edge vector is r_j - r_i + shift @ cell.
         row_pointers: [N + 1] int64; the edges into node i are row_pointers[i] to row_pointers[i + 1].
     """
 
