@@ -151,7 +151,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _data(arguments: argparse.Namespace) -> int:
-    from geoeq.data import commands
+    import geoeq.data.commands as commands
 
     if arguments.action == "list":
         lines = commands.list_lines()

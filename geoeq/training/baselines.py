@@ -36,9 +36,8 @@ def fit_baselines(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], targ
     """The baselines of a target, best last.
 
     For a scalar of a graph: the mean, and a linear model on composition (one number an element, and a constant, by
-    least squares). For positions: no motion, constant velocity for one unit of time, and for
-    a time that is fitted. For what else
-    belongs to atoms: the mean (of a scalar), or zero (of a vector, whose mean has no meaning in a rotated frame).
+    least squares). For positions: no motion, and constant velocity, for one unit of time and for a time that is fitted.
+    For what else belongs to atoms: the mean (of a scalar), or zero (of a vector, whose mean would turn with the frame).
 
     Args:
         dataset: the records.

@@ -17,7 +17,7 @@ from geoeq.errors import CheckpointError, GeoeqError
 from geoeq.models import Model, from_config
 from geoeq.training.files import write_text, written_whole
 
-__all__ = ["FORMAT_VERSION", "checkpoint_folder", "load_checkpoint", "save_checkpoint"]
+__all__ = ["FORMAT_VERSION", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "geoeq model"
 FORMAT_VERSION = 1
@@ -56,7 +56,7 @@ def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None 
 
 
 def load_checkpoint(path: str | Path) -> tuple[Model, dict[str, Any]]:
-    """The model in the folder ``path``, in evaluation mode on the CPU, and its meta data.
+    """The model of a run or checkpoint folder, in evaluation mode on the CPU, and its meta data.
 
     Nothing is unpickled. The class is imported by its path, and must be a Model.
 
@@ -64,7 +64,7 @@ def load_checkpoint(path: str | Path) -> tuple[Model, dict[str, Any]]:
         CheckpointError: a file is missing, truncated, altered, of a newer geoeq, or does not fit the class. The
             message names the file.
     """
-    folder = Path(path)
+    folder = _checkpoint_folder(Path(path))
     description = _read_description(folder / DESCRIPTION)
     weights = folder / WEIGHTS
     if not weights.is_file():
@@ -85,13 +85,8 @@ def load_checkpoint(path: str | Path) -> tuple[Model, dict[str, Any]]:
     return model.eval(), description["meta"]
 
 
-def checkpoint_folder(run: str | Path) -> Path:
-    """The folder of the checkpoint of a run: ``run`` itself, or ``checkpoint`` in it.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    for folder in (Path(run), Path(run) / "checkpoint"):
+def _checkpoint_folder(run: Path) -> Path:
+    for folder in (run, run / "checkpoint"):
         if (folder / DESCRIPTION).is_file() or (folder / WEIGHTS).is_file():
             return folder
     raise CheckpointError(

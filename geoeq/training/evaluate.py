@@ -12,7 +12,7 @@ from geoeq.data.splits import indices_sha256
 from geoeq.errors import CheckpointError, DataError, RecipeError, unknown_name
 from geoeq.extras import import_extra
 from geoeq.training.baselines import fit_baselines
-from geoeq.training.checkpoint import checkpoint_folder, load_checkpoint
+from geoeq.training.checkpoint import load_checkpoint
 from geoeq.training.results import TargetResults, compare, predict_parts
 
 if TYPE_CHECKING:
@@ -37,11 +37,10 @@ def evaluate(run: Path, console: Console, part: str | None = None) -> list[Targe
     import_extra("rich", "train")
     from geoeq.training.report import print_results
 
-    folder = checkpoint_folder(run)
-    model, meta = load_checkpoint(folder)
+    model, meta = load_checkpoint(run)
     data = meta.get("data")
     if not isinstance(data, dict) or "targets" not in meta:
-        raise CheckpointError(f"{folder}/model.json does not say what the model was trained on.")
+        raise CheckpointError(f"The checkpoint in '{run}' does not say what it was trained on.")
     dataset = load(data["name"], sample=data["sample"])
     split = dataset.split(data["split"])
     if part is not None and part not in split:

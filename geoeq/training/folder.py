@@ -38,10 +38,10 @@ class RunFolder:
         Raises:
             RecipeError: it holds a run of another recipe, or files that are no run's.
         """
-        if again:
-            self._clear()
         file = self.path / "recipe.yaml"
-        if file.is_file():
+        if again and file.is_file():
+            self._clear()
+        elif file.is_file():
             differences = _differences(self._read(file), recipe.to_dict(), set(recipe.decides()))
             if differences:
                 raise RecipeError(
@@ -75,8 +75,6 @@ class RunFolder:
         return found if isinstance(found, dict) else {}
 
     def _clear(self) -> None:
-        if not (self.path / "recipe.yaml").is_file():
-            return
         for path in self.path.iterdir():
             if path.name in _WRITTEN or path.suffix == ".png" or path.name.startswith("."):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

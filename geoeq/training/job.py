@@ -140,8 +140,17 @@ def _build_model(recipe: Recipe) -> Model:
     arguments = dict(recipe.model.init_args)
     if "heads" not in arguments:
         arguments["heads"] = [default_head(name).config() for name in recipe.targets]
+    arguments["heads"] = [named for head in arguments["heads"] for named in _named(head, recipe.targets)]
     model = from_config({"class_path": recipe.model.class_path, "init_args": arguments}, Model)  # type: ignore[type-abstract]
     for name in recipe.targets:
         if name not in model.fields:
             raise RecipeError(f"No head gives the target. {unknown_name('output', name, model.fields)}")
     return model
+
+
+def _named(head: Any, targets: list[str]) -> list[Any]:
+    """A head that has no name is made once for each target."""
+    given = head.get("init_args") or {} if isinstance(head, dict) else {"name": None}
+    if "name" in given:
+        return [head]
+    return [{**head, "init_args": {"name": name, **given}} for name in targets]

@@ -134,7 +134,8 @@ def _read_arguments(class_path: Any, arguments: Any, section: str, file: str, gi
         with at(COMMAND_LINE if f"{section}.{key}" in given else file, section):
             if key not in parameters:
                 raise RecipeError(unknown_name(f"argument of {cls.__name__}", str(key), parameters))
-            values[str(key)] = _typed(str(key), hints[key], value, str(key)) if key in hints else value
+            typed = key in hints and "class_path" not in str(value)  # a class in it is checked when it is built
+            values[str(key)] = _typed(str(key), hints[key], value, str(key)) if typed else value
     return values
 
 
@@ -165,7 +166,7 @@ def import_class(class_path: Any) -> type:
 
 
 def _typed(name: str, hint: Any, value: Any, kind: str) -> Any:
-    """``value`` as the type ``hint``, as jsonargparse reads it; a class in it stays class_path and init_args.
+    """``value`` as the type ``hint``, as jsonargparse reads it.
 
     Raises:
         RecipeError: it is of another type.
@@ -186,7 +187,7 @@ def _typed(name: str, hint: Any, value: Any, kind: str) -> Any:
         parsed = parser.parse_object({"value": value})
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         raise RecipeError(f"'{name}' must be {_describe(hint)}, not {_show(value)}.") from error
-    return parsed.as_dict()["value"]
+    return parsed.value
 
 
 def _describe(hint: Any) -> str:

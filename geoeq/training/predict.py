@@ -15,7 +15,7 @@ from geoeq.errors import FieldError, InputError, unknown_name
 from geoeq.extras import import_extra
 from geoeq.fields import field
 from geoeq.models import Model
-from geoeq.training.checkpoint import checkpoint_folder, load_checkpoint
+from geoeq.training.checkpoint import load_checkpoint
 from geoeq.training.outputs import print_predictions, write_predictions
 from geoeq.training.structures import Structure, from_smiles, read_structures, to_data
 from geoeq.units import conversion
@@ -61,7 +61,7 @@ def predict(
         raise InputError("Give structures to predict: a file, or --smiles.")
     if output is not None and output.suffix not in (".xyz", ".extxyz", ".csv"):
         raise InputError(f"'{output.name}': predictions are written as .xyz (extended) or .csv.")
-    model, meta = load_checkpoint(checkpoint_folder(run))
+    model, meta = load_checkpoint(run)
     chosen = _units(model, {**meta.get("report", {}), **(units or {})})
     structures = read_structures(file) if file is not None else from_smiles(smiles)
     predictions = predict_structures(model, structures, console, batch_size=batch_size)
@@ -115,14 +115,8 @@ def predict_structures(
 def _predict_batch(
     model: Model, structures: Sequence[Structure], dtype: torch.dtype, device: torch.device
 ) -> list[dict[str, Values]]:
-    data = [to_data(structure, dtype) for structure in structures]
-    periodic = [("cell" in entry) for entry in data]
-    if any(periodic) and not all(periodic):  # a Batch needs the same attributes everywhere
-        parts: dict[int, dict[str, Values]] = {}
-        for kind in (True, False):
-            chosen = [index for index, has_cell in enumerate(periodic) if has_cell == kind]
-            parts.update(zip(chosen, _predict_batch(model, [structures[i] for i in chosen], dtype, device)))
-        return [parts[index] for index in range(len(structures))]
+    periodic = any(structure.atoms.pbc.any() for structure in structures)
+    data = [to_data(structure, dtype, periodic=periodic) for structure in structures]
     try:
         batch = Batch.from_data_list(data).to(device)
         with torch.no_grad():

@@ -23,7 +23,8 @@ class ModelSettings:
 
     Attributes:
         class_path: for example ``geoeq.models.EGNN``, or ``my_module.MyModel`` for a class of your own.
-        init_args: the arguments of its constructor.
+        init_args: the arguments of its constructor. Without "heads" each target gets its default head; a head that is
+            written without a "name" is made once for each target.
     """
 
     class_path: str

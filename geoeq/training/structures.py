@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
+from geoeq.data.sdf import read_sdf
 from geoeq.errors import DataError, InputError
 from geoeq.extras import import_extra
 
@@ -52,6 +53,8 @@ def read_structures(path: Path) -> list[Structure]:
             atoms = next(frames)
         except StopIteration:
             break
+        except DataError:
+            raise
         except Exception as error:  # ASE's readers raise whatever a broken line leads to
             raise DataError(f"{where}: it cannot be read ({type(error).__name__}: {error}).") from error
         if len(atoms) == 0:
@@ -70,16 +73,13 @@ def _read_ase(path: Path) -> Iterator[Atoms]:
 
 def _read_sdf(path: Path) -> Iterator[Atoms]:
     """Each record of an sdf file; ASE reads only the first."""
-    import io
+    from ase import Atoms
 
-    from ase.io import read
-
-    records = path.read_text(encoding="utf-8", errors="replace").split("$$$$")
-    for record in records:
-        if record.strip():
-            text = record.removeprefix("\r").removeprefix("\n") if record is not records[0] else record
-            atoms = read(io.StringIO(text), format="sdf")
-            yield atoms if not isinstance(atoms, list) else atoms[0]
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for molecule in read_sdf(file, path.name):
+            yield Atoms(
+                molecule.numbers, molecule.positions, info={"title": molecule.title} if molecule.title else None
+            )
 
 
 def from_smiles(smiles: Sequence[str]) -> list[Structure]:
@@ -111,16 +111,21 @@ def from_smiles(smiles: Sequence[str]) -> list[Structure]:
     return structures
 
 
-def to_data(structure: Structure, dtype: torch.dtype) -> Data:
+def to_data(structure: Structure, dtype: torch.dtype, *, periodic: bool) -> Data:
     """What a model takes, of one structure.
 
+    Args:
+        structure: the atoms.
+        dtype: of all that is not a whole number.
+        periodic: include the cell, because this structure or another one of its batch is periodic.
+
     Shapes:
-        z [N], pos [N, 3] Å, and of a periodic one cell [1, 3, 3] and pbc [1, 3]; vel [N, 3] in ASE's unit and charge
+        z [N], pos [N, 3] Å, cell [1, 3, 3] and pbc [1, 3]; vel [N, 3] in ASE's unit and charge
         [N] where the file gives them.
     """
     atoms = structure.atoms
     data = Data(z=torch.from_numpy(atoms.numbers).long(), pos=torch.as_tensor(atoms.positions, dtype=dtype))
-    if atoms.pbc.any():
+    if periodic:
         data.cell = torch.as_tensor(np.asarray(atoms.cell)[None], dtype=dtype)
         data.pbc = torch.from_numpy(atoms.pbc[None].copy())
     if atoms.has("momenta"):
