@@ -30,7 +30,7 @@ class Configurable:
 
         @functools.wraps(original)
         def remember(self: Configurable, *args: Any, **kwargs: Any) -> None:
-            if type(self) is cls:
+            if "arguments" not in vars(self):  # the outermost constructor of a chain comes first
                 bound = signature.bind(self, *args, **kwargs)
                 bound.apply_defaults()
                 arguments = dict(bound.arguments)
