@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from geoeq import kernels
 from geoeq.errors import TensorError
 from geoeq.fields import NUM_ELEMENTS
 
@@ -38,8 +37,8 @@ def composition(numbers: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
     Shapes:
         numbers, batch: [N] int64. Returns [G, 119] float64.
     """
-    one_hot = torch.nn.functional.one_hot(numbers, NUM_ELEMENTS).double()
-    return kernels.segment_sum(one_hot, batch, num_graphs)
+    counts = torch.bincount(batch * NUM_ELEMENTS + numbers, minlength=num_graphs * NUM_ELEMENTS)
+    return counts.view(num_graphs, NUM_ELEMENTS).double()
 
 
 def fit_references(data: Data, name: str, per_element: bool) -> References:
