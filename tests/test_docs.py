@@ -14,6 +14,9 @@ from geoeq.symmetry import assert_equivariant
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").rglob("*.md"))
 
+#: Modules that serve another one, under whose name they are documented.
+PARTS = {"coincidence", "lattice", "pointers"}
+
 
 def python_blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -48,5 +51,5 @@ def test_the_reference_names_every_part() -> None:
     """A new module or package of geoeq gets its place in docs/api."""
     written = set(re.findall(r"automodule:: geoeq\.(\w+)$", "".join(page.read_text() for page in PAGES), re.MULTILINE))
     there = {path.stem for path in (ROOT / "geoeq").iterdir() if path.suffix == ".py" or any(path.glob("*.py"))}
-    assert there - written - {"__init__", "cli", "lattice"} == set()
+    assert there - written - {"__init__", "cli"} - PARTS == set()
     assert written <= there
