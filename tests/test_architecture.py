@@ -27,8 +27,6 @@ RANKS = {
     "pointers": 1,
     "lattice": 1,
     "coincidence": 1,
-    "pointers": 1,
-    "coincidence": 1,
     "checks": 1,
     "neighbors": 2,
     "graph": 2,
