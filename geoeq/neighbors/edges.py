@@ -97,15 +97,16 @@ def edge_order(sender: Tensor, receiver: Tensor, shifts: Tensor | None, num_node
     if shifts is None or len(shifts) == 0:
         return torch.argsort(key, stable=True)
     whole = shifts.long()
-    low, high = whole.aminmax(dim=0)
-    sizes = (high - low + 1).tolist()
-    first, second, third = (whole - low).unbind(1)
-    place = (first * sizes[1] + second) * sizes[2] + third
-    places = math.prod(sizes)
-    if num_nodes**2 * places < 2**63:
-        return torch.argsort(key * places + place, stable=True)
-    order = torch.argsort(place, stable=True)
-    return order[torch.argsort(key[order], stable=True)]
+    if not torch.compiler.is_compiling():  # which sizes that are found at run time would stop
+        low, high = whole.aminmax(dim=0)
+        sizes = (high - low + 1).tolist()
+        if num_nodes**2 * math.prod(sizes) < 2**63:  # one key holds all
+            first, second, third = (whole - low).unbind(1)
+            return torch.argsort(((key * sizes[0] + first) * sizes[1] + second) * sizes[2] + third, stable=True)
+    order = torch.argsort(whole[:, 2], stable=True)
+    for column in (whole[:, 1], whole[:, 0], key):
+        order = order[torch.argsort(column[order], stable=True)]
+    return order
 
 
 def candidate_radius(positions: Tensor, ptr: Tensor, batch: Tensor, cutoff: float, lattice: Lattice | None) -> Tensor:
