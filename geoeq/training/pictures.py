@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 from geoeq.training.files import written_whole
@@ -114,11 +114,14 @@ def draw_learning(path: Path, rows: Sequence[dict[str, float]], results: TargetR
         name = f"{baseline.name}, {format_number(value)}"
         axes.axhline(value, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), label=name)
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
     low, high = axes.get_ylim()
-    if low > 1e-3 and high < 1e5:
-        axes.yaxis.set_major_formatter(ScalarFormatter())
+    if high < 4 * low:  # too short for the ticks of decades
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{metric} of {target.replace('_', ' ')}" + (f" [{unit}]" if unit else ""))
