@@ -105,7 +105,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
         targets: Sequence[str] | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Batch:
-        """The structures at ``indices`` as one batch.
+        """The structures at ``indices`` as one batch, with their places as ``place`` [G].
 
         Args:
             indices: places in the data set; negative ones count from the end.
@@ -125,7 +125,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
                 nodes[name] = _tensor(self.targets[name][rows], dtype)
             else:
                 graphs[name] = _tensor(self.targets[name][places], dtype)
-        graphs["index"] = torch.from_numpy(places)
+        graphs["place"] = torch.from_numpy(places)
         ptr = torch.from_numpy(pointers)
         if cutoff is not None:
             graphs["edge_cutoff"] = torch.full((len(places),), cutoff, dtype=dtype)

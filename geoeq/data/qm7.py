@@ -46,8 +46,8 @@ class QM7Reader:
 
 def _load(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in _ARRAYS}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in _ARRAYS}
     except KeyError as error:
         raise DataError(f"{path}: it should hold the arrays {', '.join(_ARRAYS)}: {error}") from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -99,8 +99,16 @@ def test_a_bomb(tmp_path, kind, by_line, monkeypatch):
     path = pack(tmp_path / kind, {"a.bin": bytes(1 << 20), "b.bin": bytes(1 << 21)})
     assert path.stat().st_size * 100 < 1 << 20
     with pytest.raises(DataError, match="Do not trust this file"):
-        for _, content in open_members(path):
-            for _ in content if by_line else iter(lambda: content.read(1 << 14), b""):  # noqa: B023
+        consume(path, by_line)
+
+
+def consume(path: Path, by_line: bool) -> None:
+    for _, content in open_members(path):
+        if by_line:
+            for _ in content:
+                pass
+        else:
+            while content.read(1 << 14):
                 pass
 
 
