@@ -52,12 +52,13 @@ def edge_vectors(
         batch: [N]. Returns [E, 3] Å.
     """
     # index_select is several times as fast as indexing on a CPU.
-    vectors = positions.index_select(0, sender) - positions.index_select(0, receiver)  # [E, 3]
+    vectors: Tensor = positions.index_select(0, sender) - positions.index_select(0, receiver)  # [E, 3]
     if shifts is None or cell is None:
         return vectors
-    graph = batch.index_select(0, receiver)  # [E]
-    terms = shifts.to(positions.dtype).unsqueeze(-1) * cell.index_select(0, graph)  # [E, 3, 3]
-    return vectors + (terms[:, 0] + terms[:, 1] + terms[:, 2])
+    cells = cell if cell.shape[0] == 1 else cell.index_select(0, batch.index_select(0, receiver))  # [E, 3, 3]
+    a, b, c = shifts.to(positions.dtype).split(1, dim=1)  # [E, 1] each
+    through: Tensor = a * cells[:, 0] + b * cells[:, 1] + c * cells[:, 2]  # [E, 3]
+    return vectors + through
 
 
 def edge_lengths(vectors: Tensor) -> Tensor:
