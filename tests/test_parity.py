@@ -25,9 +25,7 @@ def named(path):
 @pytest.mark.parametrize("path", CASES, ids=named)
 def test_our_numbers_are_the_authors(path):
     result = parity.check_case(path)
-    assert set(result.errors) == {
-        key.removeprefix("output.") for key in load_file(path) if key.startswith("output.")
-    }
+    assert set(result.errors) == {key.removeprefix("output.") for key in load_file(path) if key.startswith("output.")}
     assert max(result.errors.values()) < 1e-10
 
 
@@ -52,7 +50,7 @@ def test_one_wrong_number_fails_and_says_which(case):
     alter(case, spoil)
     lines, passed = parity.run([case], network="egnn")
     assert not passed
-    assert [line for line in lines if "FAILED" in line][0].split()[1] == "h"
+    assert next(line for line in lines if "FAILED" in line).split()[1] == "h"
 
 
 def test_a_wrong_network_finds_no_input_positions(tmp_path, monkeypatch):
@@ -96,7 +94,7 @@ def test_the_folder_names_the_network_or_the_user_does(case):
 
 
 def test_broken_cases_name_the_file(case):
-    with pytest.raises(DataError, match="nowhere.safetensors is missing"):
+    with pytest.raises(DataError, match=r"nowhere.safetensors is missing"):
         parity.check_case(case.with_name("nowhere.safetensors"))
     description = case.with_suffix(".json")
     text = description.read_text()
