@@ -10,7 +10,9 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
 
+from geoeq.errors import RecipeError
 from geoeq.models import Model
 from geoeq.training.log import Log
 from geoeq.training.metrics import headline
@@ -95,14 +97,21 @@ class Keeper(Checkpoint):
         """Write the row, keep the best weights, decide whether to stop, and save the state."""
         if not isinstance(pl_module, TrainingModule):
             return
-        epoch = trainer.current_epoch + 1
+        self.epoch = epoch = trainer.current_epoch + 1
         measured = pl_module.measured
+        if not math.isfinite(measured["train loss"]):
+            raise RecipeError(
+                f"The loss is not finite in epoch {epoch}: the steps were too long. Lower optimizer.lr, give "
+                "schedule.warmup_epochs, or set gradient_clip; and start again with --again."
+            )
         if "valid loss" in measured:
             self._validated(pl_module, epoch, measured["valid loss"])
         limit = self._recipe.early_stop
         if limit is not None and self._stale >= limit:
             trainer.should_stop = True
         self.finished = trainer.should_stop or epoch >= self._recipe.total_epochs
+        if self.finished and self.best["weights"] is None:  # there never was a validation
+            self.best = {"epoch": epoch, "loss": math.nan, "weights": _weights(pl_module)}
         self.seconds = time.monotonic() - self._started
         row = {"epoch": epoch, "step": pl_module.step, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
         row |= {self.column(label): float(f"{value:.7g}") for label, value in measured.items()}
@@ -128,23 +137,23 @@ class Keeper(Checkpoint):
     def _validated(self, module: TrainingModule, epoch: int, loss: float) -> None:
         module.schedule.validated(loss)
         if loss < self.best["loss"]:
-            weights = {name: value.detach().cpu().clone() for name, value in module.evaluated.state_dict().items()}
-            self.best = {"epoch": epoch, "loss": loss, "weights": weights}
+            self.best = {"epoch": epoch, "loss": loss, "weights": _weights(module)}
             self._stale = 0
             self._save_best(module.evaluated)
         else:
             self._stale += 1
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Close the log; keep the last weights if there never was a finite validation."""
+        """Close the log."""
         self._log.close()
-        if self.best["weights"] is None and isinstance(pl_module, TrainingModule):
-            weights = {name: value.detach().cpu() for name, value in pl_module.evaluated.state_dict().items()}
-            self.best = {"epoch": trainer.current_epoch, "loss": math.nan, "weights": weights}
 
     def remove_state(self) -> None:
         """Delete what only an unfinished run needs."""
         self._path.unlink(missing_ok=True)
+
+
+def _weights(module: TrainingModule) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in module.evaluated.state_dict().items()}
 
 
 def _label(stage: str, target: str) -> str:

@@ -116,7 +116,7 @@ class TrainingModule(lightning.LightningModule):
 
 
 def _meters(targets: dict[str, float]) -> dict[str, torchmetrics.Metric]:
-    meters: dict[str, torchmetrics.Metric] = {"loss": torchmetrics.MeanMetric()}
+    meters: dict[str, torchmetrics.Metric] = {"loss": torchmetrics.MeanMetric(nan_strategy="disable")}
     for name in targets:
         kind = torchmetrics.MeanSquaredError if headline(name) == "MSE" else torchmetrics.MeanAbsoluteError
         meters[name] = kind()

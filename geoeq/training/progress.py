@@ -38,16 +38,16 @@ class ProgressReport(Callback):
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=16),
                 TextColumn("{task.percentage:>3.0f}%"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[news]}"),
+                TextColumn("{task.fields[news]}", markup=False),
                 console=self._console,
                 transient=True,
             )
             steps = self._epochs * int(trainer.num_training_batches)
             done = trainer.current_epoch * int(trainer.num_training_batches)
-            self._task = self._bar.add_task("", total=steps, completed=done, epoch="", news="")
+            self._task = self._bar.add_task("", total=steps, completed=done, epoch=f"1/{self._epochs}", news="")
             self._bar.start()
 
     def on_train_batch_end(
@@ -66,12 +66,14 @@ class ProgressReport(Callback):
         """Tell the errors: on the bar, or as a line where there is none and some time has passed."""
         parts = []
         for name, unit in self._units.items():
+            metric = headline(name)
             values = [
                 f"{stage} {format_number(measured[label])}"
                 for stage in ("train", "valid")
-                if (label := f"{stage} {headline(name)} {name}") in measured
+                if (label := f"{stage} {metric} {name}") in measured
             ]
-            parts.append(f"{name} {headline(name)} {unit + ': ' if unit else ''}{', '.join(values)}")
+            label = metric if len(self._units) == 1 else f"{name} {metric}"
+            parts.append(f"{label} {', '.join(values)} {unit}".rstrip())
         news = "; ".join(parts)
         if self._bar is not None:
             self._bar.update(self._task, news=news)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,21 +58,25 @@ def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) 
     folder = RunFolder(recipe.folder(file))
     with at(file.name):
         folder.check(recipe, again=again)
-    done = folder.results()
-    if done is None:
+    if folder.results() is None:
         with _quiet(), _algorithms(recipe, file.name):
             job = prepare_job(recipe, file.name)
             folder.start(recipe)
             _announce(console, job, folder.path)
             keeper = _fit(job, folder, console)
-            results = _finish(job, folder, keeper)
-        sizes = job.sizes
+            _finish(job, folder, keeper)
     else:
         console.print(f"The run in '{folder.path}' is finished; --again trains from scratch.", highlight=False)
-        results, sizes = [TargetResults.from_dict(entry) for entry in done["targets"]], done["sizes"]
+    done = folder.results() or {}
+    results = [TargetResults.from_dict(entry) for entry in done["targets"]]
     for entry in results:
-        print_results(console, entry, recipe.dataset, sizes)
-    console.print(f"Model, log, pictures and results are in '{folder.path}'.", highlight=False, soft_wrap=True)
+        print_results(console, entry, done["dataset"], done["sizes"])
+    console.print(
+        f"Training took {done['training_seconds']:.0f} s; epoch {done['best_epoch']} of {done['epochs']} was the best. "
+        f"Model, log and pictures are in '{folder.path}'.",
+        highlight=False,
+        soft_wrap=True,
+    )
     return results
 
 
@@ -126,12 +132,14 @@ def _fit(job: Job, folder: RunFolder, console: Console) -> Keeper:
         folder.write_json("environment.json", describe_environment())
         try:
             trainer.fit(module, batches, checks)
-        except SystemExit as error:  # Lightning turns Ctrl-C into an exit
+        except SystemExit as error:  # Lightning turns Ctrl-C into an exit, and makes the process deaf to it
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from error
     return keeper
 
 
-def _finish(job: Job, folder: RunFolder, keeper: Keeper) -> list[TargetResults]:
+def _finish(job: Job, folder: RunFolder, keeper: Keeper) -> None:
     """Measure the best weights; write results and pictures."""
     from geoeq.training.pictures import draw_learning, draw_parity
 
@@ -158,6 +166,7 @@ def _finish(job: Job, folder: RunFolder, keeper: Keeper) -> list[TargetResults]:
             "dataset": recipe.dataset,
             "split": job.split_name,
             "sizes": sizes,
+            "epochs": keeper.epoch,
             "best_epoch": keeper.best["epoch"],
             "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
             "training_seconds": round(keeper.seconds, 1),
@@ -165,7 +174,6 @@ def _finish(job: Job, folder: RunFolder, keeper: Keeper) -> list[TargetResults]:
         },
     )
     keeper.remove_state()
-    return results
 
 
 @contextlib.contextmanager

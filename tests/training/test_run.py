@@ -190,6 +190,17 @@ def test_gradient_clipping_and_schedule_reach_the_optimizer(train_small) -> None
     assert steps[0] != steps[1]
 
 
+def test_without_validation_the_last_weights_are_kept(train_small) -> None:
+    folder, _ = train_small("validate_every=5", "max_steps=3")
+    assert json.loads((folder / "results.json").read_text())["best_epoch"] == 1
+    assert read_log(folder / "log.csv")[0]["step"] == 3
+
+
+def test_a_loss_that_explodes_is_named(train_small) -> None:
+    with pytest.raises(RecipeError, match=r"The loss is not finite in epoch 1.*Lower optimizer\.lr"):
+        train_small("optimizer.lr=1e30")
+
+
 @pytest.mark.parametrize("precision", ["64", "bf16-mixed"])
 def test_precision(train_small, precision: str) -> None:
     folder, (results,) = train_small(f"precision={precision}")
