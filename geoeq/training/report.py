@@ -12,8 +12,6 @@ from geoeq.training.results import TargetResults
 
 __all__ = ["print_results"]
 
-_NAMES = {"train": "training", "valid": "validation", "test": "test"}
-
 
 def print_results(console: Console, results: TargetResults, dataset: str, sizes: dict[str, int]) -> None:
     """Print the errors of one target: baselines, published errors, and the model last.
@@ -34,11 +32,11 @@ def print_results(console: Console, results: TargetResults, dataset: str, sizes:
         for metric in metrics:
             squared = metric_unit(metric, results.unit)
             note = f" [{squared}]" if metric == "MSE" and squared else ""
-            table.add_column(escape(f"{_NAMES.get(part, part)}\n{metric}{note}"), justify="right", no_wrap=True)
+            table.add_column(escape(f"{part}\n{metric}{note}"), justify="right", no_wrap=True)
     for index, row in enumerate(results.rows):
         name = f"{row.name} (published)" if row.kind == "published" else row.name
         cells = [
-            format_number(row.errors[part][metric]) if metric in row.errors.get(part, {}) else ""
+            _format(row.errors[part][metric], row.kind) if metric in row.errors.get(part, {}) else ""
             for part in parts
             for metric in metrics
         ]
@@ -46,7 +44,11 @@ def print_results(console: Console, results: TargetResults, dataset: str, sizes:
         ends = not last and results.rows[index + 1].kind != row.kind
         table.add_row(name, *cells, style="bold" if row.kind == "model" else "", end_section=ends)
     console.print(table)
-    counts = ", ".join(f"{_NAMES.get(part, part)} {count}" for part, count in sizes.items())
+    counts = ", ".join(f"{part} {count}" for part, count in sizes.items())
     console.print(f"Structures: {counts}.", highlight=False, style="dim")
     for source in results.sources:
         console.print(f"Published: {source}", highlight=False, style="dim", soft_wrap=True)
+
+
+def _format(value: float, kind: str) -> str:
+    return f"{value:g}" if kind == "published" else format_number(value)  # no digits that a paper does not give
