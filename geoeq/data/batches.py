@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 __all__ = ["make_batch"]
+
+#: A copy of it takes a fraction of the time in which PyG makes the class of a new batch.
+_EMPTY = Batch()
 
 
 def make_batch(
@@ -27,7 +31,7 @@ def make_batch(
         edges: attributes of which each edge has one row, [E, ..], and ``edge_index`` [2, E].
         edge_ptr: [G + 1], row pointers of the edges.
     """
-    batch = Batch()
+    batch = copy.copy(_EMPTY)
     num_graphs = len(ptr) - 1
     slices = dict.fromkeys(nodes, ptr)
     if edges and edge_ptr is not None:

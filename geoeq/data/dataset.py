@@ -18,7 +18,7 @@ from geoeq.data.batches import make_batch
 from geoeq.data.card import Card
 from geoeq.data.edges import EdgeTable, find_edges, stored_edges
 from geoeq.data.loader import BatchView, EpochSampler, make_loader
-from geoeq.data.ragged import Array, rows_of
+from geoeq.data.ragged import Array, Ranges
 from geoeq.data.splits import stored_split
 from geoeq.data.store import open_store
 from geoeq.errors import DataError, InputError, unknown_name
@@ -51,6 +51,8 @@ class Dataset(torch.utils.data.Dataset[Data]):
     def __init__(
         self, card: Card, arrays: Mapping[str, Array], folder: Path | None = None, sample: bool = False
     ) -> None:
+        # Plain views of the memory maps: they are sliced faster.
+        arrays = {name: np.asarray(array) for name, array in arrays.items()}
         self.card = card
         self.folder = folder
         self.sample = sample
@@ -117,30 +119,30 @@ class Dataset(torch.utils.data.Dataset[Data]):
             InputError: an index is outside the data set, or there is none.
         """
         places = self._places(indices)
-        rows, pointers = rows_of(places, self.ptr)
-        nodes = {name: _tensor(array[rows], dtype) for name, array in self._nodes.items()}
-        graphs = {name: _tensor(array[places], dtype) for name, array in self._graphs.items()}
+        ranges = Ranges.of(places, self.ptr)
+        nodes = {name: _tensor(ranges.take(array), dtype) for name, array in self._nodes.items()}
+        graphs: dict[str, Tensor] = {name: _tensor(array[places], dtype) for name, array in self._graphs.items()}
         for name in self.target_names(targets):
             if FIELDS[name].level == "node":
-                nodes[name] = _tensor(self.targets[name][rows], dtype)
+                nodes[name] = _tensor(ranges.take(self.targets[name]), dtype)
             else:
                 graphs[name] = _tensor(self.targets[name][places], dtype)
         graphs["place"] = torch.from_numpy(places)
-        ptr = torch.from_numpy(pointers)
+        ptr = torch.from_numpy(ranges.pointers)
         if cutoff is not None:
             graphs["edge_cutoff"] = torch.full((len(places),), cutoff, dtype=dtype)
         if cutoff in self._edges:
-            edges, edge_ptr = self._edges[cutoff].gather(places, pointers, dtype)
+            edges, edge_ptr = self._edges[cutoff].gather(places, ranges.pointers, dtype)
         elif cutoff is None:
             return make_batch(nodes, graphs, ptr)
         else:
-            table = self._find(places, rows, pointers, cutoff)
-            edges, edge_ptr = table.gather(np.arange(len(places)), pointers, dtype)
+            table = self._find(places, ranges, cutoff)
+            edges, edge_ptr = table.gather(np.arange(len(places)), ranges.pointers, dtype)
         return make_batch(nodes, graphs, ptr, edges, edge_ptr)
 
-    def _find(self, places: Array, rows: Array, pointers: Array, cutoff: float) -> EdgeTable:
+    def _find(self, places: Array, ranges: Ranges, cutoff: float) -> EdgeTable:
         cell, pbc = (self._graphs[name][places] if name in self._graphs else None for name in ("cell", "pbc"))
-        return find_edges(self.positions[rows], pointers, cutoff, cell, pbc)
+        return find_edges(ranges.take(self.positions), ranges.pointers, cutoff, cell, pbc)
 
     def keep_edges(self, cutoff: float) -> None:
         """Find the edges shorter than ``cutoff`` of all structures now; batches then only gather them.

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geoeq.data.ragged import Array, rows_of
+from geoeq.data.ragged import Array, Ranges
 from geoeq.data.store import INDEX, open_store, read_index, write_store
 from geoeq.neighbors import radius_edges
 
@@ -27,27 +27,25 @@ class EdgeTable:
 
     Attributes:
         ptr: [G + 1]; edges ptr[g] to ptr[g + 1] belong to structure g.
-        sender: [E], counted from the first atom of the structure.
-        receiver: [E], likewise.
+        pairs: [E, 2], sender and receiver, counted from the first atom of the structure.
         shifts: [E, 3] cells between the two; None if nothing is periodic.
     """
 
     ptr: Array
-    sender: Array
-    receiver: Array
+    pairs: Array
     shifts: Array | None = None
 
     def arrays(self) -> dict[str, Array]:
         """The arrays by name, as a cache keeps them."""
-        arrays = {"ptr": self.ptr, "sender": self.sender, "receiver": self.receiver}
+        arrays = {"ptr": self.ptr, "pairs": self.pairs}
         return arrays if self.shifts is None else arrays | {"shifts": self.shifts}
 
     @classmethod
     def from_local(cls, sender: Array, receiver: Array, counts: Array, shifts: Array | None = None) -> EdgeTable:
         """The table of edges that are counted within each structure, of which each has ``counts`` [G]."""
-        small = np.min_scalar_type(int(max(sender.max(initial=0), receiver.max(initial=0))))
+        pairs = np.stack([sender, receiver], axis=1)
         ptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        return cls(ptr, sender.astype(small), receiver.astype(small), shifts)
+        return cls(ptr, pairs.astype(np.min_scalar_type(int(pairs.max(initial=0)))), shifts)
 
     def gather(
         self, places: NDArray[np.int64], node_ptr: NDArray[np.int64], dtype: torch.dtype
@@ -58,15 +56,14 @@ class EdgeTable:
             places: [G]. node_ptr: [G + 1], row pointers of the nodes of the batch. Returns the attributes
             ``edge_index`` [2, E] and, if periodic, ``edge_shifts`` [E, 3], and the row pointers [G + 1] of the edges.
         """
-        rows, pointers = rows_of(places, self.ptr)
-        first = np.repeat(node_ptr[:-1], np.diff(pointers))  # [E]
-        index = np.empty((2, len(rows)), dtype=np.int64)
-        np.add(self.sender[rows], first, out=index[0])
-        np.add(self.receiver[rows], first, out=index[1])
+        ranges = Ranges.of(places, self.ptr)
+        first = np.repeat(node_ptr[:-1], np.diff(ranges.pointers))  # [E]
+        index = np.empty((2, len(first)), dtype=np.int64)
+        np.add(ranges.take(self.pairs).T, first, out=index)
         found = {"edge_index": torch.from_numpy(index)}
         if self.shifts is not None:
-            found["edge_shifts"] = torch.from_numpy(self.shifts[rows]).to(dtype)
-        return found, torch.from_numpy(pointers)
+            found["edge_shifts"] = torch.from_numpy(ranges.take(self.shifts)).to(dtype)
+        return found, torch.from_numpy(ranges.pointers)
 
 
 def find_edges(positions: Array, ptr: Array, cutoff: float, cell: Array | None, pbc: Array | None) -> EdgeTable:
@@ -83,8 +80,8 @@ def find_edges(positions: Array, ptr: Array, cutoff: float, cell: Array | None, 
         start = end
     counts = np.concatenate([np.diff(table.ptr) for table in tables])
     shifts = None if cell is None else np.concatenate([table.shifts for table in tables if table.shifts is not None])
-    senders, receivers = ([table.sender for table in tables], [table.receiver for table in tables])
-    return EdgeTable.from_local(np.concatenate(senders), np.concatenate(receivers), counts, shifts)
+    sender, receiver = np.concatenate([table.pairs for table in tables]).T
+    return EdgeTable.from_local(sender, receiver, counts, shifts)
 
 
 def stored_edges(data: Path, cutoff: float, find: Callable[[], EdgeTable]) -> EdgeTable:
@@ -98,7 +95,7 @@ def stored_edges(data: Path, cutoff: float, find: Callable[[], EdgeTable]) -> Ed
     if (folder / INDEX).exists():
         arrays, details = open_store(folder)
         if details == belongs:
-            return EdgeTable(**arrays)
+            return EdgeTable(**{name: np.asarray(array) for name, array in arrays.items()})
     table = find()
     write_store(folder, table.arrays(), belongs)
     return table

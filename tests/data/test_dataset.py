@@ -109,8 +109,8 @@ def test_kept_edges_are_stored_beside_the_cache(root):
     first = load("qm7", sample=True)
     first.keep_edges(4.0)
     assert_same(first.batch([4, 9], cutoff=4.0), load("qm7", sample=True).batch([4, 9], cutoff=4.0))
-    (folder / "sender.npy").unlink()
-    with pytest.raises(DataError, match=r"sender.npy is missing"):
+    (folder / "pairs.npy").unlink()
+    with pytest.raises(DataError, match=r"pairs.npy is missing"):
         load("qm7", sample=True).keep_edges(4.0)
 
 
