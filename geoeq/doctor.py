@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from geoeq import __version__, kernels
-from geoeq.data.prepare import cache_root
+from geoeq.data.cache import cache_root
 from geoeq.errors import GeoeqError
 from geoeq.extras import EXTRAS, missing
 from geoeq.resources import share

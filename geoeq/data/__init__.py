@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from geoeq.data.ase_files import ASEReader, file_card
+from geoeq.data.cache import cache_root, check_structures, prepare, to_arrays
 from geoeq.data.card import Card, Published, Sample, Source, Split, Target, load_card, names, read_card
 from geoeq.data.dataset import Dataset
 from geoeq.data.edges import EdgeTable
-from geoeq.data.prepare import cache_root, check_structures, prepare, to_arrays
 from geoeq.data.records import Reader, Records
 from geoeq.errors import DataError, unknown_name
 
@@ -27,6 +27,7 @@ __all__ = [
     "load",
     "load_card",
     "names",
+    "prepare",
     "read_card",
 ]
 

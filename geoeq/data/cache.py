@@ -9,7 +9,7 @@ import inspect
 import json
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -62,8 +62,7 @@ def prepare(card: Card, sample: bool = False, root: str | Path | None = None) ->
     folder = cache_folder(card, sample, root)
     if _is_current(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / ".lock").open("w") as lock:
+    with _lock_file(folder.parent) as lock:
         # Several processes of one training ask at once; the others wait for the first, and find its cache.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _is_current(folder):
@@ -74,6 +73,17 @@ def prepare(card: Card, sample: bool = False, root: str | Path | None = None) ->
         sources = {name: _state(path) | {"sha256": file_sha256(path)} for name, path in files.items()}
         write_store(folder, arrays, {"name": card.name, "sample": sample, "sources": sources})
     return folder
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / ".lock").open("w")
+    except OSError as error:
+        raise DataError(
+            f"The cache folder {folder} cannot be written ({error}). Set the environment variable GEOEQ_CACHE to a "
+            "folder of yours."
+        ) from error
 
 
 def make_reader(card: Card, sample: bool = False) -> Reader:
