@@ -17,6 +17,9 @@ from geoeq.neighbors import radius_edges
 
 __all__ = ["EdgeTable", "find_edges", "stored_edges"]
 
+#: Of the arrays of an EdgeTable: edges that another version kept are found again.
+_LAYOUT = 2
+
 #: Atoms of the structures whose edges are looked for in one go.
 _CHUNK_ATOMS = 4096
 
@@ -91,7 +94,7 @@ def stored_edges(data: Path, cutoff: float, find: Callable[[], EdgeTable]) -> Ed
         DataError: a kept file is missing, truncated or altered.
     """
     folder = data.with_name(f"{data.name}-edges-{cutoff!r}")
-    belongs = {"cutoff": cutoff, "positions": read_index(data)["arrays"]["positions"]["sha256"]}
+    belongs = {"layout": _LAYOUT, "cutoff": cutoff, "positions": read_index(data)["arrays"]["positions"]["sha256"]}
     if (folder / INDEX).exists():
         arrays, details = open_store(folder)
         if details == belongs:

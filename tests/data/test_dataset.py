@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from geoeq.data import load
+from geoeq.data import edges, load
 from geoeq.data.dataset import Dataset
+from geoeq.data.store import INDEX
 from geoeq.errors import CoincidentAtomsError, DataError, InputError, NonFiniteError
 
 
@@ -112,6 +113,15 @@ def test_kept_edges_are_stored_beside_the_cache(root):
     (folder / "pairs.npy").unlink()
     with pytest.raises(DataError, match=r"pairs.npy is missing"):
         load("qm7", sample=True).keep_edges(4.0)
+
+
+def test_kept_edges_of_another_layout_are_found_again(root, monkeypatch):
+    load("qm7", sample=True).keep_edges(4.0)
+    (folder,) = root.glob("qm7/*-edges-4.0")
+    before = (folder / INDEX).read_text()
+    monkeypatch.setattr(edges, "_LAYOUT", edges._LAYOUT + 1)
+    load("qm7", sample=True).keep_edges(4.0)
+    assert (folder / INDEX).read_text() != before
 
 
 def test_dtypes(qm7):
