@@ -98,20 +98,17 @@ def draw_learning(path: Path, rows: Sequence[dict[str, float]], results: TargetR
     label = f"{metric} {target}" + (f" [{unit}]" if unit else "")
     for stage, name, color in (("train", "training", ORANGE), ("valid", "validation", BLUE)):
         points = [(row["epoch"], row[f"{stage} {label}"]) for row in rows if f"{stage} {label}" in row]
-        if points:
-            epochs, values = zip(*points)
-            marker = "o" if len(points) < 3 else None
-            axes.plot(
-                epochs,
-                values,
-                color=color,
-                linewidth=1.6,
-                marker=marker,
-                label=f"{name}, {format_number(values[-1])} at the end",
-            )
+        if not points:
+            continue
+        epochs, values = zip(*points)
+        axes.plot(epochs, values, color=color, linewidth=1.6, marker="o" if len(points) < 3 else None)
+        lowest = int(np.argmin(values))
+        axes.plot(epochs[lowest], values[lowest], "o", color=color, markersize=5)
+        note = f"{name}: {format_number(values[lowest])} in epoch {epochs[lowest]}"
+        axes.plot([], [], color=color, linewidth=1.6, marker="o", markersize=5, label=note)
     if "valid" in baseline.errors:
         value = baseline.errors["valid"][metric]
-        name = f"{baseline.name}, {format_number(value)}"
+        name = f"{baseline.name}: {format_number(value)}"
         axes.axhline(value, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), label=name)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
