@@ -106,13 +106,15 @@ class _Element:
         vector = o3.Irreps("1o")
         turned.pos = self.on(vector, data.pos) + self.translation.to(data.pos)
         turned.x = self.on(irreps_x, data.x)
-        turned.vel = self.on(vector, data.vel)
+        if "vel" in data:
+            turned.vel = self.on(vector, data.vel)
         if "cell" in data:
             turned.cell = self.on(vector, data.cell.reshape(-1, 3)).reshape(data.cell.shape)
         if "edge_index" in data:
             turned.edge_index = torch.argsort(self.order)[data.edge_index]
         for key in _NODE_KEYS:
-            turned[key] = turned[key][self.order]
+            if key in data:
+                turned[key] = turned[key][self.order]
         return turned
 
     def on_output(self, output: _Output) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from e3nn import o3
 from torch import nn
+from torch_geometric.data import Batch, Data
 
 from geoeq.errors import InputError
 from geoeq.models import EGNN, GraphScalar, Positions
@@ -99,6 +100,12 @@ def test_given_edges_are_permuted_with_the_nodes():
     data.edge_index = torch.cat([chain, chain.flip(0)], dim=1)
     model = EGNN([GraphScalar("gap"), Positions()], width=4, layers=2).double()
     assert_equivariant(model, data, symmetries=("rotation", "reflection", "translation", "permutation"))
+
+
+def test_structures_need_only_what_the_model_needs():
+    full = random_batch((4, 3))
+    bare = Batch.from_data_list([Data(z=graph.z, pos=graph.pos) for graph in full.to_data_list()])
+    assert_equivariant(EGNN([GraphScalar("gap"), Positions()], width=4, layers=2).double(), bare)
 
 
 def test_the_random_batch_has_all_that_models_ask_for():

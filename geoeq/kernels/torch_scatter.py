@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from types import ModuleType
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from geoeq.errors import MissingExtraError
@@ -22,6 +24,20 @@ def _module() -> ModuleType | MissingExtraError:
         return error
     except OSError as error:  # built against another torch: the library does not load
         return MissingExtraError(f"torch-scatter does not load with this torch ({error}); rebuild it.")
+
+
+class _SegmentSum(torch.autograd.Function):
+    """``segment_csr`` with a derivative that can be differentiated: its own silently stops there."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor, row_pointers: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        return _loaded().segment_csr(values, row_pointers, reduce="sum")  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (index,) = ctx.saved_tensors
+        return gradient.index_select(0, index), None, None
 
 
 class TorchScatter:
@@ -44,7 +60,7 @@ class TorchScatter:
     def segment_sum(values: Tensor, segments: Segments) -> Tensor:
         module = _loaded()
         if segments.row_pointers is not None:
-            return module.segment_csr(values, segments.row_pointers, reduce="sum")  # type: ignore[no-any-return]
+            return _SegmentSum.apply(values, segments.index, segments.row_pointers)  # type: ignore[no-any-return, no-untyped-call]
         return module.scatter(values, segments.index, 0, dim_size=segments.num_segments, reduce="sum")  # type: ignore[no-any-return]
 
     @staticmethod
