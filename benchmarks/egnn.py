@@ -19,16 +19,18 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 import geoeq
+from geoeq import kernels
 from geoeq.graph import Graph
 from geoeq.layers.edge_linear import EdgeLinear
 from geoeq.models import EGNN, GraphScalar
 
 
 class PerEdge(EdgeLinear):
-    """The same map as published: of the concatenation, for each edge."""
+    """The same map of the concatenation, for each edge."""
 
     def forward(self, x: Tensor, edges: Tensor, graph: Graph) -> Tensor:
-        whole = torch.cat([x[graph.receiver], x[graph.sender], edges], dim=-1)  # [E, 2C + A]
+        ends = kernels.gather(x, graph.receiver), kernels.gather(x, graph.sender)
+        whole = torch.cat([*ends, edges], dim=-1)  # [E, 2C + A]
         return torch.nn.functional.linear(whole, self.weight, self.bias)
 
 
