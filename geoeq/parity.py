@@ -104,7 +104,7 @@ def check_case(path: Path, network: str | None = None) -> CaseResult:
 
 def _mend_positions(known: Network, model: Model, data: Data, outputs: dict[str, Tensor]) -> str:
     """Recover input positions that the published code overwrote (see ``parity_recovery``)."""
-    if known.squares is None or data.edge_attr is None:
+    if known.squares is None or data.edge_attr is None or data.edge_attr.shape[-1] <= known.squares:
         return ""
     squares = data.edge_attr[:, known.squares]
     if not contradicts(data.pos, data.edge_index, squares):

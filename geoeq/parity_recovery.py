@@ -27,7 +27,8 @@ STEPS = 25
 def contradicts(positions: Tensor, edge_index: Tensor, squares: Tensor) -> bool:
     """Whether these are not the positions whose squared distances along the edges are ``squares`` [E]."""
     found = (positions[edge_index[0]] - positions[edge_index[1]]).square().sum(-1)
-    return not torch.allclose(found, squares, rtol=1e-9, atol=1e-9)
+    tolerance = torch.finfo(squares.dtype).eps ** 0.5
+    return not torch.allclose(found, squares, rtol=tolerance, atol=tolerance)
 
 
 def recover_positions(network: Callable[[Data], Tensor], data: Data, squares: Tensor, output: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ def _search(
         found, miss = _fit(network, shape if start % 2 else -shape, output, generator)
         if miss < error:
             best, error = found, miss
-        if error < 1e-11 * float(output.abs().max()):
+        if error < torch.finfo(output.dtype).eps ** 0.7 * float(output.abs().max()):
             return best, True
     return best, False
 

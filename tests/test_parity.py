@@ -64,6 +64,23 @@ def test_a_wrong_network_finds_no_input_positions(tmp_path, monkeypatch):
     assert not parity.check_case(case, "egnn_velocity").passed
 
 
+def test_recovered_positions_are_the_true_ones():
+    """Of a case that we make ourselves, and of which we overwrite the input as the published code does."""
+    source = GOLDEN / "egnn_velocity" / "nbody.safetensors"
+    tensors = load_file(source)
+    hyperparameters = json.loads(source.with_suffix(".json").read_text())["hyperparameters"]
+    model = EGNN.from_reference({k[6:]: v for k, v in tensors.items() if k.startswith("param.")}, **hyperparameters)
+    model.requires_grad_(False)
+    data = parity.NETWORKS["egnn_velocity"].data({k[6:]: v for k, v in tensors.items() if k.startswith("input.")})
+    data.pos = torch.randn(20, 3, dtype=torch.float64)
+    squares = (data.pos[data.edge_index[0]] - data.pos[data.edge_index[1]]).square().sum(-1)
+    data.edge_attr[:, 1] = squares
+    output, true = model(data)["positions"], data.pos
+    data.pos = output.clone()
+    found = parity_recovery.recover_positions(lambda graph: model(graph)["positions"], data, squares, output)
+    torch.testing.assert_close(found, true, rtol=0, atol=1e-8)
+
+
 def test_input_positions_are_recovered_only_where_they_contradict():
     assert "recovered" in parity.check_case(GOLDEN / "egnn_velocity" / "nbody.safetensors").remark
     assert not parity.check_case(GOLDEN / "egnn" / "plain.safetensors").remark
