@@ -20,6 +20,7 @@ from geoeq import kernels
 from geoeq.errors import InputError, unknown_name
 from geoeq.fields import Field, Level, field
 from geoeq.graph import build_graph
+from geoeq.layers.embedding import EdgeEmbedding, NodeEmbedding
 from geoeq.layers.layer import Layer, RadialFunction
 
 __all__ = ["Symmetry", "assert_equivariant", "equivariance_errors", "random_batch"]
@@ -146,6 +147,8 @@ def _function(candidate: object) -> tuple[_Function, o3.Irreps]:
             return {"sum over edges": _Output(value, "node", o3.Irreps(f"{radial.width}x0e"))}
 
         return lengths, o3.Irreps("4x0e")
+    if isinstance(candidate, NodeEmbedding | EdgeEmbedding):
+        return _embedded(candidate), o3.Irreps("4x0e")
     irreps_in, irreps_out = getattr(candidate, "irreps_in", None), getattr(candidate, "irreps_out", None)
     if isinstance(candidate, Layer) or (isinstance(irreps_in, o3.Irreps) and isinstance(irreps_out, o3.Irreps)):
         layer: Callable[..., Tensor] = candidate  # type: ignore[assignment]
@@ -164,6 +167,20 @@ def _function(candidate: object) -> tuple[_Function, o3.Irreps]:
         return {name: _named(field(name), value) for name, value in model(data).items()}
 
     return outputs, o3.Irreps("4x0e")
+
+
+def _embedded(embedding: NodeEmbedding | EdgeEmbedding) -> _Function:
+    """An embedding as a function of Data; what belongs to edges is summed at their receivers."""
+
+    def inputs(data: Data) -> dict[str, _Output]:
+        if isinstance(embedding, NodeEmbedding):
+            value = embedding(data)
+        else:
+            graph = build_graph(data, LAYER_CUTOFF)
+            value = kernels.segment_sum(embedding(data, graph), graph)
+        return {"embedding": _Output(value, "node", o3.Irreps(f"{value.shape[-1]}x0e"))}
+
+    return inputs
 
 
 def _named(known: Field, value: Tensor) -> _Output:
@@ -206,8 +223,8 @@ def equivariance_errors(
     """Largest error of each symmetry and output, relative to the output's largest entry.
 
     Args:
-        candidate: a Layer, a RadialFunction, anything called as ``(x, graph)`` that has irreps_in and irreps_out,
-            or anything that maps PyG Data to a dict of the names in ``geoeq.fields``.
+        candidate: a Layer, a RadialFunction, an embedding, anything called as ``(x, graph)`` that has irreps_in and
+            irreps_out, or anything that maps PyG Data to a dict of the names in ``geoeq.fields``.
         batch: structures to try; by default ``random_batch()`` in the dtype of the candidate.
         symmetries: which to try.
         samples: group elements for each symmetry.

@@ -1,6 +1,7 @@
 """Layers and their parts, for anybody's network; each has ``example()``."""
 
 from geoeq.layers.egnn import EGNNLayer
+from geoeq.layers.embedding import EdgeEmbedding, NodeEmbedding
 from geoeq.layers.envelope import CosineEnvelope, PolynomialEnvelope
 from geoeq.layers.radial import BesselBasis, ExpNormalBasis, GaussianBasis
 
@@ -8,7 +9,9 @@ __all__ = [
     "BesselBasis",
     "CosineEnvelope",
     "EGNNLayer",
+    "EdgeEmbedding",
     "ExpNormalBasis",
     "GaussianBasis",
+    "NodeEmbedding",
     "PolynomialEnvelope",
 ]

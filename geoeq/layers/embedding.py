@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,10 @@ class NodeEmbedding(nn.Module):
         self.element = nn.Embedding(NUM_ELEMENTS, width) if "element" in self.inputs else None
         self.linear = nn.Linear(numbers, width) if numbers else None
 
+    @classmethod
+    def example(cls) -> Self:
+        return cls(8, ("element", "charge", "speed", "features"), features_width=4)
+
     def forward(self, data: Data) -> Tensor:
         parts: list[Tensor] = []
         for name in self.inputs:
@@ -124,6 +128,10 @@ class EdgeEmbedding(nn.Module):
         self.basis = BesselBasis(num_basis, cutoff) if "bessel" in self.inputs and cutoff is not None else None
         widths = {"square_distance": 1, "charge_product": 1, "edge_attr": edge_attr_width, "bessel": num_basis}
         self.width = sum(widths[name] for name in self.inputs)
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(("square_distance", "charge_product", "bessel"), num_basis=4, cutoff=4.0)
 
     def forward(self, data: Data, graph: Graph) -> Tensor | None:
         parts = [self._part(name, data, graph) for name in self.inputs]

@@ -15,6 +15,7 @@ ALL = geoeq.layers.__all__
 LAYERS = [name for name in ALL if issubclass(getattr(geoeq.layers, name), Layer)]
 RADIAL = [name for name in ALL if issubclass(getattr(geoeq.layers, name), RadialFunction)]
 DTYPES = [torch.float64, torch.float32]
+EMBEDDINGS = ["EdgeEmbedding", "NodeEmbedding"]
 
 
 def example(name, dtype=torch.float64):
@@ -26,8 +27,8 @@ def features(layer, num_nodes, dtype=torch.float64):
     return torch.randn(num_nodes, layer.irreps_in.dim, generator=torch.Generator().manual_seed(1), dtype=dtype)
 
 
-def test_every_name_is_a_layer_or_a_radial_function():
-    assert sorted(LAYERS + RADIAL) == sorted(ALL)
+def test_every_name_is_a_layer_a_radial_function_or_an_embedding():
+    assert sorted(LAYERS + RADIAL + EMBEDDINGS) == sorted(ALL)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,0 +1,78 @@
+"""Embeddings hold exactly the inputs that they name, and say which one is missing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from geoeq.errors import InputError, TensorError
+from geoeq.graph import build_graph
+from geoeq.layers import EdgeEmbedding, NodeEmbedding
+from geoeq.symmetry import random_batch
+
+
+def test_a_node_is_the_sum_of_its_table_entry_and_a_linear_map():
+    data = random_batch()
+    embedding = NodeEmbedding(6, ("element", "speed", "charge", "features"), features_width=4).double()
+    given = torch.cat([data.vel.norm(dim=-1, keepdim=True), data.charge[:, None], data.x], dim=-1)
+    expected = embedding.element.weight[data.z] + embedding.linear(given)
+    torch.testing.assert_close(embedding(data), expected)
+
+
+def test_an_edge_is_its_inputs_side_by_side():
+    data = random_batch()
+    graph = build_graph(data, 4.0)
+    embedding = EdgeEmbedding(("charge_product", "square_distance", "bessel"), num_basis=3, cutoff=4.0).double()
+    product = data.charge[graph.receiver] * data.charge[graph.sender]
+    expected = torch.cat([product[:, None], graph.lengths[:, None] ** 2, embedding.basis(graph.lengths)], dim=-1)
+    torch.testing.assert_close(embedding(data, graph), expected)
+    assert embedding.width == 5
+    assert EdgeEmbedding()(data, graph) is None
+
+
+def test_speed_has_a_derivative_at_rest():
+    velocity = torch.zeros(1, 3, requires_grad=True)
+    data = Data(pos=torch.zeros(1, 3), vel=velocity)
+    (gradient,) = torch.autograd.grad(NodeEmbedding(4, ("speed",))(data).sum(), velocity)
+    assert torch.equal(gradient, torch.zeros(1, 3))
+
+
+def test_given_edge_attributes_follow_their_edges():
+    pos = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [0, 2.0, 0]])
+    edge_index = torch.tensor([[2, 0, 1], [1, 2, 0]])
+    data = Data(pos=pos, edge_index=edge_index, edge_attr=torch.tensor([[21.0], [2.0], [10.0]]))
+    graph = build_graph(data)
+    out = EdgeEmbedding(("edge_attr",), edge_attr_width=1)(data, graph)
+    assert out[:, 0].tolist() == (10 * graph.sender + graph.receiver).float().tolist()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: NodeEmbedding(4, ("elements",)), "Did you mean 'element'"),
+        (lambda: NodeEmbedding(4, ()), "node_inputs is empty"),
+        (lambda: NodeEmbedding(4, ("features",)), "give both or neither"),
+        (lambda: NodeEmbedding(4, features_width=3), "give both or neither"),
+        (lambda: EdgeEmbedding(("besel",)), "Did you mean 'bessel'"),
+        (lambda: EdgeEmbedding(("bessel",)), "needs a cutoff"),
+        (lambda: EdgeEmbedding(("edge_attr",)), "give both or neither"),
+    ],
+)
+def test_wrong_inputs(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_missing_data_is_named():
+    data = Data(pos=torch.zeros(2, 3))
+    with pytest.raises(TensorError, match=r"'element' needs data\.z"):
+        NodeEmbedding(4)(data)
+    with pytest.raises(TensorError, match=r"'speed' needs data\.vel"):
+        NodeEmbedding(4, ("speed",))(data)
+    data.x = torch.zeros(2, 3)
+    with pytest.raises(TensorError, match=r"data\.x has 3 columns; the model was made for 2"):
+        NodeEmbedding(4, ("features",), features_width=2)(data)
+    graph = build_graph(Data(pos=torch.eye(3)[:2]))
+    with pytest.raises(TensorError, match=r"'edge_attr' needs data\.edge_attr"):
+        EdgeEmbedding(("edge_attr",), edge_attr_width=1)(data, graph)
