@@ -67,12 +67,22 @@ def prepare(card: Card, sample: bool = False, root: str | Path | None = None) ->
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _is_current(folder):
             return folder
-        files = _sample_paths(card) if sample else fetch_sources(card, cache_root(root))
+        files = _sample_paths(card) if sample else _fetched(card, root)
         arrays = to_arrays(card, make_reader(card, sample).read(files))
         check_structures(Dataset(card, arrays))
         sources = {name: _state(path) | {"sha256": file_sha256(path)} for name, path in files.items()}
         write_store(folder, arrays, {"name": card.name, "sample": sample, "sources": sources})
     return folder
+
+
+def _fetched(card: Card, root: str | Path | None) -> dict[str, Path]:
+    try:
+        return fetch_sources(card, cache_root(root))
+    except DataError as error:
+        if card.sample is None:
+            raise
+        hint = "Or take the few records that come with geoeq: --sample, or load(.., sample=True)."
+        raise DataError(f"{error} {hint}") from error
 
 
 def _lock_file(folder: Path) -> IO[str]:

@@ -248,6 +248,7 @@ def test_without_the_files_the_error_says_where_they_belong(root, monkeypatch):
     ) as error:
         load("qm9")
     assert str(root / "qm9" / "raw" / "uncharacterized.txt") in str(error.value)
+    assert str(error.value).endswith("--sample, or load(.., sample=True).")
 
 
 def refuse(*arguments, **options):
