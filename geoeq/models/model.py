@@ -96,6 +96,12 @@ class Model(Configurable, nn.Module, ABC):
                 outputs.update(head(x.to(dtype), graph))
         return outputs
 
+    def know_elements(self, elements: Sequence[int]) -> None:
+        """Accept these atomic numbers from now on, and refuse others."""
+        self.elements = tuple(sorted({int(number) for number in elements}))
+        if "elements" in self.arguments:  # a network of one's own need not have the argument
+            self.arguments["elements"] = list(self.elements)
+
     def fit_heads(self, data: Data, elements: Sequence[int] | None = None) -> None:
         """Compute every head's element references, shift and scale from the training set, and store them.
 
@@ -105,7 +111,6 @@ class Model(Configurable, nn.Module, ABC):
         """
         numbers = getattr(data, "z", None)
         if isinstance(numbers, Tensor):
-            self.elements = tuple(elements or numbers.unique().tolist())
-            self.arguments["elements"] = list(self.elements)
+            self.know_elements(elements or numbers.unique().tolist())
         for head in self.heads:
             head.fit(data)  # type: ignore[operator]

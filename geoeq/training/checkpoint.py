@@ -78,6 +78,8 @@ def load_checkpoint(path: str | Path) -> tuple[Model, dict[str, Any]]:
             getattr(torch, description["dtype"])
         )
         model.load_state_dict(tensors)
+        if description["elements"] is not None:
+            model.know_elements(description["elements"])
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{weights} does not fit {description['model']['class_path']}: {error}") from error
     except GeoeqError as error:
@@ -109,7 +111,7 @@ def _read_description(path: Path) -> dict[str, Any]:
             f"{path} has format version {description.get('version')}, written by geoeq {description.get('geoeq')}; "
             f"this is geoeq {geoeq.__version__}, which reads up to version {FORMAT_VERSION}. Install a newer geoeq."
         )
-    needed = ("model", "dtype", "sha256", "meta")
+    needed = ("model", "dtype", "elements", "sha256", "meta")
     absent = [key for key in needed if key not in description]
     if absent or description["dtype"] not in ("float32", "float64"):
         raise CheckpointError(f"{path} is altered: it lacks {', '.join(absent) or 'a known dtype'}.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from geoeq.errors import CheckpointError
+from geoeq.errors import CheckpointError, UnknownElementError
 from geoeq.models import EGNN
 from geoeq.symmetry import random_batch
 from geoeq.training import load_checkpoint, save_checkpoint
@@ -32,6 +33,40 @@ def test_round_trip_gives_the_same_numbers(tmp_path: Path, dtype: torch.dtype) -
     assert again.config() == model.config()
     for name, value in model(batch).items():
         assert torch.equal(again(batch)[name], value)
+
+
+OWN_MODEL = """
+from e3nn import o3
+from geoeq.layers import NodeEmbedding
+from geoeq.models import GraphScalar, Model
+
+class OwnModel(Model):
+    def __init__(self, heads, width=4):
+        super().__init__(heads, o3.Irreps(f"{width}x0e"), cutoff=3.0)
+        self.embedding = NodeEmbedding(width)
+
+    @classmethod
+    def example(cls):
+        return cls([GraphScalar("energy")])
+
+    def encode(self, data, graph):
+        return self.embedding(data)
+"""
+
+
+def test_a_model_of_the_users_own_knows_its_elements_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_model.py").write_text(OWN_MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = importlib.import_module("own_model").OwnModel.example().double()
+    batch = random_batch()
+    batch.energy = torch.randn(batch.num_graphs, dtype=torch.float64)
+    model.fit_heads(batch)
+    save_checkpoint(model, tmp_path / "model")
+    again, _ = load_checkpoint(tmp_path / "model")
+    assert torch.equal(again(batch)["energy"], model.eval()(batch)["energy"])
+    batch.z[0] = 92
+    with pytest.raises(UnknownElementError, match="U"):
+        again(batch)
 
 
 def test_description_is_plain_json_with_units(saved: Path) -> None:
