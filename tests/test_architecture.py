@@ -25,6 +25,7 @@ RANKS = {
     "kernels": 1,
     "rotations": 1,
     "pointers": 1,
+    "random_structures": 1,
     "lattice": 1,
     "coincidence": 1,
     "checks": 1,
