@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
 from geoeq.errors import FieldError, InputError, unknown_name
 from geoeq.extras import import_extra
@@ -117,11 +117,12 @@ def _predict_batch(
 ) -> list[dict[str, Values]]:
     periodic = any(structure.atoms.pbc.any() for structure in structures)
     data = [to_data(structure, dtype, periodic=periodic) for structure in structures]
+    shared = set.intersection(*(set(entry.keys()) for entry in data))  # one file may give velocities, another not
     try:
-        batch = Batch.from_data_list(data).to(device)
+        batch = Batch.from_data_list([Data(**{key: entry[key] for key in shared}) for entry in data]).to(device)
         with torch.no_grad():
             outputs = model(batch)
-    except (InputError, KeyError) as error:
+    except InputError as error:
         if len(structures) == 1:
             raise type(error)(f"{structures[0].where}: {error}") from error
         for structure in structures:  # find the one

@@ -85,6 +85,19 @@ def test_periodic_and_open_structures_in_one_file(run: Path, console: Console, t
     assert float(predict(run, console, file=tmp_path / "open.xyz")[0]["gap"]) != pytest.approx(values[1], rel=1e-4)
 
 
+def test_frames_with_and_without_velocities_in_one_file(run: Path, console: Console, tmp_path: Path) -> None:
+    still, moving = molecule("H2O"), molecule("H2O")
+    moving.set_velocities(np.ones((3, 3)))
+    path = tmp_path / "mixed.traj"
+    ase.io.write(path, [still, moving])
+    values = predict(run, console, file=path)
+    assert float(values[0]["gap"]) == float(values[1]["gap"])
+
+    save_checkpoint(EGNN([Positions()], width=8, layers=1, cutoff=4.0, velocity=True), tmp_path / "model")
+    with pytest.raises(InputError, match=r"mixed\.traj, frame 0: .*needs data\.vel"):
+        predict(tmp_path / "model", console, file=path)
+
+
 def test_sdf_with_several_records(run: Path, console: Console, tmp_path: Path) -> None:
     chem = pytest.importorskip("rdkit.Chem")
     from geoeq.training.structures import from_smiles
