@@ -14,7 +14,7 @@ from geoeq.data.records import Records
 from geoeq.data.sdf import read_sdf
 from geoeq.errors import DataError
 
-__all__ = ["ASEReader", "file_card"]
+__all__ = ["ASEReader", "file_card", "read_frames"]
 
 #: What ASE knows of a structure in its units, which are ours: field -> unit. Stress as 3x3 matrices.
 _RESULTS = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å^3", "dipole": "e·Å"}
@@ -76,19 +76,29 @@ def file_card(path: Path, records: Records) -> Card:
     )
 
 
-def _read(path: Path) -> Iterator[Any]:
+def read_frames(path: Path) -> Iterator[Any]:
+    """Every structure of a file as ASE's Atoms; of an sdf file all records, of which ASE reads only the first.
+
+    Raises whatever ASE raises where a file is broken, and a DataError where an sdf file is.
+    """
     from ase import Atoms
     from ase.io import iread
+
+    if path.suffix.lower() not in (".sdf", ".mol"):
+        yield from iread(path, index=":")
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for molecule in read_sdf(file, path.name):
+            info = {"title": molecule.title} if molecule.title else None
+            yield Atoms(molecule.numbers, molecule.positions, info=info)
+
+
+def _read(path: Path) -> Iterator[Any]:
     from ase.io.formats import UnknownFileTypeError
 
-    if path.suffix.lower() in (".sdf", ".mol"):
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for molecule in read_sdf(file, str(path)):
-                yield Atoms(numbers=molecule.numbers, positions=molecule.positions)
-        return
     count = 0
     try:
-        for atoms in iread(path, index=":"):
+        for atoms in read_frames(path):
             yield atoms
             count += 1
     except UnknownFileTypeError as error:

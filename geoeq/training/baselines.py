@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Data
 
 from geoeq.data import Dataset
+from geoeq.data.ragged import Ranges
 from geoeq.fields import field
 
 __all__ = ["Baseline", "fit_baselines"]
@@ -64,15 +65,8 @@ def fit_baselines(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], targ
 def _true(dataset: Dataset, places: NDArray[np.int64], target: str) -> Values:
     values = dataset.targets[target]
     if field(target).level == "node":
-        return np.asarray(values[_atoms(dataset, places)], dtype=np.float64)
+        return np.asarray(Ranges.of(places, dataset.ptr).take(values), dtype=np.float64)
     return np.asarray(values[places], dtype=np.float64)
-
-
-def _atoms(dataset: Dataset, places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The rows of the atoms of the graphs at ``places``."""
-    start, counts = dataset.ptr[places], np.diff(dataset.ptr)[places]
-    first = np.repeat(start - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-    return np.asarray(first + np.arange(counts.sum()), dtype=np.int64)
 
 
 def _on_composition(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], target: str) -> dict[str, Values]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import geoeq
+from geoeq.data.store import file_sha256
 from geoeq.errors import CheckpointError, GeoeqError
 from geoeq.models import Model, from_config
 from geoeq.training.files import write_text, written_whole
@@ -36,7 +36,7 @@ def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None 
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with written_whole(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        digest = file_sha256(temporary)
     fields = {
         name: {"level": field.level, "irreps": field.irreps, "unit": field.unit} for name, field in model.fields.items()
     }
@@ -69,8 +69,7 @@ def load_checkpoint(path: str | Path) -> tuple[Model, dict[str, Any]]:
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise CheckpointError(f"{weights} is missing; it belongs beside {DESCRIPTION}.")
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if digest != description["sha256"]:
+    if file_sha256(weights) != description["sha256"]:
         raise CheckpointError(f"{weights} is truncated or altered: its checksum is not the one in {DESCRIPTION}.")
     try:
         tensors = load_file(weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from geoeq.data.sdf import read_sdf
+from geoeq.data.ase_files import read_frames
 from geoeq.errors import DataError, InputError
 from geoeq.extras import import_extra
 
@@ -45,7 +45,7 @@ def read_structures(path: Path) -> list[Structure]:
     """
     if not path.is_file():
         raise DataError(f"There is no file '{path}'.")
-    frames = _read_sdf(path) if path.suffix.lower() in (".sdf", ".mol") else _read_ase(path)
+    frames = read_frames(path)
     structures: list[Structure] = []
     while True:
         where = f"{path.name}, frame {len(structures)}"
@@ -63,23 +63,6 @@ def read_structures(path: Path) -> list[Structure]:
     if not structures:
         raise DataError(f"{path.name}: there is no structure in it.")
     return structures
-
-
-def _read_ase(path: Path) -> Iterator[Atoms]:
-    from ase.io import iread
-
-    yield from iread(path, index=":")
-
-
-def _read_sdf(path: Path) -> Iterator[Atoms]:
-    """Each record of an sdf file; ASE reads only the first."""
-    from ase import Atoms
-
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for molecule in read_sdf(file, path.name):
-            yield Atoms(
-                molecule.numbers, molecule.positions, info={"title": molecule.title} if molecule.title else None
-            )
 
 
 def from_smiles(smiles: Sequence[str]) -> list[Structure]:
