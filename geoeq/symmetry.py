@@ -7,6 +7,7 @@ permutations, and that a batch gives what its graphs give one by one.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -19,17 +20,20 @@ from torch_geometric.data import Batch, Data
 from geoeq import kernels
 from geoeq.errors import InputError, unknown_name
 from geoeq.fields import Field, Level, field
-from geoeq.graph import build_graph
-from geoeq.layers.embedding import EdgeEmbedding, NodeEmbedding
-from geoeq.layers.layer import Layer, RadialFunction
+from geoeq.graph import Graph, build_graph
+from geoeq.layers.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
+from geoeq.layers.layer import Layer, RadialFunction, Rowwise
+from geoeq.layers.radial import BesselBasis
 from geoeq.random_structures import random_batch
 
-__all__ = ["Symmetry", "assert_equivariant", "equivariance_errors", "random_batch"]
+__all__ = ["Symmetry", "assert_equivariant", "equivariance_errors", "layer_graph", "random_batch"]
 
 Symmetry = Literal["rotation", "reflection", "translation", "permutation", "batch"]
 
 #: cutoff of the graph that a layer is tried on, in Å.
 LAYER_CUTOFF = 4.0
+#: degree of the harmonics of that graph.
+LAYER_LMAX = 3
 _NODE_KEYS = ("z", "pos", "vel", "charge", "x", "batch")
 
 
@@ -107,16 +111,22 @@ def _function(candidate: object) -> tuple[_Function, o3.Irreps]:
             return {"sum over edges": _Output(value, "node", o3.Irreps(f"{radial.width}x0e"))}
 
         return lengths, o3.Irreps("4x0e")
-    if isinstance(candidate, NodeEmbedding | EdgeEmbedding):
+    if isinstance(candidate, NodeEmbedding | IrrepsEmbedding | EdgeEmbedding):
         return _embedded(candidate), o3.Irreps("4x0e")
+    if isinstance(candidate, Rowwise):
+        rowwise = candidate
+
+        def rows(data: Data) -> dict[str, _Output]:
+            return {"features": _Output(rowwise(data.x), "node", rowwise.irreps_out)}
+
+        return rows, rowwise.irreps_in
     irreps_in, irreps_out = getattr(candidate, "irreps_in", None), getattr(candidate, "irreps_out", None)
     if isinstance(candidate, Layer) or (isinstance(irreps_in, o3.Irreps) and isinstance(irreps_out, o3.Irreps)):
         layer: Callable[..., Tensor] = candidate  # type: ignore[assignment]
         irreps = o3.Irreps(irreps_out)
 
         def features(data: Data) -> dict[str, _Output]:
-            graph = build_graph(data, LAYER_CUTOFF, lmax=3)
-            return {"features": _Output(layer(data.x, graph), "node", irreps)}
+            return {"features": _Output(layer(data.x, layer_graph(layer, data)), "node", irreps)}
 
         return features, o3.Irreps(irreps_in)
     if not callable(candidate):
@@ -129,16 +139,24 @@ def _function(candidate: object) -> tuple[_Function, o3.Irreps]:
     return outputs, o3.Irreps("4x0e")
 
 
-def _embedded(embedding: NodeEmbedding | EdgeEmbedding) -> _Function:
+def layer_graph(layer: object, data: Data) -> Graph:
+    """The graph that a layer is tried on: with the edge attributes that it needs, a Bessel basis of the distance."""
+    graph = build_graph(data, LAYER_CUTOFF, lmax=LAYER_LMAX)
+    width: int = getattr(layer, "edge_width", 0)
+    return dataclasses.replace(graph, edge_attr=BesselBasis(width, LAYER_CUTOFF)(graph.lengths)) if width else graph
+
+
+def _embedded(embedding: NodeEmbedding | IrrepsEmbedding | EdgeEmbedding) -> _Function:
     """An embedding as a function of Data; what belongs to edges is summed at their receivers."""
 
     def inputs(data: Data) -> dict[str, _Output]:
-        if isinstance(embedding, NodeEmbedding):
-            value = embedding(data)
-        else:
+        if isinstance(embedding, EdgeEmbedding):
             graph = build_graph(data, LAYER_CUTOFF)
             value = kernels.segment_sum(embedding(data, graph), graph)
-        return {"embedding": _Output(value, "node", o3.Irreps(f"{value.shape[-1]}x0e"))}
+        else:
+            value = embedding(data)
+        irreps = embedding.irreps if isinstance(embedding, IrrepsEmbedding) else o3.Irreps(f"{value.shape[-1]}x0e")
+        return {"embedding": _Output(value, "node", irreps)}
 
     return inputs
 
@@ -176,23 +194,26 @@ def equivariance_errors(
     candidate: object,
     batch: Batch | None = None,
     *,
-    symmetries: tuple[Symmetry, ...] = get_args(Symmetry),
+    symmetries: tuple[Symmetry, ...] | None = None,
     samples: int = 2,
     seed: int = 0,
 ) -> dict[tuple[str, str], float]:
     """Largest error of each symmetry and output, relative to the output's largest entry.
 
     Args:
-        candidate: a Layer, a RadialFunction, an embedding, anything called as ``(x, graph)`` that has irreps_in and
-            irreps_out, or anything that maps PyG Data to a dict of the names in ``geoeq.fields``.
+        candidate: a Layer, a Rowwise, a RadialFunction, an embedding, anything called as ``(x, graph)`` that has
+            irreps_in and irreps_out, or anything that maps PyG Data to a dict of the names in ``geoeq.fields``.
         batch: structures to try; by default ``random_batch()`` in the dtype of the candidate.
-        symmetries: which to try.
+        symmetries: which to try; by default all, but reflections where the candidate's ``group`` is "SE(3)".
         samples: group elements for each symmetry.
         seed: of the group elements and of the features of a layer.
 
     Raises:
         InputError: the candidate cannot be called, or a symmetry is unknown.
     """
+    if symmetries is None:
+        proper = getattr(candidate, "group", "E(3)") == "SE(3)"
+        symmetries = tuple(name for name in get_args(Symmetry) if not (proper and name == "reflection"))
     for symmetry in symmetries:
         if symmetry not in get_args(Symmetry):
             raise InputError(unknown_name("symmetry", symmetry, get_args(Symmetry)))
@@ -240,7 +261,7 @@ def assert_equivariant(
     candidate: object,
     batch: Batch | None = None,
     *,
-    symmetries: tuple[Symmetry, ...] = get_args(Symmetry),
+    symmetries: tuple[Symmetry, ...] | None = None,
     tolerance: float | None = None,
     samples: int = 2,
     seed: int = 0,

@@ -1,7 +1,7 @@
 """Layers and their parts, for anybody's network; each has ``example()``."""
 
 from geoeq.layers.egnn import EGNNLayer
-from geoeq.layers.embedding import EdgeEmbedding, NodeEmbedding
+from geoeq.layers.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
 from geoeq.layers.envelope import CosineEnvelope, PolynomialEnvelope
 from geoeq.layers.radial import BesselBasis, ExpNormalBasis, GaussianBasis
 
@@ -12,6 +12,7 @@ __all__ = [
     "EdgeEmbedding",
     "ExpNormalBasis",
     "GaussianBasis",
+    "IrrepsEmbedding",
     "NodeEmbedding",
     "PolynomialEnvelope",
 ]

@@ -1,4 +1,4 @@
-"""What a node or an edge is, before any message: its invariant input features."""
+"""What a node or an edge is, before any message."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, Self, get_args
 
 import torch
+from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
@@ -13,10 +14,11 @@ from geoeq import kernels
 from geoeq.errors import InputError, TensorError, unknown_name
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.graph import Graph
+from geoeq.layers.layer import Group
 from geoeq.layers.radial import BesselBasis
 from geoeq.neighbors import edge_lengths as safe_norm
 
-__all__ = ["EdgeEmbedding", "EdgeInput", "NodeEmbedding", "NodeInput"]
+__all__ = ["EdgeEmbedding", "EdgeInput", "IrrepsEmbedding", "NodeEmbedding", "NodeInput"]
 
 NodeInput = Literal["element", "charge", "speed", "features"]
 EdgeInput = Literal["square_distance", "charge_product", "edge_attr", "bessel"]
@@ -77,20 +79,111 @@ class NodeEmbedding(nn.Module):
         return cls(8, ("element", "charge", "speed", "features"), features_width=4)
 
     def forward(self, data: Data) -> Tensor:
+        features = None
+        if "features" in self.inputs:
+            features = _columns(_required(data, "x", "features"), self.features_width, "x")
+        return self.embed(data, features)
+
+    def embed(self, data: Data, features: Tensor | None) -> Tensor:
+        """``forward`` with the given features [N, features_width] in place of ``data.x``."""
         parts: list[Tensor] = []
         for name in self.inputs:
             if name == "charge":
                 parts.append(_columns(_required(data, "charge", name), 1, "charge"))
             elif name == "speed":
                 parts.append(safe_norm(_required(data, "vel", name)).unsqueeze(-1))
-            elif name == "features":
-                parts.append(_columns(_required(data, "x", name), self.features_width, "x"))
+        if features is not None:
+            parts.append(features)
         x: Tensor | float = 0.0
         if self.element is not None:
             x = self.element(_required(data, "z", "element"))  # [N, C]
         if self.linear is not None:
             x = x + self.linear(torch.cat(parts, dim=-1).to(self.linear.weight.dtype))
         return x  # type: ignore[return-value]  # at least one of the two is there
+
+
+class IrrepsEmbedding(nn.Module):
+    """Inputs of a node to features of any irreps: invariants to its scalars, given vectors to its vectors, and so on.
+
+    Degrees that no input has start at zero. Features of degree l > 0 pass through a linear map without bias.
+
+    Args:
+        irreps: of the result; scalars (0e) first.
+        inputs: as for ``NodeEmbedding``.
+        features_irreps: how ``data.x`` turns, scalars first, where "features" is among the inputs.
+        velocity: take ``data.vel`` as a vector.
+        group: "SE(3)" matches inputs and result by degree alone, whatever the parity.
+
+    Shapes:
+        Returns [N, irreps.dim].
+
+    Raises:
+        InputError: an input is unknown, scalars do not come first, or an input of degree l > 0 has no place in irreps.
+        TensorError: an input is missing from the data, or has another width.
+    """
+
+    def __init__(
+        self,
+        irreps: o3.Irreps | str,
+        inputs: Sequence[NodeInput] = ("element",),
+        features_irreps: o3.Irreps | str = "",
+        velocity: bool = False,
+        group: Group = "E(3)",
+    ) -> None:
+        super().__init__()
+        self.irreps, self.features_irreps = o3.Irreps(irreps), o3.Irreps(features_irreps).simplify()
+        for given in (self.irreps, self.features_irreps):
+            if given.count("0e") and given[0].ir != o3.Irrep("0e"):
+                raise InputError(f"Scalars (0e) come first in the irreps of features; found {given}.")
+        self.velocity = velocity
+        self.features_width = self.features_irreps.count("0e")
+        self.features_dim = self.features_irreps.dim
+        self.scalars = NodeEmbedding(self.irreps.count("0e"), inputs, self.features_width)
+        sources = [entry for entry in self.features_irreps if entry.ir != o3.Irrep("0e")]
+        sources += [(1, o3.Irrep("1o"))] if velocity else []
+        self.slots: list[tuple[int, int, int]] = []  # multiplicity given, multiplicity made, 2 l + 1
+        self.sources: list[list[int]] = []  # for each slot, the sources that fill it
+        self.source_dims = [(mul, ir.dim) for mul, ir in sources]
+        self.maps = nn.ModuleList()
+        left = set(range(len(sources)))
+        for mul, ir in self.irreps:
+            if ir == o3.Irrep("0e"):
+                continue
+            mine = [n for n, (_, other) in enumerate(sources) if other == ir or (group == "SE(3)" and other.l == ir.l)]
+            given = sum(sources[n][0] for n in mine)
+            left -= set(mine)
+            self.slots.append((given, mul, ir.dim))
+            self.sources.append(mine)
+            self.maps.append(nn.Linear(given, mul, bias=False) if given else nn.Identity())
+        if left:
+            lost = o3.Irreps([sources[n] for n in sorted(left)])
+            raise InputError(f"The inputs {lost} have no place in features of irreps {self.irreps}.")
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls("8x0e + 4x1o + 2x2e", ("element", "features"), "4x0e", velocity=True)
+
+    def forward(self, data: Data) -> Tensor:
+        features, parts = None, []
+        if self.features_dim:
+            x = _columns(_required(data, "x", "features"), self.features_dim, "x")
+            features, rest = x.split([self.features_width, self.features_dim - self.features_width], dim=-1)
+            features = features if self.features_width else None
+            sizes = [mul * dim for mul, dim in self.source_dims[: len(self.source_dims) - self.velocity]]
+            parts = list(rest.split(sizes, dim=-1)) if sizes else []
+        if self.velocity:
+            parts.append(_required(data, "vel", "velocity"))
+        parts = [part.reshape(-1, mul, dim) for part, (mul, dim) in zip(parts, self.source_dims, strict=True)]
+        result = [self.scalars.embed(data, features)]  # [N, C]
+        num_nodes = result[0].shape[0]
+        for mine, (given, mul, dim), linear in zip(self.sources, self.slots, self.maps, strict=True):
+            if given:
+                value = torch.cat([parts[n] for n in mine], dim=1).to(result[0].dtype)  # [N, given, 2 l + 1]
+                made: Tensor = linear(value.transpose(1, 2)).transpose(1, 2)
+                result.append(made.reshape(num_nodes, mul * dim))
+            else:
+                result.append(result[0].new_zeros(num_nodes, mul * dim))
+        return torch.cat(result, dim=-1)
 
 
 class EdgeEmbedding(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from geoeq.errors import InputError
@@ -82,7 +83,9 @@ class PolynomialEnvelope(RadialFunction):
         return cls(cutoff=4.0)
 
     def forward(self, lengths: Tensor) -> Tensor:
-        p = self.power
         d = (lengths / self.cutoff).clamp(max=1).unsqueeze(-1)  # [E, 1]
-        inner = (p + 1) * (p + 2) / 2 - p * (p + 2) * d + p * (p + 1) / 2 * d.square()
-        return 1 - d.pow(p) * inner
+        # The same polynomial as (1 - d)³ Σ_{k < p} (k + 1)(k + 2) / 2 d^k: never negative by rounding near the cutoff.
+        inner = torch.zeros_like(d)
+        for k in reversed(range(self.power)):
+            inner = inner * d + (k + 1) * (k + 2) / 2
+        return (1 - d).pow(3) * inner

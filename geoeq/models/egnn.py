@@ -15,9 +15,10 @@ from geoeq.errors import TensorError
 from geoeq.graph import Graph
 from geoeq.layers.egnn import EGNNLayer, Normalize
 from geoeq.layers.embedding import EdgeEmbedding, EdgeInput, NodeEmbedding, NodeInput
-from geoeq.models.egnn_reference import load_parameters, reference_arguments, reference_names
+from geoeq.models.egnn_reference import reference_arguments, reference_names
 from geoeq.models.heads import GraphScalar, Head, Positions
 from geoeq.models.model import Model
+from geoeq.models.reference import load_parameters
 
 __all__ = ["EGNN"]
 

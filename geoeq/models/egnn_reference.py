@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
-
-from geoeq.errors import CheckpointError, unknown_name
 from geoeq.models.heads import NodeFeatures, Positions
+from geoeq.models.reference import check_hyperparameters
 
-__all__ = ["load_parameters", "reference_arguments", "reference_names"]
+__all__ = ["reference_arguments", "reference_names"]
 
 _LAYER = {
     "edge_mlp.0": "edge",
@@ -39,12 +37,7 @@ def reference_arguments(molecules: bool, hyperparameters: Mapping[str, Any]) -> 
     """
     needed = _MOLECULES if molecules else _DYNAMICS
     optional = {"attention", "normalize", "tanh", "residual"} if molecules else {"recurrent", "norm_diff", "tanh"}
-    for name in hyperparameters:
-        if name not in needed | optional:
-            raise CheckpointError(f"EGNN.from_reference: {unknown_name('hyperparameter', name, needed | optional)}")
-    for name in sorted(needed):
-        if name not in hyperparameters:
-            raise CheckpointError(f"EGNN.from_reference needs the hyperparameter '{name}'.")
+    check_hyperparameters("EGNN", hyperparameters, needed, optional)
     given = hyperparameters
     arguments: dict[str, Any] = {
         "width": given["hidden_nf"],
@@ -78,29 +71,3 @@ def reference_names(molecules: bool, layers: int) -> dict[str, str]:
     if molecules:
         return names | {"embedding_in": "embedding.linear", "embedding_out": "heads.0.linear"}
     return names | {"embedding": "embedding.linear"}
-
-
-def load_parameters(model: nn.Module, state_dict: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
-    """Fill ``model`` with parameters under other names.
-
-    Args:
-        model: all of its parameters are filled; buffers keep their values.
-        state_dict: parameters under the authors' names.
-        names: the authors' module names and ours.
-
-    Raises:
-        CheckpointError: a parameter is missing, left over, or of another shape.
-    """
-    ours = dict(model.named_parameters())
-    for key, value in state_dict.items():
-        module, _, kind = key.rpartition(".")
-        target = ours.pop(f"{names.get(module, '?')}.{kind}", None)
-        if target is None:
-            raise CheckpointError(f"The parameter '{key}' has no place in this {type(model).__name__}.")
-        if target.shape != value.shape:
-            raise CheckpointError(f"'{key}' has shape {list(value.shape)}; this model needs {list(target.shape)}.")
-        target.data = value.detach().clone()
-    if ours:
-        theirs = {our: their for their, our in names.items()}
-        missing = [f"{theirs.get(key.rpartition('.')[0], '?')}.{key.rpartition('.')[2]}" for key in ours]
-        raise CheckpointError(f"The state dict lacks: {', '.join(missing)}.")

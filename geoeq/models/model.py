@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from e3nn import o3
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geoeq.checks import check_inputs
-from geoeq.errors import FieldError, TensorError
+from geoeq.errors import FieldError, InputError, TensorError, unknown_name
 from geoeq.fields import Field, field
 from geoeq.graph import Graph, build_graph
+from geoeq.layers.layer import Group
 from geoeq.models.config import Configurable
 from geoeq.models.head import Head
 
@@ -33,7 +34,15 @@ class Model(Configurable, nn.Module, ABC):
 
     Raises:
         FieldError: two heads give the same name, or a name is not in ``geoeq.fields``.
+
+    Attributes:
+        group: "SE(3)" where reflections are not respected. Heads then see the features with the parity of
+            harmonics (0e, 1o, 2e ..), whatever the network calls them.
+        PRESETS: name -> the arguments of a published network, for ``preset``.
     """
+
+    group: Group = "E(3)"
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __init__(
         self,
@@ -51,6 +60,8 @@ class Model(Configurable, nn.Module, ABC):
             field(name)
             if names.count(name) > 1:
                 raise FieldError(f"Two heads give '{name}'; a name can be given once.")
+        if self.group == "SE(3)":
+            irreps = o3.Irreps([(mul, (ir.l, (-1) ** ir.l)) for mul, ir in irreps])
         for head in heads:
             head.bind(irreps)
         self.heads = nn.ModuleList(heads)
@@ -63,6 +74,22 @@ class Model(Configurable, nn.Module, ABC):
     @abstractmethod
     def example(cls) -> Self:
         """A small instance, for tests and documentation."""
+
+    @classmethod
+    def preset(cls, name: str, heads: Sequence[Head], **changes: Any) -> Self:
+        """The network with the hyperparameters that its paper took for a task.
+
+        Args:
+            name: one of ``PRESETS``.
+            heads: what is predicted.
+            changes: arguments other than those of the paper.
+
+        Raises:
+            InputError: there is no such preset.
+        """
+        if name not in cls.PRESETS:
+            raise InputError(f"{cls.__name__}: {unknown_name('preset', name, cls.PRESETS)}")
+        return cls(heads, **(cls.PRESETS[name] | changes))
 
     @classmethod
     def from_reference(cls, state_dict: Mapping[str, Tensor], **hyperparameters: Any) -> Self:

@@ -8,7 +8,7 @@ from torch_geometric.data import Data
 
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import build_graph
-from geoeq.layers import EdgeEmbedding, NodeEmbedding
+from geoeq.layers import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
 from geoeq.symmetry import random_batch
 
 
@@ -76,3 +76,20 @@ def test_missing_data_is_named():
     graph = build_graph(Data(pos=torch.eye(3)[:2]))
     with pytest.raises(TensorError, match=r"'edge_attr' needs data\.edge_attr"):
         EdgeEmbedding(("edge_attr",), edge_attr_width=1)(data, graph)
+
+
+def test_vectors_reach_vectors_and_the_rest_starts_at_zero():
+    torch.manual_seed(0)
+    embedding = IrrepsEmbedding("4x0e + 2x1o + 3x2e", ("features",), "5x0e + 2x1o", velocity=True).double()
+    data = random_batch()
+    data.x = torch.randn(data.num_nodes, 11, dtype=torch.float64)
+    out = embedding(data)
+    vectors = torch.cat([data.x[:, 5:].reshape(-1, 2, 3), data.vel[:, None]], dim=1)
+    expected = torch.einsum("ov,nvi->noi", embedding.maps[0].weight, vectors)
+    torch.testing.assert_close(out[:, 4:10].reshape(-1, 2, 3), expected)
+    assert (out[:, 10:] == 0).all()
+    with pytest.raises(InputError, match="1x1o have no place"):
+        IrrepsEmbedding("4x0e + 2x1e", velocity=True)
+    IrrepsEmbedding("4x0e + 2x1e", velocity=True, group="SE(3)")
+    with pytest.raises(InputError, match="come first"):
+        IrrepsEmbedding("2x1o + 4x0e")

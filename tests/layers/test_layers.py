@@ -7,15 +7,18 @@ import torch
 from torch_geometric.data import Batch, Data
 
 import geoeq.layers
-from geoeq.graph import build_graph
-from geoeq.layers.layer import Layer, RadialFunction
-from geoeq.symmetry import assert_equivariant, random_batch
+from geoeq.layers.layer import Layer, RadialFunction, Rowwise
+from geoeq.symmetry import assert_equivariant, layer_graph, random_batch
 
 ALL = geoeq.layers.__all__
 LAYERS = [name for name in ALL if issubclass(getattr(geoeq.layers, name), Layer)]
 RADIAL = [name for name in ALL if issubclass(getattr(geoeq.layers, name), RadialFunction)]
+ROWWISE = [name for name in ALL if issubclass(getattr(geoeq.layers, name), Rowwise)]
+#: called in another way; each has a test file of its own.
+PARTS = []
 DTYPES = [torch.float64, torch.float32]
-EMBEDDINGS = ["EdgeEmbedding", "NodeEmbedding"]
+EMBEDDINGS = ["EdgeEmbedding", "IrrepsEmbedding", "NodeEmbedding"]
+TRIED = sorted(set(ALL) - set(PARTS))
 
 
 def example(name, dtype=torch.float64):
@@ -27,13 +30,13 @@ def features(layer, num_nodes, dtype=torch.float64):
     return torch.randn(num_nodes, layer.irreps_in.dim, generator=torch.Generator().manual_seed(1), dtype=dtype)
 
 
-def test_every_name_is_a_layer_a_radial_function_or_an_embedding():
-    assert sorted(LAYERS + RADIAL + EMBEDDINGS) == sorted(ALL)
+def test_every_name_is_tried():
+    assert sorted(LAYERS + ROWWISE + RADIAL + EMBEDDINGS + PARTS) == sorted(ALL)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("periodic", [False, True])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", TRIED)
 def test_is_equivariant(name, periodic, dtype):
     assert_equivariant(example(name, dtype), random_batch(periodic=periodic, dtype=dtype))
 
@@ -41,7 +44,8 @@ def test_is_equivariant(name, periodic, dtype):
 @pytest.mark.parametrize("name", LAYERS)
 def test_output_has_the_irreps_and_dtype_it_says(name):
     for dtype in DTYPES:
-        layer, graph = example(name, dtype), build_graph(random_batch(dtype=dtype), 4.0, lmax=3)
+        layer = example(name, dtype)
+        graph = layer_graph(layer, random_batch(dtype=dtype))
         out = layer(features(layer, graph.num_nodes, dtype), graph)
         assert out.shape == (graph.num_nodes, layer.irreps_out.dim)
         assert out.dtype == dtype
@@ -50,13 +54,15 @@ def test_output_has_the_irreps_and_dtype_it_says(name):
 @pytest.mark.parametrize("name", LAYERS)
 def test_no_edges_and_no_nodes(name):
     layer = example(name)
-    lonely = build_graph(Batch.from_data_list([Data(pos=torch.zeros(1, 3, dtype=torch.float64))] * 3), 4.0, lmax=3)
+    atom = Data(pos=torch.zeros(1, 3, dtype=torch.float64), z=torch.tensor([6]))
+    lonely = layer_graph(layer, Batch.from_data_list([atom] * 3))
     x = features(layer, 3).requires_grad_()
     out = layer(x, lonely)
     (gradient,) = torch.autograd.grad(out.sum(), x)
     assert out.isfinite().all()
     assert gradient.isfinite().all()
-    nothing = build_graph(Data(pos=torch.zeros(0, 3, dtype=torch.float64)), 4.0, lmax=3)
+    nobody = Data(pos=torch.zeros(0, 3, dtype=torch.float64), z=torch.zeros(0, dtype=torch.int64))
+    nothing = layer_graph(layer, nobody)
     assert layer(features(layer, 0), nothing).shape == (0, layer.irreps_out.dim)
 
 
@@ -67,7 +73,7 @@ def test_first_and_second_derivatives_are_finite_along_the_axes(name):
     x = features(layer, 7)
 
     def total(pos):
-        return layer(x, build_graph(Data(pos=pos), 4.0, lmax=3)).square().sum()
+        return layer(x, layer_graph(layer, Data(pos=pos, z=torch.arange(1, 8)))).square().sum()
 
     pos = axes.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(total(pos), pos, create_graph=True)
@@ -85,7 +91,7 @@ def test_second_derivatives_are_right(name):
     inputs = (x, pos)
 
     def run(x, pos):
-        return layer(x, build_graph(Data(pos=pos), 4.0, lmax=3))
+        return layer(x, layer_graph(layer, Data(pos=pos, z=torch.arange(1, 5))))
 
     assert torch.autograd.gradcheck(run, inputs)
     assert torch.autograd.gradgradcheck(run, inputs)
@@ -93,7 +99,8 @@ def test_second_derivatives_are_right(name):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_compiles_whole(name):
-    layer, graph = example(name), build_graph(random_batch(), 4.0, lmax=3)
+    layer = example(name)
+    graph = layer_graph(layer, random_batch())
     x = features(layer, graph.num_nodes)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, graph), layer(x, graph), rtol=1e-12, atol=1e-12)
@@ -111,3 +118,29 @@ def test_radial_functions_have_their_width_and_finite_derivatives(name):
     assert slope.isfinite().all()
     assert curvature.isfinite().all()
     assert function(lengths.float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ROWWISE)
+def test_rowwise_layers_have_their_irreps_and_derivatives(name):
+    layer = example(name).eval()
+    x = features(layer, 5)
+    x[0] = 0  # an atom whose features vanish
+    x.requires_grad_()
+    out = layer(x)
+    assert out.shape == (5, layer.irreps_out.dim)
+    assert out.dtype == torch.float64
+    assert layer(x[:0]).shape == (0, layer.irreps_out.dim)
+    (gradient,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), x)
+    assert gradient.isfinite().all()
+    assert second.isfinite().all()
+    inside = features(layer, 3).requires_grad_()
+    assert torch.autograd.gradcheck(layer, (inside,))
+    assert torch.autograd.gradgradcheck(layer, (inside,))
+
+
+@pytest.mark.parametrize("name", ROWWISE)
+def test_rowwise_layers_compile_whole(name):
+    layer = example(name).eval()
+    x = features(layer, 5)
+    torch.testing.assert_close(torch.compile(layer, fullgraph=True, backend="aot_eager")(x), layer(x))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load, save
 from torch_geometric.data import Batch, Data
 
 import geoeq.models
-from geoeq.errors import CoincidentAtomsError, NonFiniteError, TensorError
+from geoeq.errors import CoincidentAtomsError, InputError, NonFiniteError, TensorError
 from geoeq.graph import build_graph
 from geoeq.models import Model, from_config
 from geoeq.symmetry import assert_equivariant, random_batch
@@ -91,6 +92,15 @@ def test_config_and_weights_make_it_again(name):
     assert again.config() == model.config()
     for (key, value), other in zip(model(data).items(), again(data).values(), strict=True):
         assert torch.equal(value, other), key
+
+
+def test_presets_are_arguments(name):
+    network = getattr(geoeq.models, name)
+    known = inspect.signature(network).parameters
+    for preset in network.PRESETS.values():
+        assert set(preset) <= set(known)
+    with pytest.raises(InputError, match="preset"):
+        network.preset("nothing", [])
 
 
 def test_a_copy_is_independent(name):
