@@ -123,3 +123,24 @@ def test_what_cannot_be_tried_says_so():
         assert_equivariant(3)
     with pytest.raises(InputError, match="Did you mean 'rotation'"):
         assert_equivariant(lambda data: {}, symmetries=("rotations",))
+
+
+def test_a_layer_may_claim_less():
+    """Only rotations alone where its group is SE(3); rotations to the error that it states."""
+
+    class Crossed(nn.Module):
+        """The cross product of two vectors, called a vector: right for rotations alone, here slightly off."""
+
+        irreps_in, irreps_out = o3.Irreps("2x1o"), o3.Irreps("1x1o")
+
+        def forward(self, x, graph):
+            return torch.linalg.cross(x[:, :3], x[:, 3:]) + 1e-6
+
+    layer = Crossed()
+    with pytest.raises(AssertionError, match="reflection"):
+        assert_equivariant(layer, random_batch())
+    layer.group = "SE(3)"
+    with pytest.raises(AssertionError, match="rotation"):
+        assert_equivariant(layer, random_batch())
+    layer.equivariance_error = 1e-5
+    assert_equivariant(layer, random_batch())
