@@ -13,15 +13,32 @@ import torch
 from torch import Tensor
 
 from geoeq.errors import TensorError
-from geoeq.kernels.backend import Backend, BackendStatus, Segments, choose, register, report, use
+from geoeq.kernels.backend import (
+    Backend,
+    BackendStatus,
+    Segments,
+    choose,
+    choose_tensor_products,
+    register,
+    register_tensor_products,
+    report,
+    use,
+)
+from geoeq.kernels.paths import Mode, Path, Paths, coupling
 from geoeq.kernels.reference import Reference
+from geoeq.kernels.tensor_product import ReferenceTensorProducts
 from geoeq.kernels.torch_scatter import TorchScatter
 
 __all__ = [
     "Backend",
     "BackendStatus",
+    "Edges",
+    "Mode",
+    "Path",
+    "Paths",
     "Receivers",
     "Segments",
+    "coupling",
     "gather",
     "report",
     "segment_count",
@@ -29,11 +46,14 @@ __all__ = [
     "segment_mean",
     "segment_softmax",
     "segment_sum",
+    "tensor_product",
+    "tensor_product_conv",
     "use",
 ]
 
 register("reference", Reference)
 register("torch_scatter", TorchScatter)
+register_tensor_products("reference", ReferenceTensorProducts)
 
 
 class Receivers(Protocol):
@@ -45,6 +65,13 @@ class Receivers(Protocol):
     def row_pointers(self) -> Tensor: ...
     @property
     def num_nodes(self) -> int: ...
+
+
+class Edges(Receivers, Protocol):
+    """A graph, as far as messages along its edges need it."""
+
+    @property
+    def sender(self) -> Tensor: ...
 
 
 def _segments(values: Tensor, index: Tensor | Receivers, num_segments: int | None) -> Segments:
@@ -118,3 +145,63 @@ def segment_softmax(values: Tensor, index: Tensor | Receivers, num_segments: int
     largest = backend.segment_max(values.detach(), segments)
     weights = (values - gather(largest, segments.index)).exp()
     return weights / gather(backend.segment_sum(weights, segments), segments.index)
+
+
+def tensor_product(x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths) -> tuple[Tensor, ...]:
+    """Tensor product of each row with its harmonics: ``Σ_ij C^p_ijk x_iu Y_j w_pu`` for every path p.
+
+    Features are channels last: each block of a row is ``[2 l + 1, channels]``.
+
+    Args:
+        x: features of each row (of each edge, where messages are made of both of its ends).
+        harmonics: of each row, all degrees from 0 on in e3nn's order (as a graph's).
+        weights: of each row; None for "uvu" without weights.
+        paths: what couples to what.
+
+    Shapes:
+        x: [E, paths.x_dim]. harmonics: [E, paths.harmonics_dim or more]. weights: [E, paths.weight_numel].
+        Returns the blocks of the result, each [E, 2 l + 1, channels] as in ``paths.out_blocks``.
+
+    Raises:
+        TensorError: a shape is another.
+    """
+    _check_product(x, harmonics, weights, x.shape[0], x.shape[0], paths)
+    return choose_tensor_products(x).tensor_product(x, harmonics, weights, paths)
+
+
+def tensor_product_conv(x: Tensor, harmonics: Tensor, weights: Tensor, graph: Edges, paths: Paths) -> Tensor:
+    """Messages by a tensor product, summed at their receivers: the features of the sender times the harmonics.
+
+    Args:
+        x: features of the nodes, channels last.
+        harmonics, weights, paths: as for ``tensor_product``.
+        graph: edges, sorted by receiver.
+
+    Shapes:
+        x: [N, paths.x_dim]. harmonics: [E, paths.harmonics_dim or more]. weights: [E, paths.weight_numel].
+        Returns [N, paths.out_dim], channels last.
+
+    Raises:
+        TensorError: a shape is another.
+    """
+    _check_product(x, harmonics, weights, graph.sender.shape[0], graph.num_nodes, paths)
+    receivers = Segments(graph.receiver, graph.num_nodes, graph.row_pointers)
+    return choose_tensor_products(x).tensor_product_conv(x, harmonics, weights, graph.sender, receivers, paths)
+
+
+def _check_product(
+    x: Tensor, harmonics: Tensor, weights: Tensor | None, num_edges: int, num_rows: int, paths: Paths
+) -> None:
+    if x.dim() != 2 or x.shape != (num_rows, paths.x_dim):
+        raise TensorError(f"x has shape {list(x.shape)}; this tensor product needs [{num_rows}, {paths.x_dim}].")
+    if harmonics.dim() != 2 or harmonics.shape[0] != num_edges or harmonics.shape[1] < paths.harmonics_dim:
+        raise TensorError(
+            f"harmonics have shape {list(harmonics.shape)}; this tensor product needs {num_edges} rows of at least "
+            f"{paths.harmonics_dim} columns (lmax {max(path.degrees[1] for path in paths.paths)})."
+        )
+    if weights is not None and weights.shape != (num_edges, paths.weight_numel):
+        raise TensorError(
+            f"weights have shape {list(weights.shape)}; this tensor product needs [{num_edges}, {paths.weight_numel}]."
+        )
+    if weights is None and any(path.mode == "uvw" for path in paths.paths):
+        raise TensorError("A tensor product of mode 'uvw' needs weights.")

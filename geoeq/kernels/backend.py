@@ -10,8 +10,20 @@ from typing import Protocol
 from torch import Tensor
 
 from geoeq.errors import BackendError, unknown_name
+from geoeq.kernels.paths import Paths
 
-__all__ = ["Backend", "BackendStatus", "Segments", "choose", "register", "report", "use"]
+__all__ = [
+    "Backend",
+    "BackendStatus",
+    "Segments",
+    "TensorProducts",
+    "choose",
+    "choose_tensor_products",
+    "register",
+    "register_tensor_products",
+    "report",
+    "use",
+]
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,28 @@ class Backend(Protocol):
         """Largest row, entry by entry, of each segment."""
 
 
+class TensorProducts(Protocol):
+    """What a backend offers besides, if it does: see ``geoeq.kernels.tensor_product`` for shapes."""
+
+    @staticmethod
+    def available() -> str | None:
+        """None where it can be used here, else the reason why not."""
+
+    @staticmethod
+    def supports(values: Tensor) -> bool:
+        """Whether it takes this device and dtype and is worth choosing for it."""
+
+    @staticmethod
+    def tensor_product(x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths) -> tuple[Tensor, ...]:
+        """The product of each row, block by block."""
+
+    @staticmethod
+    def tensor_product_conv(
+        x: Tensor, harmonics: Tensor, weights: Tensor, sender: Tensor, receivers: Segments, paths: Paths
+    ) -> Tensor:
+        """Gather, product and sum at the receiver."""
+
+
 @dataclass(frozen=True)
 class BackendStatus:
     """One line of ``geoeq doctor``: a backend, and why it cannot be used (None where it can)."""
@@ -63,6 +97,7 @@ class BackendStatus:
 
 
 _BACKENDS: dict[str, type[Backend]] = {}
+_TENSOR_PRODUCTS: dict[str, type[TensorProducts]] = {}
 # A plain list, the last entry in force: torch.compile reads neither ContextVar nor threading.local.
 _forced: list[str] = []
 
@@ -70,6 +105,11 @@ _forced: list[str] = []
 def register(name: str, backend: type[Backend]) -> None:
     """Enter a backend in the table; the first that is available and supports the values is chosen."""
     _BACKENDS[name] = backend
+
+
+def register_tensor_products(name: str, backend: type[TensorProducts]) -> None:
+    """Enter the tensor products of the backend ``name``; one that has none leaves them to the reference."""
+    _TENSOR_PRODUCTS[name] = backend
 
 
 def report() -> list[BackendStatus]:
@@ -101,6 +141,16 @@ def choose(values: Tensor) -> type[Backend]:
     if _forced:
         return _BACKENDS[_forced[-1]]
     for backend in _BACKENDS.values():
+        if backend.available() is None and backend.supports(values):
+            return backend
+    raise BackendError(f"No kernel backend takes {values.dtype} on {values.device.type}.")
+
+
+def choose_tensor_products(values: Tensor) -> type[TensorProducts]:
+    """As ``choose``, for tensor products; a forced backend that has none leaves them to the reference."""
+    if _forced:
+        return _TENSOR_PRODUCTS.get(_forced[-1], _TENSOR_PRODUCTS["reference"])
+    for backend in _TENSOR_PRODUCTS.values():
         if backend.available() is None and backend.supports(values):
             return backend
     raise BackendError(f"No kernel backend takes {values.dtype} on {values.device.type}.")

@@ -4,6 +4,7 @@ from geoeq.layers.egnn import EGNNLayer
 from geoeq.layers.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
 from geoeq.layers.envelope import CosineEnvelope, PolynomialEnvelope
 from geoeq.layers.radial import BesselBasis, ExpNormalBasis, GaussianBasis
+from geoeq.layers.tensor_product import TensorProductConv
 
 __all__ = [
     "BesselBasis",
@@ -15,4 +16,5 @@ __all__ = [
     "IrrepsEmbedding",
     "NodeEmbedding",
     "PolynomialEnvelope",
+    "TensorProductConv",
 ]

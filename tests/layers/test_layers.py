@@ -15,7 +15,7 @@ LAYERS = [name for name in ALL if issubclass(getattr(geoeq.layers, name), Layer)
 RADIAL = [name for name in ALL if issubclass(getattr(geoeq.layers, name), RadialFunction)]
 ROWWISE = [name for name in ALL if issubclass(getattr(geoeq.layers, name), Rowwise)]
 #: called in another way; each has a test file of its own.
-PARTS = []
+PARTS = ["TensorProductConv"]
 DTYPES = [torch.float64, torch.float32]
 EMBEDDINGS = ["EdgeEmbedding", "IrrepsEmbedding", "NodeEmbedding"]
 TRIED = sorted(set(ALL) - set(PARTS))

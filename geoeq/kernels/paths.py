@@ -1,0 +1,128 @@
+"""What a tensor product couples, as plain numbers: the one description that every backend works from."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from e3nn import o3
+from torch import Tensor
+
+from geoeq.errors import InputError
+
+__all__ = ["Mode", "Path", "Paths", "coupling"]
+
+#: "uvu": each channel is multiplied by a weight of its own. "uvw": the channels are mixed by a matrix of weights.
+Mode = Literal["uvu", "uvw"]
+
+
+@functools.cache
+def coupling(l_x: int, l_harmonics: int, l_out: int) -> Tensor:
+    """Wigner's 3j symbols of real harmonics with e3nn's phases, ``Σ C² = 1``; exact in float64.
+
+    Shapes:
+        Returns [2 l_x + 1, 2 l_harmonics + 1, 2 l_out + 1].
+
+    Raises:
+        InputError: the degrees do not couple.
+    """
+    if not abs(l_x - l_harmonics) <= l_out <= l_x + l_harmonics:
+        raise InputError(f"Degrees {l_x} and {l_harmonics} do not couple to {l_out}.")
+    symbols: Tensor = o3.wigner_3j(l_x, l_harmonics, l_out, dtype=torch.float64)
+    return symbols
+
+
+@dataclass(frozen=True)
+class Path:
+    """One coupling of a block of the input and one harmonic to (a part of) a block of the output.
+
+    Attributes:
+        degrees: l of the input, of the harmonic and of the output.
+        x_block: which block of the input.
+        x_channels: number U of its channels.
+        out_block: which block of the output.
+        out_channel: the first channel of it that this path writes to.
+        out_channels: how many it writes to: U for "uvu", W for "uvw".
+        weight_start: first column of its weights: [U], or [U, W] row by row.
+        mode: "uvu" or "uvw".
+        coefficient: factor of ``coupling(*degrees)``.
+    """
+
+    degrees: tuple[int, int, int]
+    x_block: int
+    x_channels: int
+    out_block: int
+    out_channel: int
+    out_channels: int
+    weight_start: int
+    mode: Mode
+    coefficient: float
+
+    @property
+    def harmonics_start(self) -> int:
+        """First column of the harmonic."""
+        return self.degrees[1] ** 2
+
+    @property
+    def weight_numel(self) -> int:
+        """Number of weights of an edge."""
+        return self.x_channels * (1 if self.mode == "uvu" else self.out_channels)
+
+
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """A tensor product: all of its paths, built once and shared by every call.
+
+    A row of features is its blocks side by side, each ``[2 l + 1, channels]``: channels last.
+
+    Attributes:
+        paths: in the order of their weights.
+        x_blocks: (2 l + 1, channels) of each block of the input.
+        out_blocks: (2 l + 1, channels) of each block of the output.
+        harmonics_dim: columns of the harmonics that are read; a graph may have more.
+        x_dim, out_dim: columns of the input and of the output.
+        weight_numel: weights of an edge.
+        groups: paths by their block of the input, as indices into ``paths``.
+        matrix: all couplings for the reference. Harmonics times it are, for each path in the order of ``groups``,
+            ``Σ_j C_ijk Y_j`` as [2 l_out + 1, 2 l_x + 1] row by row. [harmonics_dim, ...], float64.
+    """
+
+    paths: tuple[Path, ...]
+    x_blocks: tuple[tuple[int, int], ...]
+    out_blocks: tuple[tuple[int, int], ...]
+    harmonics_dim: int = field(init=False)
+    x_dim: int = field(init=False)
+    out_dim: int = field(init=False)
+    weight_numel: int = field(init=False)
+    groups: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
+    matrix: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.paths:
+            raise InputError("A tensor product needs at least one path.")
+        blocks = range(len(self.x_blocks))
+        groups = tuple(tuple(n for n, path in enumerate(self.paths) if path.x_block == block) for block in blocks)
+        harmonics_dim = max((path.degrees[1] + 1) ** 2 for path in self.paths)
+        for name, value in {
+            "harmonics_dim": harmonics_dim,
+            "x_dim": sum(dim * channels for dim, channels in self.x_blocks),
+            "out_dim": sum(dim * channels for dim, channels in self.out_blocks),
+            "weight_numel": sum(path.weight_numel for path in self.paths),
+            "groups": groups,
+            "matrix": _matrix([self.paths[n] for group in groups for n in group], harmonics_dim),
+        }.items():
+            object.__setattr__(self, name, value)
+
+
+def _matrix(paths: Sequence[Path], harmonics_dim: int) -> Tensor:
+    columns = []
+    for path in paths:
+        rows = path.coefficient * coupling(*path.degrees).permute(1, 2, 0)  # [j, k, i]
+        column = torch.zeros(harmonics_dim, math.prod(rows.shape[1:]), dtype=torch.float64)
+        column[path.harmonics_start : path.harmonics_start + rows.shape[0]] = rows.flatten(1)
+        columns.append(column)
+    return torch.cat(columns, dim=1)
