@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from e3nn import o3
@@ -48,8 +48,21 @@ class EGNN(Model):
         Satorras et al., ICML 2021, arXiv:2102.09844. Differs: elements enter through a table in place of
         one-hot vectors times powers of the charge; with a cutoff, messages fall smoothly to zero there.
         ``from_reference`` takes the authors' two published networks, with their derivatives (the length in
-        "length" is a constant there) and their clamp of the N-body network.
+        "length" is a constant there) and their clamp of the N-body network. Presets: "qm9" (its head is
+        ``GraphScalar(name, reduce="sum", after_pooling=True)``) and "nbody", as the authors' programs have them.
     """
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "qm9": {"width": 128, "layers": 7, "attention": True, "update_positions": False},
+        "nbody": {
+            "width": 64,
+            "layers": 4,
+            "node_inputs": ["speed"],
+            "edge_inputs": ["charge_product", "square_distance"],
+            "velocity": True,
+            "clamp": 100.0,
+        },
+    }
 
     def __init__(
         self,
