@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import e3nn
@@ -21,8 +21,9 @@ from geoeq.neighbors import (
     sort_edges,
 )
 from geoeq.pointers import batch_from_ptr, graph_pointers, row_pointers
+from geoeq.rotations import wigner_blocks
 
-__all__ = ["MAX_LMAX", "Graph", "build_graph", "harmonics"]
+__all__ = ["MAX_LMAX", "Graph", "build_graph", "edge_frames", "harmonics", "with_frames"]
 
 #: The highest degree of e3nn's spherical harmonics.
 MAX_LMAX = 11
@@ -41,6 +42,7 @@ class Graph:
         batch: [N] int64, the graph of each node. ptr: [G + 1] int64, where graphs begin.
         positions: [N, 3] Å. edge_attr: [E, A] in the order of the edges, or None.
         numbers: [N] int64 atomic numbers, or None.
+        frames: for l = 0, 1 .. the [E, 2l + 1, 2l + 1] of ``wigner_blocks``, or None.
 
     Attributes:
         num_graphs: G.
@@ -63,6 +65,7 @@ class Graph:
     cutoff: float | None = None
     lmax: int = 0
     numbers: Tensor | None = None
+    frames: tuple[Tensor, ...] | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -174,6 +177,34 @@ def harmonics(vectors: Tensor, lengths: Tensor, lmax: int) -> Tensor:
     unit = torch.where(zero, 0.0, vectors / torch.where(zero, 1.0, lengths.unsqueeze(-1)))  # [E, 3]
     result: Tensor = _POLYNOMIALS[lmax](unit)
     return result
+
+
+def with_frames(graph: Graph, lmax: int, detach: bool = False) -> Graph:
+    """The graph with the frames of its edges, computed once and shared by all layers.
+
+    Args:
+        graph: whose edges they are.
+        lmax: highest degree.
+        detach: treat the frames as constants under differentiation, as some published codes do; derivatives are
+            then not those of the function computed.
+
+    Raises:
+        InputError: lmax is negative or above ``geoeq.rotations.MAX_DEGREE``.
+    """
+    with torch.autocast(graph.vectors.device.type, enabled=False):
+        frames = wigner_blocks(graph.vectors.detach() if detach else graph.vectors, lmax)
+    return replace(graph, frames=frames)
+
+
+def edge_frames(graph: Graph, lmax: int) -> tuple[Tensor, ...]:
+    """Wigner matrices of the rotations that take edges to the y axis: those of the graph, or made now.
+
+    Shapes:
+        Returns [E, 2l + 1, 2l + 1] for l = 0 to lmax.
+    """
+    if graph.frames is None or len(graph.frames) <= lmax:
+        graph = with_frames(graph, lmax)
+    return (graph.frames or ())[: lmax + 1]
 
 
 def _get(data: Any, name: str) -> Any:
