@@ -31,11 +31,12 @@ def _sine_over(x: Tensor) -> Tensor:
 
 
 class GaussianBasis(RadialFunction):
-    """``exp(-(r - μ_k)² / (2 σ²))`` with centres from 0 to the cutoff and σ their spacing.
+    """``exp(-(r - μ_k)² / (2 σ²))`` with centres from 0 to the cutoff and σ their spacing, or a multiple of it.
 
     Args:
         width: number K of functions.
         cutoff: place of the last centre, in Å.
+        spread: σ as a multiple of the spacing.
 
     Shapes:
         lengths: [E] Å. Returns [E, K].
@@ -46,12 +47,13 @@ class GaussianBasis(RadialFunction):
 
     centers: Tensor
 
-    def __init__(self, width: int, cutoff: float) -> None:
+    def __init__(self, width: int, cutoff: float, spread: float = 1.0) -> None:
         super().__init__()
         self.width = _positive_width(width)
         self.cutoff = positive_cutoff(cutoff)
-        self.register_buffer("centers", torch.linspace(0, self.cutoff, width), persistent=False)
-        self.sigma = self.cutoff / max(width - 1, 1)
+        centers = torch.linspace(0, self.cutoff, width, dtype=torch.float64)
+        self.register_buffer("centers", centers, persistent=False)
+        self.sigma = spread * self.cutoff / max(width - 1, 1)
 
     @classmethod
     def example(cls) -> Self:
