@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from geoeq.errors import InputError
+from geoeq.errors import InputError, unknown_name
 from geoeq.layers.grid_silu import grid_silu
 from geoeq.layers.s2_grid import Normalization, S2Grid, degree_order, order_degree
 
-__all__ = ["GridSiLU", "SeparableGridSiLU", "SphereActivation", "SphereGate", "sphere_activation"]
+__all__ = [
+    "GridSiLU",
+    "SeparableGridSiLU",
+    "SphereActivation",
+    "SphereGate",
+    "SphereNonlinearity",
+    "sphere_activation",
+]
+
+#: On a grid, on a grid with scalars apart, or gates (exactly equivariant).
+SphereNonlinearity = Literal["s2", "separable_s2", "gate"]
 
 
 class SphereActivation(nn.Module, ABC):
@@ -121,7 +131,7 @@ class SphereGate(SphereActivation):
 
 
 def sphere_activation(
-    kind: Literal["s2", "separable_s2", "gate"],
+    kind: SphereNonlinearity,
     lmax: int,
     mmax: int | None = None,
     resolution: int | tuple[int, int] | None = None,
@@ -132,9 +142,9 @@ def sphere_activation(
     Raises:
         InputError: the name is none of these, or the grid is too small.
     """
+    if kind not in get_args(SphereNonlinearity):
+        raise InputError(unknown_name("activation", kind, get_args(SphereNonlinearity)))
     if kind == "gate":
         return SphereGate(lmax, mmax, by_order)
-    if kind not in ("s2", "separable_s2"):
-        raise InputError(f"activation must be 's2', 'separable_s2' or 'gate', not {kind!r}.")
     made = SeparableGridSiLU if kind == "separable_s2" else GridSiLU
     return made(lmax, mmax, resolution, by_order=by_order)
