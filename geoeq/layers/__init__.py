@@ -1,25 +1,46 @@
 """Layers and their parts, for anybody's network; each has ``example()``."""
 
+from geoeq.layers.activation import Activation
+from geoeq.layers.dropout import EquivariantDropout, StochasticDepth
 from geoeq.layers.egnn import EGNNLayer
 from geoeq.layers.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
 from geoeq.layers.envelope import CosineEnvelope, PolynomialEnvelope
+from geoeq.layers.gate import Gate
+from geoeq.layers.graph_norms import EquivariantGraphNorm
+from geoeq.layers.linear import Linear
+from geoeq.layers.norm_activation import NormActivation
+from geoeq.layers.norms import DegreeNorm, EquivariantLayerNorm, EquivariantRMSNorm
 from geoeq.layers.radial import BesselBasis, ExpNormalBasis, GaussianBasis
+from geoeq.layers.radial_network import RadialNetwork
 from geoeq.layers.s2_activation import S2Activation, SeparableS2Activation
+from geoeq.layers.so2 import SO2Convolution
 from geoeq.layers.sphere_norm import SeparableLayerNorm
 from geoeq.layers.tensor_product import TensorProductConv
 
 __all__ = [
+    "Activation",
     "BesselBasis",
     "CosineEnvelope",
+    "DegreeNorm",
     "EGNNLayer",
     "EdgeEmbedding",
+    "EquivariantDropout",
+    "EquivariantGraphNorm",
+    "EquivariantLayerNorm",
+    "EquivariantRMSNorm",
     "ExpNormalBasis",
+    "Gate",
     "GaussianBasis",
     "IrrepsEmbedding",
+    "Linear",
     "NodeEmbedding",
+    "NormActivation",
     "PolynomialEnvelope",
+    "RadialNetwork",
     "S2Activation",
+    "SO2Convolution",
     "SeparableLayerNorm",
     "SeparableS2Activation",
+    "StochasticDepth",
     "TensorProductConv",
 ]

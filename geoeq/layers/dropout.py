@@ -1,0 +1,94 @@
+"""Dropout that keeps equivariance: of whole copies of irreps, or of all messages of a graph."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from e3nn import o3
+from torch import Tensor
+from torch.nn import functional
+
+from geoeq import kernels
+from geoeq.errors import InputError
+from geoeq.graph import Graph
+from geoeq.layers.layer import Layer, Rowwise
+
+__all__ = ["EquivariantDropout", "StochasticDepth"]
+
+
+def _probability(rate: float) -> float:
+    if not 0 <= rate < 1:
+        raise InputError(f"rate is a probability of being dropped, from 0 to below 1, not {rate}.")
+    return rate
+
+
+class EquivariantDropout(Rowwise):
+    """In training, each copy of an irrep is zero with some probability, all of its components together.
+
+    What is left is divided by the probability of staying. In evaluation nothing is done.
+
+    Args:
+        irreps: of input and output.
+        rate: the probability.
+
+    Shapes:
+        x: [N, irreps.dim]. Returns the same.
+
+    Raises:
+        InputError: the rate is no probability below 1.
+    """
+
+    copy_of_column: Tensor
+
+    def __init__(self, irreps: o3.Irreps | str, rate: float) -> None:
+        super().__init__()
+        self.irreps_in = self.irreps_out = o3.Irreps(irreps)
+        self.rate, self.copies = _probability(rate), self.irreps_in.num_irreps
+        dims = torch.tensor([ir.dim for mul, ir in self.irreps_in for _ in range(mul)])
+        self.register_buffer("copy_of_column", torch.arange(self.copies).repeat_interleave(dims), persistent=False)
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls("3x0e + 2x1o + 1x2e", rate=0.5).eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        mask = functional.dropout(x.new_ones(x.shape[0], self.copies), self.rate)  # [N, copies]
+        return x * mask.index_select(1, self.copy_of_column)
+
+
+class StochasticDepth(Layer):
+    """In training, all features of a graph are zero with some probability: a residual branch is left out.
+
+    What is left is divided by the probability of staying. In evaluation nothing is done.
+
+    Args:
+        irreps: of input and output.
+        rate: the probability.
+
+    Shapes:
+        x: [N, irreps.dim]. Returns the same.
+
+    Raises:
+        InputError: the rate is no probability below 1.
+
+    Source:
+        Huang et al., ECCV 2016, arXiv:1603.09382, for each graph in place of each batch.
+    """
+
+    def __init__(self, irreps: o3.Irreps | str, rate: float) -> None:
+        super().__init__()
+        self.irreps_in = self.irreps_out = o3.Irreps(irreps)
+        self.rate = _probability(rate)
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls("3x0e + 2x1o + 1x2e", rate=0.5).eval()
+
+    def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        mask = functional.dropout(x.new_ones(graph.num_graphs, 1), self.rate)  # [G, 1]
+        return x * kernels.gather(mask, graph.batch)

@@ -1,0 +1,58 @@
+"""Weights of tensor products from a radial basis."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+
+from geoeq.layers.layer import Rowwise
+
+__all__ = ["RadialNetwork"]
+
+
+class RadialNetwork(Rowwise):
+    """Invariants of an edge to the weights of its paths: linear maps with layer norms and SiLU between them.
+
+    Args:
+        width: number K of invariants, as of a radial basis.
+        hidden: widths of the hidden layers.
+        width_out: number of weights.
+        offset: the last map has a bias that starts uniform, not at zero, so that weights differ at once.
+
+    Shapes:
+        x: [E, K]. Returns [E, width_out].
+
+    Source:
+        Liao & Smidt, ICLR 2023, arXiv:2206.11990, appendix B ("radial functions").
+    """
+
+    def __init__(self, width: int, hidden: Sequence[int], width_out: int, offset: bool = True) -> None:
+        super().__init__()
+        self.irreps_in, self.irreps_out = o3.Irreps(f"{width}x0e"), o3.Irreps(f"{width_out}x0e")
+        widths = [width, *hidden]
+        steps: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            steps += [nn.Linear(before, after), nn.LayerNorm(after), nn.SiLU()]
+        steps.append(nn.Linear(widths[-1], width_out, bias=not offset))
+        self.network = nn.Sequential(*steps)
+        for step in steps:
+            if isinstance(step, nn.Linear) and step.bias is not None:
+                nn.init.zeros_(step.bias)
+        self.offset = None
+        if offset:
+            bound = 1 / math.sqrt(widths[-1])
+            self.offset = nn.Parameter(torch.empty(width_out).uniform_(-bound, bound))
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(4, [8, 8], 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights: Tensor = self.network(x)
+        return weights if self.offset is None else weights + self.offset
