@@ -1,4 +1,4 @@
-"""The command line: geoeq train | evaluate | predict | data | doctor | parity."""
+"""The command line: geoeq train | compare | evaluate | predict | data | doctor | parity."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    settings = [text for text in rest if arguments.command == "train" and "=" in text and not text.startswith("-")]
+    takes = arguments.command in ("train", "compare")
+    settings = [text for text in rest if takes and "=" in text and not text.startswith("-")]
     if len(settings) < len(rest):
         parser.error(f"unrecognized arguments: {' '.join(text for text in rest if text not in settings)}")
     if settings:  # argparse gives up a list of positionals at the first option between them
@@ -68,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("settings", nargs="*", metavar="key=value", help="put over the recipe: optimizer.lr=1e-3")
     train.add_argument("--sample", action="store_true", help="only the records that come with geoeq; needs no network")
     train.add_argument("--again", action="store_true", help="throw away an earlier run in the same folder")
+
+    compare = commands.add_parser("compare", help="train recipes for the same time each: one table, one picture")
+    compare.add_argument("settings", nargs="+", metavar="RECIPE", help="as for train, and key=value put over them all")
+    compare.add_argument("--budget", required=True, metavar="TIME", help="of training for each: 90s, 5min, 1h")
+    compare.add_argument("--run", type=Path, metavar="FOLDER", help="for all of it; runs/compare-DATASET if not given")
+    compare.add_argument("--sample", action="store_true", help="only the records that come with geoeq")
+    compare.add_argument("--again", action="store_true", help="throw away earlier runs of these recipes in the folder")
 
     evaluate = commands.add_parser("evaluate", help="the errors of a trained model")
     evaluate.add_argument("run", type=Path, help="the folder of a run, such as runs/qm7-egnn")
@@ -115,6 +123,25 @@ def _train(arguments: argparse.Namespace) -> int:
     settings = [*arguments.settings, *(["sample=true"] if arguments.sample else [])]
     train(read_recipe(file, settings), file, console, again=arguments.again)
     return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from geoeq.extras import import_extra
+
+    console = import_extra("rich.console", "train").Console()
+    from geoeq.training.budget import parse_budget
+    from geoeq.training.comparison import compare_recipes
+    from geoeq.training.parsing import find_recipe
+
+    comparison = compare_recipes(
+        [find_recipe(text) for text in arguments.settings if "=" not in text],
+        parse_budget(arguments.budget),
+        console,
+        settings=[text for text in arguments.settings if "=" in text] + ["sample=true"] * arguments.sample,
+        folder=arguments.run,
+        again=arguments.again,
+    )
+    return 0 if len(comparison.finished) == len(comparison.contenders) else 1
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -182,6 +209,7 @@ def _parity(arguments: argparse.Namespace) -> int:
 
 _COMMANDS = {
     "train": _train,
+    "compare": _compare,
     "evaluate": _evaluate,
     "predict": _predict,
     "data": _data,

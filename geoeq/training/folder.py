@@ -15,7 +15,8 @@ from geoeq.training.recipe import Recipe
 __all__ = ["RunFolder"]
 
 #: All that a run ever writes into its folder.
-_WRITTEN = ("recipe.yaml", "environment.json", "log.csv", "state.pt", "results.json", "checkpoint", "tensorboard")
+_WRITTEN = {"recipe.yaml", "environment.json", "log.csv", "state.pt", "results.json", "speed.json"}
+_WRITTEN |= {"checkpoint", "tensorboard"}
 
 
 class RunFolder:
@@ -46,7 +47,7 @@ class RunFolder:
             if differences:
                 raise RecipeError(
                     f"The folder '{self.path}' holds a run of another recipe ({'; '.join(differences[:3])}). "
-                    "Choose another folder with run=FOLDER, or throw that run away with --again."
+                    "Choose another folder with run=FOLDER (compare: --run FOLDER), or throw that run away: --again."
                 )
         elif self.path.is_dir() and any(self.path.iterdir()):
             raise RecipeError(f"The folder '{self.path}' holds other files. Choose another with run=FOLDER.")
@@ -61,10 +62,14 @@ class RunFolder:
         """Write a JSON file into the folder."""
         write_text(self.path / name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the folder; None if it is not there."""
+        file = self.path / name
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
     def results(self) -> dict[str, Any] | None:
         """What a finished run found; None while it is unfinished."""
-        file = self.path / "results.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        return self.read_json("results.json")
 
     def _read(self, file: Path) -> dict[str, Any]:
         yaml = import_extra("yaml", "train")

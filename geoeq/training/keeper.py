@@ -14,6 +14,7 @@ from torch import Tensor
 
 from geoeq.errors import RecipeError
 from geoeq.models import Model
+from geoeq.training.budget import Budget
 from geoeq.training.log import Log
 from geoeq.training.metrics import headline
 from geoeq.training.module import TrainingModule
@@ -35,12 +36,13 @@ class Keeper(Checkpoint):
         units: target -> unit of its headline metric, for the names of the columns; empty for none.
         save_best: called with the best model so far, when there is a new one.
         report: called at the end of an epoch with its number and what was measured.
+        budget: the time of the run, where that ends it in place of the epochs.
 
     Attributes:
         best: epoch, loss and weights of the best validation.
         epoch: epochs done.
         seconds: that the training took, interruptions left out.
-        finished: whether the training is over: all epochs done, or stopped early.
+        finished: whether the training is over: all epochs done, the budget spent, or stopped early.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class Keeper(Checkpoint):
         units: dict[str, str],
         save_best: Callable[[Model], None],
         report: Callable[[int, dict[str, float]], None],
+        budget: Budget | None = None,
     ) -> None:
         super().__init__()
+        self.budget = budget
         self.best: dict[str, Any] = {"epoch": 0, "loss": math.inf, "weights": None}
         self.finished = False
         self._recipe = recipe
@@ -70,6 +74,8 @@ class Keeper(Checkpoint):
         if self._state is not None:
             self.best, self.finished = self._state["best"], self._state["finished"]
             self.epoch, self.seconds = self._state["epoch"], self._state["seconds"]
+            if budget is not None:
+                budget.restore(self._state["budget"])
 
     def column(self, label: str) -> str:
         """The name of a measure in the log: with its unit."""
@@ -89,7 +95,8 @@ class Keeper(Checkpoint):
             self._stale = state["stale"]
             done = dict.fromkeys(("ready", "started", "processed", "completed"), self.epoch)
             trainer.fit_loop.epoch_progress.current.load_state_dict(done)
-        columns = ["epoch", "step", "lr", *(self.column(label) for label in self._measures), "seconds"]
+        times = ["seconds"] if self.budget is None else ["seconds", "budget seconds"]
+        columns = ["epoch", "step", "lr", *(self.column(label) for label in self._measures), *times]
         self._log = Log(self._log_path, columns, self.epoch, self._recipe.log)
         self._started = time.monotonic() - self.seconds
 
@@ -109,13 +116,14 @@ class Keeper(Checkpoint):
         limit = self._recipe.early_stop
         if limit is not None and self._stale >= limit:
             trainer.should_stop = True
-        self.finished = trainer.should_stop or epoch >= self._recipe.total_epochs
+        self.finished = trainer.should_stop or (self.budget is None and epoch >= self._recipe.total_epochs)
         if self.finished and self.best["weights"] is None:  # there never was a validation
             self.best = {"epoch": epoch, "loss": math.nan, "weights": _weights(pl_module)}
         self.seconds = time.monotonic() - self._started
         row = {"epoch": epoch, "step": pl_module.step, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
         row |= {self.column(label): float(f"{value:.7g}") for label, value in measured.items()}
-        self._log.append({**row, "seconds": round(self.seconds, 2)})
+        used = {} if self.budget is None else {"budget seconds": round(self.budget.used, 2)}
+        self._log.append({**row, "seconds": round(self.seconds, 2), **used})
         self._report(epoch, measured)
         average = pl_module.average
         save_state(
@@ -130,6 +138,7 @@ class Keeper(Checkpoint):
                 "best": self.best,
                 "stale": self._stale,
                 "seconds": self.seconds,
+                "budget": None if self.budget is None else self.budget.used,
                 "finished": self.finished,
             },
         )

@@ -16,7 +16,7 @@ from geoeq.training.metrics import errors, headline
 from geoeq.training.progress import format_number
 from geoeq.training.results import TargetResults
 
-__all__ = ["draw_learning", "draw_parity"]
+__all__ = ["draw_learning", "draw_parity", "style_axes"]
 
 Values = NDArray[np.float64]
 
@@ -39,7 +39,7 @@ def draw_parity(path: Path, prediction: Values, truth: Values, target: str, unit
     suffix = "" if unit == "1" else f" [{unit}]"
     figure = Figure(figsize=(5.6, 5.6), dpi=160, layout="constrained")
     axes = figure.add_subplot()
-    _style(axes)
+    style_axes(axes)
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     margin = 0.04 * (high - low or 1.0)
     limits = (low - margin, high + margin)
@@ -93,7 +93,7 @@ def draw_learning(path: Path, rows: Sequence[dict[str, float]], results: TargetR
     metric = headline(target)
     figure = Figure(figsize=(6.4, 4.2), dpi=160, layout="constrained")
     axes = figure.add_subplot()
-    _style(axes)
+    style_axes(axes)
     axes.grid(True, which="minor", color=GRID, linewidth=0.4)
     label = f"{metric} {target}" + (f" [{unit}]" if unit else "")
     for stage, name, color in (("train", "training", ORANGE), ("valid", "validation", BLUE)):
@@ -128,7 +128,8 @@ def draw_learning(path: Path, rows: Sequence[dict[str, float]], results: TargetR
         figure.savefig(temporary, format="png")
 
 
-def _style(axes: Axes) -> None:
+def style_axes(axes: Axes) -> None:
+    """The look of all pictures: a light grid, two spines."""
     axes.set_axisbelow(True)
     axes.grid(True, color=GRID, linewidth=0.8)
     for side in ("top", "right"):

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch_geometric.data import Batch
 
+from geoeq.training.budget import Budget
 from geoeq.training.metrics import headline
 
 __all__ = ["ProgressReport", "format_number"]
@@ -24,10 +25,19 @@ class ProgressReport(Callback):
         epochs: of the whole run.
         units: target -> unit of its headline metric; empty for none.
         every: seconds between the lines where there is no terminal.
+        budget: the time of the run, where that ends it in place of the epochs.
     """
 
-    def __init__(self, console: Console, epochs: int, units: dict[str, str], every: float = 2.0) -> None:
+    def __init__(
+        self,
+        console: Console,
+        epochs: int,
+        units: dict[str, str],
+        every: float = 2.0,
+        budget: Budget | None = None,
+    ) -> None:
         super().__init__()
+        self._budget = budget
         self._console, self._epochs, self._units, self._every = console, epochs, units, every
         self._last = -every
         self._bar: Progress | None = None
@@ -45,9 +55,11 @@ class ProgressReport(Callback):
                 console=self._console,
                 transient=True,
             )
-            steps = self._epochs * int(trainer.num_training_batches)
+            total: float = self._epochs * int(trainer.num_training_batches)
             done = trainer.current_epoch * int(trainer.num_training_batches)
-            self._task = self._bar.add_task("", total=steps, completed=done, epoch=f"1/{self._epochs}", news="")
+            if self._budget is not None:
+                total, done = self._budget.seconds, int(self._budget.used)
+            self._task = self._bar.add_task("", total=total, completed=done, epoch=self._count(1), news="")
             self._bar.start()
 
     def on_train_batch_end(
@@ -60,7 +72,12 @@ class ProgressReport(Callback):
     ) -> None:
         """Move the bar."""
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, epoch=f"{trainer.current_epoch + 1}/{self._epochs}")
+            advance, completed = (1, None) if self._budget is None else (None, self._budget.used)
+            epoch = self._count(trainer.current_epoch + 1)
+            self._bar.update(self._task, advance=advance, completed=completed, epoch=epoch)
+
+    def _count(self, epoch: int) -> str:
+        return f"{epoch}/{self._epochs}" if self._budget is None else str(epoch)
 
     def epoch_done(self, epoch: int, measured: dict[str, float]) -> None:
         """Tell the errors: on the bar, or as a line where there is none and some time has passed."""
@@ -77,9 +94,13 @@ class ProgressReport(Callback):
         news = "; ".join(parts)
         if self._bar is not None:
             self._bar.update(self._task, news=news)
-        elif time.monotonic() - self._last >= self._every or epoch == self._epochs:
+        elif time.monotonic() - self._last >= self._every or self._is_last(epoch):
             self._last = time.monotonic()
-            self._console.print(f"epoch {epoch}/{self._epochs}  {news}", highlight=False, soft_wrap=True)
+            spent = "" if self._budget is None else f" ({self._budget.used:.0f} of {self._budget.seconds:.0f} s)"
+            self._console.print(f"epoch {self._count(epoch)}{spent}  {news}", highlight=False, soft_wrap=True)
+
+    def _is_last(self, epoch: int) -> bool:
+        return epoch == self._epochs if self._budget is None else self._budget.fraction == 1.0
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Close the bar."""

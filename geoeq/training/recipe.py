@@ -107,6 +107,8 @@ class Recipe:
         schedule: how the learning rate changes.
         epochs: passes over the training set.
         max_steps: stop after so many steps, whatever the epochs; null for no limit.
+        budget: train for so many seconds (validation apart) in place of ``epochs``, and validate at most fifty times in
+            place of ``validate_every``; the schedule, made for ``epochs``, is stretched to that time. null for none.
         batch_size: graphs a step.
         ema: decay of the exponential moving average of the weights, which is then evaluated and saved; null for none.
         gradient_clip: largest norm of the gradient; null for no limit.
@@ -133,6 +135,7 @@ class Recipe:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     epochs: int = 100
     max_steps: int | None = None
+    budget: float | None = None
     batch_size: int = 32
     ema: float | None = None
     gradient_clip: float | None = None
@@ -153,6 +156,7 @@ class Recipe:
         for name in ("sample_epochs", "max_steps", "early_stop", "threads"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, "1 or more, or null", value)
+        _require(self.budget is None or self.budget > 0, "budget", "seconds above 0, or null", self.budget)
         _require(self.workers >= 0, "workers", "0 or more", self.workers)
         _require(self.ema is None or 0 < self.ema < 1, "ema", "between 0 and 1, or null", self.ema)
         _require(self.gradient_clip is None or self.gradient_clip > 0, "gradient_clip", "above 0", self.gradient_clip)

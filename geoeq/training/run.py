@@ -93,6 +93,7 @@ def _announce(console: Console, job: Job, folder: Path) -> None:
 
 def _fit(job: Job, folder: RunFolder, console: Console) -> Keeper:
     lightning = import_extra("lightning", "train")
+    from geoeq.training.budget import Budget, BudgetClock
     from geoeq.training.keeper import Keeper
     from geoeq.training.module import TrainingModule
     from geoeq.training.progress import ProgressReport
@@ -101,22 +102,24 @@ def _fit(job: Job, folder: RunFolder, console: Console) -> Keeper:
     batches = job.dataset.loader(split["train"], recipe.batch_size, shuffle=True, seed=recipe.seed, **options)
     checks = job.dataset.loader(split["valid"], recipe.batch_size, **options) if len(split["valid"]) else None
     total_steps = min(recipe.total_epochs * len(batches), recipe.max_steps or 2**62)
-    schedule = Schedule(recipe.schedule, len(batches), total_steps)
+    budget = None if recipe.budget is None else Budget(recipe.budget)
+    schedule = Schedule(recipe.schedule, len(batches), total_steps, budget)
     module = TrainingModule(job.model, recipe, job.loss(), schedule, job.factors)
     meta = job.meta()
 
     def save_best(model: Model) -> None:
         save_checkpoint(model, folder.path / "checkpoint", meta)
 
-    progress = ProgressReport(console, recipe.total_epochs, job.units)
-    keeper = Keeper(recipe, folder.path, job.units, save_best, progress.epoch_done)
+    progress = ProgressReport(console, recipe.total_epochs, job.units, budget=budget)
+    keeper = Keeper(recipe, folder.path, job.units, save_best, progress.epoch_done, budget)
+    clock = [] if budget is None else [BudgetClock(budget, next(iter(checks or batches)))]
     if keeper.epoch:
         console.print(f"Going on after epoch {keeper.epoch}.", highlight=False)
     trainer = lightning.Trainer(
         accelerator="gpu" if job.device.type == "cuda" else "cpu",
         devices=1,
         precision={"32": "32-true", "64": "64-true"}.get(recipe.precision, recipe.precision),
-        max_epochs=recipe.total_epochs,
+        max_epochs=recipe.total_epochs if budget is None else -1,
         check_val_every_n_epoch=min(recipe.validate_every, recipe.total_epochs),
         gradient_clip_val=recipe.gradient_clip,
         num_sanity_val_steps=0,
@@ -126,7 +129,7 @@ def _fit(job: Job, folder: RunFolder, console: Console) -> Keeper:
         inference_mode=False,
         use_distributed_sampler=False,
         default_root_dir=folder.path,
-        callbacks=[progress, keeper],
+        callbacks=[*clock, progress, keeper],
     )
     if not keeper.finished:
         folder.write_json("environment.json", describe_environment())
@@ -170,6 +173,7 @@ def _finish(job: Job, folder: RunFolder, keeper: Keeper) -> None:
             "best_epoch": keeper.best["epoch"],
             "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
             "training_seconds": round(keeper.seconds, 1),
+            **({} if keeper.budget is None else {"budget_seconds": round(keeper.budget.used, 2)}),
             "targets": [entry.to_dict() for entry in results],
         },
     )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from geoeq.training.recipe import ScheduleSettings
+
+if TYPE_CHECKING:
+    from geoeq.training.budget import Budget
 
 __all__ = ["Schedule"]
 
@@ -12,22 +16,29 @@ __all__ = ["Schedule"]
 class Schedule:
     """The factor of the learning rate at each step.
 
-    All but the plateaus is a function of the number of the step alone, so that a resumed run needs three numbers.
+    All but the plateaus is a function of the number of the step alone, so that a resumed run needs three numbers. On a
+    budget the part of it that is spent takes the place of the step: warm-up and cosine keep their form and end with it.
 
     Args:
         settings: as in the recipe.
         steps_per_epoch: optimizer steps in an epoch.
         total_steps: optimizer steps of the whole run, where the cosine ends.
+        budget: the time of the run, where that ends it.
     """
 
-    def __init__(self, settings: ScheduleSettings, steps_per_epoch: int, total_steps: int) -> None:
+    def __init__(
+        self, settings: ScheduleSettings, steps_per_epoch: int, total_steps: int, budget: Budget | None = None
+    ) -> None:
         self._settings = settings
         self._warmup = settings.warmup_epochs * steps_per_epoch
-        self._total = total_steps
+        self._total, self._budget = total_steps, budget
         self._reduction, self._best, self._waited = 1.0, math.inf, 0
 
     def factor(self, step: int) -> float:
         """What multiplies the learning rate for step ``step``, counted from 0."""
+        return self._at(step if self._budget is None else self._budget.fraction * self._total)
+
+    def _at(self, step: float) -> float:
         settings = self._settings
         if step < self._warmup:
             return (step + 1) / (self._warmup + 1)
