@@ -15,6 +15,7 @@ from geoeq.layers.radial_network import RadialNetwork
 from geoeq.layers.s2_activation import S2Activation, SeparableS2Activation
 from geoeq.layers.so2 import SO2Convolution
 from geoeq.layers.sphere_norm import SeparableLayerNorm
+from geoeq.layers.tensor_convolution import TensorConvolution
 from geoeq.layers.tensor_product import TensorProductConv
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "SeparableLayerNorm",
     "SeparableS2Activation",
     "StochasticDepth",
+    "TensorConvolution",
     "TensorProductConv",
 ]

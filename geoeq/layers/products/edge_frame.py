@@ -1,0 +1,89 @@
+"""The product in the frame of the edge: linear maps that commute with rotations about it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from geoeq.errors import InputError
+from geoeq.graph import Graph, edge_frames
+from geoeq.layers.layer import Group
+from geoeq.layers.products.product import EdgeProduct, Triple, product_paths
+from geoeq.layers.so2 import frame_matrix
+
+__all__ = ["EdgeFrameProduct"]
+
+
+class EdgeFrameProduct(EdgeProduct):
+    """Features turned so that the edge is the pole, linear in l for each order m, and turned back.
+
+    In that frame harmonics have m = 0 alone, and a map that turns with the edge is one that commutes with rotations
+    about the pole: for each m and pair of degrees one number, or two with "SE(3)" and m > 0::
+
+        z_l3,±m = Σ_l1 (a_l1,l3,m x_l1,±m ∓ b_l1,l3,m x_l1,∓m) / sqrt(number of terms)
+
+    The a are all paths of even l1 + l2 + l3, the b those of odd, with harmonics of every degree to l1 + l3. O(L³) for a
+    channel, as much as the rotations.
+
+    Args:
+        channels, lmax, lmax_out, group: of ``EdgeProduct``; lmax_out is lmax by default. Harmonics are not used: there
+            is no lmax_edge.
+        mmax: orders above it are left out; by default none.
+
+    Shapes:
+        As ``EdgeProduct``; weights: [E, W], those of m = 0 first, of each m ordered by l1, l3, (a, b), channel.
+
+    Raises:
+        InputError: mmax is negative.
+
+    Source:
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655, section 4. Differs: weights belong to edges and channels, in
+        place of matrices that mix channels; "E(3)" leaves out b.
+    """
+
+    def __init__(
+        self, channels: int, lmax: int, lmax_out: int | None = None, group: Group = "E(3)", mmax: int | None = None
+    ) -> None:
+        lmax_out = lmax if lmax_out is None else lmax_out
+        super().__init__(channels, lmax, lmax + lmax_out, lmax_out, group)
+        highest = min(self.lmax, self.lmax_out)
+        self.mmax = highest if mmax is None else min(mmax, highest)
+        if self.mmax < 0:
+            raise InputError(f"mmax must be at least 0, not {mmax}.")
+        orders = range(self.mmax + 1)
+        self.shapes = [(self.lmax + 1 - m, self.lmax_out + 1 - m, 2 if m and group == "SE(3)" else 1) for m in orders]
+        self.sizes = [math.prod(shape) for shape in self.shapes]
+        self.weight_numel = sum(self.sizes) * channels
+
+    @property
+    def interactions(self) -> list[Triple]:
+        return product_paths(self.lmax, self.lmax_edge, self.lmax_out, self.group)
+
+    @property
+    def expressivity(self) -> int:
+        return sum(self.sizes)
+
+    def messages(self, x: Tensor, weights: Tensor, graph: Graph, envelope: Tensor | None = None) -> Tensor:
+        frames = edge_frames(graph, max(self.lmax, self.lmax_out))
+        forth = frame_matrix(frames, self.lmax, self.mmax)  # [E, K, (lmax + 1)²], rows m = 0, then 1, -1, 2, -2 ..
+        back = forth if self.lmax_out == self.lmax else frame_matrix(frames, self.lmax_out, self.mmax)
+        weights = weights if envelope is None else weights * envelope
+        return torch.bmm(back.mT.to(x.dtype), self._map(torch.bmm(forth.to(x.dtype), x), weights))
+
+    def _map(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Order by order: [E, K, C] to [E, K_out, C]."""
+        signs = [1 if m == 0 else 2 for m in range(self.mmax + 1)]
+        inputs = x.split([sign * shape[0] for sign, shape in zip(signs, self.shapes, strict=True)], dim=1)
+        own = weights.unflatten(1, (-1, self.channels)).split(self.sizes, dim=1)
+        out = []
+        for sign, shape, value, weight in zip(signs, self.shapes, inputs, own, strict=True):
+            value = value.unflatten(1, (sign, shape[0], 1))  # [E, ±, l1, 1, C]
+            weight = weight.unflatten(1, (1, *shape))  # [E, 1, l1, l3, a or b, C]
+            result = (value * weight[:, :, :, :, 0]).sum(2)  # [E, ±, l3, C]
+            if shape[2] == 2:
+                other = (value * weight[:, :, :, :, 1]).sum(2)
+                result = result + torch.cat([-other[:, 1:], other[:, :1]], dim=1)
+            out.append(result.flatten(1, 2) / math.sqrt(shape[0] * shape[2]))
+        return torch.cat(out, dim=1)

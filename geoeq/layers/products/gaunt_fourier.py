@@ -1,0 +1,110 @@
+"""The Gaunt product through the two-dimensional Fourier basis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from geoeq.layers.products.gaunt import GauntProduct, SphereProduct, legendre, quadrature, signal_rows
+
+__all__ = ["GauntFourier", "GauntFourierProduct"]
+
+
+class GauntFourier(SphereProduct):
+    """``SphereProduct`` through Fourier coefficients in both angles, ``Σ_uv F_uv exp(i u θ) exp(i v φ)``.
+
+    θ runs over the whole circle, so signals are trigonometric polynomials; their product is the convolution of their
+    coefficients, done by FFT. Degrees l of an order m meet the frequency v = m alone, and there all u to l: there is
+    one constant matrix for each m, real up to a factor of i for odd m.
+
+    Args:
+        degrees, lmax_out: of ``SphereProduct``.
+
+    Shapes:
+        As ``SphereProduct``; samples are [..., N (φ), N (θ), C] with ``N = 2 Σ L + 1``.
+
+    Source:
+        Luo et al., ICLR 2024, arXiv:2401.10216, section 3.2. Differs: real harmonics throughout.
+    """
+
+    real_back: Tensor
+    imaginary_back: Tensor
+    places: Tensor
+
+    def __init__(self, degrees: Sequence[int], lmax_out: int | None = None) -> None:
+        super().__init__(degrees, lmax_out)
+        self.size = 2 * max(self.total, self.lmax_out) + 1
+        circle = torch.arange(self.size, dtype=torch.float64) * (2 * math.pi / self.size)
+        for degree in {*self.degrees}:
+            spectrum = torch.fft.fft(legendre(degree, circle), dim=1, norm="forward")  # [L + 1, N (u), L + 1]
+            table = torch.where(_odd(degree), spectrum.imag, spectrum.real)
+            table[1:] /= 2  # cos(m φ) is half of exp(i m φ) and half of its conjugate
+            # exp(i m φ) has the coefficient (x_m - i x_-m) times the table, and i for odd m.
+            real = [-m if m % 2 else m for m in range(degree + 1)]
+            self.register_buffer(f"real_{degree}", table, persistent=False)
+            self.register_buffer(f"imaginary_{degree}", _signs(degree) * table, persistent=False)
+            self.register_buffer(f"real_rows_{degree}", signal_rows(degree, real), persistent=False)
+            self.register_buffer(f"imaginary_rows_{degree}", signal_rows(degree, [-m for m in real]), persistent=False)
+        out, table = self.lmax_out, self._back()
+        self.register_buffer("real_back", table, persistent=False)
+        self.register_buffer("imaginary_back", _signs(out) * table, persistent=False)
+        kept = [(degree, m) for degree in range(out + 1) for m in range(-degree, degree + 1)]
+        places = [(((m < 0) ^ (m % 2)) * (out + 1) + abs(m)) * (out + 1) + degree for degree, m in kept]
+        self.register_buffer("places", torch.tensor(places), persistent=False)
+
+    def _back(self) -> Tensor:
+        """Coefficients of one order to degrees: half the integral over θ of each wave times P sin θ, [m, l, u]."""
+        theta, weight = quadrature(max(self.total, self.lmax_out) + 1)
+        frequencies = torch.fft.fftfreq(self.size, 1 / self.size, dtype=torch.float64)
+        angles = theta.unsqueeze(-1) * frequencies  # [B, N (u)]
+        waves = torch.where(_odd(self.lmax_out), -angles.sin(), angles.cos())  # [L + 1, B, N]
+        return (legendre(self.lmax_out, theta) * weight[:, None]).mT @ waves
+
+    def signal(self, x: Tensor) -> Tensor:
+        degree = math.isqrt(x.shape[-2]) - 1
+        parts = []
+        for part in ("real", "imaginary"):
+            rows = x.index_select(-2, getattr(self, f"{part}_rows_{degree}"))
+            table: Tensor = getattr(self, f"{part}_{degree}")
+            parts.append(table.to(x.dtype) @ rows.unflatten(-2, (degree + 1, degree + 1)))
+        spectrum = torch.complex(*parts)  # [..., L + 1 (v), N (u), C]
+        samples: Tensor = torch.fft.irfft2(spectrum, (self.size, self.size), (-2, -3), norm="forward")
+        return samples
+
+    def features(self, signals: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft2(signals, dim=(-2, -3), norm="forward")[..., : self.lmax_out + 1, :, :]
+        real = self.real_back.to(signals.dtype) @ spectrum.real  # [..., L + 1 (m), L + 1 (l), C]
+        imaginary = self.imaginary_back.to(signals.dtype) @ spectrum.imag
+        return torch.stack([real, imaginary], dim=-4).flatten(-4, -2).index_select(-2, self.places)
+
+
+def _odd(lmax: int) -> Tensor:
+    """Which orders are odd: their harmonics are odd in θ, and their coefficients imaginary."""
+    return (torch.arange(lmax + 1) % 2 == 1)[:, None, None]
+
+
+def _signs(lmax: int) -> Tensor:
+    """Of the imaginary parts: -1 for even orders, 1 for odd ones (where i turns them), and none of order 0."""
+    signs = torch.where(_odd(lmax), 1.0, -1.0).double()
+    signs[0] = 0
+    return signs
+
+
+class GauntFourierProduct(GauntProduct):
+    """``GauntProduct`` in the two-dimensional Fourier basis (``GauntFourier``).
+
+    Args:
+        channels, lmax, lmax_edge, lmax_out: of ``EdgeProduct``.
+
+    Shapes:
+        As ``GauntProduct``.
+
+    Source:
+        Luo et al., ICLR 2024, arXiv:2401.10216, sections 3.2 and 3.3.
+    """
+
+    def __init__(self, channels: int, lmax: int, lmax_edge: int | None = None, lmax_out: int | None = None) -> None:
+        super().__init__(channels, lmax, lmax_edge, lmax_out, GauntFourier)

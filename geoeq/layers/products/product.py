@@ -1,0 +1,109 @@
+"""The contract of the products that a convolution chooses from: features of the sender times harmonics of the edge."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from geoeq import kernels
+from geoeq.errors import InputError, TensorError
+from geoeq.graph import MAX_LMAX, Graph
+from geoeq.layers.layer import Group
+
+__all__ = ["EdgeProduct", "Triple", "checked_degree", "product_paths"]
+
+#: Degrees (l1, l2, l3) of features, harmonics and result.
+Triple = tuple[int, int, int]
+
+
+def checked_degree(name: str, degree: int) -> int:
+    """``degree`` itself.
+
+    Raises:
+        InputError: it is negative or above what there are harmonics for.
+    """
+    if not 0 <= degree <= MAX_LMAX:
+        raise InputError(f"{name} must be from 0 to {MAX_LMAX}, not {degree}.")
+    return degree
+
+
+def product_paths(lmax: int, lmax_edge: int, lmax_out: int, group: Group = "E(3)") -> list[Triple]:
+    """The degrees that an equivariant bilinear map can join: ``|l1 - l2| <= l3 <= l1 + l2``, ordered by l1, l3, l2.
+
+    With reflections, features of natural parity (0e, 1o, 2e ..) have only those of even l1 + l2 + l3.
+    """
+    return [
+        (l1, l2, l3)
+        for l1 in range(lmax + 1)
+        for l3 in range(lmax_out + 1)
+        for l2 in range(abs(l1 - l3), min(l1 + l3, lmax_edge) + 1)
+        if group == "SE(3)" or (l1 + l2 + l3) % 2 == 0
+    ]
+
+
+class EdgeProduct(nn.Module, ABC):
+    """C channels of every degree at the senders, times harmonics and weights of the edges, summed at the receivers.
+
+    The map of each edge is linear in the features and turns with the edge. A channel of the result comes from the same
+    channel of the input: mixing channels is for linear maps before and after.
+
+    Args:
+        channels: number C.
+        lmax: highest degree of the features.
+        lmax_edge: highest degree of the harmonics.
+        lmax_out: highest degree of the result.
+        group: "SE(3)" admits every path; "E(3)" those that keep the parity of harmonics.
+
+    Attributes:
+        weight_numel: number W of weights of an edge. Weights of variance 1 keep the variance of the features.
+
+    Shapes:
+        x: [N, (lmax + 1)², C]. weights: [E, W]. envelope: [E, 1], a factor of the message.
+        Returns [N, (lmax_out + 1)², C].
+
+    Raises:
+        InputError: a degree is negative or too high, or cannot be reached, or group is neither.
+        TensorError: the graph has no harmonics of degree lmax_edge.
+    """
+
+    weight_numel: int
+
+    def __init__(self, channels: int, lmax: int, lmax_edge: int, lmax_out: int, group: Group) -> None:
+        super().__init__()
+        if group not in ("E(3)", "SE(3)"):
+            raise InputError(f"group must be 'E(3)' or 'SE(3)', not {group!r}.")
+        if lmax_out > lmax + lmax_edge:
+            raise InputError(
+                f"Degree {lmax_out} cannot be reached from features of lmax {lmax} and harmonics of lmax {lmax_edge}."
+            )
+        self.channels, self.group = channels, group
+        self.lmax, self.lmax_out = checked_degree("lmax", lmax), checked_degree("lmax_out", lmax_out)
+        self.lmax_edge = lmax_edge
+
+    @property
+    @abstractmethod
+    def interactions(self) -> list[Triple]:
+        """The degrees that it joins (the paper's interactability)."""
+
+    @property
+    @abstractmethod
+    def expressivity(self) -> int:
+        """Dimension of the set of bilinear maps that the weights of one channel reach (the paper's expressivity)."""
+
+    @abstractmethod
+    def messages(self, x: Tensor, weights: Tensor, graph: Graph, envelope: Tensor | None = None) -> Tensor:
+        """The product on each edge, [E, (lmax + 1)², C] to [E, (lmax_out + 1)², C]."""
+
+    def forward(self, x: Tensor, weights: Tensor, graph: Graph, envelope: Tensor | None = None) -> Tensor:
+        sent = kernels.gather(x, graph.sender)  # [E, (lmax + 1)², C]
+        return kernels.segment_sum(self.messages(sent, weights, graph, envelope), graph)
+
+    def harmonics(self, graph: Graph) -> Tensor:
+        """Harmonics of the edges to lmax_edge, [E, (lmax_edge + 1)²]."""
+        if graph.lmax < self.lmax_edge:
+            raise TensorError(
+                f"{type(self).__name__} needs harmonics of degree {self.lmax_edge}; the graph has {graph.lmax}: "
+                f"build_graph(..., lmax={self.lmax_edge})."
+            )
+        return graph.harmonics[:, : (self.lmax_edge + 1) ** 2]
