@@ -5,7 +5,11 @@ from geoeq.layers.dropout import EquivariantDropout, StochasticDepth
 from geoeq.layers.egnn import EGNNLayer
 from geoeq.layers.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
 from geoeq.layers.envelope import CosineEnvelope, PolynomialEnvelope
+from geoeq.layers.equiformer import DegreeEmbedding, EquiformerBlock, GatedFeedForward
+from geoeq.layers.equiformer_v2 import EquiformerV2Layer
 from geoeq.layers.gate import Gate
+from geoeq.layers.gaussian_basis import LearnedGaussianBasis
+from geoeq.layers.graph_attention import EquivariantGraphAttention
 from geoeq.layers.graph_norms import EquivariantGraphNorm
 from geoeq.layers.linear import Linear
 from geoeq.layers.norm_activation import NormActivation
@@ -13,6 +17,10 @@ from geoeq.layers.norms import DegreeNorm, EquivariantLayerNorm, EquivariantRMSN
 from geoeq.layers.radial import BesselBasis, ExpNormalBasis, GaussianBasis
 from geoeq.layers.radial_network import RadialNetwork
 from geoeq.layers.s2_activation import S2Activation, SeparableS2Activation
+from geoeq.layers.se3_block import SE3Block
+from geoeq.layers.se3_convolution import SE3Convolution
+from geoeq.layers.se3_norm import SE3Norm
+from geoeq.layers.se3_transformer import SE3Attention
 from geoeq.layers.so2 import SO2Convolution
 from geoeq.layers.sphere_norm import SeparableLayerNorm
 from geoeq.layers.tensor_convolution import TensorConvolution
@@ -22,23 +30,33 @@ __all__ = [
     "Activation",
     "BesselBasis",
     "CosineEnvelope",
+    "DegreeEmbedding",
     "DegreeNorm",
     "EGNNLayer",
     "EdgeEmbedding",
+    "EquiformerBlock",
+    "EquiformerV2Layer",
     "EquivariantDropout",
+    "EquivariantGraphAttention",
     "EquivariantGraphNorm",
     "EquivariantLayerNorm",
     "EquivariantRMSNorm",
     "ExpNormalBasis",
     "Gate",
+    "GatedFeedForward",
     "GaussianBasis",
     "IrrepsEmbedding",
+    "LearnedGaussianBasis",
     "Linear",
     "NodeEmbedding",
     "NormActivation",
     "PolynomialEnvelope",
     "RadialNetwork",
     "S2Activation",
+    "SE3Attention",
+    "SE3Block",
+    "SE3Convolution",
+    "SE3Norm",
     "SO2Convolution",
     "SeparableLayerNorm",
     "SeparableS2Activation",

@@ -104,6 +104,7 @@ class SO2Convolution(nn.Module):
 
     Shapes:
         x: [E, R, C_in], as of ``to_edge_frame``. edge_features: [E, K] invariants, K the first of ``radial_widths``.
+        weights: where there is no radial network, the factors of the input, [E, sum(order_sizes) * C_in], or None.
         Returns [E, R, C_out] and [E, S], or None where S is 0.
 
     Raises:
@@ -141,28 +142,31 @@ class SO2Convolution(nn.Module):
             )
         self.rows = 2 * sum(self.sizes) - self.sizes[0]
 
-    def forward(self, x: Tensor, edge_features: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, edge_features: Tensor | None = None, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         if x.shape[1:] != (self.rows, self.channels_in):
             raise TensorError(f"SO2Convolution: x is {list(x.shape)}; it must be [E, {self.rows}, {self.channels_in}].")
-        weights = self._weights(edge_features)
+        factors = self._factors(edge_features, weights)
         parts = x.split([self.sizes[0], *(2 * size for size in self.sizes[1:])], dim=1)
-        first = parts[0].flatten(1) if weights is None else parts[0].flatten(1) * weights[0]
+        first = parts[0].flatten(1) if factors is None else parts[0].flatten(1) * factors[0]
         extra, first = self.scalar(first).split([self.extra_scalars, self.sizes[0] * self.channels_out], dim=-1)
         results = [first]
         for m, order in enumerate(self.orders, start=1):
             pair = parts[m].flatten(1)  # [E, 2 n C], +m and -m side by side
-            if weights is not None:
-                pair = (pair.unflatten(1, (2, -1)) * weights[m].unsqueeze(1)).flatten(1)
+            if factors is not None:
+                pair = (pair.unflatten(1, (2, -1)) * factors[m].unsqueeze(1)).flatten(1)
             results.append(linear(pair, _complex_matrix(order.weight)))  # type: ignore[arg-type]
         y = torch.cat(results, dim=-1).unflatten(-1, (self.rows, self.channels_out))
         return y, extra if self.extra_scalars else None
 
-    def _weights(self, edge_features: Tensor | None) -> tuple[Tensor, ...] | None:
-        if self.radial is None:
+    def _factors(self, edge_features: Tensor | None, weights: Tensor | None) -> tuple[Tensor, ...] | None:
+        if self.radial is not None:
+            if edge_features is None:
+                raise TensorError("SO2Convolution has a radial network and needs edge_features.")
+            weights = self.radial(edge_features)
+        if weights is None:
             return None
-        if edge_features is None:
-            raise TensorError("SO2Convolution has a radial network and needs edge_features.")
-        weights: Tensor = self.radial(edge_features)
         parts: tuple[Tensor, ...] = torch.split(weights, [size * self.channels_in for size in self.sizes], dim=-1)
         return parts
 

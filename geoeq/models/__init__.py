@@ -2,6 +2,8 @@
 
 from geoeq.models.config import Configurable, from_config
 from geoeq.models.egnn import EGNN
+from geoeq.models.equiformer_v2 import EquiformerV2
+from geoeq.models.equiformer_v2_heads import AttentionVector, SphereScalar
 from geoeq.models.heads import (
     Dipole,
     GraphScalar,
@@ -13,15 +15,18 @@ from geoeq.models.heads import (
     default_head,
 )
 from geoeq.models.model import Model
+from geoeq.models.tensor_field_network import TensorFieldNetwork
 
 #: the networks; each has ``example()`` and runs through the whole model suite of the tests.
-NETWORKS = ("EGNN",)
+NETWORKS = ("EGNN", "EquiformerV2", "TensorFieldNetwork")
 
 __all__ = [
     "EGNN",
     "NETWORKS",
+    "AttentionVector",
     "Configurable",
     "Dipole",
+    "EquiformerV2",
     "GraphScalar",
     "Head",
     "Model",
@@ -29,6 +34,8 @@ __all__ = [
     "NodeScalar",
     "NodeVector",
     "Positions",
+    "SphereScalar",
+    "TensorFieldNetwork",
     "default_head",
     "from_config",
 ]

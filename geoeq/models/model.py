@@ -66,6 +66,10 @@ class Model(Configurable, nn.Module, ABC):
             head.bind(irreps)
         self.heads = nn.ModuleList(heads)
 
+    def prepare(self, data: Data, graph: Graph) -> Graph:
+        """The graph that ``encode`` and the heads see: with edge attributes, frames, and what else they share."""
+        return graph
+
     @abstractmethod
     def encode(self, data: Data, graph: Graph) -> Tensor:
         """Node features [N, irreps.dim] of a structure."""
@@ -116,6 +120,7 @@ class Model(Configurable, nn.Module, ABC):
             raise TensorError(f"Positions are {data.pos.dtype} and the model is {dtype}: convert one of them.")
         with torch.autocast(data.pos.device.type, enabled=False):  # geometry is never rounded
             graph = build_graph(data, self.cutoff, self.lmax)
+            graph = self.prepare(data, graph)
         x = self.encode(data, graph)
         with torch.autocast(data.pos.device.type, enabled=False):
             outputs: dict[str, Tensor] = {}

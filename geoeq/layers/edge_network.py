@@ -1,0 +1,67 @@
+"""What is invariant of an edge, to the weights of a message."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from geoeq import kernels
+from geoeq.errors import TensorError
+from geoeq.graph import Graph
+from geoeq.layers.ends_embedding import EndsEmbedding, end_numbers
+
+__all__ = ["EdgeNetwork"]
+
+
+class EdgeNetwork(nn.Module):
+    """Two hidden layers, each with layer norm and SiLU, and a linear map; the elements at both ends are inputs.
+
+    The first linear map of the concatenation (attributes, sender's row, receiver's row) is done in parts: for an
+    element once, not for each edge.
+
+    Args:
+        edge_width: number A of edge attributes.
+        hidden: width of the hidden layers, and of the rows for elements.
+        width_out: number of weights.
+        elements: take the elements of sender and receiver, each from a table of its own.
+
+    Shapes:
+        graph.edge_attr: [E, A]. Returns [E, width_out].
+
+    Raises:
+        TensorError: the graph has no edge attributes, others than A, or no elements where they are needed.
+
+    Source:
+        Liao et al., ICLR 2024, arXiv:2306.12059, appendix B; Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.2.
+    """
+
+    def __init__(self, edge_width: int, hidden: int, width_out: int, elements: bool = False) -> None:
+        super().__init__()
+        self.edge_width, self.elements = edge_width, elements
+        self.first = nn.Linear(edge_width, hidden)
+        if elements:
+            self.ends = EndsEmbedding(hidden)
+            self.first_sender = nn.Linear(hidden, hidden, bias=False)
+            self.first_receiver = nn.Linear(hidden, hidden, bias=False)
+        self.rest = nn.Sequential(
+            nn.LayerNorm(hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, hidden),
+            nn.LayerNorm(hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, width_out),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def forward(self, graph: Graph) -> Tensor:
+        if graph.edge_attr is None or graph.edge_attr.shape[-1] != self.edge_width:
+            found = "none" if graph.edge_attr is None else str(graph.edge_attr.shape[-1])
+            raise TensorError(f"EdgeNetwork: {self.edge_width} edge attributes are needed, the graph has {found}.")
+        hidden = self.first(graph.edge_attr)  # [E, H]
+        if self.elements:
+            sender, receiver = end_numbers(graph)
+            hidden = hidden + kernels.gather(self.first_sender(self.ends.sender.weight), sender)
+            hidden = hidden + kernels.gather(self.first_receiver(self.ends.receiver.weight), receiver)
+        result: Tensor = self.rest(hidden)
+        return result

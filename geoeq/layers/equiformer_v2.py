@@ -1,0 +1,143 @@
+"""Layer of EquiformerV2."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from torch import Tensor, nn
+
+from geoeq.graph import Graph, edge_frames
+from geoeq.layers.coefficients import from_coefficients, sphere_irreps, to_coefficients
+from geoeq.layers.dropout import StochasticDepth
+from geoeq.layers.grid_mlp import FeedForwardKind, feed_forward_activation
+from geoeq.layers.layer import Layer
+from geoeq.layers.so2 import frame_matrix
+from geoeq.layers.so2_attention import SO2Attention
+from geoeq.layers.sphere_activation import SphereNonlinearity, sphere_activation
+from geoeq.layers.sphere_feed_forward import SphereFeedForward
+from geoeq.layers.sphere_norm import SphereNorm, SphereNormKind
+
+__all__ = ["EquiformerV2Layer"]
+
+
+class EquiformerV2Layer(Layer):
+    """Attention by SO(2) convolutions, then a feed-forward network on the sphere, each after a norm and added::
+
+        x <- x + attention(norm(x))
+        x <- x + feed_forward(norm(x))
+
+    What is done on a grid of the sphere is symmetric to an error only, which falls fast with the resolution; with
+    gates for both nonlinearities the layer is exactly so.
+
+    Args:
+        lmax, mmax: highest degree, and highest order in the frames of edges.
+        channels: number C of channels of each degree.
+        hidden_channels: number of channels inside the attention.
+        heads, alpha_channels, value_channels: heads; scalars of a head's attention; channels of its values.
+        feed_forward_channels: number of channels inside the feed-forward network.
+        edge_width: number A of edge attributes in ``graph.edge_attr``.
+        edge_channels: width of the networks of edge attributes.
+        elements: the elements at both ends (``graph.numbers``) are inputs of those networks.
+        norm: kind of ``SphereNorm``.
+        activation: of the attention: "separable_s2", "s2" or "gate".
+        feed_forward: of the feed-forward network: the same, or "separable_grid_mlp", "grid_mlp".
+        resolution: number of latitudes and of longitudes of the grids; None for the smallest.
+        renormalize, scores_from_values, alpha_dropout: of ``SO2Attention``.
+        drop_path: probability that a branch is left out of a graph, in training.
+        cutoff: in Å; messages then fall smoothly to zero there. None: as published.
+
+    Shapes:
+        x: [N, C (lmax + 1)²], irreps ``Cx0e + Cx1o + Cx2e + ...``. Returns the same.
+
+    Raises:
+        InputError: an option is none of those above, or the grid is too small.
+        TensorError: the graph has not the edge attributes, or no elements.
+
+    Source:
+        Liao et al., ICLR 2024, arXiv:2306.12059, figure 2. Differs: with a cutoff, an envelope; derivatives by the
+        positions go through the frames (the published code takes the frames for constants).
+    """
+
+    group = "SE(3)"
+    #: of the example
+    equivariance_error = 1e-4
+
+    def __init__(
+        self,
+        lmax: int,
+        mmax: int,
+        channels: int,
+        hidden_channels: int,
+        heads: int,
+        alpha_channels: int,
+        value_channels: int,
+        feed_forward_channels: int,
+        edge_width: int,
+        edge_channels: int,
+        elements: bool = False,
+        norm: SphereNormKind = "layer_norm_sh",
+        activation: SphereNonlinearity = "separable_s2",
+        feed_forward: FeedForwardKind = "separable_grid_mlp",
+        resolution: int | None = None,
+        renormalize: bool = True,
+        scores_from_values: bool = False,
+        alpha_dropout: float = 0.0,
+        drop_path: float = 0.0,
+        cutoff: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.lmax, self.mmax, self.channels, self.edge_width = lmax, mmax, channels, edge_width
+        self.irreps_in = self.irreps_out = sphere_irreps(lmax, channels)
+        self.norm_attention = SphereNorm(lmax, channels, norm)
+        self.attention = SO2Attention(
+            lmax,
+            mmax,
+            channels,
+            hidden_channels,
+            heads,
+            alpha_channels,
+            value_channels,
+            channels,
+            sphere_activation(activation, lmax, mmax, resolution, by_order=True),
+            edge_width,
+            edge_channels,
+            elements,
+            renormalize,
+            scores_from_values,
+            alpha_dropout,
+            cutoff,
+        )
+        self.norm_feed_forward = SphereNorm(lmax, channels, norm)
+        self.feed_forward = SphereFeedForward(
+            lmax,
+            channels,
+            feed_forward_channels,
+            channels,
+            feed_forward_activation(feed_forward, lmax, feed_forward_channels, resolution),
+        )
+        self.depth = StochasticDepth(self.irreps_in, drop_path)
+
+    @classmethod
+    def example(cls) -> Self:
+        layer = cls(2, 2, 4, 4, 2, 4, 2, 4, edge_width=6, edge_channels=4, elements=True, resolution=18, cutoff=4.0)
+        for parameter in layer.parameters():  # so that a broken part shows
+            nn.init.normal_(parameter, std=0.5)
+        return layer
+
+    def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        frame = frame_matrix(edge_frames(graph, self.lmax), self.lmax, self.mmax).to(x.dtype)
+        coefficients = to_coefficients(x, self.lmax, self.channels)
+        return from_coefficients(self.on_sphere(coefficients, graph, frame), self.lmax)
+
+    def on_sphere(self, x: Tensor, graph: Graph, frame: Tensor) -> Tensor:
+        """``forward``, channels last, with the frames as one matrix: what a stack of layers shares.
+
+        Shapes:
+            x: [N, (lmax + 1)², C]. frame: [E, R, (lmax + 1)²], of ``frame_matrix``. Returns [N, (lmax + 1)², C].
+        """
+        x = x + self._kept(self.attention(self.norm_attention(x), graph, frame), graph)
+        return x + self._kept(self.feed_forward(self.norm_feed_forward(x)), graph)
+
+    def _kept(self, x: Tensor, graph: Graph) -> Tensor:
+        kept: Tensor = self.depth(x.flatten(1), graph)
+        return kept.view_as(x)

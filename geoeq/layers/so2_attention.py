@@ -1,0 +1,130 @@
+"""Graph attention by SO(2) convolutions in the frames of edges."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from geoeq import kernels
+from geoeq.errors import InputError
+from geoeq.graph import Graph
+from geoeq.layers.attention import edge_softmax
+from geoeq.layers.degree_linear import DegreeLinear
+from geoeq.layers.edge_degree import order_scale
+from geoeq.layers.edge_network import EdgeNetwork
+from geoeq.layers.envelope import PolynomialEnvelope
+from geoeq.layers.so2 import SO2Convolution, order_sizes
+from geoeq.layers.sphere_activation import SphereActivation
+
+__all__ = ["SO2Attention", "smooth_leaky_relu"]
+
+
+def smooth_leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
+    """``x (a + (1 - a) σ(x))`` with a the slope: x where x is large, ``a x`` where it is very negative."""
+    return x * (slope + (1 - slope) * x.sigmoid())
+
+
+class SO2Attention(nn.Module):
+    """Messages by two SO(2) convolutions with a nonlinearity between, weighed by attention and summed.
+
+    In the frame of edge (j, i), with w_ij the factors of an ``EdgeNetwork``::
+
+        h_ij, s_ij = SO2(w_ij * [D x_j, D x_i])          D x: orders up to mmax
+        v_ij = SO2(activation(h_ij, s_ij))               C_v channels for each head
+        a_ij = softmax_j(α · leaky_relu(layer_norm(s_ij)))    for each head
+        y_i = W Σ_j a_ij D^T v_ij
+
+    Args:
+        lmax, mmax: highest degree and order.
+        channels: number C of channels.
+        hidden: number of channels of h.
+        heads: number H of heads.
+        alpha_channels: number of scalars that a head's attention is made of.
+        value_channels: number C_v of channels of a head.
+        channels_out: number D of channels of the result.
+        activation: the nonlinearity, in the order of ``order_degree``, of ``hidden`` channels.
+        edge_width, edge_channels, elements: of the ``EdgeNetwork``.
+        renormalize: the layer norm of attention ("attention re-normalisation").
+        scores_from_values: take the scores from the second convolution, after the nonlinearity; alpha_channels and
+            renormalize then have no part.
+        alpha_dropout: probability that an attention weight is dropped in training.
+        cutoff: in Å; messages then fall smoothly to zero there. None: as published.
+
+    Shapes:
+        x: [N, (lmax + 1)², C]. frame: [E, R, (lmax + 1)²] of ``frame_matrix``. Returns [N, (lmax + 1)², D].
+
+    Raises:
+        InputError: mmax is not between 0 and lmax, or alpha_dropout is no probability.
+
+    Source:
+        Liao et al., ICLR 2024, arXiv:2306.12059, sections 4.1 and 4.4; Liao & Smidt, ICLR 2023, arXiv:2206.11990,
+        section 4.3. Differs: with a cutoff, an envelope.
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self,
+        lmax: int,
+        mmax: int,
+        channels: int,
+        hidden: int,
+        heads: int,
+        alpha_channels: int,
+        value_channels: int,
+        channels_out: int,
+        activation: SphereActivation,
+        edge_width: int,
+        edge_channels: int,
+        elements: bool = False,
+        renormalize: bool = True,
+        scores_from_values: bool = False,
+        alpha_dropout: float = 0.0,
+        cutoff: float | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= alpha_dropout < 1:
+            raise InputError(f"alpha_dropout is a probability below 1, not {alpha_dropout}.")
+        self.heads, self.value_channels = heads, value_channels
+        num_weights = 2 * channels * sum(order_sizes(lmax, mmax))
+        self.network = EdgeNetwork(edge_width, edge_channels, num_weights, elements)
+        score_width = 0 if scores_from_values else heads * alpha_channels
+        self.sizes = [score_width, activation.extra * hidden]
+        self.first = SO2Convolution(lmax, mmax, 2 * channels, hidden, sum(self.sizes))
+        self.activation = activation
+        extra = heads if scores_from_values else 0
+        self.second = SO2Convolution(lmax, mmax, hidden, heads * value_channels, extra)
+        self.norm = nn.LayerNorm(alpha_channels) if renormalize and score_width else None
+        self.alpha = None
+        if score_width:
+            bound = 1 / math.sqrt(alpha_channels)
+            self.alpha = nn.Parameter(torch.empty(heads, alpha_channels).uniform_(-bound, bound))
+        self.dropout = nn.Dropout(alpha_dropout)
+        self.envelope = None if cutoff is None else PolynomialEnvelope(cutoff)
+        self.project = DegreeLinear(heads * value_channels, channels_out, lmax)
+        self.register_buffer("scale", order_scale(lmax, mmax), persistent=False)
+
+    def forward(self, x: Tensor, graph: Graph, frame: Tensor) -> Tensor:
+        ends = [torch.bmm(frame, kernels.gather(x, end)) for end in (graph.sender, graph.receiver)]
+        hidden, extra = self.first(torch.cat(ends, dim=-1), weights=self.network(graph))  # [E, R, hidden]
+        extra = hidden.new_zeros(hidden.shape[0], 0) if extra is None else extra
+        scores, scalars = extra.split(self.sizes, dim=-1)
+        values, late_scores = self.second(self.activation(hidden, scalars))  # [E, R, H C_v]
+
+        attention = self._attention(scores if late_scores is None else late_scores, graph)  # [E, H]
+        values = values * attention.repeat_interleave(self.value_channels, dim=1).unsqueeze(1)
+        summed = kernels.segment_sum(torch.bmm(frame.transpose(1, 2), values), graph)  # [N, (L + 1)², H C_v]
+        result: Tensor = self.project(summed * self.scale.to(x.dtype))
+        return result
+
+    def _attention(self, scores: Tensor, graph: Graph) -> Tensor:
+        if self.alpha is not None:
+            scores = scores.unflatten(-1, self.alpha.shape)  # [E, H, A]
+            if self.norm is not None:
+                scores = self.norm(scores)
+            scores = (smooth_leaky_relu(scores) * self.alpha).sum(-1)
+        envelope = None if self.envelope is None else self.envelope(graph.lengths)
+        attention: Tensor = self.dropout(edge_softmax(scores, graph, envelope))
+        return attention
