@@ -46,7 +46,7 @@ def draw_comparison(path: Path, comparison: Comparison, folder: Path) -> None:
         few = marker if len(rows) < 8 else None
         learning.plot(times, errors, color=color, linewidth=1.6, marker=few, markersize=5)
         learning.plot(times[-1:], errors[-1:], color=color, marker=marker, markersize=7)
-        label = f"{entry.name}: {format_number(entry.errors[target])}, {entry.parameters:,} parameters"
+        label = f"{entry.name}: {format_number(entry.errors[target])}, {entry.parameters:,}"
         inference.plot([entry.milliseconds], [entry.errors[target]], marker, color=color, markersize=10, label=label)
         values += [*errors, entry.errors[target]]
         speeds.append(entry.milliseconds)
@@ -66,7 +66,19 @@ def draw_comparison(path: Path, comparison: Comparison, folder: Path) -> None:
     figure.suptitle(comparison.title, x=0.01, ha="left", fontsize=11, color=INK)
     handles, labels = inference.get_legend_handles_labels()
     columns = 1 if len(handles) < 2 else 2
-    figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=9, labelcolor=INK)
+    legend = figure.legend(
+        handles,
+        labels,
+        loc="outside lower left",
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        title=f"test {comparison.measure(target)}, and number of parameters",
+        title_fontsize=9,
+        alignment="left",
+    )
+    legend.get_title().set_color(INK)
     with written_whole(path) as temporary:
         figure.savefig(temporary, format="png")
 
