@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import get_args
 
 import pytest
@@ -26,7 +27,8 @@ from geoeq.layers.products import (
     product_paths,
 )
 from geoeq.layers.radial import BesselBasis
-from geoeq.symmetry import assert_equivariant
+from geoeq.layers.tensor_convolution import TensorConvolution
+from geoeq.symmetry import assert_equivariant, layer_graph, random_batch
 
 NAMES = get_args(Product)
 PRODUCTS = [(name, "E(3)") for name in NAMES] + [("clebsch_gordan", "SE(3)"), ("edge_frame", "SE(3)")]
@@ -228,3 +230,54 @@ def test_what_cannot_be_is_refused():
         GauntGrid((1, 2))(random(1, 9, 1), random(1, 4, 1))
     with pytest.raises(TensorError, match="square number of rows"):
         GauntGrid((1, 2))(random(1, 8, 1), random(1, 4, 1))
+
+
+def convolution(name, group="E(3)", lmax=2, **options):
+    torch.manual_seed(0)
+    layer = TensorConvolution(2, lmax, name, 4, (4,), group=group, neighbors=2.0, cutoff=4.0, **options).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return layer
+
+
+@pytest.mark.parametrize(("name", "group"), PRODUCTS)
+def test_convolutions_have_right_derivatives_of_both_orders(name, group):
+    layer = convolution(name, group)
+    axes = torch.tensor([[0.0, 0, 0], [0, 1.5, 0], [0, 0, 1.5]], dtype=torch.float64)
+    x, pos = random(3, 18).requires_grad_(), axes.requires_grad_()
+
+    def run(x, pos):
+        return layer(x, layer_graph(layer, Data(pos=pos, z=torch.arange(1, 4))))[:2, :8]
+
+    assert torch.autograd.gradcheck(run, (x, pos))
+    assert torch.autograd.gradgradcheck(lambda pos: run(x.detach(), pos), (pos,))
+
+
+@pytest.mark.parametrize(("name", "group"), PRODUCTS)
+@pytest.mark.parametrize("lmax", [0, 1])
+def test_convolutions_are_equivariant_and_compile(name, group, lmax):
+    torch.compiler.reset()  # each case is a class of its own
+    layer = convolution(name, group, lmax)
+    assert_equivariant(layer, tolerance=1e-11)
+    graph = layer_graph(layer, random_batch())
+    x = random(graph.num_nodes, layer.irreps_in.dim)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, graph), layer(x, graph), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_messages_end_smoothly_at_the_cutoff(name):
+    layer = convolution(name)
+    x = random(2, 18)
+
+    def at(distance):
+        pos = torch.tensor([[0.0, 0, 0], [0, 0, distance]], dtype=torch.float64, requires_grad=True)
+        graph = build_graph(Data(pos=pos, z=torch.ones(2)), 4.0, 2)
+        basis = torch.stack([graph.lengths.pow(power) for power in range(4)], dim=-1)
+        out = layer(x, dataclasses.replace(graph, edge_attr=basis)).square().sum()
+        return out.detach(), torch.autograd.grad(out, pos, allow_unused=True)[0]
+
+    (inside, slope), (outside, _), (near, strong) = at(4 - 1e-4), at(4 + 1e-4), at(3.0)
+    assert abs(inside - outside) < 1e-9
+    assert slope.abs().max() < 1e-5 < 1e-2 < strong.abs().max()
+    assert abs(near - outside) > 1e-2
