@@ -207,6 +207,25 @@ def edge_frames(graph: Graph, lmax: int) -> tuple[Tensor, ...]:
     return (graph.frames or ())[: lmax + 1]
 
 
+def displace(graph: Graph, shift: Tensor) -> Graph:
+    """The same edges with their nodes elsewhere: vectors, lengths and harmonics anew.
+
+    Each edge keeps its periodic image, whatever its length becomes. Derivatives go through all of it.
+
+    Shapes:
+        shift: [N, 3] Å, what is added to the positions.
+    """
+    vectors = graph.vectors + shift.index_select(0, graph.sender) - shift.index_select(0, graph.receiver)
+    lengths = edge_lengths(vectors)
+    return replace(
+        graph,
+        vectors=vectors,
+        lengths=lengths,
+        harmonics=harmonics(vectors, lengths, graph.lmax),
+        positions=graph.positions + shift,
+    )
+
+
 def _get(data: Any, name: str) -> Any:
     return getattr(data, name, None)
 

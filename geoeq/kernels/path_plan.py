@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 __all__ = ["OutBlock", "PairBlock", "PathPlan"]
@@ -46,11 +46,19 @@ class PathPlan:
         inputs: (degree, channels) of the features.
         outputs: (degree, channels) of the messages.
         hidden: number H of hidden channels, which the places in the weights depend on.
+
+    Attributes:
+        code: the plan as whole numbers, which is what an operator of PyTorch takes.
     """
 
     inputs: tuple[tuple[int, int], ...]
     outputs: tuple[tuple[int, int], ...]
     hidden: int
+    code: tuple[int, ...] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        flat = [number for block in (*self.inputs, *self.outputs) for number in block]
+        object.__setattr__(self, "code", (self.hidden, len(self.inputs), *flat))
 
     @cached_property
     def pairs(self) -> tuple[PairBlock, ...]:
@@ -113,12 +121,6 @@ class PathPlan:
     def degrees(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Of the inputs, and of the outputs."""
         return tuple(degree for degree, _ in self.inputs), tuple(degree for degree, _ in self.outputs)
-
-    @cached_property
-    def code(self) -> list[int]:
-        """The plan as whole numbers, which is what an operator of PyTorch takes."""
-        flat = [number for block in (*self.inputs, *self.outputs) for number in block]
-        return [self.hidden, len(self.inputs), *flat]
 
     @classmethod
     def decode(cls, code: Sequence[int]) -> PathPlan:

@@ -59,9 +59,7 @@ class EdgeBasis:
     def __init__(self, graph: Graph, cutoff: float | None = None, envelope: Tensor | None = None) -> None:
         self.graph = graph
         self.order = torch.argsort(graph.sender, stable=True)
-        self.inverse = torch.empty_like(self.order).scatter_(
-            0, self.order, torch.arange(len(self.order)).to(self.order)
-        )
+        self.inverse = torch.argsort(self.order)
         self.pointers = row_pointers(graph.sender.index_select(0, self.order), graph.num_nodes)
         if envelope is None and cutoff is not None:
             envelope = PolynomialEnvelope(cutoff)(graph.lengths)

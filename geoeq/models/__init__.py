@@ -14,11 +14,13 @@ from geoeq.models.heads import (
     Positions,
     default_head,
 )
+from geoeq.models.iterative_se3_transformer import IterativeSE3Transformer
 from geoeq.models.model import Model
+from geoeq.models.se3_transformer import SE3Transformer
 from geoeq.models.tensor_field_network import TensorFieldNetwork
 
 #: the networks; each has ``example()`` and runs through the whole model suite of the tests.
-NETWORKS = ("EGNN", "EquiformerV2", "TensorFieldNetwork")
+NETWORKS = ("EGNN", "EquiformerV2", "IterativeSE3Transformer", "SE3Transformer", "TensorFieldNetwork")
 
 __all__ = [
     "EGNN",
@@ -29,11 +31,13 @@ __all__ = [
     "EquiformerV2",
     "GraphScalar",
     "Head",
+    "IterativeSE3Transformer",
     "Model",
     "NodeFeatures",
     "NodeScalar",
     "NodeVector",
     "Positions",
+    "SE3Transformer",
     "SphereScalar",
     "TensorFieldNetwork",
     "default_head",
