@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from e3nn import o3
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch_geometric.data import Data
 
 from geoeq.errors import DataError, unknown_name
-from geoeq.models import EGNN, Model
+from geoeq.graph import build_graph
+from geoeq.models import EGNN, Model, SE3Transformer
 from geoeq.parity_recovery import contradicts, recover_positions
 
-__all__ = ["NETWORKS", "CaseResult", "Network", "check_case", "run"]
+__all__ = ["NETWORKS", "CaseResult", "DegreeNetwork", "Network", "check_case", "run"]
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 
@@ -45,6 +47,28 @@ class Network:
     def data(self, tensors: dict[str, Tensor]) -> Data:
         return Data(**{ours: tensors[theirs] for theirs, ours in self.inputs.items() if theirs in tensors})
 
+    def found(self, model: Model, data: Data) -> dict[str, Tensor]:
+        """Our outputs under the case's names."""
+        outputs = model(data)
+        return {theirs: outputs[ours] for theirs, ours in self.outputs.items()}
+
+
+class DegreeNetwork(Network):
+    """A network of features [N, channels, 2 l + 1] a degree: inputs x, x1 .. and outputs degree0, degree1 .."""
+
+    def data(self, tensors: dict[str, Tensor]) -> Data:
+        flat = {theirs: value.flatten(1) if value.dim() == 3 else value for theirs, value in tensors.items()}
+        data = super().data(flat)
+        names = sorted(name for name in flat if name.rstrip("0123456789") in ("x", "degree"))
+        data.x = torch.cat([flat[name] for name in names], dim=-1)
+        return data
+
+    def found(self, model: Model, data: Data) -> dict[str, Tensor]:
+        irreps: o3.Irreps = model.irreps_out
+        x = model.encode(data, build_graph(data, model.cutoff, model.lmax))
+        parts = zip(irreps, irreps.slices(), strict=True)
+        return {f"degree{ir.l}": x[:, place].reshape(-1, mul, ir.dim) for (mul, ir), place in parts}
+
 
 _EGNN_INPUTS = {"h": "x", "pos": "pos", "vel": "vel", "edge_index": "edge_index", "edge_attr": "edge_attr"}
 
@@ -52,6 +76,7 @@ _EGNN_INPUTS = {"h": "x", "pos": "pos", "vel": "vel", "edge_index": "edge_index"
 NETWORKS: dict[str, Network] = {
     "egnn": Network(EGNN, _EGNN_INPUTS | {"batch": "batch"}, {"h": "features", "pos": "positions"}),
     "egnn_velocity": Network(EGNN, _EGNN_INPUTS, {"pos": "positions"}, squares=1),
+    "se3_transformer": DegreeNetwork(SE3Transformer, _EGNN_INPUTS | {"batch": "batch"}, {}),
 }
 
 
@@ -91,8 +116,7 @@ def check_case(path: Path, network: str | None = None) -> CaseResult:
     data = known.data(parts["input"])
     remark = _mend_positions(known, model, data, parts["output"])
     data.pos.requires_grad_()
-    outputs = model(data)
-    found = {theirs: outputs[ours] for theirs, ours in known.outputs.items()}
+    found = known.found(model, data)
     if "grad_pos" in parts["output"]:
         (found["grad_pos"],) = torch.autograd.grad(_probe(found), data.pos)
     missing = sorted(set(parts["output"]) - set(found))
