@@ -20,10 +20,10 @@ from torch_geometric.data import Data
 
 from geoeq.errors import DataError, unknown_name
 from geoeq.graph import build_graph
-from geoeq.models import EGNN, Model, SE3Transformer
+from geoeq.models import EGNN, Equiformer, Model, SE3Transformer
 from geoeq.parity_recovery import contradicts, recover_positions
 
-__all__ = ["NETWORKS", "CaseResult", "DegreeNetwork", "Network", "check_case", "run"]
+__all__ = ["NETWORKS", "CaseResult", "DegreeNetwork", "EnergyNetwork", "Network", "check_case", "run"]
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 
@@ -70,12 +70,26 @@ class DegreeNetwork(Network):
         return {f"degree{ir.l}": x[:, place].reshape(-1, mul, ir.dim) for (mul, ir), place in parts}
 
 
+class EnergyNetwork(Network):
+    """A network of one column a graph, on the edges of the case, whatever the cutoff."""
+
+    def found(self, model: Model, data: Data) -> dict[str, Tensor]:
+        if "edge_index" in data and model.cutoff is not None:
+            order = data.edge_index[1].argsort(stable=True)
+            data.edge_index = data.edge_index[:, order]
+            data.edge_cutoff = data.pos.new_full((int(data.batch.max()) + 1,), model.cutoff)
+        return {name: value.unsqueeze(-1) for name, value in super().found(model, data).items()}
+
+
 _EGNN_INPUTS = {"h": "x", "pos": "pos", "vel": "vel", "edge_index": "edge_index", "edge_attr": "edge_attr"}
 
 #: folder of a case -> its network.
 NETWORKS: dict[str, Network] = {
     "egnn": Network(EGNN, _EGNN_INPUTS | {"batch": "batch"}, {"h": "features", "pos": "positions"}),
     "egnn_velocity": Network(EGNN, _EGNN_INPUTS, {"pos": "positions"}, squares=1),
+    "equiformer": EnergyNetwork(
+        Equiformer, {"z": "z", "pos": "pos", "edge_index": "edge_index", "batch": "batch"}, {"y": "energy"}
+    ),
     "se3_transformer": DegreeNetwork(SE3Transformer, _EGNN_INPUTS | {"batch": "batch"}, {}),
 }
 
@@ -140,7 +154,7 @@ def _mend_positions(known: Network, model: Model, data: Data, outputs: dict[str,
 
 def _probe(outputs: dict[str, Tensor]) -> Tensor:
     """The number whose derivative by the positions a case holds as ``grad_pos``."""
-    total = outputs["pos"].new_zeros(())
+    total = next(iter(outputs.values())).new_zeros(())
     for name, value in outputs.items():
         weights = torch.linspace(0, 1, value.numel(), dtype=value.dtype) if name == "pos" else torch.ones(value.numel())
         total = total + (value.flatten() * weights).sum()

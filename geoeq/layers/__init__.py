@@ -7,6 +7,7 @@ from geoeq.layers.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
 from geoeq.layers.envelope import CosineEnvelope, PolynomialEnvelope
 from geoeq.layers.equiformer import DegreeEmbedding, EquiformerBlock, GatedFeedForward
 from geoeq.layers.equiformer_v2 import EquiformerV2Layer
+from geoeq.layers.escn import ESCNLayer
 from geoeq.layers.gate import Gate
 from geoeq.layers.gaussian_basis import LearnedGaussianBasis
 from geoeq.layers.graph_attention import EquivariantGraphAttention
@@ -21,6 +22,7 @@ from geoeq.layers.se3_block import SE3Block
 from geoeq.layers.se3_convolution import SE3Convolution
 from geoeq.layers.se3_norm import SE3Norm
 from geoeq.layers.se3_transformer import SE3Attention
+from geoeq.layers.sigmoid_basis import SigmoidBasis, SiLUBasis
 from geoeq.layers.so2 import SO2Convolution
 from geoeq.layers.sphere_norm import SeparableLayerNorm
 from geoeq.layers.tensor_convolution import TensorConvolution
@@ -33,6 +35,7 @@ __all__ = [
     "DegreeEmbedding",
     "DegreeNorm",
     "EGNNLayer",
+    "ESCNLayer",
     "EdgeEmbedding",
     "EquiformerBlock",
     "EquiformerV2Layer",
@@ -60,6 +63,8 @@ __all__ = [
     "SO2Convolution",
     "SeparableLayerNorm",
     "SeparableS2Activation",
+    "SiLUBasis",
+    "SigmoidBasis",
     "StochasticDepth",
     "TensorConvolution",
     "TensorProductConv",

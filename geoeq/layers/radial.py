@@ -6,7 +6,7 @@ import math
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from geoeq.errors import InputError
 from geoeq.layers.envelope import CosineEnvelope, PolynomialEnvelope, positive_cutoff
@@ -73,22 +73,26 @@ class BesselBasis(RadialFunction):
         width: number K of functions.
         cutoff: c, in Å; the functions are 0 beyond it.
         power: of the envelope.
+        learned: start with these k and learn them; by default they are fixed.
 
     Shapes:
         lengths: [E] Å. Returns [E, K].
 
     Source:
-        Gasteiger et al., ICLR 2020, arXiv:2003.03123, eq. 7. Differs: frequencies are fixed.
+        Gasteiger et al., ICLR 2020, arXiv:2003.03123, eq. 7. Differs: frequencies are fixed unless ``learned``.
     """
 
     frequencies: Tensor
 
-    def __init__(self, width: int, cutoff: float, power: int = 6) -> None:
+    def __init__(self, width: int, cutoff: float, power: int = 6, learned: bool = False) -> None:
         super().__init__()
         self.width = _positive_width(width)
         self.envelope = PolynomialEnvelope(cutoff, power)
         self.cutoff = self.envelope.cutoff
-        self.register_buffer("frequencies", torch.arange(1, width + 1, dtype=torch.float64), persistent=False)
+        if learned:
+            self.frequencies = nn.Parameter(torch.arange(1.0, width + 1))
+        else:
+            self.register_buffer("frequencies", torch.arange(1, width + 1, dtype=torch.float64), persistent=False)
 
     @classmethod
     def example(cls) -> Self:

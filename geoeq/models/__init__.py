@@ -2,8 +2,10 @@
 
 from geoeq.models.config import Configurable, from_config
 from geoeq.models.egnn import EGNN
+from geoeq.models.equiformer import Equiformer
 from geoeq.models.equiformer_v2 import EquiformerV2
 from geoeq.models.equiformer_v2_heads import AttentionVector, SphereScalar
+from geoeq.models.escn import ESCN
 from geoeq.models.heads import (
     Dipole,
     GraphScalar,
@@ -16,18 +18,29 @@ from geoeq.models.heads import (
 )
 from geoeq.models.iterative_se3_transformer import IterativeSE3Transformer
 from geoeq.models.model import Model
+from geoeq.models.sampled_heads import SampledScalar, SampledVector
 from geoeq.models.se3_transformer import SE3Transformer
 from geoeq.models.tensor_field_network import TensorFieldNetwork
 
 #: the networks; each has ``example()`` and runs through the whole model suite of the tests.
-NETWORKS = ("EGNN", "EquiformerV2", "IterativeSE3Transformer", "SE3Transformer", "TensorFieldNetwork")
+NETWORKS = (
+    "EGNN",
+    "ESCN",
+    "Equiformer",
+    "EquiformerV2",
+    "IterativeSE3Transformer",
+    "SE3Transformer",
+    "TensorFieldNetwork",
+)
 
 __all__ = [
     "EGNN",
+    "ESCN",
     "NETWORKS",
     "AttentionVector",
     "Configurable",
     "Dipole",
+    "Equiformer",
     "EquiformerV2",
     "GraphScalar",
     "Head",
@@ -38,6 +51,8 @@ __all__ = [
     "NodeVector",
     "Positions",
     "SE3Transformer",
+    "SampledScalar",
+    "SampledVector",
     "SphereScalar",
     "TensorFieldNetwork",
     "default_head",

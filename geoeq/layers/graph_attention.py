@@ -1,0 +1,165 @@
+"""Equivariant graph attention of Equiformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+from torch.nn import functional
+
+from geoeq import kernels
+from geoeq.errors import InputError, TensorError
+from geoeq.graph import Graph
+from geoeq.layers.attention import edge_softmax
+from geoeq.layers.dropout import EquivariantDropout
+from geoeq.layers.envelope import PolynomialEnvelope
+from geoeq.layers.gate import Gate
+from geoeq.layers.layer import Layer
+from geoeq.layers.layout import to_channels_last, to_e3nn_layout
+from geoeq.layers.linear import Linear
+from geoeq.layers.radial_network import RadialNetwork
+from geoeq.layers.tensor_paths import depthwise_paths, harmonics_group
+
+__all__ = ["EquivariantGraphAttention"]
+
+
+class EquivariantGraphAttention(Layer):
+    """Attention by a small network of invariants, over messages made by depthwise tensor products.
+
+    With ``⊗_w`` the depthwise product with the harmonics of the edge, its weights w a network of the distance::
+
+        x_ij = W_t x_i + W_s x_j                                 eq. 1
+        f_ij = x_ij ⊗_w(r) Y(r_ij)                               eq. 2
+        a_ij = softmax_j( a · LeakyReLU(W_a f_ij) )              eq. 3, smooth LeakyReLU, for each head
+        v_ij = W_v f_ij,  or  W_v (Gate(W_g f_ij) ⊗ Y(r_ij))     eq. 4, "nonlinear"
+        y_i  = W_o Σ_j a_ij v_ij
+
+    Args:
+        irreps: of input and output.
+        irreps_harmonics: the harmonics that are used; with another parity than (-1)^l "SE(3)" is the group.
+        irreps_head: of the values of one head, each irrep once and with some 0e among them.
+        num_heads: number H of heads.
+        edge_width: number K of invariants of an edge (``graph.edge_attr``), as of a radial basis.
+        radial_hidden: hidden widths of the network of the distance.
+        irreps_message: of x_ij; None: those of the input.
+        nonlinear: values go through a gate and a second tensor product.
+        rescale_degree: times the number of neighbours.
+        attention_dropout: of attention weights, in training.
+        dropout: of whole copies of irreps of the result, in training.
+        cutoff: in Å; messages then fall smoothly to zero there. None: as published.
+
+    Shapes:
+        x: [N, irreps.dim]; ``graph.edge_attr``: [E, K]. Returns [N, irreps.dim].
+
+    Raises:
+        InputError: heads have no 0e, or an irrep cannot be reached.
+        TensorError: x, or the edge attributes of the graph, have another width.
+
+    Source:
+        Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.2. Differs: weights of the second tensor product do not
+        exist by themselves (they are those of W_v); with a cutoff, attention is smooth there.
+    """
+
+    def __init__(
+        self,
+        irreps: o3.Irreps | str,
+        irreps_harmonics: o3.Irreps | str,
+        irreps_head: o3.Irreps | str,
+        num_heads: int,
+        edge_width: int,
+        radial_hidden: Sequence[int] = (64, 64),
+        irreps_message: o3.Irreps | str | None = None,
+        nonlinear: bool = True,
+        rescale_degree: bool = False,
+        attention_dropout: float = 0.0,
+        dropout: float = 0.0,
+        cutoff: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.irreps_in = self.irreps_out = irreps = o3.Irreps(irreps)
+        harmonics, head = o3.Irreps(irreps_harmonics), o3.Irreps(irreps_head)
+        message = irreps if irreps_message is None else o3.Irreps(irreps_message)
+        if not head.count("0e") or len({ir for _, ir in head}) < len(head):
+            raise InputError(f"irreps_head needs each irrep once and 0e among them; found {head}.")
+        self.group, self.dim, self.edge_width, self.num_heads = (
+            harmonics_group(harmonics),
+            irreps.dim,
+            edge_width,
+            num_heads,
+        )
+        self.rescale_degree, self.attention_dropout = rescale_degree, attention_dropout
+        self.envelope = None if cutoff is None else PolynomialEnvelope(cutoff)
+        scalar, heads = o3.Irrep("0e"), o3.Irreps([(mul * num_heads, ir) for mul, ir in head])
+
+        self.target, self.source = Linear(irreps, message, bias=False), Linear(irreps, message)
+        wanted = message if nonlinear else heads
+        self.paths, products = depthwise_paths(message, harmonics, list(dict.fromkeys([scalar, *_irreps(wanted)])))
+        self.radial = RadialNetwork(edge_width, radial_hidden, self.paths.weight_numel)
+        self.score = Linear(products, o3.Irreps([(head.count("0e") * num_heads, scalar)]))
+        self.score_vector = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_heads, head.count("0e"))))
+        self.gate = self.gate_input = self.value_paths = None
+        if nonlinear:
+            self.gate = Gate(message)
+            self.gate_input = Linear(products, self.gate.irreps_in)
+            keep = list(dict.fromkeys([scalar, *_irreps(heads)]))
+            self.value_paths, products = depthwise_paths(self.gate.irreps_out, harmonics, keep)
+        self.value = Linear(products, heads)
+        self.output = Linear(heads, irreps)
+        self.dropout = EquivariantDropout(irreps, dropout)
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls("4x0e + 2x1o + 2x1e", "0e + 1o + 2e", "2x0e + 1x1o + 1x1e", 2, 4, [4], cutoff=4.0)
+
+    def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        if x.shape[-1] != self.dim:
+            raise TensorError(f"EquivariantGraphAttention: x has {x.shape[-1]} columns and {self.dim} are needed.")
+        blocks = to_channels_last(x, self.target.blocks_in)
+        received = kernels.gather(_rows(self.target.on_blocks(blocks)), graph.receiver)
+        message = received + kernels.gather(_rows(self.source.on_blocks(blocks)), graph.sender)  # eq. 1
+        products = kernels.tensor_product(message, graph.harmonics, self.radial(self._edges(graph)), self.paths)
+
+        attention = self._attention(self.score.on_blocks(products)[0], graph).unsqueeze(1).unsqueeze(-1)  # [E, 1, H, 1]
+        if self.gate is not None and self.gate_input is not None and self.value_paths is not None:
+            gated = _rows(self.gate.on_blocks(self.gate_input.on_blocks(products)))
+            products = kernels.tensor_product(gated, graph.harmonics, None, self.value_paths)
+        sums = []
+        for value in self.value.on_blocks(products):  # [E, 2 l + 1, H · c] eq. 4
+            heads = value.reshape(*value.shape[:2], self.num_heads, value.shape[2] // self.num_heads)
+            sums.append(kernels.segment_sum((heads * attention).flatten(2), graph))
+        if self.rescale_degree:
+            sums = [value * self._degree(graph) for value in sums]
+        result: Tensor = self.dropout(to_e3nn_layout(self.output.on_blocks(sums)))
+        return result
+
+    def _attention(self, scores: Tensor, graph: Graph) -> Tensor:
+        scores = scores.reshape(scores.shape[0], self.num_heads, scores.shape[2] // self.num_heads)
+        # Smooth LeakyReLU of slope 0.2: 0.6 x + 0.4 x tanh(x / 2).
+        scores = 0.6 * scores + 0.4 * scores * (0.5 * scores).tanh()
+        logits = (scores * self.score_vector).sum(-1)  # [E, H] eq. 3
+        envelope = None if self.envelope is None else self.envelope(graph.lengths)
+        return functional.dropout(edge_softmax(logits, graph, envelope), self.attention_dropout, self.training)
+
+    def _degree(self, graph: Graph) -> Tensor:
+        if self.envelope is None:
+            return graph.degree[:, None, None]
+        return kernels.segment_sum(self.envelope(graph.lengths), graph).unsqueeze(-1)
+
+    def _edges(self, graph: Graph) -> Tensor:
+        if graph.edge_attr is None or graph.edge_attr.shape[-1] != self.edge_width:
+            found = "none" if graph.edge_attr is None else str(graph.edge_attr.shape[-1])
+            raise TensorError(
+                f"EquivariantGraphAttention: {self.edge_width} edge attributes are needed, the graph has {found}."
+            )
+        return graph.edge_attr
+
+
+def _irreps(irreps: o3.Irreps) -> list[o3.Irrep]:
+    return [ir for _, ir in irreps]
+
+
+def _rows(blocks: Sequence[Tensor]) -> Tensor:
+    return torch.cat([block.flatten(1) for block in blocks], dim=-1)
