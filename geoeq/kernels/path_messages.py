@@ -61,8 +61,10 @@ def _chunks(plan: PathPlan, hidden: Tensor, pointers: Tensor) -> Iterator[_Chunk
             continue
         slots = None
         if most * len(counts) != sum(counts):
-            rows = [n * most + k for n, count in enumerate(counts) for k in range(count)]
-            slots = torch.tensor(rows, device=hidden.device)
+            begins = pointers[first : last + 1] - pointers[first]
+            edge = torch.arange(sum(counts), device=pointers.device)
+            row = torch.repeat_interleave(begins.diff(), output_size=len(edge))
+            slots = edge + most * row - begins.index_select(0, row)
         yield _Chunk(slice(first, last), edges, slots, (last - first, most))
 
 
