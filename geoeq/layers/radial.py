@@ -129,7 +129,7 @@ class ExpNormalBasis(RadialFunction):
         self.cutoff = self.envelope.cutoff
         self.alpha = 5 / self.cutoff
         start = math.exp(-5)
-        self.register_buffer("centers", torch.linspace(start, 1, width), persistent=False)
+        self.register_buffer("centers", torch.linspace(start, 1, width, dtype=torch.float64), persistent=False)
         self.beta = (2 / width * (1 - start)) ** -2
 
     @classmethod

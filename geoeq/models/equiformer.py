@@ -208,13 +208,13 @@ class Equiformer(Model):
             CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left
                 over or of another shape.
         """
-        model = cls(**reference_arguments(hyperparameters, state_dict))
+        model = cls(**reference_arguments(hyperparameters, state_dict)).to(next(iter(state_dict.values())).dtype)
         widths = [hyperparameters["number_of_basis"], *hyperparameters["fc_neurons"]]
         fill_parameters(model, reference_parameters(model, state_dict, widths))
         head = model.heads[0]
         if isinstance(head, GraphScalar):
             head.scale.fill_((hyperparameters.get("scale") or 1.0) * QM9_ATOMS**-0.5)
-        return model.to(next(iter(state_dict.values())).dtype)
+        return model
 
 
 def _basis(kind: BasisKind, width: int, scale: float) -> RadialFunction:

@@ -47,6 +47,8 @@ def reference_arguments(hyperparameters: Mapping[str, Any], state_dict: Mapping[
     given = hyperparameters
     check_hyperparameters("Equiformer", given, _NEEDED, _OPTIONAL)
     arguments = {ours: given[theirs] for theirs, ours in _SAME.items() if theirs in given}
+    if given["irreps_mlp_mid"] is None:
+        arguments["irreps_middle"] = given["irreps_node_embedding"]
     if given["irreps_sh"] is None:
         lmax = o3.Irreps(given["irreps_node_embedding"]).lmax
         arguments["irreps_harmonics"] = str(o3.Irreps.spherical_harmonics(lmax))
