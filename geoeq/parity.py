@@ -21,7 +21,7 @@ from torch_geometric.data import Data
 
 from geoeq.errors import DataError, unknown_name
 from geoeq.graph import build_graph
-from geoeq.models import EGNN, Equiformer, EquiformerV2, Model, SE3Transformer
+from geoeq.models import EGNN, ESCN, Equiformer, EquiformerV2, Model, SE3Transformer
 from geoeq.parity_recovery import contradicts, recover_positions
 
 __all__ = ["NETWORKS", "CaseResult", "DegreeNetwork", "EnergyNetwork", "Network", "check_case", "run"]
@@ -93,6 +93,11 @@ NETWORKS: dict[str, Network] = {
     ),
     "equiformer_v2": Network(
         EquiformerV2,
+        {"z": "z", "pos": "pos", "edge_index": "edge_index", "batch": "batch"},
+        {"energy": "energy", "forces": "forces"},
+    ),
+    "escn": Network(
+        ESCN,
         {"z": "z", "pos": "pos", "edge_index": "edge_index", "batch": "batch"},
         {"energy": "energy", "forces": "forces"},
     ),
