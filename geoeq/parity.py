@@ -1,8 +1,8 @@
 """Are these the numbers of the authors' implementation? The body of ``geoeq parity``.
 
 A case is a safetensors file (``param.*``, ``input.*``, ``output.*``) with a JSON file beside it that has the
-authors' hyperparameters. An output may differ by the tolerance of its dtype, or by ``frame_spread`` of the JSON file:
-by how much the published code, which turns edge frames at random, differs from itself.
+authors' hyperparameters. An output may differ by the tolerance of its dtype, or by twice the ``frame_spread`` of the
+JSON file: by how much a few runs of the published code, which turns edge frames at random, differ among themselves.
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ def check_case(path: Path, network: str | None = None) -> CaseResult:
     if missing:
         raise DataError(f"{path}: has outputs that are not compared: {', '.join(missing)}.")
     errors = {key: _relative(found[key], value) for key, value in sorted(parts["output"].items())}
-    limits = {key: max(_TOLERANCE[dtype], spread.get(key, 0.0)) for key in errors}
+    # Our frames are one more draw, which may lie a little outside of those few.
+    limits = {key: max(_TOLERANCE[dtype], 2 * spread.get(key, 0.0)) for key in errors}
     loose = ", ".join(key for key, limit in limits.items() if limit > _TOLERANCE[dtype])
     if loose:
         remark = f"the published code itself spreads by more than the tolerance: {loose}"

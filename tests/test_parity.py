@@ -65,7 +65,7 @@ def test_an_output_may_differ_by_as_much_as_the_published_code_does_from_itself(
     description["frame_spread"] = spread if form is dict else list(spread.values())
     case.with_suffix(".json").write_text(json.dumps(description))
     result = parity.check_case(case, "egnn")
-    assert result.limits == {name: max(1e-10, spread[name]) for name in result.errors}
+    assert result.limits == {name: max(1e-10, 2 * spread[name]) for name in result.errors}
     assert result.passed
     assert "more than the tolerance: h" in result.remark
     description["frame_spread"] = dict.fromkeys(names, 1e-9)
