@@ -51,9 +51,9 @@ class IterativeSE3Transformer(Model):
         InputError: there are no vectors (lmax is 0), or no block.
 
     Source:
-        Fuchs et al. 2021, arXiv:2102.13419, section 3. Differs: the input's edges are kept (the paper finds the
-        nearest neighbours once, too); positions start almost at rest; smooth radial networks, nonlinearity and
-        cutoff as in ``SE3Transformer``.
+        Fuchs et al. 2021, arXiv:2102.13419, section 3. Differs: all vectors move a node, by learned weights that
+        start small, in place of the first vector; each block ends with a convolution, which theirs has after the
+        last alone; edges stay those of the input; radial networks, nonlinearity and cutoff as in ``SE3Transformer``.
     """
 
     group = "SE(3)"
