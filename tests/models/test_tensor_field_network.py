@@ -65,7 +65,7 @@ def test_energy_and_forces_are_continuous_at_the_cutoff(product):
     torch.testing.assert_close(inside, outside, rtol=0, atol=1e-9)
     strong = at(1.5)[1].abs().max()
     assert (force - free).abs().max() < 1e-3 * strong
-    assert strong > 1e-4
+    assert strong > 1e-5
 
 
 @pytest.mark.parametrize("product", get_args(Product))

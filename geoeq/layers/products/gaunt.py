@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from geoeq.errors import InputError, TensorError
-from geoeq.graph import Graph, harmonics
+from geoeq.graph import Graph
 from geoeq.layers.degree_linear import degree_index
 from geoeq.layers.products.clebsch_gordan import degree_of, scaled_coupling
 from geoeq.layers.products.product import EdgeProduct, Triple, checked_degree, product_paths
 
-__all__ = ["GauntProduct", "SphereProduct", "gaunt_factor", "legendre", "quadrature", "signal_rows"]
+__all__ = ["GauntProduct", "SphereProduct", "gaunt_factor", "quadrature"]
 
 
 def gaunt_factor(l1: int, l2: int, l3: int) -> float:
@@ -29,31 +29,10 @@ def gaunt_factor(l1: int, l2: int, l3: int) -> float:
     return math.sqrt((2 * l1 + 1) * (2 * l2 + 1) / (2 * l3 + 1)) * pole if (l1 + l2 + l3) % 2 == 0 else 0.0
 
 
-def legendre(lmax: int, theta: Tensor) -> Tensor:
-    """Harmonics along a meridian: ``Y_l,m = P_m,l(θ) cos(m φ)`` and ``Y_l,-m = P_m,l(θ) sin(m φ)`` for m >= 0.
-
-    Shapes:
-        theta: [B] radians from the pole (e3nn's y axis). Returns [lmax + 1 (m), B, lmax + 1 (l)], 0 where l < m.
-    """
-    zero = torch.zeros_like(theta)
-    values = harmonics(torch.stack([zero, theta.cos(), theta.sin()], dim=-1), torch.ones_like(theta), lmax)
-    table = values.new_zeros(lmax + 1, len(theta), lmax + 1)
-    for m in range(lmax + 1):
-        for degree in range(m, lmax + 1):
-            table[m, :, degree] = values[:, degree**2 + degree + m]
-    return table
-
-
 def quadrature(count: int) -> tuple[Tensor, Tensor]:
     """Angles θ and weights of sum 1: the mean over the sphere of polynomials in ``cos θ`` to degree ``2 count - 1``."""
     nodes, weights = numpy.polynomial.legendre.leggauss(count)
     return torch.from_numpy(nodes).acos(), torch.from_numpy(weights) / 2
-
-
-def signal_rows(lmax: int, orders: Sequence[int]) -> Tensor:
-    """Rows of features ordered by m, then l: [M (lmax + 1)]; where l < abs(m) any row, to be multiplied by 0."""
-    rows = [d**2 + d + m if d >= abs(m) else 0 for m in orders for d in range(lmax + 1)]
-    return torch.tensor(rows)
 
 
 class SphereProduct(nn.Module, ABC):

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from geoeq.layers.products.gaunt import GauntProduct, SphereProduct, legendre, quadrature, signal_rows
+from geoeq.graph import harmonics
+from geoeq.layers.products.gaunt import GauntProduct, SphereProduct, quadrature
 
 __all__ = ["GauntFourier", "GauntFourierProduct"]
 
@@ -24,7 +25,7 @@ class GauntFourier(SphereProduct):
         degrees, lmax_out: of ``SphereProduct``.
 
     Shapes:
-        As ``SphereProduct``; samples are [..., N (φ), N (θ), C] with ``N = 2 Σ L + 1``.
+        As ``SphereProduct``; samples are [..., P (φ), N (θ), C] with ``N = 2 Σ L + 1``.
 
     Source:
         Luo et al., ICLR 2024, arXiv:2401.10216, section 3.2. Differs: real harmonics throughout.
@@ -37,17 +38,18 @@ class GauntFourier(SphereProduct):
     def __init__(self, degrees: Sequence[int], lmax_out: int | None = None) -> None:
         super().__init__(degrees, lmax_out)
         self.size = 2 * max(self.total, self.lmax_out) + 1
+        self.num_phi = max(self.total, self.lmax_out) + self.lmax_out + 1  # higher orders may fall on one another
         circle = torch.arange(self.size, dtype=torch.float64) * (2 * math.pi / self.size)
         for degree in {*self.degrees}:
-            spectrum = torch.fft.fft(legendre(degree, circle), dim=1, norm="forward")  # [L + 1, N (u), L + 1]
+            spectrum = torch.fft.fft(_legendre(degree, circle), dim=1, norm="forward")  # [L + 1, N (u), L + 1]
             table = torch.where(_odd(degree), spectrum.imag, spectrum.real)
             table[1:] /= 2  # cos(m φ) is half of exp(i m φ) and half of its conjugate
             # exp(i m φ) has the coefficient (x_m - i x_-m) times the table, and i for odd m.
             real = [-m if m % 2 else m for m in range(degree + 1)]
             self.register_buffer(f"real_{degree}", table, persistent=False)
             self.register_buffer(f"imaginary_{degree}", _signs(degree) * table, persistent=False)
-            self.register_buffer(f"real_rows_{degree}", signal_rows(degree, real), persistent=False)
-            self.register_buffer(f"imaginary_rows_{degree}", signal_rows(degree, [-m for m in real]), persistent=False)
+            self.register_buffer(f"real_rows_{degree}", _signal_rows(degree, real), persistent=False)
+            self.register_buffer(f"imaginary_rows_{degree}", _signal_rows(degree, [-m for m in real]), persistent=False)
         out, table = self.lmax_out, self._back()
         self.register_buffer("real_back", table, persistent=False)
         self.register_buffer("imaginary_back", _signs(out) * table, persistent=False)
@@ -61,7 +63,7 @@ class GauntFourier(SphereProduct):
         frequencies = torch.fft.fftfreq(self.size, 1 / self.size, dtype=torch.float64)
         angles = theta.unsqueeze(-1) * frequencies  # [B, N (u)]
         waves = torch.where(_odd(self.lmax_out), -angles.sin(), angles.cos())  # [L + 1, B, N]
-        return (legendre(self.lmax_out, theta) * weight[:, None]).mT @ waves
+        return (_legendre(self.lmax_out, theta) * weight[:, None]).mT @ waves
 
     def signal(self, x: Tensor) -> Tensor:
         degree = math.isqrt(x.shape[-2]) - 1
@@ -71,14 +73,37 @@ class GauntFourier(SphereProduct):
             table: Tensor = getattr(self, f"{part}_{degree}")
             parts.append(table.to(x.dtype) @ rows.unflatten(-2, (degree + 1, degree + 1)))
         spectrum = torch.complex(*parts)  # [..., L + 1 (v), N (u), C]
-        samples: Tensor = torch.fft.irfft2(spectrum, (self.size, self.size), (-2, -3), norm="forward")
+        meridians = torch.fft.ifft(spectrum, dim=-2, norm="forward")  # over u first, where there are few v
+        samples: Tensor = torch.fft.irfft(meridians, self.num_phi, dim=-3, norm="forward")
         return samples
 
     def features(self, signals: Tensor) -> Tensor:
-        spectrum = torch.fft.rfft2(signals, dim=(-2, -3), norm="forward")[..., : self.lmax_out + 1, :, :]
+        meridians = torch.fft.rfft(signals, dim=-3, norm="forward")[..., : self.lmax_out + 1, :, :]
+        spectrum = torch.fft.fft(meridians, dim=-2, norm="forward")  # [..., L + 1 (v), N (u), C]
         real = self.real_back.to(signals.dtype) @ spectrum.real  # [..., L + 1 (m), L + 1 (l), C]
         imaginary = self.imaginary_back.to(signals.dtype) @ spectrum.imag
         return torch.stack([real, imaginary], dim=-4).flatten(-4, -2).index_select(-2, self.places)
+
+
+def _legendre(lmax: int, theta: Tensor) -> Tensor:
+    """Harmonics along a meridian: ``Y_l,m = P_m,l(θ) cos(m φ)`` and ``Y_l,-m = P_m,l(θ) sin(m φ)`` for m >= 0.
+
+    Shapes:
+        theta: [B] radians from the pole (e3nn's y axis). Returns [lmax + 1 (m), B, lmax + 1 (l)], 0 where l < m.
+    """
+    zero = torch.zeros_like(theta)
+    values = harmonics(torch.stack([zero, theta.cos(), theta.sin()], dim=-1), torch.ones_like(theta), lmax)
+    table = values.new_zeros(lmax + 1, len(theta), lmax + 1)
+    for m in range(lmax + 1):
+        for degree in range(m, lmax + 1):
+            table[m, :, degree] = values[:, degree**2 + degree + m]
+    return table
+
+
+def _signal_rows(lmax: int, orders: Sequence[int]) -> Tensor:
+    """Rows of features ordered by m, then l: [M (lmax + 1)]; where l < abs(m) any row, to be multiplied by 0."""
+    rows = [d**2 + d + m if d >= abs(m) else 0 for m in orders for d in range(lmax + 1)]
+    return torch.tensor(rows)
 
 
 def _odd(lmax: int) -> Tensor:
@@ -97,7 +122,7 @@ class GauntFourierProduct(GauntProduct):
     """``GauntProduct`` in the two-dimensional Fourier basis (``GauntFourier``).
 
     Args:
-        channels, lmax, lmax_edge, lmax_out: of ``EdgeProduct``.
+        channels, lmax, lmax_edge, lmax_out: of ``EdgeProduct``; lmax_edge and lmax_out are lmax by default.
 
     Shapes:
         As ``GauntProduct``.
