@@ -52,7 +52,7 @@ class EdgeBasis:
         envelope: [E, 1] in the order of the graph, or None.
 
     Source:
-        Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eq. 2. Differs: derivatives by positions are exact; the
+        Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eq. 8. Differs: derivatives by positions are exact; the
         authors' and NVIDIA's code compute the harmonics without them.
     """
 

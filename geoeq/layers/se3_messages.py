@@ -41,7 +41,7 @@ class SE3Messages(nn.Module):
         blocks: [N, 2 l + 1, C_l] of each degree. Returns [E, 2 k + 1, C_k] of each degree, in the order of the graph.
 
     Source:
-        Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eqs. 2 and 8.
+        Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eq. 8.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ class SE3Attention(Layer):
     number of entries of a key::
 
         a_ij = softmax_j(q_i · k_ij / sqrt(d))      for each head, eq. 11
-        x_i <- P [Σ_j a_ij v_ij, x_i]               for each degree, eqs. 10, 13
+        x_i <- P [Σ_j a_ij v_ij, x_i]               for each degree, eqs. 10, 12
 
     Args:
         irreps_in, irreps_out: each degree once, with any number of channels. Parity means nothing.
@@ -48,7 +48,7 @@ class SE3Attention(Layer):
             those of the output, so that there are no keys.
 
     Source:
-        Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eqs. 8-13; channels_div and the scale of the scores as in
+        Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eqs. 8-12; channels_div and the scale of the scores as in
         NVIDIA's implementation. Differs: derivatives by positions are exact.
     """
 
