@@ -1,0 +1,244 @@
+"""Times every network on the same molecules, and measures the memory that a training step takes.
+
+    python benchmarks/models.py [--only EquiformerV2] [--repeats 5] [--threads 2] [--output FILE]
+
+32 made-up molecules of 18 atoms with edges below 5 Å, given with the batch as geoeq's loader gives them. Each network
+has a process of its own: forward without derivatives, then forward and backward (derivatives of the squared sum of
+energies by the parameters), medians after one pass that is not counted. Sizes: the published one (preset "qm9", else
+"oc20", else the defaults, always with a cutoff of 5 Å), and those for which there are times of the authors' codes.
+Memory is the highest resident size of the process in those passes, less what it had after the imports. With --only the
+table is printed and not written, unless --output says where.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch_geometric.data import Batch, Data
+
+import geoeq
+import geoeq.models
+from geoeq.graph import build_graph
+from geoeq.models import GraphScalar, Model
+from geoeq.training.environment import git_commit
+
+MOLECULES, ATOMS, CUTOFF = 32, 18, 5.0
+
+#: Of the ball that the atoms of a molecule are in, Å; it gives 9260 edges, the authors' codes had 9256.
+RADIUS = 3.05
+
+#: Seconds for the passes of one median, and for one network altogether.
+PATIENCE, LIMIT = 30.0, 900.0
+
+RESULTS = Path(__file__).parent / "results" / "models.md"
+
+#: Sizes for which the authors' codes were timed: network, label, arguments, time of a forward and backward pass with
+#: one thread on another machine of the same kind.
+COMPARED: tuple[tuple[str, str, dict[str, Any], str], ...] = (
+    ("EGNN", "7 layers of 128", {"layers": 7, "width": 128}, "491 ms"),
+    ("SE3Transformer", "4 layers of 32, degrees 0-2", {"layers": 4, "width": 32, "lmax": 2}, "7600 ms"),
+    ("Equiformer", "6 layers of 128x0e+64x1e+32x2e", {"layers": 6}, "18 400 ms"),
+    (
+        "EquiformerV2",
+        "4 layers of 128, lmax 4, mmax 2",
+        {"layers": 4, "channels": 128, "lmax": 4, "mmax": 2},
+        "36 000 ms or more, over 5 GB",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table."""
+
+    network: str
+    size: str
+    preset: str | None
+    arguments: dict[str, Any]
+    authors: str = ""
+
+    def build(self) -> Model:
+        cls = getattr(geoeq.models, self.network)
+        heads = [GraphScalar("energy")]
+        arguments = {**self.arguments, "cutoff": CUTOFF}
+        made: Model = cls(heads, **arguments) if self.preset is None else cls.preset(self.preset, heads, **arguments)
+        return made
+
+
+def cases() -> list[Case]:
+    """The published size of every network, each followed by that of the authors' times."""
+    found = []
+    for name in geoeq.models.NETWORKS:
+        presets = getattr(geoeq.models, name).PRESETS
+        preset = next((preset for preset in ("qm9", "oc20") if preset in presets), None)
+        found.append(Case(name, "defaults" if preset is None else f"preset {preset}", preset, {}))
+        found += [Case(name, size, None, given, authors) for other, size, given, authors in COMPARED if other == name]
+    return found
+
+
+def molecules() -> Batch:
+    """Atoms at random in a ball, none closer than 1 Å to another, with their edges."""
+    generator = torch.Generator().manual_seed(0)
+    elements = torch.tensor([1, 1, 1, 6, 6, 7, 8, 9])
+    graphs = []
+    for _ in range(MOLECULES):
+        places: list[torch.Tensor] = []
+        while len(places) < ATOMS:
+            place = RADIUS * (2 * torch.rand(3, generator=generator) - 1)
+            if place.norm() < RADIUS and all((place - other).norm() > 1.0 for other in places):
+                places.append(place)
+        graphs.append(Data(z=elements[torch.randint(8, (ATOMS,), generator=generator)], pos=torch.stack(places)))
+    batch = Batch.from_data_list(graphs)
+    graph = build_graph(batch, CUTOFF)
+    batch.edge_index = torch.stack([graph.sender, graph.receiver])
+    batch.edge_cutoff = torch.full((MOLECULES,), CUTOFF)
+    return batch
+
+
+def memory(key: str) -> float:
+    """MB of this process: VmRSS now, VmHWM at the most (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
+
+
+def median(run: Callable[[], None], repeats: int) -> float:
+    """Milliseconds, after one pass that is not counted; no further pass begins after ``PATIENCE``."""
+    run()
+    times: list[float] = []
+    while len(times) < repeats and sum(times) < PATIENCE:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)
+
+
+def measure(case: Case, threads: int, repeats: int) -> dict[str, float]:
+    """Everything about one network, in this process."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the highest size starts anew
+    before = memory("VmRSS")
+    batch, model = molecules(), case.build()
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(batch)
+
+    def both() -> None:
+        model.zero_grad(set_to_none=True)
+        model(batch)["energy"].square().sum().backward()
+
+    found = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+    found["forward"] = median(forward, repeats)
+    found["both"] = median(both, repeats)
+    found["memory"] = memory("VmHWM") - before
+    if case.authors and threads != 1:
+        torch.set_num_threads(1)
+        found["one thread"] = median(both, repeats)
+    elif case.authors:
+        found["one thread"] = found["both"]
+    return found
+
+
+def measured_apart(case: Case, threads: int, repeats: int) -> dict[str, Any]:
+    """``measure`` in a new process; a failure is told as {"failure": reason}."""
+    place = str(cases().index(case))
+    command = [sys.executable, "-W", "ignore", __file__, "--case", place]
+    command += ["--threads", str(threads), "--repeats", str(repeats)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return {"failure": f"takes longer than {LIMIT:.0f} s altogether"}
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines()
+        return {"failure": lines[-1] if lines else f"ended with status {done.returncode}"}
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def row(case: Case, found: dict[str, Any]) -> str:
+    """A line of Markdown."""
+    if "failure" in found:
+        return f"| {case.network} | {case.size} | failed: {found['failure']} |  |  |  |  | {case.authors} |"
+    alone = f"{found['one thread']:.0f}" if "one thread" in found else ""
+    return (
+        f"| {case.network} | {case.size} | {found['parameters']:,} | {found['forward']:.0f} | {found['both']:.0f} | "
+        f"{found['memory']:.0f} | {alone} | {case.authors} |"
+    )
+
+
+def processor() -> str:
+    """The name of the processor."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
+
+
+def write(path: Path | None, lines: list[str]) -> None:
+    """What there is so far, if it is to be written at all."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", metavar="NAME", help="one network, such as EGNN")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, help=f"where to write the table ({RESULTS})")
+    parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.case is not None:
+        print(json.dumps(measure(cases()[arguments.case], arguments.threads, arguments.repeats)))
+        return
+    chosen = [case for case in cases() if arguments.only in (None, case.network)]
+    if not chosen:
+        parser.error(f"There is no network '{arguments.only}'. Known: {', '.join(geoeq.models.NETWORKS)}.")
+
+    edges = molecules().num_edges
+    lines = [
+        "# Networks",
+        "",
+        f"{MOLECULES} molecules of {ATOMS} atoms, {edges} edges below {CUTOFF:g} Å ({edges / MOLECULES:.0f} a "
+        "molecule), float32, one energy a",
+        "molecule; each network in a process of its own, medians of "
+        f"{arguments.repeats} passes. Written by `python benchmarks/models.py` on {datetime.date.today()}:",
+        f"{processor()}, {arguments.threads} threads, geoeq {geoeq.__version__} (commit {git_commit()}), "
+        f"torch {torch.__version__}, Python {platform.python_version()}.",
+        "",
+        "| network | size | parameters | forward [ms] | forward and backward [ms] | peak memory [MB] | forward and "
+        "backward, 1 thread [ms] | authors' code, 1 thread, another machine |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    output = arguments.output or (RESULTS if arguments.only is None else None)
+    print("\n".join(lines))
+    for case in chosen:
+        lines.append(row(case, measured_apart(case, arguments.threads, arguments.repeats)))
+        print(lines[-1], flush=True)
+        write(output, lines)
+    lines += [
+        "",
+        "Authors' times are of a forward and backward pass on such a batch (9256 edges), on another machine of the",
+        "same kind: compare them with the column for 1 thread, and roughly. Memory is the highest resident size in",
+        "these passes, parameters and batch included, less that after the imports.",
+    ]
+    write(output, lines)
+
+
+if __name__ == "__main__":
+    main()
