@@ -7,6 +7,7 @@ segments either as a graph, ``segment_sum(values, graph)`` (edges by receiver), 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -48,6 +49,7 @@ __all__ = [
     "segment_sum",
     "tensor_product",
     "tensor_product_conv",
+    "tensor_product_linear",
     "use",
 ]
 
@@ -167,6 +169,28 @@ def tensor_product(x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: 
     """
     _check_product(x, harmonics, weights, x.shape[0], x.shape[0], paths)
     return choose_tensor_products(x).tensor_product(x, harmonics, weights, paths)
+
+
+def tensor_product_linear(
+    x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths, maps: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Tensor product of each row, then a linear map of the channels of each block: the product is never whole.
+
+    Args:
+        x, harmonics, weights, paths: as for ``tensor_product``.
+        maps: a matrix for each block of the product.
+
+    Shapes:
+        maps: [channels, V] each. Returns [E, 2 l + 1, V] of each block.
+
+    Raises:
+        TensorError: a shape is another.
+    """
+    _check_product(x, harmonics, weights, x.shape[0], x.shape[0], paths)
+    if [matrix.shape[0] for matrix in maps] != [channels for _, channels in paths.out_blocks]:
+        found, needed = [list(matrix.shape) for matrix in maps], [channels for _, channels in paths.out_blocks]
+        raise TensorError(f"maps have shapes {found}; the blocks of this tensor product have {needed} channels.")
+    return choose_tensor_products(x).tensor_product_linear(x, harmonics, weights, paths, maps)
 
 
 def tensor_product_conv(x: Tensor, harmonics: Tensor, weights: Tensor, graph: Edges, paths: Paths) -> Tensor:

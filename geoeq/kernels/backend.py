@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,6 +76,12 @@ class TensorProducts(Protocol):
     @staticmethod
     def tensor_product(x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths) -> tuple[Tensor, ...]:
         """The product of each row, block by block."""
+
+    @staticmethod
+    def tensor_product_linear(
+        x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths, maps: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """The product of each row, then a linear map of each block."""
 
     @staticmethod
     def tensor_product_conv(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -86,9 +85,10 @@ class Paths:
         harmonics_dim: columns of the harmonics that are read; a graph may have more.
         x_dim, out_dim: columns of the input and of the output.
         weight_numel: weights of an edge.
-        groups: paths by their block of the input, as indices into ``paths``.
-        matrix: all couplings for the reference. Harmonics times it are, for each path in the order of ``groups``,
-            ``Σ_j C_ijk Y_j`` as [2 l_out + 1, 2 l_x + 1] row by row. [harmonics_dim, ...], float64.
+        pieces: paths from one block of the input to channels side by side in one block of the output, as indices
+            into ``paths``: what one matrix product does.
+        matrix: all couplings for the reference. Harmonics times it are, for each piece of P paths,
+            ``Σ_j C_ijk Y_j`` as [2 l_out + 1, P, 2 l_x + 1] row by row. [harmonics_dim, ...], float64.
     """
 
     paths: tuple[Path, ...]
@@ -98,31 +98,49 @@ class Paths:
     x_dim: int = field(init=False)
     out_dim: int = field(init=False)
     weight_numel: int = field(init=False)
-    groups: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
+    pieces: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
     matrix: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.paths:
-            raise InputError("A tensor product needs at least one path.")
-        blocks = range(len(self.x_blocks))
-        groups = tuple(tuple(n for n, path in enumerate(self.paths) if path.x_block == block) for block in blocks)
+        unreached = set(range(len(self.out_blocks))) - {path.out_block for path in self.paths}
+        if unreached or not self.paths:
+            raise InputError(f"A tensor product needs a path to each block; none reaches {sorted(unreached) or 'any'}.")
+        pieces = _pieces(self.paths)
         harmonics_dim = max((path.degrees[1] + 1) ** 2 for path in self.paths)
         for name, value in {
             "harmonics_dim": harmonics_dim,
             "x_dim": sum(dim * channels for dim, channels in self.x_blocks),
             "out_dim": sum(dim * channels for dim, channels in self.out_blocks),
             "weight_numel": sum(path.weight_numel for path in self.paths),
-            "groups": groups,
-            "matrix": _matrix([self.paths[n] for group in groups for n in group], harmonics_dim),
+            "pieces": pieces,
+            "matrix": _matrix([[self.paths[n] for n in piece] for piece in pieces], harmonics_dim),
         }.items():
             object.__setattr__(self, name, value)
 
 
-def _matrix(paths: Sequence[Path], harmonics_dim: int) -> Tensor:
+def _pieces(paths: Sequence[Path]) -> tuple[tuple[int, ...], ...]:
+    def joins(path: Path, before: Path) -> bool:
+        same = (path.x_block, path.out_block, path.mode) == (before.x_block, before.out_block, before.mode)
+        if path.mode == "uvw":
+            return same and path.out_channels == before.out_channels and path.out_channel == before.out_channel
+        return same and path.out_channel == before.out_channel + before.out_channels
+
+    pieces: list[list[int]] = []
+    for n in sorted(range(len(paths)), key=lambda n: (paths[n].x_block, paths[n].out_block, paths[n].out_channel)):
+        if pieces and joins(paths[n], paths[pieces[-1][-1]]):
+            pieces[-1].append(n)
+        else:
+            pieces.append([n])
+    return tuple(map(tuple, pieces))
+
+
+def _matrix(pieces: Sequence[Sequence[Path]], harmonics_dim: int) -> Tensor:
     columns = []
-    for path in paths:
-        rows = path.coefficient * coupling(*path.degrees).permute(1, 2, 0)  # [j, k, i]
-        column = torch.zeros(harmonics_dim, math.prod(rows.shape[1:]), dtype=torch.float64)
-        column[path.harmonics_start : path.harmonics_start + rows.shape[0]] = rows.flatten(1)
-        columns.append(column)
+    for piece in pieces:
+        dim_x, _, dim_out = (2 * degree + 1 for degree in piece[0].degrees)
+        column = torch.zeros(harmonics_dim, dim_out, len(piece), dim_x, dtype=torch.float64)
+        for n, path in enumerate(piece):
+            rows = path.coefficient * coupling(*path.degrees).permute(1, 2, 0)  # [j, k, i]
+            column[path.harmonics_start : path.harmonics_start + rows.shape[0], :, n] = rows
+        columns.append(column.flatten(1))
     return torch.cat(columns, dim=1)

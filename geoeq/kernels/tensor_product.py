@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -17,25 +19,15 @@ class ReferenceTensorProducts(Reference):
 
     @staticmethod
     def tensor_product(x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths) -> tuple[Tensor, ...]:
-        members = [[paths.paths[n] for n in group] for group in paths.groups]
-        blocks = x.split([dim * channels for dim, channels in paths.x_blocks], dim=1)
-        own = [None] * len(paths.paths) if weights is None else weights.split([p.weight_numel for p in paths.paths], 1)
-        widths = [sum(2 * p.degrees[2] + 1 for p in group) for group in members]  # K of each block
-        sizes = [width * dim for width, (dim, _) in zip(widths, paths.x_blocks, strict=True)]
-        constants = harmonics[:, : paths.harmonics_dim] @ paths.matrix.to(harmonics)  # [E, Σ (2 l_out + 1)(2 l_x + 1)]
-
-        found: list[list[tuple[int, Tensor]]] = [[] for _ in paths.out_blocks]
-        pieces = zip(paths.groups, members, blocks, constants.split(sizes, dim=1), paths.x_blocks, strict=True)
-        for group, group_paths, flat, constant, (dim, channels) in pieces:
-            if not group:
-                continue
-            block = flat.reshape(x.shape[0], dim, channels)  # [E, i, U]
-            matrices = constant.reshape(x.shape[0], constant.shape[1] // dim, dim)  # [E, K, i]
-            product = matrices * block if dim == 1 else torch.bmm(matrices, block)  # [E, K, U]
-            parts = product.split([2 * path.degrees[2] + 1 for path in group_paths], dim=1)
-            for n, path, part in zip(group, group_paths, parts, strict=True):
-                found[path.out_block].append((path.out_channel, _weighed(part, own[n], path)))
+        found = _parts(x, harmonics, weights, paths)
         return tuple(_joined(parts) for parts in found)
+
+    @staticmethod
+    def tensor_product_linear(
+        x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths, maps: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        found = _parts(x, harmonics, weights, paths)
+        return tuple(_mapped(parts, matrix) for parts, matrix in zip(found, maps, strict=True))
 
     @staticmethod
     def tensor_product_conv(
@@ -46,17 +38,50 @@ class ReferenceTensorProducts(Reference):
         return torch.cat(sums, dim=1)
 
 
-def _weighed(part: Tensor, weights: Tensor | None, path: Path) -> Tensor:
-    if weights is None:
-        return part
+_Parts = list[tuple[int, Tensor]]  # the first channel of each part, and the part
+
+
+def _parts(x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths) -> list[_Parts]:
+    """The parts of each block of the result, one for each piece; none is ever copied into its block here."""
+    rows = x.split([dim * channels for dim, channels in paths.x_blocks], dim=1)
+    blocks = [row.reshape(x.shape[0], *shape) for row, shape in zip(rows, paths.x_blocks, strict=True)]  # [E, i, U]
+    own = None if weights is None else weights.split([path.weight_numel for path in paths.paths], dim=1)
+    members = [[paths.paths[n] for n in piece] for piece in paths.pieces]
+    heights = [(2 * piece[0].degrees[2] + 1) * len(piece) for piece in members]  # k · P
+    widths = [paths.x_blocks[piece[0].x_block][0] for piece in members]  # i
+    sizes = [height * width for height, width in zip(heights, widths, strict=True)]
+    constants = (harmonics[:, : paths.harmonics_dim] @ paths.matrix.to(harmonics)).split(sizes, dim=1)
+
+    found: list[_Parts] = [[] for _ in paths.out_blocks]
+    for numbers, piece, constant, height, width in zip(paths.pieces, members, constants, heights, widths, strict=True):
+        path, block = piece[0], blocks[piece[0].x_block]
+        matrices = constant.reshape(x.shape[0], height, width)  # [E, k · P, i]
+        product = matrices * block if width == 1 else torch.bmm(matrices, block)  # [E, k · P, U]
+        part = product.reshape(x.shape[0], height // len(piece), len(piece) * path.x_channels)  # [E, k, P · U]
+        if own is not None:
+            part = _weighed(part, [own[n] for n in numbers], path)
+        found[path.out_block].append((path.out_channel, part))
+    return found
+
+
+def _weighed(part: Tensor, weights: Sequence[Tensor], path: Path) -> Tensor:
+    mine = weights[0] if len(weights) == 1 else torch.cat(list(weights), dim=1)
     if path.mode == "uvu":
-        return part * weights.unsqueeze(1)  # [E, k, U]
-    return torch.bmm(part, weights.reshape(weights.shape[0], path.x_channels, path.out_channels))  # [E, k, W]
+        return part * mine.unsqueeze(1)  # [E, k, P · U]
+    return torch.bmm(part, mine.reshape(part.shape[0], part.shape[2], path.out_channels))  # [E, k, W]
 
 
-def _joined(parts: list[tuple[int, Tensor]]) -> Tensor:
+def _joined(parts: _Parts) -> Tensor:
     """Parts side by side in their block; parts that write to the same channels are added."""
     channels: dict[int, Tensor] = {}
     for start, part in parts:
         channels[start] = channels[start] + part if start in channels else part
-    return torch.cat([channels[start] for start in sorted(channels)], dim=2)  # [E, 2 l + 1, channels]
+    ordered = [channels[start] for start in sorted(channels)]
+    return ordered[0] if len(ordered) == 1 else torch.cat(ordered, dim=2)  # [E, 2 l + 1, channels]
+
+
+def _mapped(parts: _Parts, matrix: Tensor) -> Tensor:
+    first, *others = [part @ matrix[start : start + part.shape[2]] for start, part in parts]
+    for other in others:
+        first = first + other
+    return first  # [E, 2 l + 1, V]

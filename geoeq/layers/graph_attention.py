@@ -20,6 +20,7 @@ from geoeq.layers.gate import Gate
 from geoeq.layers.layer import Layer
 from geoeq.layers.layout import to_channels_last, to_e3nn_layout
 from geoeq.layers.linear import Linear
+from geoeq.layers.product_linear import product_linear
 from geoeq.layers.radial_network import RadialNetwork
 from geoeq.layers.tensor_paths import depthwise_paths, harmonics_group
 
@@ -120,14 +121,16 @@ class EquivariantGraphAttention(Layer):
         blocks = to_channels_last(x, self.target.blocks_in)
         received = kernels.gather(_rows(self.target.on_blocks(blocks)), graph.receiver)
         message = received + kernels.gather(_rows(self.source.on_blocks(blocks)), graph.sender)  # eq. 1
-        products = kernels.tensor_product(message, graph.harmonics, self.radial(self._edges(graph)), self.paths)
+        weights, harmonics = self.radial(self._edges(graph)), graph.harmonics
+        second = self.value if self.gate_input is None else self.gate_input
+        (scores,), values = product_linear(message, harmonics, weights, self.paths, [self.score, second])
 
-        attention = self._attention(self.score.on_blocks(products)[0], graph).unsqueeze(1).unsqueeze(-1)  # [E, 1, H, 1]
-        if self.gate is not None and self.gate_input is not None and self.value_paths is not None:
-            gated = _rows(self.gate.on_blocks(self.gate_input.on_blocks(products)))
-            products = kernels.tensor_product(gated, graph.harmonics, None, self.value_paths)
+        attention = self._attention(scores, graph).unsqueeze(1).unsqueeze(-1)  # [E, 1, H, 1]
+        if self.gate is not None and self.value_paths is not None:
+            gated = _rows(self.gate.on_blocks(values))
+            (values,) = product_linear(gated, harmonics, None, self.value_paths, [self.value])
         sums = []
-        for value in self.value.on_blocks(products):  # [E, 2 l + 1, H · c] eq. 4
+        for value in values:  # [E, 2 l + 1, H · c] eq. 4
             heads = value.reshape(*value.shape[:2], self.num_heads, value.shape[2] // self.num_heads)
             sums.append(kernels.segment_sum((heads * attention).flatten(2), graph))
         if self.rescale_degree:

@@ -66,10 +66,15 @@ class Linear(Rowwise):
 
     def on_blocks(self, blocks: Sequence[Tensor]) -> list[Tensor]:
         """The same map, channels last: [N, 2 l + 1, channels] of each block to the like."""
-        biases = iter(()) if self.bias is None else iter(self.bias.split(self.bias_sizes))
         result = []
-        for mine, weight, biased in zip(self.sources, self.weights, self.biased, strict=True):
+        for mine, weight in zip(self.sources, self.weights, strict=True):
             source = blocks[mine[0]] if len(mine) == 1 else torch.cat([blocks[n] for n in mine], dim=2)
-            value = source @ weight  # [N, 2 l + 1, V]
-            result.append(value + next(biases) if biased else value)
-        return result
+            result.append(source @ weight)  # [N, 2 l + 1, V]
+        return self.add_bias(result)
+
+    def add_bias(self, blocks: Sequence[Tensor]) -> list[Tensor]:
+        """What is left to do where the matrices have been applied elsewhere."""
+        if self.bias is None:
+            return list(blocks)
+        biases = iter(self.bias.split(self.bias_sizes))
+        return [block + next(biases) if biased else block for block, biased in zip(blocks, self.biased, strict=True)]

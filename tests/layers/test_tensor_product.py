@@ -98,6 +98,20 @@ def test_uvu_without_weights_is_weights_of_one():
         kernels.tensor_product(x, harmonics, None, TensorProductConv(conv.irreps_in, "0e", "4x0e", "uvw").paths)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_linear_map_of_the_product(case):
+    conv = TensorProductConv(*case)
+    x, harmonics = torch.randn(7, conv.irreps_in.dim), torch.randn(7, 25)
+    weights = torch.randn(7, conv.weight_numel)
+    maps = [torch.randn(channels, 3) for _, channels in conv.paths.out_blocks]
+    whole = kernels.tensor_product(x, harmonics, weights, conv.paths)
+    mapped = kernels.tensor_product_linear(x, harmonics, weights, conv.paths, maps)
+    for block, matrix, value in zip(whole, maps, mapped, strict=True):
+        torch.testing.assert_close(value, block @ matrix)
+    with pytest.raises(TensorError, match="blocks of this tensor product have"):
+        kernels.tensor_product_linear(x, harmonics, weights, conv.paths, maps[1:])
+
+
 def test_no_edges_and_no_nodes():
     conv = TensorProductConv.example()
     lonely = build_graph(Data(pos=torch.zeros(1, 3)), 4.0, lmax=2)
