@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, reduce
 
 import torch
 from torch import Tensor
@@ -256,5 +256,8 @@ def path_messages(x: Tensor, hidden: Tensor, weight: Tensor, basis: Tensor, poin
         x: [N, Σ (2l+1) C_l]. hidden: [E, H]. weight: [plan.weight_numel]. basis: [E, plan.basis_dim].
         pointers: [N + 1] int64. Returns [E, plan.message_dim]: blocks ``[2 k + 1, C_k]`` side by side.
     """
+    factors = (x, hidden, weight, basis)
+    dtype = reduce(torch.promote_types, (factor.dtype for factor in factors))  # they differ under autocast
+    x, hidden, weight, basis = (factor.to(dtype) for factor in factors)
     result: Tensor = _messages(x, hidden, weight, basis, pointers, plan.code)
     return result
