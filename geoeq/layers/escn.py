@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from geoeq.errors import InputError, TensorError
-from geoeq.graph import Graph
+from geoeq.graph import Graph, edge_frames
 from geoeq.layers.coefficients import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.escn_message import ESCNMessage, keep_variance
 from geoeq.layers.layer import Group, Layer
 from geoeq.layers.s2_grid import Normalization, S2Grid
+from geoeq.layers.so2 import frame_matrix
 
 __all__ = ["ESCNLayer"]
 
@@ -73,7 +74,8 @@ class ESCNLayer(Layer):
         super().__init__()
         if edge_width < 1:
             raise InputError("ESCNLayer needs edge attributes, such as a radial basis: edge_width is at least 1.")
-        self.lmax, self.channels, self.edge_width, self.residual = lmax, channels, edge_width, residual
+        self.lmax, self.mmax, self.channels = lmax, mmax, channels
+        self.edge_width, self.residual = edge_width, residual
         self.irreps_in = self.irreps_out = sphere_irreps(lmax, channels)
         self.dim = self.irreps_in.dim  # torch.compile cannot read Irreps
         self.message = ESCNMessage(
@@ -103,15 +105,19 @@ class ESCNLayer(Layer):
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         if x.shape[-1] != self.dim:
             raise TensorError(f"ESCNLayer: x has {x.shape[-1]} columns and {self.dim} are needed.")
-        sphere = to_coefficients(x, self.lmax, self.channels)  # [N, (L + 1)², C]
-        update = self.first(torch.cat([sphere, self.message(sphere, graph)], dim=-1))
+        frame = frame_matrix(edge_frames(graph, self.lmax), self.lmax, self.mmax).to(x.dtype)
+        return from_coefficients(self.on_sphere(to_coefficients(x, self.lmax, self.channels), graph, frame), self.lmax)
+
+    def on_sphere(self, sphere: Tensor, graph: Graph, frame: Tensor) -> Tensor:
+        """``forward`` for channels last, [N, (lmax + 1)², C], with the ``frame_matrix`` of the graph."""
+        update: Tensor = self.first(torch.cat([sphere, self.message(sphere, graph, frame)], dim=-1))
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             # The values on the grid, many for each coefficient, are computed again for derivatives, and not kept.
             update = checkpoint(self._on_grid, update, use_reentrant=False, preserve_rng_state=False)
         else:
             update = self._on_grid(update)
-        update = from_coefficients(self.last(update), self.lmax)
-        return x + update if self.residual else update
+        update = self.last(update)
+        return sphere + update if self.residual else update
 
     def _on_grid(self, sphere: Tensor) -> Tensor:
         silu = nn.functional.silu

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from geoeq import kernels
 from geoeq.errors import TensorError
 from geoeq.fields import NUM_ELEMENTS
-from geoeq.graph import Graph, edge_frames
+from geoeq.graph import Graph
 from geoeq.layers.envelope import PolynomialEnvelope
 from geoeq.layers.s2_grid import Normalization
-from geoeq.layers.so2 import frame_matrix, order_sizes
+from geoeq.layers.so2 import order_sizes
 from geoeq.layers.sphere_activation import GridSiLU
 
 __all__ = ["ESCNEdgeNetwork", "ESCNMessage", "keep_variance"]
@@ -88,7 +88,8 @@ class ESCNMessage(nn.Module):
         cutoff: in Å; messages then fall smoothly to zero there. None: as published.
 
     Shapes:
-        sphere: [N, (lmax + 1)², C]. Returns the same.
+        sphere: [N, (lmax + 1)², C]. frame: [E, R, (lmax + 1)²], of ``geoeq.layers.so2.frame_matrix``.
+        Returns [N, (lmax + 1)², C].
 
     Source:
         Passaro & Zitnick, ICML 2023, arXiv:2302.03655, sections 3.2 and 4.
@@ -125,10 +126,9 @@ class ESCNMessage(nn.Module):
         self.activation = GridSiLU(lmax, mmax, resolution, normalization, rescale=False, by_order=True)
         self.envelope = None if cutoff is None else PolynomialEnvelope(cutoff)
 
-    def forward(self, sphere: Tensor, graph: Graph) -> Tensor:
-        matrix = frame_matrix(edge_frames(graph, self.lmax), self.lmax, self.mmax).to(sphere.dtype)  # [E, R, (L + 1)²]
-        sender = torch.bmm(matrix, kernels.gather(sphere, graph.sender))  # [E, R, C]
-        receiver = torch.bmm(matrix, kernels.gather(sphere, graph.receiver))
+    def forward(self, sphere: Tensor, graph: Graph, frame: Tensor) -> Tensor:
+        sender = torch.bmm(frame, kernels.gather(sphere, graph.sender))  # [E, R, C]
+        receiver = torch.bmm(frame, kernels.gather(sphere, graph.receiver))
         gates = nn.functional.silu(self.gates(self.edge(graph))).split(self.ranks, dim=-1)
 
         start, parts = 0, []
@@ -142,7 +142,7 @@ class ESCNMessage(nn.Module):
         y = self.activation(y, y[:, 0, :0])
         if self.envelope is not None:
             y = y * self.envelope(graph.lengths).unsqueeze(-1)
-        return kernels.segment_sum(torch.bmm(matrix.transpose(1, 2), y), graph) / self.average_degree
+        return kernels.segment_sum(torch.bmm(frame.transpose(1, 2), y), graph) / self.average_degree
 
     def _hidden(self, m: int, sender: Tensor, receiver: Tensor) -> Tensor:
         """[E, 2 or 4 parts, H]: real parts of sender and receiver, then for m > 0 their imaginary parts."""

@@ -9,17 +9,19 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import torch
 from e3nn import o3
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import Data
 
 from geoeq.errors import InputError, unknown_name
-from geoeq.graph import Graph, with_frames
-from geoeq.layers.coefficients import sphere_irreps
+from geoeq.graph import Graph, edge_frames, with_frames
+from geoeq.layers.coefficients import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
 from geoeq.layers.escn import ESCNLayer
 from geoeq.layers.layer import Group, RadialFunction
 from geoeq.layers.radial import GaussianBasis
 from geoeq.layers.s2_grid import Normalization
 from geoeq.layers.sigmoid_basis import SigmoidBasis, SiLUBasis
+from geoeq.layers.so2 import frame_matrix
 from geoeq.models.escn_reference import reference_arguments, reference_parameters
 from geoeq.models.head import Head
 from geoeq.models.model import Model
@@ -64,6 +66,7 @@ class ESCN(Model):
         edge_attr_width: number of columns of ``data.edge_attr``.
         detach_frames: treat the frames of edges as constants under differentiation, as the published code does;
             forces by differentiation are then off by 0.1 to 1 %.
+        checkpoint_blocks: keep only the features between layers for derivatives, and compute the rest again.
         elements: atomic numbers that the model knows; None for any.
 
     Shapes:
@@ -114,11 +117,13 @@ class ESCN(Model):
         edge_inputs: Sequence[EdgeInput] = (),
         edge_attr_width: int = 0,
         detach_frames: bool = False,
+        checkpoint_blocks: bool = False,
         elements: Sequence[int] | None = None,
     ) -> None:
         irreps = sphere_irreps(lmax, channels)
         super().__init__(heads, irreps, cutoff, elements=elements)
-        self.degree, self.detach_frames = lmax, detach_frames
+        self.degree, self.mmax, self.channels = lmax, mmax, channels
+        self.detach_frames, self.checkpoint_blocks = detach_frames, checkpoint_blocks
         self.embedding = IrrepsEmbedding(irreps, node_inputs, o3.Irreps(features_irreps), velocity, self.group)
         end = cutoff if basis_cutoff is None else basis_cutoff
         self.basis = _distance_basis(basis, num_basis, end, basis_spread)
@@ -150,10 +155,14 @@ class ESCN(Model):
         attributes = [self.basis(graph.lengths), self.edge_embedding(data, graph)]
         edge_attr = torch.cat([part for part in attributes if part is not None], dim=-1)  # [E, A]
         graph = with_frames(dataclasses.replace(graph, edge_attr=edge_attr), self.degree, self.detach_frames)
-        x: Tensor = self.embedding(data)  # [N, C (L + 1)²]
+        frame = frame_matrix(edge_frames(graph, self.degree), self.degree, self.mmax)
+        x = to_coefficients(self.embedding(data), self.degree, self.channels)  # [N, (L + 1)², C]
         for layer in self.layers:
-            x = layer(x, graph)
-        return x
+            if self.checkpoint_blocks and torch.is_grad_enabled():
+                x = checkpoint(layer.on_sphere, x, graph, frame, use_reentrant=False)
+            else:
+                x = layer.on_sphere(x, graph, frame)  # type: ignore[operator]
+        return from_coefficients(x, self.degree)
 
     @classmethod
     def from_reference(cls, state_dict: Mapping[str, Tensor], **hyperparameters: Any) -> Self:

@@ -1,0 +1,49 @@
+"""Points on the sphere: the quadrature is exact, the spiral is the published one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from geoeq.errors import InputError
+from geoeq.layers.sphere_points import fibonacci_points, point_harmonics, quadrature_points
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 7, 12])
+def test_quadrature_is_exact_to_its_degree_and_not_beyond(degree):
+    points, weights = quadrature_points(degree)
+    torch.testing.assert_close(points.norm(dim=-1), torch.ones(len(points), dtype=torch.float64))
+    means = weights @ point_harmonics(points, min(degree, 8))
+    expected = torch.zeros_like(means)
+    expected[0] = 1
+    torch.testing.assert_close(means, expected, rtol=0, atol=1e-13)
+    if degree < 8:
+        assert (weights @ point_harmonics(points, degree + 2))[1:].abs().max() > 1e-3
+
+
+def test_quadrature_makes_harmonics_orthonormal():
+    points, weights = quadrature_points(8)
+    harmonics = point_harmonics(points, 4)
+    torch.testing.assert_close(harmonics.T @ (weights[:, None] * harmonics), torch.eye(25, dtype=torch.float64))
+
+
+def test_spiral_points_are_as_long_as_they_are_alone():
+    points = fibonacci_points(64)
+    length = points.norm(dim=-1)
+    torch.testing.assert_close(length.mean(), torch.ones((), dtype=torch.float64))
+    golden = torch.atan2(points[1:3, 1], points[1:3, 0])
+    turn = torch.tensor([2 * torch.pi / 1.618033988749895, 4 * torch.pi / 1.618033988749895], dtype=torch.float64)
+    torch.testing.assert_close(golden.sin(), turn.sin())
+    units = points / length[:, None]
+    crowd = (-(units[:, None] - units).square().sum(-1) / 0.15).exp().sum(-1)
+    torch.testing.assert_close(length * crowd, (length * crowd).mean().expand(64))
+    assert crowd.max() < 1.1 * crowd.min()
+    doubled = point_harmonics(2 * points, 2)
+    torch.testing.assert_close(doubled[:, 4:], 4 * point_harmonics(points, 2)[:, 4:])
+
+
+def test_counts_that_cannot_be_are_refused():
+    with pytest.raises(InputError, match="at least one point on the sphere, not 0"):
+        fibonacci_points(0)
+    with pytest.raises(InputError, match="at least 0, not -1"):
+        quadrature_points(-1)
