@@ -89,8 +89,8 @@ class ESCN(Model):
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "oc20": _OC20 | {"lmax": 6, "mmax": 2, "layers": 12, "channels": 128, "hidden_channels": 256},
-        "oc20_small": _OC20 | {"lmax": 4, "mmax": 2, "layers": 12, "channels": 128, "hidden_channels": 256},
-        "oc20_large": _OC20 | {"lmax": 6, "mmax": 3, "layers": 20, "channels": 160, "hidden_channels": 384},
+        "oc20-l4": _OC20 | {"lmax": 4, "mmax": 2, "layers": 12, "channels": 128, "hidden_channels": 256},
+        "oc20-large": _OC20 | {"lmax": 6, "mmax": 3, "layers": 20, "channels": 160, "hidden_channels": 384},
     }
 
     def __init__(

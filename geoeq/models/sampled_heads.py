@@ -26,7 +26,7 @@ class SphereNetwork(nn.Module):
     Args:
         irreps: of the features, the same number C of channels of every degree, ``Cx0e + Cx1o + Cx2e + ...``.
         vector: the second of the two forms.
-        degree: of the polynomials for which the mean is exact; None takes five times the highest degree of the
+        degree: of the polynomials for which the mean is exact; None takes 4 lmax + 8, lmax the highest degree of the
             features. The equivariance error falls faster than any power of it.
         samples: number of points as published, a Fibonacci spiral, in place of the quadrature.
 
@@ -49,7 +49,7 @@ class SphereNetwork(nn.Module):
                 f"the network gives {irreps}."
             )
         if samples is None:
-            points, weights = quadrature_points(5 * self.lmax if degree is None else degree)
+            points, weights = quadrature_points(4 * self.lmax + 8 if degree is None else degree)
         else:
             points, weights = fibonacci_points(samples), torch.full((samples,), 1 / samples, dtype=torch.float64)
         moments = points if vector else torch.ones_like(points[:, :1])
