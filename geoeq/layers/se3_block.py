@@ -60,7 +60,7 @@ class SE3Block(Layer):
         distance: bool = False,
         hidden: int = 32,
         sharing: RadialSharing | Sequence[RadialSharing] = "all",
-        radial_norm: bool = False,
+        radial_norm: bool = True,
         activation: Activation = "silu",
         cutoff: float | None = None,
         self_per_edge: bool = False,

@@ -19,6 +19,9 @@ from geoeq.layers.se3_messages import Activation, RadialSharing, SE3Messages
 
 __all__ = ["SE3Convolution"]
 
+#: The sum over about ten neighbours starts with the variance of one message.
+_START = 10**-0.5
+
 
 class SE3Convolution(Layer):
     """``x_i^k <- V^k x_i^k + Σ_j Σ_l W^{kl}(ij) x_j^l``: self-interaction and a sum of messages.
@@ -49,7 +52,7 @@ class SE3Convolution(Layer):
         distance: bool = False,
         hidden: int = 32,
         sharing: RadialSharing = "all",
-        radial_norm: bool = False,
+        radial_norm: bool = True,
         activation: Activation = "silu",
         cutoff: float | None = None,
         self_per_edge: bool = False,
@@ -62,6 +65,9 @@ class SE3Convolution(Layer):
         self.messages = SE3Messages(
             self.degrees_in, self.degrees_out, edge_width, distance, hidden, sharing, radial_norm, activation
         )
+        with torch.no_grad():
+            for weight in self.messages.weights:
+                weight.mul_(_START)
         channels = dict(self.degrees_in)
         self.own = nn.ParameterDict(
             {

@@ -52,7 +52,7 @@ class SE3Messages(nn.Module):
         distance: bool = False,
         hidden: int = 32,
         sharing: RadialSharing = "all",
-        radial_norm: bool = False,
+        radial_norm: bool = True,
         activation: Activation = "silu",
     ) -> None:
         super().__init__()

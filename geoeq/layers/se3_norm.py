@@ -21,11 +21,14 @@ NormKind = Literal["gate", "norm"]
 #: below this a feature has no direction ("norm"); it is so long where it vanishes ("gate").
 _TINY, _SOFT = 2.0**-24, 1e-2
 
+#: of the gate: features stay about as long as they are.
+_GAIN = 1.6
+
 
 class SE3Norm(Rowwise):
     """Layer norm and nonlinearity of the lengths of features.
 
-    "gate" is smooth everywhere: scalars to ``SiLU(LayerNorm(s))``, the rest to ``x σ(LayerNorm(|x|))``.
+    "gate" is smooth everywhere: scalars to ``SiLU(LayerNorm(s))``, the rest to ``1.6 x σ(LayerNorm(|x|))``.
     "norm", as published, keeps the direction and takes a new length, ``x / |x| ReLU(LayerNorm(|x|))``, for scalars
     too: it jumps where a scalar changes its sign, and has no derivative where a feature vanishes.
 
@@ -70,5 +73,5 @@ class SE3Norm(Rowwise):
                 result.append(functional.silu(norm(block)))
             else:
                 length = (block.square().sum(1) + _SOFT**2).sqrt()
-                result.append(block * torch.sigmoid(norm(length)).unsqueeze(1))
+                result.append(_GAIN * block * torch.sigmoid(norm(length)).unsqueeze(1))
         return to_e3nn_layout(result)

@@ -64,7 +64,7 @@ class SE3Attention(Layer):
         distance: bool = False,
         hidden: int = 32,
         sharing: RadialSharing = "all",
-        radial_norm: bool = False,
+        radial_norm: bool = True,
         activation: Activation = "silu",
         cutoff: float | None = None,
     ) -> None:

@@ -101,7 +101,7 @@ class IterativeSE3Transformer(Model):
         basis_cutoff: float | None = None,
         distance: bool | None = None,
         hidden: int = 32,
-        radial_norm: bool = False,
+        radial_norm: bool = True,
         activation: Activation = "silu",
         elements: Sequence[int] | None = None,
     ) -> None:

@@ -107,7 +107,7 @@ class SE3Transformer(Model):
         distance: bool | None = None,
         hidden: int = 32,
         sharing: RadialSharing | Sequence[RadialSharing] = "all",
-        radial_norm: bool = False,
+        radial_norm: bool = True,
         activation: Activation = "silu",
         self_per_edge: bool = False,
         elements: Sequence[int] | None = None,
