@@ -141,7 +141,7 @@ def measure(case: Case, threads: int, repeats: int) -> dict[str, float]:
         model.zero_grad(set_to_none=True)
         model(batch)["energy"].square().sum().backward()
 
-    found = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+    found: dict[str, float] = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
     found["forward"] = median(forward, repeats)
     found["both"] = median(both, repeats)
     found["memory"] = memory("VmHWM") - before

@@ -108,7 +108,7 @@ class Recipe:
         epochs: passes over the training set.
         max_steps: stop after so many steps, whatever the epochs; null for no limit.
         budget: train for so many seconds (validation apart) in place of ``epochs``, and validate at most fifty times in
-            place of ``validate_every``; the schedule, made for ``epochs``, is stretched to that time. null for none.
+            place of ``validate_every``; the schedule ends with that time. null for none.
         batch_size: graphs a step.
         ema: decay of the exponential moving average of the weights, which is then evaluated and saved; null for none.
         gradient_clip: largest norm of the gradient; null for no limit.

@@ -12,12 +12,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Schedule"]
 
+#: The part of a budget after which no warm-up lasts.
+LONGEST_WARMUP = 0.2
+
 
 class Schedule:
     """The factor of the learning rate at each step.
 
     All but the plateaus is a function of the number of the step alone, so that a resumed run needs three numbers. On a
-    budget the part of it that is spent takes the place of the step: warm-up and cosine keep their form and end with it.
+    budget the part of it that is spent takes the place of the step, but for the warm-up, which keeps its steps: they
+    are for the optimizer's sake. It ends with a fifth of the budget at the latest.
 
     Args:
         settings: as in the recipe.
@@ -36,14 +40,18 @@ class Schedule:
 
     def factor(self, step: int) -> float:
         """What multiplies the learning rate for step ``step``, counted from 0."""
-        return self._at(step if self._budget is None else self._budget.fraction * self._total)
+        rise = (step + 1) / (self._warmup + 1) if step < self._warmup else 1.0
+        if self._budget is not None:
+            spent = self._budget.fraction
+            return min(1.0, max(rise, spent / LONGEST_WARMUP)) * self._shape(spent)
+        if rise < 1.0:
+            return rise
+        return self._shape(min(1.0, (step - self._warmup) / max(1.0, self._total - self._warmup)))
 
-    def _at(self, step: float) -> float:
+    def _shape(self, progress: float) -> float:
+        """The factor after the warm-up, at a part of the way to the end."""
         settings = self._settings
-        if step < self._warmup:
-            return (step + 1) / (self._warmup + 1)
         if settings.name == "cosine":
-            progress = min(1.0, (step - self._warmup) / max(1.0, self._total - self._warmup))
             return settings.minimum + (1 - settings.minimum) * 0.5 * (1 + math.cos(math.pi * progress))
         return max(settings.minimum, self._reduction)
 

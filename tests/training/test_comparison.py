@@ -195,13 +195,16 @@ def test_the_watch_stands_still_when_it_is_stopped(monkeypatch: pytest.MonkeyPat
     budget.run()
     now[0] += 1
     budget.run()
-    assert schedule.factor(step=77) == pytest.approx(11 / 21)  # a tenth of the time: half of the warm-up
+    tenth = 0.5 * (1 + math.cos(math.pi / 10))
+    assert schedule.factor(step=15) == pytest.approx(tenth * 16 / 21)  # warm-up goes by steps
+    assert schedule.factor(step=3) == pytest.approx(tenth * 0.5)  # or faster, to end with a fifth of the time
+    assert schedule.factor(step=77) == pytest.approx(tenth)
     now[0] += 5
     budget.stop()
     budget.stop()
     now[0] += 50
     assert budget.used == 6.0
-    assert schedule.factor(step=0) == pytest.approx(0.5)
+    assert schedule.factor(step=0) == pytest.approx(0.5 * (1 + math.cos(0.6 * math.pi)))
     budget.restore(12.0)
     assert budget.fraction == 1.0
     assert math.isclose(schedule.factor(step=0), 0.0, abs_tol=1e-12)
