@@ -1,13 +1,15 @@
 """Layers and their parts, for anybody's network; each has ``example()``."""
 
 from geoeq.layers.activation import Activation
+from geoeq.layers.degree_embedding import DegreeEmbedding
 from geoeq.layers.dropout import EquivariantDropout, StochasticDepth
 from geoeq.layers.egnn import EGNNLayer
 from geoeq.layers.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
 from geoeq.layers.envelope import CosineEnvelope, PolynomialEnvelope
-from geoeq.layers.equiformer import DegreeEmbedding, EquiformerBlock, GatedFeedForward
+from geoeq.layers.equiformer import EquiformerBlock
 from geoeq.layers.equiformer_v2 import EquiformerV2Layer
 from geoeq.layers.escn import ESCNLayer
+from geoeq.layers.feed_forward import GatedFeedForward
 from geoeq.layers.gate import Gate
 from geoeq.layers.gaussian_basis import LearnedGaussianBasis
 from geoeq.layers.graph_attention import EquivariantGraphAttention

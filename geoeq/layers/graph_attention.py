@@ -15,6 +15,7 @@ from geoeq.errors import InputError, TensorError
 from geoeq.graph import Graph
 from geoeq.layers.attention import edge_softmax
 from geoeq.layers.dropout import EquivariantDropout
+from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.envelope import PolynomialEnvelope
 from geoeq.layers.gate import Gate
 from geoeq.layers.layer import Layer
@@ -121,14 +122,14 @@ class EquivariantGraphAttention(Layer):
         blocks = to_channels_last(x, self.target.blocks_in)
         received = kernels.gather(_rows(self.target.on_blocks(blocks)), graph.receiver)
         message = received + kernels.gather(_rows(self.source.on_blocks(blocks)), graph.sender)  # eq. 1
-        weights, harmonics = self.radial(self._edges(graph)), graph.harmonics
+        weights = self.radial(edge_attributes(graph, self.edge_width, "EquivariantGraphAttention"))
         second = self.value if self.gate_input is None else self.gate_input
-        (scores,), values = product_linear(message, harmonics, weights, self.paths, [self.score, second])
+        (scores,), values = product_linear(message, graph.harmonics, weights, self.paths, [self.score, second])
 
         attention = self._attention(scores, graph).unsqueeze(1).unsqueeze(-1)  # [E, 1, H, 1]
         if self.gate is not None and self.value_paths is not None:
             gated = _rows(self.gate.on_blocks(values))
-            (values,) = product_linear(gated, harmonics, None, self.value_paths, [self.value])
+            (values,) = product_linear(gated, graph.harmonics, None, self.value_paths, [self.value])
         sums = []
         for value in values:  # [E, 2 l + 1, H · c] eq. 4
             heads = value.reshape(*value.shape[:2], self.num_heads, value.shape[2] // self.num_heads)
@@ -150,14 +151,6 @@ class EquivariantGraphAttention(Layer):
         if self.envelope is None:
             return graph.degree[:, None, None]
         return kernels.segment_sum(self.envelope(graph.lengths), graph).unsqueeze(-1)
-
-    def _edges(self, graph: Graph) -> Tensor:
-        if graph.edge_attr is None or graph.edge_attr.shape[-1] != self.edge_width:
-            found = "none" if graph.edge_attr is None else str(graph.edge_attr.shape[-1])
-            raise TensorError(
-                f"EquivariantGraphAttention: {self.edge_width} edge attributes are needed, the graph has {found}."
-            )
-        return graph.edge_attr
 
 
 def _irreps(irreps: o3.Irreps) -> list[o3.Irrep]:

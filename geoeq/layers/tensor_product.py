@@ -51,6 +51,7 @@ class TensorProductConv(nn.Module):
     """
 
     group: Group
+    like: Tensor
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class TensorProductConv(nn.Module):
         else:
             raise InputError(f"mode must be 'uvu' or 'uvw', not {mode!r}.")
         self.weight_numel = self.paths.weight_numel
+        self.register_buffer("like", torch.empty(0), persistent=False)  # the dtype of what to_e3nn makes
         self.blocks_in, self.blocks_out = irreps_blocks(self.irreps_in), irreps_blocks(self.irreps_out)
 
     @classmethod
@@ -89,7 +91,7 @@ class TensorProductConv(nn.Module):
     def to_e3nn(self) -> o3.TensorProduct:
         """The same product of one edge, by e3nn: ``product(x[sender], harmonics, weights)``, to be summed.
 
-        Its harmonics are those of irreps_harmonics alone, in float64 or the default dtype as for any module of e3nn.
+        Its harmonics are those of irreps_harmonics alone. Its dtype is that of this module (``conv.double()``).
         """
         paths = self.paths.paths
         harmonics = [ir.l for _, ir in self.irreps_harmonics]
@@ -103,11 +105,16 @@ class TensorProductConv(nn.Module):
             (path.x_block, harmonics.index(path.degrees[1]), slot, self.mode, True)
             for path, slot in zip(paths, slots, strict=True)
         ]
-        return o3.TensorProduct(
-            self.irreps_in,
-            self.irreps_harmonics,
-            irreps_out,
-            instructions,
-            shared_weights=False,
-            internal_weights=False,
-        )
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(self.like.dtype)  # e3nn rounds its constants to the default dtype
+        try:
+            return o3.TensorProduct(
+                self.irreps_in,
+                self.irreps_harmonics,
+                irreps_out,
+                instructions,
+                shared_weights=False,
+                internal_weights=False,
+            )
+        finally:
+            torch.set_default_dtype(before)

@@ -13,9 +13,10 @@ from torch_geometric.data import Data
 
 from geoeq.errors import InputError, unknown_name
 from geoeq.graph import Graph
+from geoeq.layers.degree_embedding import DegreeEmbedding
 from geoeq.layers.dropout import EquivariantDropout
 from geoeq.layers.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
-from geoeq.layers.equiformer import DegreeEmbedding, EquiformerBlock, EquiformerNorm, NormKind
+from geoeq.layers.equiformer import EquiformerBlock, EquiformerNorm, NormKind
 from geoeq.layers.gaussian_basis import LearnedGaussianBasis
 from geoeq.layers.graph_attention import EquivariantGraphAttention
 from geoeq.layers.layer import RadialFunction

@@ -15,7 +15,8 @@ from geoeq.errors import CheckpointError
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.kernels import Paths, coupling
 from geoeq.layers.activation import activation_scale
-from geoeq.layers.equiformer import DegreeEmbedding, EquiformerBlock
+from geoeq.layers.degree_embedding import DegreeEmbedding
+from geoeq.layers.equiformer import EquiformerBlock
 from geoeq.layers.gaussian_basis import LearnedGaussianBasis
 from geoeq.layers.graph_attention import EquivariantGraphAttention
 from geoeq.layers.radial import BesselBasis

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import e3nn
 import pytest
 import torch
@@ -164,3 +166,16 @@ def test_couplings_are_those_of_e3nn():
     with pytest.raises(InputError, match="do not couple"):
         kernels.coupling(1, 1, 3)
     assert e3nn.__version__ >= "0.5"  # phases of older ones differ
+
+
+def test_to_e3nn_is_exact_in_the_dtype_of_the_module():
+    torch.set_default_dtype(torch.float32)
+    conv = TensorProductConv.example()
+    assert conv.to_e3nn()(*(torch.ones(1, n) for n in (23, 9, conv.weight_numel))).dtype == torch.float32
+    conv = conv.double()
+    x, harmonics, weights = (torch.linspace(0, 1, n, dtype=torch.float64)[None] for n in (23, 9, conv.weight_numel))
+    graph = build_graph(Data(pos=torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]]).double()), None, lmax=2)
+    graph = dataclasses.replace(graph, harmonics=harmonics.expand(2, -1))
+    expected = conv.to_e3nn()(x, harmonics, weights)
+    out = conv(x.expand(2, -1), weights.expand(2, -1), graph)
+    torch.testing.assert_close(out[:1], expected, rtol=1e-13, atol=1e-13)
