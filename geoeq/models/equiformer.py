@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import CheckpointError, InputError, unknown_name
 from geoeq.graph import Graph
 from geoeq.layers.degree_embedding import DegreeEmbedding
 from geoeq.layers.dropout import EquivariantDropout
@@ -209,7 +209,11 @@ class Equiformer(Model):
             CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left
                 over or of another shape.
         """
-        model = cls(**reference_arguments(hyperparameters, state_dict)).to(next(iter(state_dict.values())).dtype)
+        arguments = reference_arguments(hyperparameters, state_dict)
+        try:
+            model = cls(**arguments).to(next(iter(state_dict.values())).dtype)
+        except InputError as error:  # where their network would have features that stay zero
+            raise CheckpointError(f"Equiformer.from_reference: {error}") from error
         widths = [hyperparameters["number_of_basis"], *hyperparameters["fc_neurons"]]
         fill_parameters(model, reference_parameters(model, state_dict, widths))
         head = model.heads[0]
