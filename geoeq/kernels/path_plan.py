@@ -40,7 +40,7 @@ class OutBlock:
 
 @dataclass(frozen=True)
 class PathPlan:
-    """Every input degree to every output degree by every path J = |l - k| .. l + k.
+    """Every input degree to every output degree by every path ``J = |l - k| .. l + k``.
 
     Args:
         inputs: (degree, channels) of the features.
