@@ -31,7 +31,7 @@ PRODUCTS = [
     ("Gaunt, Fourier", "gaunt_fourier", "E(3)"),
     ("Gaunt, grid", "gaunt_grid", "E(3)"),
 ]
-NODES, NEIGHBORS, CHANNELS = 125, 16, 64
+NODES, NEIGHBORS, CHANNELS = 64, 16, 64
 
 
 def graph(lmax: int) -> Graph:

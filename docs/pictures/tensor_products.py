@@ -40,7 +40,7 @@ def measured() -> dict[str, list[float]]:
 
 def main() -> None:
     times = measured()
-    figure = Figure(figsize=(7.2, 3.5), dpi=110, layout="constrained")
+    figure = Figure(figsize=(7.2, 3.5), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2)
     for label, name, group, color, line in PRODUCTS:
         style = {"color": color, "linestyle": line, "marker": "o", "markersize": 3, "label": label}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -30,6 +32,7 @@ from geoeq.layers.radial import BesselBasis
 from geoeq.layers.tensor_convolution import TensorConvolution
 from geoeq.symmetry import assert_equivariant, layer_graph, random_batch
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = get_args(Product)
 PRODUCTS = [(name, "E(3)") for name in NAMES] + [("clebsch_gordan", "SE(3)"), ("edge_frame", "SE(3)")]
 #: products whose features, harmonics and result have degrees of their own.
@@ -281,3 +284,11 @@ def test_messages_end_smoothly_at_the_cutoff(name):
     assert abs(inside - outside) < 1e-9
     assert slope.abs().max() < 1e-5 < 1e-2 < strong.abs().max()
     assert abs(near - outside) > 1e-2
+
+
+def test_the_counts_of_the_documentation_are_those_of_the_code():
+    spec = importlib.util.spec_from_file_location("benchmark_products", ROOT / "benchmarks" / "products.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    results = (ROOT / "benchmarks" / "results" / "products.md").read_text(encoding="utf-8")
+    assert "\n".join(benchmark.counts()) in results
