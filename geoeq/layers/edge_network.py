@@ -48,13 +48,18 @@ class EdgeNetwork(nn.Module):
             nn.Linear(hidden, hidden),
             nn.LayerNorm(hidden),
             nn.SiLU(),
-            nn.Linear(hidden, width_out),
         )
+        self.last = nn.Linear(hidden, width_out)
         for module in self.modules():
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
     def forward(self, graph: Graph) -> Tensor:
+        weights: Tensor = self.last(self.hidden(graph))
+        return weights
+
+    def hidden(self, graph: Graph) -> Tensor:
+        """What the last linear map sees, [E, hidden]."""
         if graph.edge_attr is None or graph.edge_attr.shape[-1] != self.edge_width:
             found = "none" if graph.edge_attr is None else str(graph.edge_attr.shape[-1])
             raise TensorError(f"EdgeNetwork: {self.edge_width} edge attributes are needed, the graph has {found}.")

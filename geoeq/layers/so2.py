@@ -90,7 +90,7 @@ class SO2Convolution(nn.Module):
 
         y_0  = W_0 x_0 + b
         y_+m = W_m x_+m - V_m x_-m
-        y_-m = V_m x_+m + W_m x_-m                                     eqs. 9-10
+        y_-m = V_m x_+m + W_m x_-m
 
     Between ``to_edge_frame`` and ``from_edge_frame``, with weights that depend on the length, it is the tensor product
     with the harmonics of the edge, in O(L³) operations.
@@ -112,7 +112,7 @@ class SO2Convolution(nn.Module):
         TensorError: x has another shape, or edge features are missing.
 
     Source:
-        Passaro & Zitnick, ICML 2023, arXiv:2302.03655, section 3.2; in the form of Liao et al., ICLR 2024,
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655; in the form of Liao et al., ICLR 2024,
         arXiv:2306.12059, section 4.1.
     """
 
@@ -159,6 +159,10 @@ class SO2Convolution(nn.Module):
             results.append(linear(pair, _complex_matrix(order.weight)))  # type: ignore[arg-type]
         y = torch.cat(results, dim=-1).unflatten(-1, (self.rows, self.channels_out))
         return y, extra if self.extra_scalars else None
+
+    def matrices(self) -> list[Tensor]:
+        """For each m >= 0 the map of the rows of this order; for m > 0 of the pair (+m, -m), as one real matrix."""
+        return [self.scalar.weight, *(_complex_matrix(order.weight) for order in self.orders)]  # type: ignore[arg-type]
 
     def _factors(self, edge_features: Tensor | None, weights: Tensor | None) -> tuple[Tensor, ...] | None:
         if self.radial is not None:

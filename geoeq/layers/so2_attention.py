@@ -6,12 +6,14 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from geoeq import kernels
 from geoeq.errors import InputError
 from geoeq.graph import Graph
 from geoeq.layers.attention import edge_softmax
+from geoeq.layers.attention_sum import attention_sum
 from geoeq.layers.degree_linear import DegreeLinear
+from geoeq.layers.edge_convolution import edge_convolution
 from geoeq.layers.edge_degree import order_scale
 from geoeq.layers.edge_network import EdgeNetwork
 from geoeq.layers.envelope import PolynomialEnvelope
@@ -107,24 +109,40 @@ class SO2Attention(nn.Module):
         self.register_buffer("scale", order_scale(lmax, mmax), persistent=False)
 
     def forward(self, x: Tensor, graph: Graph, frame: Tensor) -> Tensor:
-        ends = [torch.bmm(frame, kernels.gather(x, end)) for end in (graph.sender, graph.receiver)]
-        hidden, extra = self.first(torch.cat(ends, dim=-1), weights=self.network(graph))  # [E, R, hidden]
-        extra = hidden.new_zeros(hidden.shape[0], 0) if extra is None else extra
-        scores, scalars = extra.split(self.sizes, dim=-1)
+        y = edge_convolution(
+            x,
+            self.network.hidden(graph),
+            self.network.last.weight,
+            self.network.last.bias,
+            frame,
+            graph.sender,
+            graph.receiver,
+            self.first.matrices(),
+            self.first.scalar.bias,
+            self.first.sizes,
+        )
+        scores, scalars, hidden = y.split([*self.sizes, y.shape[1] - sum(self.sizes)], dim=1)
+        hidden = hidden.unflatten(1, (self.first.rows, -1))  # [E, R, hidden]
         values, late_scores = self.second(self.activation(hidden, scalars))  # [E, R, H C_v]
 
         attention = self._attention(scores if late_scores is None else late_scores, graph)  # [E, H]
-        values = values * attention.repeat_interleave(self.value_channels, dim=1).unsqueeze(1)
-        summed = kernels.segment_sum(torch.bmm(frame.transpose(1, 2), values), graph)  # [N, (L + 1)², H C_v]
+        weights = attention.repeat_interleave(self.value_channels, dim=1)  # [E, H C_v]
+        summed = attention_sum(values, weights, frame, graph.receiver, graph.num_nodes)  # [N, (L + 1)², H C_v]
         result: Tensor = self.project(summed * self.scale.to(x.dtype))
         return result
 
     def _attention(self, scores: Tensor, graph: Graph) -> Tensor:
         if self.alpha is not None:
-            scores = scores.unflatten(-1, self.alpha.shape)  # [E, H, A]
-            if self.norm is not None:
-                scores = self.norm(scores)
-            scores = (smooth_leaky_relu(scores) * self.alpha).sum(-1)
+            if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # cheap to make again, and large
+                scores = checkpoint(self._scores, scores, self.alpha, use_reentrant=False, preserve_rng_state=False)
+            else:
+                scores = self._scores(scores, self.alpha)
         envelope = None if self.envelope is None else self.envelope(graph.lengths)
         attention: Tensor = self.dropout(edge_softmax(scores, graph, envelope))
         return attention
+
+    def _scores(self, scalars: Tensor, alpha: Tensor) -> Tensor:
+        scalars = scalars.unflatten(-1, alpha.shape)  # [E, H, A]
+        if self.norm is not None:
+            scalars = self.norm(scalars)
+        return (smooth_leaky_relu(scalars) * alpha).sum(-1)

@@ -159,7 +159,7 @@ _NETWORK = {
     "net.1": "rest.0",
     "net.3": "rest.2",
     "net.4": "rest.3",
-    "net.6": "rest.5",
+    "net.6": "last",
 }
 _ENDS = {"source_embedding": "sender", "target_embedding": "receiver"}
 _FEED_FORWARD = {

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from geoeq.errors import CheckpointError, InputError, TensorError
 from geoeq.graph import build_graph, edge_frames
-from geoeq.layers import GaussianBasis
+from geoeq.layers import GaussianBasis, attention_sum, edge_convolution
 from geoeq.layers.edge_degree import EdgeDegreeEmbedding
 from geoeq.layers.edge_network import EdgeNetwork
 from geoeq.layers.so2 import from_edge_frame
@@ -126,7 +126,7 @@ def test_the_first_map_in_parts_is_that_of_the_concatenation():
     whole = torch.cat([net.first.weight, net.first_sender.weight, net.first_receiver.weight], dim=1)
     ends = [net.ends.sender(graph.numbers[graph.sender]), net.ends.receiver(graph.numbers[graph.receiver])]
     hidden = torch.cat([graph.edge_attr, *ends], dim=1) @ whole.T + net.first.bias
-    torch.testing.assert_close(net(graph), net.rest(hidden))
+    torch.testing.assert_close(net(graph), net.last(net.rest(hidden)))
 
 
 def test_harmonics_are_the_orders_zero_turned_back():
@@ -155,6 +155,27 @@ def test_norms_are_their_formulas(kind):
         mine = square[[other for other in range(4) if groups[other] == groups[degree]]].mean(0)
         expected = block / (mine + 1e-5).sqrt()[:, None, None] * norm.weight[degree]
         torch.testing.assert_close(found, expected + norm.bias if degree == 0 else expected)
+
+
+@pytest.mark.parametrize("module", [edge_convolution, attention_sum], ids=lambda module: module.__name__)
+def test_edges_in_chunks_are_all_edges_at_once(module, monkeypatch):
+    """Value, derivatives by parameters and positions, and second derivatives."""
+    data = random_batch()
+    data.pos.requires_grad_()
+    found = []
+    for chunk in (10**6, 7):
+        monkeypatch.setattr(module, "CHUNK", chunk)
+        model = network(mmax=1)
+        outputs = model(data)
+        total = outputs["energy"].sum() + outputs["forces"].square().sum()
+        inputs = [data.pos, *model.parameters()]
+        plain = torch.autograd.grad(total, inputs, retain_graph=True, allow_unused=True)
+        forces = torch.autograd.grad(total, data.pos, create_graph=True)[0]
+        second = torch.autograd.grad(forces.square().sum(), inputs, allow_unused=True)
+        found.append([total, forces, *plain, *second])
+        torch.testing.assert_close(forces, plain[0])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_what_cannot_be_is_refused():
