@@ -81,7 +81,7 @@ def wigner_blocks(vectors: Tensor, lmax: int) -> tuple[Tensor, ...]:
         InputError: lmax is negative or above ``MAX_DEGREE``.
 
     Source:
-        Passaro & Zitnick, ICML 2023, arXiv:2302.03655, section 3.2, for the frame; Pinchon & Hoggan, J. Phys. A 40,
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655, for the frame; Pinchon & Hoggan, J. Phys. A 40,
         1597 (2007), for the product with constant J. Differs: the angle about the edge is a function of its direction,
         not random, and frames have derivatives.
     """

@@ -46,7 +46,7 @@ class ESCNLayer(Layer):
         TensorError: x, or the edge attributes of the graph, have another width, or elements are missing.
 
     Source:
-        Passaro & Zitnick, ICML 2023, arXiv:2302.03655, section 4. Differs: with a cutoff, an envelope; derivatives
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655. Differs: with a cutoff, an envelope; derivatives
         go through the frames, which the published code detaches; values on the grids are of the size of the
         coefficients, not smaller by ``sqrt(4π)``. W_1 and W_3 are applied to coefficients, which is
         the same in exact arithmetic and has fewer rows.

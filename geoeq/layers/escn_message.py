@@ -41,7 +41,7 @@ class ESCNEdgeNetwork(nn.Module):
         TensorError: the graph has no edge attributes, others than A, or no elements where they are needed.
 
     Source:
-        Passaro & Zitnick, ICML 2023, arXiv:2302.03655, section 4.
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655.
     """
 
     def __init__(self, edge_width: int, width_out: int, elements: bool = True) -> None:
@@ -92,7 +92,7 @@ class ESCNMessage(nn.Module):
         Returns [N, (lmax + 1)², C].
 
     Source:
-        Passaro & Zitnick, ICML 2023, arXiv:2302.03655, sections 3.2 and 4.
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655.
     """
 
     def __init__(
@@ -111,13 +111,14 @@ class ESCNMessage(nn.Module):
     ) -> None:
         super().__init__()
         self.lmax, self.mmax, self.hidden, self.average_degree = lmax, mmax, hidden, average_degree
-        self.sizes = order_sizes(lmax, mmax)
+        sizes = order_sizes(lmax, mmax)
+        self.rows = [sizes[0], *(size for size in sizes[1:] for _ in range(2))]
         self.edge = ESCNEdgeNetwork(edge_width, edge_channels, elements)
         # A row of h for m = 0, two for m > 0; the sender's and the receiver's side by side.
         self.ranks = [2 * hidden] + [4 * hidden] * mmax
         self.gates = nn.Linear(edge_channels, sum(self.ranks))
         self.sender, self.receiver, self.last = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        for size, rank in zip(self.sizes, self.ranks, strict=True):
+        for size, rank in zip(sizes, self.ranks, strict=True):
             self.sender.append(nn.Linear(size * channels, rank // 2, bias=False))
             self.receiver.append(nn.Linear(size * channels, rank // 2, bias=False))
             self.last.append(nn.Linear(rank, size * channels, bias=False))
@@ -131,12 +132,12 @@ class ESCNMessage(nn.Module):
         receiver = torch.bmm(frame, kernels.gather(sphere, graph.receiver))
         gates = nn.functional.silu(self.gates(self.edge(graph))).split(self.ranks, dim=-1)
 
-        start, parts = 0, []
-        for m, size in enumerate(self.sizes):
-            rows = [slice(start, start + size)] + [slice(start + size, start + 2 * size)] * (m > 0)
-            pair = [self._hidden(m, sender[:, row].flatten(1), receiver[:, row].flatten(1)) for row in rows]
+        # [E, n C] for 0, +1, -1, +2, ..; split, as the derivative of slices would fill a whole tensor for each.
+        ends = zip(sender.split(self.rows, dim=1), receiver.split(self.rows, dim=1), strict=True)
+        parts = []
+        for m in range(self.mmax + 1):
+            pair = [self._hidden(m, *next(ends)) for _ in range(1 + (m > 0))]
             parts += self._turned(m, pair, gates[m])
-            start = rows[-1].stop
         y = torch.cat(parts, dim=-1).unflatten(-1, (-1, sphere.shape[-1]))  # [E, R, C]
 
         y = self.activation(y, y[:, 0, :0])
@@ -146,8 +147,8 @@ class ESCNMessage(nn.Module):
 
     def _hidden(self, m: int, sender: Tensor, receiver: Tensor) -> Tensor:
         """[E, 2 or 4 parts, H]: real parts of sender and receiver, then for m > 0 their imaginary parts."""
-        parts = [self.sender[m](sender).unflatten(-1, (-1, self.hidden))]
-        parts.append(self.receiver[m](receiver).unflatten(-1, (-1, self.hidden)))
+        parts = [self.sender[m](sender.flatten(1)).unflatten(-1, (-1, self.hidden))]
+        parts.append(self.receiver[m](receiver.flatten(1)).unflatten(-1, (-1, self.hidden)))
         return torch.stack(parts, dim=2).flatten(1, 2)
 
     def _turned(self, m: int, pair: list[Tensor], gates: Tensor) -> list[Tensor]:

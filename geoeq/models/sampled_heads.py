@@ -79,7 +79,7 @@ class SampledScalar(GraphScalar):
         Returns [G].
 
     Source:
-        Passaro & Zitnick, ICML 2023, arXiv:2302.03655, section 4. Differs: an exact quadrature unless ``samples``.
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655. Differs: an exact quadrature unless ``samples``.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class SampledVector(Head):
         Returns [N, 3].
 
     Source:
-        Passaro & Zitnick, ICML 2023, arXiv:2302.03655, section 4. Differs: an exact quadrature unless ``samples``.
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655. Differs: an exact quadrature unless ``samples``.
     """
 
     def __init__(self, name: str, degree: int | None = None, samples: int | None = None) -> None:
