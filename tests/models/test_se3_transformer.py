@@ -119,3 +119,29 @@ def test_what_cannot_be_is_refused():
         layer(x, dataclasses.replace(graph, edge_attr=torch.zeros(len(graph.sender), 4, dtype=torch.float64)))
     with pytest.raises(TensorError, match="x needs 5 columns, it has 3"):
         SE3Transformer([], features_irreps="5x0e", embed=False)(Data(pos=torch.zeros(1, 3), x=torch.zeros(1, 3)))
+
+
+def test_half_precision_of_a_training_step():
+    """Under autocast the factors of a message come in several dtypes."""
+    torch.manual_seed(0)
+    model, data = SE3Transformer.example(), random_batch(dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        energy = model(data)["energy"]
+    energy.sum().backward()
+    torch.testing.assert_close(energy, model(data)["energy"], rtol=2e-2, atol=2e-2)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_compiled_derivatives_are_the_same():
+    torch.manual_seed(0)
+    model, data = SE3Transformer.example().double(), random_batch()
+    graph = build_graph(data, 4.0)
+    data.edge_index = torch.stack([graph.sender, graph.receiver])
+    data.edge_cutoff = torch.full((data.num_graphs,), 4.0)
+    data.pos.requires_grad_()
+
+    def forces(function):
+        return torch.autograd.grad(function(data)["energy"].sum(), data.pos)[0]
+
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(forces(compiled), forces(model))
