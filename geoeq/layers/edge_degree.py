@@ -43,7 +43,7 @@ class EdgeDegreeEmbedding(nn.Module):
         TensorError: the harmonics of the graph end below lmax.
 
     Source:
-        Liao et al., ICLR 2024, arXiv:2306.12059, appendix B. Differs: with a cutoff, an envelope.
+        Liao et al., ICLR 2024, arXiv:2306.12059. Differs: with a cutoff, an envelope.
     """
 
     scale: Tensor

@@ -31,7 +31,7 @@ class EdgeNetwork(nn.Module):
         TensorError: the graph has no edge attributes, others than A, or no elements where they are needed.
 
     Source:
-        Liao et al., ICLR 2024, arXiv:2306.12059, appendix B; Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.2.
+        Liao et al., ICLR 2024, arXiv:2306.12059; Liao & Smidt, ICLR 2023, arXiv:2206.11990.
     """
 
     def __init__(self, edge_width: int, hidden: int, width_out: int, elements: bool = False) -> None:

@@ -37,7 +37,7 @@ class EndsEmbedding(nn.Module):
         TensorError: the graph has no atomic numbers.
 
     Source:
-        Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.2.
+        Liao & Smidt, ICLR 2023, arXiv:2206.11990.
     """
 
     def __init__(self, width: int) -> None:

@@ -32,7 +32,7 @@ class GridMLP(SphereActivation):
         x: [N, (lmax + 1)², C]. scalars: [N, C] if separable, else [N, 0]. Returns [N, (lmax + 1)², C].
 
     Source:
-        Liao et al., ICLR 2024, arXiv:2306.12059, appendix B (``use_grid_mlp`` of their code).
+        Liao et al., ICLR 2024, arXiv:2306.12059 (``use_grid_mlp`` of their code).
     """
 
     def __init__(

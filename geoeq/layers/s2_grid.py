@@ -82,7 +82,7 @@ class S2Grid(nn.Module):
         InputError: mmax is not between 0 and lmax, the grid is too small, or the normalization is unknown.
 
     Source:
-        Passaro & Zitnick, ICML 2023, arXiv:2302.03655, section 4; Liao et al., ICLR 2024, arXiv:2306.12059, section
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655; Liao et al., ICLR 2024, arXiv:2306.12059, section
         4.2. The points and quadrature weights are e3nn's.
     """
 

@@ -61,8 +61,9 @@ class SO2Attention(nn.Module):
         InputError: mmax is not between 0 and lmax, or alpha_dropout is no probability.
 
     Source:
-        Liao et al., ICLR 2024, arXiv:2306.12059, sections 4.1 and 4.4; Liao & Smidt, ICLR 2023, arXiv:2206.11990,
-        section 4.3. Differs: with a cutoff, an envelope.
+        Liao et al., ICLR 2024, arXiv:2306.12059, sections 4.1 and 4.4; Liao & Smidt, ICLR 2023, arXiv:2206.11990.
+        Differs: with a cutoff, an envelope; rotated features, factors and turned messages exist for some edges at a
+        time, and are made again for derivatives.
     """
 
     scale: Tensor

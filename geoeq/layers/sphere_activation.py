@@ -49,7 +49,7 @@ class GridSiLU(SphereActivation):
         x: [N, K, C]. scalars: [N, 0], not used. Returns [N, K, C].
 
     Source:
-        Cohen et al., ICLR 2018, arXiv:1801.10130; Passaro & Zitnick, ICML 2023, arXiv:2302.03655, section 4.
+        Cohen et al., ICLR 2018, arXiv:1801.10130; Passaro & Zitnick, ICML 2023, arXiv:2302.03655.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class SphereGate(SphereActivation):
         x: [N, K, C]. scalars: [N, lmax * C], degree by degree. Returns [N, K, C].
 
     Source:
-        Weiler et al., NeurIPS 2018, arXiv:1807.02547, section 4.3.
+        Weiler et al., NeurIPS 2018, arXiv:1807.02547.
     """
 
     degree: Tensor
