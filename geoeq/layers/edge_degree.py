@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from geoeq import kernels
 from geoeq.errors import TensorError
 from geoeq.graph import Graph
+from geoeq.layers.attention_sum import attention_sum
 from geoeq.layers.edge_network import EdgeNetwork
 from geoeq.layers.envelope import PolynomialEnvelope
 
@@ -47,6 +47,7 @@ class EdgeDegreeEmbedding(nn.Module):
     """
 
     scale: Tensor
+    rows: Tensor
 
     def __init__(
         self,
@@ -66,6 +67,8 @@ class EdgeDegreeEmbedding(nn.Module):
         degree = torch.arange(lmax + 1).repeat_interleave(2 * torch.arange(lmax + 1) + 1)
         norm = (2 * degree.double() + 1).sqrt().unsqueeze(-1)
         self.register_buffer("scale", order_scale(lmax, mmax) / norm / average_degree, persistent=False)
+        rows = torch.nn.functional.one_hot(degree).T.double()  # 1 where a component is of the degree
+        self.register_buffer("rows", rows, persistent=False)
 
     def forward(self, graph: Graph) -> Tensor:
         if graph.lmax < self.lmax:
@@ -73,9 +76,8 @@ class EdgeDegreeEmbedding(nn.Module):
         weights = self.network(graph)  # [E, (L + 1) C]
         if self.envelope is not None:
             weights = weights * self.envelope(graph.lengths)
-        weights = weights.unflatten(-1, (self.lmax + 1, self.channels))
-        parts = []
-        for degree in range(self.lmax + 1):
-            harmonics = graph.harmonics[:, degree**2 : (degree + 1) ** 2, None]  # [E, 2l + 1, 1]
-            parts.append(kernels.segment_sum(harmonics * weights[:, degree, None], graph))
-        return torch.cat(parts, dim=1) * self.scale.to(weights.dtype)
+        weights = weights.unflatten(-1, (self.lmax + 1, self.channels))  # [E, L + 1, C]
+        harmonics = graph.harmonics[:, : len(self.scale)].unsqueeze(1) * self.rows.to(weights.dtype)  # [E, L + 1, K]
+        ones = weights.new_ones(1, self.channels).expand(len(weights), -1)
+        summed = attention_sum(weights, ones, harmonics, graph.receiver, graph.num_nodes)
+        return summed * self.scale.to(weights.dtype)
