@@ -70,9 +70,9 @@ class EquiformerV2(Model):
         lmax, mmax: highest degree, and highest order in the frames of edges.
         layers: number of layers.
         channels: number C of channels of each degree.
-        hidden_channels, alpha_channels, value_channels, feed_forward_channels, norm, activation, feed_forward,
-            resolution, renormalize, scores_from_values, edge_channels, alpha_dropout, drop_path: of
-            ``EquiformerV2Layer``.
+        hidden_channels, alpha_channels, value_channels, feed_forward_channels: of ``EquiformerV2Layer``.
+        norm, activation, feed_forward, resolution, renormalize: of ``EquiformerV2Layer``.
+        scores_from_values, edge_channels, alpha_dropout, drop_path: of ``EquiformerV2Layer``.
         attention_heads: number of heads of the attention.
         num_basis: number of Gaussians of the distance, of twice their spacing in width.
         atom_edge_embedding: tables for the elements at both ends of an edge, inputs of the networks of edges:

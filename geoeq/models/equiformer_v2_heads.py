@@ -88,8 +88,9 @@ class AttentionVector(Head):
     Args:
         name: a node-level vector of ``geoeq.fields``.
         mmax: highest order in the frames of edges.
-        hidden_channels, heads, alpha_channels, value_channels, edge_width, edge_channels, elements, activation,
-            resolution, renormalize, scores_from_values, cutoff: as for ``EquiformerV2Layer``.
+        hidden_channels, heads, alpha_channels, value_channels: as for ``EquiformerV2Layer``.
+        edge_width, edge_channels, elements, cutoff: as for ``EquiformerV2Layer``.
+        activation, resolution, renormalize, scores_from_values: as for ``EquiformerV2Layer``.
 
     Shapes:
         Returns [N, 3].

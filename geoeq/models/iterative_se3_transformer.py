@@ -40,8 +40,9 @@ class IterativeSE3Transformer(Model):
         lmax: highest degree of the features, at least 1.
         cutoff: in Å; messages fall smoothly to zero where an edge *of the input* reaches it. None takes
             ``data.edge_index``, or connects all atoms of a graph.
-        attention_heads, channels_div, norm, node_inputs, features_irreps, velocity, edge_inputs, edge_attr_width,
-            num_basis, basis_cutoff, distance, hidden, radial_norm, activation, elements: of ``SE3Transformer``.
+        attention_heads, channels_div, norm, hidden, radial_norm, activation: of ``SE3Transformer``.
+        node_inputs, features_irreps, velocity, elements: of ``SE3Transformer``.
+        edge_inputs, edge_attr_width, num_basis, basis_cutoff, distance: of ``SE3Transformer``.
 
     Shapes:
         Positions in Å (or dimensionless throughout), velocities in Å per unit of time. Gives ``2 C`` scalars, and
