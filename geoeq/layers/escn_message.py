@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from geoeq import kernels
 from geoeq.errors import TensorError
@@ -15,6 +16,9 @@ from geoeq.layers.so2 import order_sizes
 from geoeq.layers.sphere_activation import GridSiLU
 
 __all__ = ["ESCNEdgeNetwork", "ESCNMessage", "keep_variance"]
+
+#: edges at a time
+CHUNK = 1024
 
 
 def keep_variance(module: nn.Module) -> None:
@@ -70,6 +74,7 @@ class ESCNEdgeNetwork(nn.Module):
 class ESCNMessage(nn.Module):
     """The sum over neighbours of what an edge makes of the features at its two ends.
 
+    More than ``CHUNK`` edges are done some at a time, and computed again for derivatives, so that no message is kept.
     In the frame of the edge, for each order m, with ``g`` gates made of the invariants of the edge::
 
         h_m = g_m ⊙ (W_m x_j,m | W'_m x_i,m)        complex W for m > 0: real and imaginary parts gated apart
@@ -128,22 +133,39 @@ class ESCNMessage(nn.Module):
         self.envelope = None if cutoff is None else PolynomialEnvelope(cutoff)
 
     def forward(self, sphere: Tensor, graph: Graph, frame: Tensor) -> Tensor:
-        sender = torch.bmm(frame, kernels.gather(sphere, graph.sender))  # [E, R, C]
-        receiver = torch.bmm(frame, kernels.gather(sphere, graph.receiver))
-        gates = nn.functional.silu(self.gates(self.edge(graph))).split(self.ranks, dim=-1)
+        inputs = [self.edge(graph), frame, graph.sender, graph.receiver]
+        if self.envelope is not None:
+            inputs.append(self.envelope(graph.lengths))
+        if len(frame) <= CHUNK or torch.compiler.is_compiling():
+            messages = self._edges(sphere, *inputs)
+        else:
+            chunks = zip(*(value.split(CHUNK) for value in inputs), strict=True)
+            messages = torch.cat([self._again(sphere, *chunk) for chunk in chunks])
+        return kernels.segment_sum(messages, graph) / self.average_degree
 
-        # [E, n C] for 0, +1, -1, +2, ..; split, as the derivative of slices would fill a whole tensor for each.
-        ends = zip(sender.split(self.rows, dim=1), receiver.split(self.rows, dim=1), strict=True)
-        parts = []
+    def _again(self, *inputs: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return self._edges(*inputs)
+        result: Tensor = checkpoint(self._edges, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return result
+
+    def _edges(
+        self, sphere: Tensor, edge: Tensor, frame: Tensor, start: Tensor, end: Tensor, envelope: Tensor | None = None
+    ) -> Tensor:
+        """Messages of some edges, turned back, [E, (L + 1)², C]; of their invariants, frames, senders and receivers."""
+        sender = torch.bmm(frame, kernels.gather(sphere, start)).split(self.rows, dim=1)
+        receiver = torch.bmm(frame, kernels.gather(sphere, end)).split(self.rows, dim=1)
+        gates = nn.functional.silu(self.gates(edge)).split(self.ranks, dim=-1)
+
+        # 0, +1, -1, +2, ..; split, as the derivative of slices would fill a whole tensor for each.
+        ends, parts = zip(sender, receiver, strict=True), []
         for m in range(self.mmax + 1):
             pair = [self._hidden(m, *next(ends)) for _ in range(1 + (m > 0))]
             parts += self._turned(m, pair, gates[m])
         y = torch.cat(parts, dim=-1).unflatten(-1, (-1, sphere.shape[-1]))  # [E, R, C]
 
         y = self.activation(y, y[:, 0, :0])
-        if self.envelope is not None:
-            y = y * self.envelope(graph.lengths).unsqueeze(-1)
-        return kernels.segment_sum(torch.bmm(frame.transpose(1, 2), y), graph) / self.average_degree
+        return torch.bmm(frame.transpose(1, 2), y if envelope is None else y * envelope.unsqueeze(-1))
 
     def _hidden(self, m: int, sender: Tensor, receiver: Tensor) -> Tensor:
         """[E, 2 or 4 parts, H]: real parts of sender and receiver, then for m > 0 their imaginary parts."""
@@ -156,10 +178,8 @@ class ESCNMessage(nn.Module):
         last, gates = self.last[m], gates.unflatten(-1, (-1, self.hidden))
         if m == 0:
             return [last((pair[0] * gates).flatten(1))]
-        (real, imaginary), (real_gate, imaginary_gate) = (
-            zip(*(h.split(2, 1) for h in pair), strict=True),
-            gates.split(2, 1),
-        )
+        real, imaginary = zip(*(h.split(2, dim=1) for h in pair), strict=True)
+        real_gate, imaginary_gate = gates.split(2, dim=1)
         plus = torch.cat([real[0] * real_gate, -imaginary[1] * imaginary_gate], dim=1)
         minus = torch.cat([real[1] * real_gate, imaginary[0] * imaginary_gate], dim=1)
         return [last(plus.flatten(1)), last(minus.flatten(1))]

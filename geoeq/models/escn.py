@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import torch
 from e3nn import o3
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import Data
 
 from geoeq.errors import InputError, unknown_name
@@ -66,7 +65,6 @@ class ESCN(Model):
         edge_attr_width: number of columns of ``data.edge_attr``.
         detach_frames: treat the frames of edges as constants under differentiation, as the published code does;
             forces by differentiation are then off by 0.1 to 1 %.
-        checkpoint_blocks: keep only the features between layers for derivatives, and compute the rest again.
         elements: atomic numbers that the model knows; None for any.
 
     Shapes:
@@ -117,13 +115,12 @@ class ESCN(Model):
         edge_inputs: Sequence[EdgeInput] = (),
         edge_attr_width: int = 0,
         detach_frames: bool = False,
-        checkpoint_blocks: bool = False,
         elements: Sequence[int] | None = None,
     ) -> None:
         irreps = sphere_irreps(lmax, channels)
         super().__init__(heads, irreps, cutoff, elements=elements)
         self.degree, self.mmax, self.channels = lmax, mmax, channels
-        self.detach_frames, self.checkpoint_blocks = detach_frames, checkpoint_blocks
+        self.detach_frames = detach_frames
         self.embedding = IrrepsEmbedding(irreps, node_inputs, o3.Irreps(features_irreps), velocity, self.group)
         end = cutoff if basis_cutoff is None else basis_cutoff
         self.basis = _distance_basis(basis, num_basis, end, basis_spread)
@@ -158,10 +155,7 @@ class ESCN(Model):
         frame = frame_matrix(edge_frames(graph, self.degree), self.degree, self.mmax)
         x = to_coefficients(self.embedding(data), self.degree, self.channels)  # [N, (L + 1)², C]
         for layer in self.layers:
-            if self.checkpoint_blocks and torch.is_grad_enabled():
-                x = checkpoint(layer.on_sphere, x, graph, frame, use_reentrant=False)
-            else:
-                x = layer.on_sphere(x, graph, frame)  # type: ignore[operator]
+            x = layer.on_sphere(x, graph, frame)  # type: ignore[operator]
         return from_coefficients(x, self.degree)
 
     @classmethod

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch_geometric.data import Data
 
 from geoeq.errors import CheckpointError, InputError
+from geoeq.layers import escn_message
 from geoeq.models import ESCN, GraphScalar, Model, SampledScalar, SampledVector, from_config
 from geoeq.symmetry import equivariance_errors, random_batch
 
@@ -86,10 +87,22 @@ def test_forces_are_exact_and_detached_frames_make_them_wrong():
     assert (wrong - right).abs().max() > 1e-3 * right.abs().max()
 
 
-def test_checkpointed_blocks_give_the_same_forces():
-    data = random_batch((5, 3), dtype=torch.float64)
-    for found, expected in zip(forces(network(checkpoint_blocks=True), data), forces(network(), data), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+def test_edges_some_at_a_time_give_the_same_forces_and_second_derivatives(monkeypatch):
+    data = random_batch((4, 3), dtype=torch.float64)
+
+    def results():
+        model, graphs = network(layers=1, resolution=6, degree=4), data.clone()
+        graphs.pos.requires_grad_()
+        energy = model(graphs)["energy"].sum()
+        (gradient,) = torch.autograd.grad(energy, graphs.pos, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.square().sum(), graphs.pos)
+        with torch.no_grad():
+            return energy, gradient, second, model(data)["forces"]
+
+    at_once = results()
+    monkeypatch.setattr(escn_message, "CHUNK", 4)
+    for found, expected in zip(results(), at_once, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
 
 
 def test_no_orders_but_zero_are_still_a_network():
