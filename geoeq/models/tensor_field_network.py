@@ -55,7 +55,7 @@ class TensorFieldNetwork(Model):
 
     Source:
         Thomas et al. 2018, arXiv:1802.08219. Differs: gates in place of norm nonlinearities, a connection of each node
-        to itself, and Bessel functions with an envelope, as in Batzner et al. 2022, arXiv:2101.03164 (NequIP); parities
+        to itself and the input added, and Bessel functions with an envelope, as in Batzner et al. 2022, arXiv:2101.03164 (NequIP); parities
         are those of harmonics; layer normalisation in the radial networks; one degree has as many channels as another.
     """
 
@@ -122,5 +122,5 @@ class TensorFieldNetwork(Model):
         if self.lmax_frames is not None:
             graph = with_frames(graph, self.lmax_frames)
         for layer in self.layers:
-            x = layer(x, graph)
+            x = x + layer(x, graph)
         return x
