@@ -55,8 +55,9 @@ class TensorFieldNetwork(Model):
 
     Source:
         Thomas et al. 2018, arXiv:1802.08219. Differs: gates in place of norm nonlinearities, a connection of each node
-        to itself and the input added, and Bessel functions with an envelope, as in Batzner et al. 2022, arXiv:2101.03164 (NequIP); parities
-        are those of harmonics; layer normalisation in the radial networks; one degree has as many channels as another.
+        to itself, and Bessel functions with an envelope, as in Batzner et al. 2022, arXiv:2101.03164 (NequIP); a layer
+        adds to its input; parities are those of harmonics; layer normalisation in the radial networks; one degree has
+        as many channels as another.
     """
 
     #: "rmd17": sizes of NequIP on rMD17 (Batzner et al. 2022, Methods), which has features of the other parity too.
