@@ -41,7 +41,7 @@ MOLECULES, ATOMS, CUTOFF = 32, 18, 5.0
 RADIUS = 3.05
 
 #: Seconds for the passes of one median, and for one network altogether.
-PATIENCE, LIMIT = 30.0, 900.0
+PATIENCE, LIMIT = 30.0, 600.0
 
 RESULTS = Path(__file__).parent / "results" / "models.md"
 

@@ -8,6 +8,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from geoeq.constants import constant
 from geoeq.errors import InputError
 
 __all__ = ["MAX_DEGREE", "random_rotations", "wigner_blocks", "wigner_d"]
@@ -19,16 +20,12 @@ MAX_DEGREE = 11
 _NEAR_POLE = 0.75
 
 
+@constant
 def _half_turns() -> tuple[Tensor, ...]:
     """J: for each degree the half turn that exchanges x and y, and z with -z; J R_y J = R_x."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)  # e3nn's generators are made in the default dtype
-    try:
-        angle = torch.tensor(math.pi / 2)
-        matrices = [o3.wigner_D(degree, angle, angle, angle) for degree in range(MAX_DEGREE + 1)]
-        return tuple(torch.where(matrix.abs() < 1e-12, 0.0, (matrix + matrix.T) / 2) for matrix in matrices)
-    finally:
-        torch.set_default_dtype(default)
+    angle = torch.tensor(math.pi / 2)
+    matrices = [o3.wigner_D(degree, angle, angle, angle) for degree in range(MAX_DEGREE + 1)]
+    return tuple(torch.where(matrix.abs() < 1e-12, 0.0, (matrix + matrix.T) / 2) for matrix in matrices)
 
 
 # Made at import: torch.compile cannot trace e3nn's construction.

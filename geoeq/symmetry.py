@@ -6,9 +6,8 @@ permutations, and that a batch gives what its graphs give one by one.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from geoeq import kernels
+from geoeq.constants import default_dtype
 from geoeq.errors import InputError, unknown_name
 from geoeq.fields import Field, Level, field
 from geoeq.graph import Graph, build_graph
@@ -61,7 +61,7 @@ class _Element:
     def on(self, irreps: o3.Irreps, value: Tensor) -> Tensor:
         if all(ir.l == 0 and ir.p == 1 for _, ir in irreps):
             return value
-        with _float64():
+        with default_dtype(torch.float64):
             matrix: Tensor = irreps.D_from_matrix(self.rotation)
         flat = value.reshape(value.shape[0], irreps.dim)
         return (flat @ matrix.T.to(value)).reshape(value.shape)
@@ -87,17 +87,6 @@ class _Element:
         if output.translates:
             value = value + self.translation.to(value)
         return value[self.order] if output.level == "node" else value
-
-
-@contextlib.contextmanager
-def _float64() -> Iterator[None]:
-    """e3nn's matrices are as exact as the default dtype."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _function(candidate: object) -> tuple[_Function, o3.Irreps]:
@@ -166,7 +155,7 @@ def _named(known: Field, value: Tensor) -> _Output:
 
 
 def _elements(symmetry: Symmetry, data: Data, generator: torch.Generator) -> _Element:
-    with _float64():
+    with default_dtype(torch.float64):
         rotation, translation = torch.eye(3), torch.zeros(3)
         order = torch.arange(data.num_nodes or 0)
         if symmetry in ("rotation", "reflection"):

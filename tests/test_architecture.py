@@ -18,6 +18,7 @@ PACKAGE = ROOT / "geoeq"
 #: Imports point to a lower or equal rank. A new module of geoeq gets its rank here.
 RANKS = {
     "errors": 0,
+    "constants": 0,
     "units": 0,
     "fields": 0,
     "resources": 0,

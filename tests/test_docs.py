@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").rglob("*.md"))
 
 #: Modules that serve another one, under whose name they are documented.
-PARTS = {"coincidence", "lattice", "pointers", "random_structures"}
+PARTS = {"coincidence", "constants", "lattice", "pointers", "random_structures"}
 
 
 def python_blocks(page: Path) -> list[str]:

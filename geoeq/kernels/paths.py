@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,6 +10,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from geoeq.constants import constant
 from geoeq.errors import InputError
 
 __all__ = ["Mode", "Path", "Paths", "coupling"]
@@ -19,7 +19,7 @@ __all__ = ["Mode", "Path", "Paths", "coupling"]
 Mode = Literal["uvu", "uvw"]
 
 
-@functools.cache
+@constant
 def coupling(l_x: int, l_harmonics: int, l_out: int) -> Tensor:
     """Wigner's 3j symbols of real harmonics with e3nn's phases, ``Σ C² = 1``; exact in float64.
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 
+from geoeq.constants import constant
+
 __all__ = ["DegreeLinear", "degree_index"]
 
 
-@cache
+@constant
 def degree_index(lmax: int) -> Tensor:
     """The degree of each of the (lmax + 1)² components: 0, 1, 1, 1, 2 .."""
     degrees = torch.arange(lmax + 1)

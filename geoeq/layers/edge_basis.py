@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import torch
 from e3nn import o3
 from torch import Tensor
 
+from geoeq.constants import constant
 from geoeq.errors import InputError
 from geoeq.graph import Graph
 from geoeq.kernels.path_plan import PathPlan
@@ -18,7 +18,7 @@ from geoeq.pointers import row_pointers
 __all__ = ["EdgeBasis", "coupling_constants"]
 
 
-@cache
+@constant
 def coupling_constants(plan: PathPlan) -> Tensor:
     """The matrix from harmonics to couplings, [(J_max + 1)², plan.basis_dim], in float64."""
     highest = max(pair.degree_in + pair.degree_out for pair in plan.pairs)

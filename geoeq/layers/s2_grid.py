@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Literal, get_args
 
@@ -10,6 +9,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from geoeq.constants import constant
 from geoeq.errors import InputError, unknown_name
 
 __all__ = ["Normalization", "S2Grid", "degree_order", "grid_resolution", "order_degree"]
@@ -34,19 +34,14 @@ def grid_resolution(lmax: int, mmax: int) -> tuple[int, int]:
     return 2 * (lmax + 1), 2 * (mmax + 1) + 1 if lmax == mmax else 2 * mmax + 1
 
 
-@functools.cache
+@constant
 def _matrices(
     lmax: int, mmax: int, resolution: tuple[int, int], normalization: str, rescale: bool, by_order: bool
 ) -> tuple[Tensor, Tensor]:
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)  # e3nn's quadrature weights are made in the default dtype
-    try:
-        there = o3.ToS2Grid(lmax, resolution, normalization=normalization)
-        back = o3.FromS2Grid(resolution, lmax, normalization=normalization)
-        to_grid = torch.einsum("mbi,am->bai", there.shb, there.sha).flatten(0, 1)  # [P, (L + 1)²]
-        from_grid = torch.einsum("am,mbi->iba", back.sha, back.shb).flatten(1)  # [(L + 1)², P]
-    finally:
-        torch.set_default_dtype(default)
+    there = o3.ToS2Grid(lmax, resolution, normalization=normalization)
+    back = o3.FromS2Grid(resolution, lmax, normalization=normalization)
+    to_grid = torch.einsum("mbi,am->bai", there.shb, there.sha).flatten(0, 1)  # [P, (L + 1)²]
+    from_grid = torch.einsum("am,mbi->iba", back.sha, back.shb).flatten(1)  # [(L + 1)², P]
     kept = order_degree(lmax, mmax) if by_order else degree_order(lmax, mmax)
     index = torch.tensor([degree * (degree + 1) + m for degree, m in kept])
     to_grid, from_grid = to_grid[:, index], from_grid[index]

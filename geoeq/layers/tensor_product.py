@@ -9,6 +9,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
+from geoeq.constants import default_dtype
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import Graph
 from geoeq.kernels import Mode
@@ -105,9 +106,7 @@ class TensorProductConv(nn.Module):
             (path.x_block, harmonics.index(path.degrees[1]), slot, self.mode, True)
             for path, slot in zip(paths, slots, strict=True)
         ]
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(self.like.dtype)  # e3nn rounds its constants to the default dtype
-        try:
+        with default_dtype(self.like.dtype):
             return o3.TensorProduct(
                 self.irreps_in,
                 self.irreps_harmonics,
@@ -116,5 +115,3 @@ class TensorProductConv(nn.Module):
                 shared_weights=False,
                 internal_weights=False,
             )
-        finally:
-            torch.set_default_dtype(before)

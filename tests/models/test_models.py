@@ -103,6 +103,16 @@ def test_presets_are_arguments(name):
         network.preset("nothing", [])
 
 
+def test_is_built_without_memory(name):
+    """On the meta device; the constants that this makes do not come back in the next model."""
+    network = getattr(geoeq.models, name)
+    with torch.device("meta"):
+        sizes = {key: value.shape for key, value in network.example().state_dict().items()}
+    model = example(name)
+    assert {key: value.shape for key, value in model.state_dict().items()} == sizes
+    assert total(model(random_batch())).isfinite()
+
+
 def test_a_copy_is_independent(name):
     model, data = example(name), random_batch()
     twin = copy.deepcopy(model)
