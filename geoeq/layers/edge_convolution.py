@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from geoeq import kernels
+from geoeq.layers.so2 import convolve_orders
 
 __all__ = ["edge_convolution"]
 
@@ -32,32 +33,30 @@ def _factored(inputs: Sequence[Tensor], sender: Tensor, receiver: Tensor, sizes:
 
 def _plain(tensors: Sequence[Tensor], matrices: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
     *inputs, bias, sender, receiver = tensors
-    parts = _factored(inputs, sender, receiver, sizes)
-    results = [linear(parts[0], matrices[0], bias)]
-    results += [linear(part, matrix) for part, matrix in zip(parts[1:], matrices[1:], strict=True)]
-    return torch.cat(results, dim=1)
+    return convolve_orders(_factored(inputs, sender, receiver, sizes), matrices, bias)
 
 
 class _EdgeConvolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, sizes: tuple[int, ...], *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, sizes: tuple[int, ...], first: int, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(*tensors)
         ctx.sizes = sizes
         (x, hidden, weight, offset, frame, bias, sender, receiver), matrices = tensors[:8], tensors[8:]
-        y = x.new_empty(len(sender), sum(len(matrix) for matrix in matrices))
+        scores = x.new_empty(len(sender), first)
+        rest = x.new_empty(len(sender), sum(len(matrix) for matrix in matrices) - first)
         for start in range(0, len(sender), CHUNK):
             rows = slice(start, start + CHUNK)
             chunk = [x, hidden[rows], weight, offset, frame[rows], bias, sender[rows], receiver[rows]]
-            y[rows] = _plain(chunk, matrices, sizes)
-        return y
+            scores[rows], rest[rows] = _plain(chunk, matrices, sizes).tensor_split([first], dim=1)
+        return scores, rest
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         tensors: tuple[Tensor, ...] = ctx.saved_tensors
-        needed: tuple[bool, ...] = ctx.needs_input_grad[1:]
+        needed: tuple[bool, ...] = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():  # derivatives of higher order are wanted
-            return None, *_derivatives_at_once(tensors, needed, ctx.sizes, gradients[0])
-        return None, *_derivatives(tensors, needed, ctx.sizes, gradients[0])
+            return None, None, *_derivatives_at_once(tensors, needed, ctx.sizes, torch.cat(gradients, dim=1))
+        return None, None, *_derivatives(tensors, needed, ctx.sizes, gradients)
 
 
 def _derivatives_at_once(
@@ -72,7 +71,7 @@ def _derivatives_at_once(
 
 
 def _derivatives(
-    tensors: Sequence[Tensor], needed: Sequence[bool], sizes: Sequence[int], gradient: Tensor
+    tensors: Sequence[Tensor], needed: Sequence[bool], sizes: Sequence[int], gradients: Sequence[Tensor]
 ) -> list[Tensor | None]:
     (x, hidden, weight, offset, frame, _, sender, receiver), matrices = tensors[:8], tensors[8:]
     totals = [torch.zeros_like(t) if need else None for t, need in zip(tensors, needed, strict=True)]
@@ -83,7 +82,7 @@ def _derivatives(
         inputs = [t.detach().requires_grad_(need) for t, need in zip(chunk, needed[:5], strict=True)]
         with torch.enable_grad():
             parts = _factored(inputs, sender[rows], receiver[rows], sizes)
-        pieces = gradient[rows].split(widths, dim=1)
+        pieces = torch.cat([gradient[rows] for gradient in gradients], dim=1).split(widths, dim=1)
         for total, part, piece in zip(totals[8:], parts, pieces, strict=True):
             if total is not None:
                 total.addmm_(piece.T, part.detach())
@@ -111,7 +110,8 @@ def edge_convolution(
     matrices: Sequence[Tensor],
     bias: Tensor,
     sizes: tuple[int, ...],
-) -> Tensor:
+    first: int,
+) -> tuple[Tensor, Tensor]:
     """``SO2(w_ij * [D x_j, D x_i])`` with factors ``w_ij = A h_ij + b``; only the arguments are kept for derivatives.
 
     Rotated features, factors and their product, the largest tensors of the network, exist for some edges at a time, and
@@ -125,13 +125,15 @@ def edge_convolution(
         matrices: for each m >= 0 the map of the rows of this order, for m > 0 of the pair (+m, -m).
         bias: of the first of them.
         sizes: of ``order_sizes``.
+        first: how many of the results are given apart.
 
     Shapes:
         x: [N, K, C]. hidden: [E, H]. radial_weight: [S, H] with S = sum(sizes) 2C. frame: [E, R, K].
-        Returns [E, D], D the rows of all matrices.
+        Returns [E, first] and [E, D - first], D the rows of all matrices.
     """
     tensors = (x, hidden, radial_weight, radial_bias, frame, bias, sender, receiver)
     if torch.compiler.is_compiling():  # the compiler chooses by itself what to keep
-        return _plain(tensors, matrices, sizes)
-    result: Tensor = _EdgeConvolution.apply(sizes, *tensors, *matrices)  # type: ignore[no-untyped-call]
+        scores, rest = _plain(tensors, matrices, sizes).tensor_split([first], dim=1)
+        return scores, rest
+    result: tuple[Tensor, Tensor] = _EdgeConvolution.apply(sizes, first, *tensors, *matrices)  # type: ignore[no-untyped-call]
     return result

@@ -13,7 +13,7 @@ from geoeq.errors import InputError, TensorError
 from geoeq.layers.radial_network import RadialNetwork
 from geoeq.layers.s2_grid import degree_order, order_degree
 
-__all__ = ["SO2Convolution", "frame_matrix", "from_edge_frame", "order_sizes", "to_edge_frame"]
+__all__ = ["SO2Convolution", "convolve_orders", "frame_matrix", "from_edge_frame", "order_sizes", "to_edge_frame"]
 
 
 def order_sizes(lmax: int, mmax: int) -> tuple[int, ...]:
@@ -80,6 +80,17 @@ def from_edge_frame(y: Tensor, frames: Sequence[Tensor], lmax: int, mmax: int, r
         factors = [math.sqrt((2 * degree + 1) / (2 * min(degree, mmax) + 1)) for degree, _ in order_degree(lmax, mmax)]
         matrix = matrix * matrix.new_tensor(factors).unsqueeze(-1)
     return torch.bmm(matrix.transpose(1, 2), y)
+
+
+def convolve_orders(parts: Sequence[Tensor], matrices: Sequence[Tensor], bias: Tensor) -> Tensor:
+    """An SO(2) convolution by the ``matrices()`` and the bias of one.
+
+    Shapes:
+        parts: for each m >= 0 the rows of this order, side by side. Returns [E, D], D the rows of all matrices.
+    """
+    results = [linear(parts[0], matrices[0], bias)]
+    results += [linear(part, matrix) for part, matrix in zip(parts[1:], matrices[1:], strict=True)]
+    return torch.cat(results, dim=1)
 
 
 class SO2Convolution(nn.Module):
@@ -150,15 +161,13 @@ class SO2Convolution(nn.Module):
         factors = self._factors(edge_features, weights)
         parts = x.split([self.sizes[0], *(2 * size for size in self.sizes[1:])], dim=1)
         first = parts[0].flatten(1) if factors is None else parts[0].flatten(1) * factors[0]
-        extra, first = self.scalar(first).split([self.extra_scalars, self.sizes[0] * self.channels_out], dim=-1)
-        results = [first]
-        for m, order in enumerate(self.orders, start=1):
-            pair = parts[m].flatten(1)  # [E, 2 n C], +m and -m side by side
-            if factors is not None:
-                pair = (pair.unflatten(1, (2, -1)) * factors[m].unsqueeze(1)).flatten(1)
-            results.append(linear(pair, _complex_matrix(order.weight)))  # type: ignore[arg-type]
-        y = torch.cat(results, dim=-1).unflatten(-1, (self.rows, self.channels_out))
-        return y, extra if self.extra_scalars else None
+        pairs = [part.flatten(1) for part in parts[1:]]  # [E, 2 n C], +m and -m side by side
+        if factors is not None:
+            halves = (pair.unflatten(1, (2, -1)) for pair in pairs)
+            pairs = [(half * factor.unsqueeze(1)).flatten(1) for half, factor in zip(halves, factors[1:], strict=True)]
+        y = convolve_orders([first, *pairs], self.matrices(), self.scalar.bias)
+        extra, y = y.split([self.extra_scalars, self.rows * self.channels_out], dim=-1)
+        return y.unflatten(-1, (self.rows, self.channels_out)), extra if self.extra_scalars else None
 
     def matrices(self) -> list[Tensor]:
         """For each m >= 0 the map of the rows of this order; for m > 0 of the pair (+m, -m), as one real matrix."""

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from geoeq.errors import InputError
 from geoeq.graph import Graph
 from geoeq.layers.attention import edge_softmax
-from geoeq.layers.attention_sum import attention_sum
+from geoeq.layers.attention_sum import attention_sum, turned_sum
 from geoeq.layers.degree_linear import DegreeLinear
 from geoeq.layers.edge_convolution import edge_convolution
 from geoeq.layers.edge_degree import order_scale
 from geoeq.layers.edge_network import EdgeNetwork
 from geoeq.layers.envelope import PolynomialEnvelope
-from geoeq.layers.so2 import SO2Convolution, order_sizes
+from geoeq.layers.in_chunks import in_chunks
+from geoeq.layers.so2 import SO2Convolution, convolve_orders, order_sizes
 from geoeq.layers.sphere_activation import SphereActivation
 
 __all__ = ["SO2Attention", "smooth_leaky_relu"]
+
+#: edges at a time: few enough that their messages stay in a cache of some MB, enough for fast matrix products.
+CHUNK = 512
 
 
 def smooth_leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
@@ -94,8 +98,8 @@ class SO2Attention(nn.Module):
         num_weights = 2 * channels * sum(order_sizes(lmax, mmax))
         self.network = EdgeNetwork(edge_width, edge_channels, num_weights, elements)
         score_width = 0 if scores_from_values else heads * alpha_channels
-        self.sizes = [score_width, activation.extra * hidden]
-        self.first = SO2Convolution(lmax, mmax, 2 * channels, hidden, sum(self.sizes))
+        self.score_width, self.extra_width = score_width, activation.extra * hidden
+        self.first = SO2Convolution(lmax, mmax, 2 * channels, hidden, score_width + self.extra_width)
         self.activation = activation
         extra = heads if scores_from_values else 0
         self.second = SO2Convolution(lmax, mmax, hidden, heads * value_channels, extra)
@@ -110,7 +114,7 @@ class SO2Attention(nn.Module):
         self.register_buffer("scale", order_scale(lmax, mmax), persistent=False)
 
     def forward(self, x: Tensor, graph: Graph, frame: Tensor) -> Tensor:
-        y = edge_convolution(
+        scores, rest = edge_convolution(
             x,
             self.network.hidden(graph),
             self.network.last.weight,
@@ -121,22 +125,40 @@ class SO2Attention(nn.Module):
             self.first.matrices(),
             self.first.scalar.bias,
             self.first.sizes,
+            first=self.score_width,
         )
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # an eighth of the work, half of the memory
-            summed = checkpoint(self._summed, y, graph, frame, use_reentrant=False)
+        second = [self.second.scalar.bias, *self.second.matrices()]
+        if self.alpha is None:
+            rest = in_chunks(self._second, [rest], second, CHUNK)  # [E, H + R H C_v]
+            scores, values = rest.tensor_split([self.heads], dim=1)
+            weights = self._weights(self._attention(scores, graph))
+            summed = attention_sum(self._by_rows(values), weights, frame, graph.receiver, graph.num_nodes)
         else:
-            summed = self._summed(y, graph, frame)
+            rows = [rest, self._attention(scores, graph), frame, graph.receiver]
+            summed = in_chunks(partial(self._messages, graph.num_nodes), rows, second, CHUNK, summed=True)
         result: Tensor = self.project(summed * self.scale.to(x.dtype))
         return result
 
-    def _summed(self, y: Tensor, graph: Graph, frame: Tensor) -> Tensor:
+    def _second(self, rest: Tensor, bias: Tensor, *matrices: Tensor) -> Tensor:
+        """The nonlinearity and the second convolution, as flat as it comes."""
+        scalars, hidden = rest.tensor_split([self.extra_width], dim=1)
+        active: Tensor = self.activation(hidden.unflatten(1, (self.first.rows, -1)), scalars)  # [E, R, hidden]
+        parts = active.split([self.first.sizes[0], *(2 * size for size in self.first.sizes[1:])], dim=1)
+        return convolve_orders([part.flatten(1) for part in parts], matrices, bias)
+
+    def _messages(
+        self, num_nodes: int, rest: Tensor, attention: Tensor, frame: Tensor, receiver: Tensor, *second: Tensor
+    ) -> Tensor:
         """From the first convolution to the sum at the receivers, [N, (lmax + 1)², H C_v]."""
-        scores, scalars, hidden = y.split([*self.sizes, y.shape[1] - sum(self.sizes)], dim=1)
-        hidden = hidden.unflatten(1, (self.first.rows, -1))  # [E, R, hidden]
-        values, late_scores = self.second(self.activation(hidden, scalars))  # [E, R, H C_v]
-        attention = self._attention(scores if late_scores is None else late_scores, graph)  # [E, H]
-        weights = attention.repeat_interleave(self.value_channels, dim=1)  # [E, H C_v]
-        return attention_sum(values, weights, frame, graph.receiver, graph.num_nodes)
+        values = self._by_rows(self._second(rest, *second))
+        return turned_sum(values, self._weights(attention), frame, receiver, num_nodes)
+
+    def _by_rows(self, values: Tensor) -> Tensor:
+        result: Tensor = values.unflatten(1, (self.second.rows, -1))  # [E, R, H C_v]
+        return result
+
+    def _weights(self, attention: Tensor) -> Tensor:
+        return attention.repeat_interleave(self.value_channels, dim=1)  # [E, H C_v]
 
     def _attention(self, scores: Tensor, graph: Graph) -> Tensor:
         if self.alpha is not None:

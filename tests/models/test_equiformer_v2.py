@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from geoeq.errors import CheckpointError, InputError, TensorError
 from geoeq.graph import build_graph, edge_frames
-from geoeq.layers import GaussianBasis, attention_sum, edge_convolution
+from geoeq.layers import GaussianBasis, attention_sum, edge_convolution, so2_attention
 from geoeq.layers.edge_degree import EdgeDegreeEmbedding
 from geoeq.layers.edge_network import EdgeNetwork
 from geoeq.layers.so2 import from_edge_frame
@@ -157,7 +157,7 @@ def test_norms_are_their_formulas(kind):
         torch.testing.assert_close(found, expected + norm.bias if degree == 0 else expected)
 
 
-@pytest.mark.parametrize("module", [edge_convolution, attention_sum], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [edge_convolution, so2_attention, attention_sum], ids=lambda module: module.__name__)
 def test_edges_in_chunks_are_all_edges_at_once(module, monkeypatch):
     """Value, derivatives by parameters and positions, and second derivatives."""
     data = random_batch()
