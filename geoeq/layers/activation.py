@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Self
 
@@ -12,6 +11,7 @@ from e3nn.math import normalize2mom
 from torch import Tensor
 from torch.nn import functional
 
+from geoeq.constants import constant
 from geoeq.errors import InputError, unknown_name
 from geoeq.layers.layer import Rowwise
 
@@ -39,7 +39,7 @@ def activation_function(name: str) -> Callable[[Tensor], Tensor]:
     return _FUNCTIONS[name]
 
 
-@functools.cache
+@constant
 def activation_scale(name: str) -> float:
     """The factor that gives the function of normal numbers a second moment of one, as e3nn computes it."""
     return float(normalize2mom(activation_function(name)).cst)

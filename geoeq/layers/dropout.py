@@ -45,8 +45,9 @@ class EquivariantDropout(Rowwise):
         super().__init__()
         self.irreps_in = self.irreps_out = o3.Irreps(irreps)
         self.rate, self.copies = _probability(rate), self.irreps_in.num_irreps
-        dims = torch.tensor([ir.dim for mul, ir in self.irreps_in for _ in range(mul)])
-        self.register_buffer("copy_of_column", torch.arange(self.copies).repeat_interleave(dims), persistent=False)
+        dims = [ir.dim for mul, ir in self.irreps_in for _ in range(mul)]
+        columns = [copy for copy, dim in enumerate(dims) for _ in range(dim)]
+        self.register_buffer("copy_of_column", torch.tensor(columns, dtype=torch.int64), persistent=False)
 
     @classmethod
     def example(cls) -> Self:

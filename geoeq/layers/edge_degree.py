@@ -5,22 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from geoeq.constants import constant
 from geoeq.errors import TensorError
 from geoeq.graph import Graph
 from geoeq.layers.attention_sum import attention_sum
+from geoeq.layers.degree_linear import degree_index
 from geoeq.layers.edge_network import EdgeNetwork
 from geoeq.layers.envelope import PolynomialEnvelope
 
 __all__ = ["EdgeDegreeEmbedding", "order_scale"]
 
 
+@constant
 def order_scale(lmax: int, mmax: int) -> Tensor:
     """``sqrt((2l + 1) / (2 min(l, mmax) + 1))`` of each component: what makes up for the orders left out.
 
     Shapes:
         Returns [(lmax + 1)², 1] float64.
     """
-    degree = torch.arange(lmax + 1).repeat_interleave(2 * torch.arange(lmax + 1) + 1).double()
+    degree = degree_index(lmax).double()
     return ((2 * degree + 1) / (2 * degree.clamp(max=mmax) + 1)).sqrt().unsqueeze(-1)
 
 
@@ -64,7 +67,7 @@ class EdgeDegreeEmbedding(nn.Module):
         self.lmax, self.channels = lmax, channels
         self.network = EdgeNetwork(edge_width, edge_channels, (lmax + 1) * channels, elements)
         self.envelope = None if cutoff is None else PolynomialEnvelope(cutoff)
-        degree = torch.arange(lmax + 1).repeat_interleave(2 * torch.arange(lmax + 1) + 1)
+        degree = degree_index(lmax)
         norm = (2 * degree.double() + 1).sqrt().unsqueeze(-1)
         self.register_buffer("scale", order_scale(lmax, mmax) / norm / average_degree, persistent=False)
         rows = torch.nn.functional.one_hot(degree).T.double()  # 1 where a component is of the degree

@@ -7,14 +7,26 @@ from typing import Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
+from geoeq.constants import constant
 from geoeq.errors import InputError, unknown_name
 from geoeq.layers.coefficients import from_coefficients, sphere_irreps, to_coefficients
+from geoeq.layers.degree_linear import degree_index
 from geoeq.layers.layer import Rowwise
 
 __all__ = ["SeparableLayerNorm", "SphereNorm", "SphereNormKind"]
 
 #: The published names.
 SphereNormKind = Literal["layer_norm", "layer_norm_sh", "rms_norm_sh"]
+
+
+@constant
+def _mixing(lmax: int, kind: SphereNormKind) -> Tensor:
+    """From squares of the components to the mean square that each is divided by, [K, K]."""
+    sizes, degree = 2 * torch.arange(lmax + 1) + 1, degree_index(lmax)
+    together = {"layer_norm": lmax + 2, "layer_norm_sh": 1, "rms_norm_sh": 0}[kind]  # the first that shares
+    group = torch.arange(lmax + 1).clamp(max=together)
+    alike = (group[:, None] == group).double()
+    return (alike / alike.sum(0) / sizes[:, None])[degree][:, degree]
 
 
 class SphereNorm(nn.Module):
@@ -53,14 +65,8 @@ class SphereNorm(nn.Module):
         self.kind, self.eps = kind, eps
         self.weight = nn.Parameter(torch.ones(lmax + 1, channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        sizes = 2 * torch.arange(lmax + 1) + 1
-        degree = torch.repeat_interleave(torch.arange(lmax + 1), sizes)  # [K]
-        together = {"layer_norm": lmax + 2, "layer_norm_sh": 1, "rms_norm_sh": 0}[kind]  # the first that shares
-        group = torch.arange(lmax + 1).clamp(max=together)
-        alike = (group[:, None] == group).double()
-        mixing = (alike / alike.sum(0) / sizes[:, None])[degree][:, degree]  # [K, K]
-        self.register_buffer("degree", degree, persistent=False)
-        self.register_buffer("mixing", mixing, persistent=False)
+        self.register_buffer("degree", degree_index(lmax), persistent=False)
+        self.register_buffer("mixing", _mixing(lmax, kind), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         first = x[:, :1]

@@ -9,11 +9,13 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from geoeq.constants import constant
 from geoeq.errors import InputError
 
 __all__ = ["fibonacci_points", "point_harmonics", "quadrature_points"]
 
 
+@constant
 def quadrature_points(degree: int) -> tuple[Tensor, Tensor]:
     """Directions whose weighted mean is exact for all polynomials of a degree: Gauss-Legendre in z, uniform around it.
 
@@ -35,6 +37,7 @@ def quadrature_points(degree: int) -> tuple[Tensor, Tensor]:
     return points, (weights / 2).repeat_interleave(degree + 1) / (degree + 1)
 
 
+@constant
 def fibonacci_points(count: int) -> Tensor:
     """The published points: a Fibonacci spiral, each point as long as its share of the sphere is large.
 

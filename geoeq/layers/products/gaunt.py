@@ -107,7 +107,11 @@ class GauntProduct(EdgeProduct):
     ) -> None:
         lmax_edge = lmax if lmax_edge is None else checked_degree("lmax_edge", lmax_edge)
         super().__init__(channels, lmax, lmax_edge, lmax if lmax_out is None else lmax_out, "E(3)")
-        self.product = product((self.lmax, self.lmax_edge), self.lmax_out)
+        with torch.device("cpu"):  # nothing but constants
+            self.product = product((self.lmax, self.lmax_edge), self.lmax_out)
+            self._constants(channels)
+
+    def _constants(self, channels: int) -> None:
         degrees = (self.lmax, self.lmax_edge, self.lmax_out)
         self.num_degrees = sum(degrees) + 3
         self.weight_numel = self.num_degrees * channels

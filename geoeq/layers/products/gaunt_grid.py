@@ -9,24 +9,10 @@ import torch
 from torch import Tensor
 
 from geoeq.graph import harmonics
-from geoeq.layers.products.gaunt import GauntProduct, SphereProduct, quadrature
+from geoeq.layers.products.gaunt import GauntProduct, SphereProduct
+from geoeq.layers.sphere_points import quadrature_points
 
-__all__ = ["GauntGrid", "GauntGridProduct", "sphere_points"]
-
-
-def sphere_points(degree: int) -> tuple[Tensor, Tensor]:
-    """Points and weights of sum 1 that give the mean over the sphere of all polynomials to a degree.
-
-    Gauss-Legendre in the polar angle, equal steps in the other: the fewest points of such a grid.
-
-    Shapes:
-        Returns [P, 3] and [P] float64, with ``P = (degree // 2 + 1) (degree + 1)``.
-    """
-    theta, weights = quadrature(degree // 2 + 1)
-    phi = torch.arange(degree + 1, dtype=torch.float64) * (2 * math.pi / (degree + 1))
-    theta, phi = theta.repeat_interleave(len(phi)), phi.repeat(len(theta))
-    points = torch.stack([theta.sin() * phi.sin(), theta.cos(), theta.sin() * phi.cos()], dim=-1)
-    return points, weights.repeat_interleave(degree + 1) / (degree + 1)
+__all__ = ["GauntGrid", "GauntGridProduct"]
 
 
 class GauntGrid(SphereProduct):
@@ -50,7 +36,7 @@ class GauntGrid(SphereProduct):
 
     def __init__(self, degrees: Sequence[int], lmax_out: int | None = None) -> None:
         super().__init__(degrees, lmax_out)
-        points, weights = sphere_points(self.total + self.lmax_out)
+        points, weights = quadrature_points(self.total + self.lmax_out)
         for degree in {*self.degrees}:
             self.register_buffer(f"to_grid_{degree}", _values(points, degree), persistent=False)
         self.register_buffer("from_grid", (_values(points, self.lmax_out) * weights[:, None]).mT, persistent=False)
