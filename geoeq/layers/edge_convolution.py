@@ -54,9 +54,10 @@ class _EdgeConvolution(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         tensors: tuple[Tensor, ...] = ctx.saved_tensors
         needed: tuple[bool, ...] = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled():  # derivatives of higher order are wanted
-            return None, None, *_derivatives_at_once(tensors, needed, ctx.sizes, torch.cat(gradients, dim=1))
-        return None, None, *_derivatives(tensors, needed, ctx.sizes, gradients)
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            if torch.is_grad_enabled():  # derivatives of higher order are wanted
+                return None, None, *_derivatives_at_once(tensors, needed, ctx.sizes, torch.cat(gradients, dim=1))
+            return None, None, *_derivatives(tensors, needed, ctx.sizes, gradients)
 
 
 def _derivatives_at_once(
@@ -131,7 +132,15 @@ def edge_convolution(
         x: [N, K, C]. hidden: [E, H]. radial_weight: [S, H] with S = sum(sizes) 2C. frame: [E, R, K].
         Returns [E, first] and [E, D - first], D the rows of all matrices.
     """
-    tensors = (x, hidden, radial_weight, radial_bias, frame, bias, sender, receiver)
+    with torch.autocast(x.device.type, enabled=False):  # sums of many terms want the whole precision
+        given = [tensor.to(frame.dtype) for tensor in (x, hidden, radial_weight, radial_bias, frame, bias)]
+        whole = [matrix.to(frame.dtype) for matrix in matrices]
+        return _convolution((*given, sender, receiver), whole, sizes, first)
+
+
+def _convolution(
+    tensors: Sequence[Tensor], matrices: Sequence[Tensor], sizes: tuple[int, ...], first: int
+) -> tuple[Tensor, Tensor]:
     if torch.compiler.is_compiling():  # the compiler chooses by itself what to keep
         scores, rest = _plain(tensors, matrices, sizes).tensor_split([first], dim=1)
         return scores, rest

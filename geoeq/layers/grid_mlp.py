@@ -6,8 +6,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from geoeq.layers.in_chunks import in_chunks
 from geoeq.layers.s2_grid import S2Grid
 from geoeq.layers.sphere_activation import SphereActivation, SphereNonlinearity, sphere_activation
 
@@ -17,10 +17,15 @@ __all__ = ["FeedForwardKind", "GridMLP", "feed_forward_activation"]
 FeedForwardKind = Literal["s2", "separable_s2", "gate", "grid_mlp", "separable_grid_mlp"]
 
 
+#: nodes at a time, so that their values on the grid stay in a cache of some MB.
+CHUNK = 64
+
+
 class GridMLP(SphereActivation):
     """Values on a grid through three linear maps of the channels with SiLU between them, the same at every point.
 
-    The values are computed again for derivatives, and not kept. Symmetric to an error that falls with the resolution.
+    The values exist for some nodes at a time, and are computed again for derivatives. Symmetric to an error that falls
+    with the resolution.
 
     Args:
         lmax: highest degree.
@@ -50,14 +55,15 @@ class GridMLP(SphereActivation):
         )
 
     def forward(self, x: Tensor, scalars: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            y: Tensor = checkpoint(self._on_grid, x, use_reentrant=False, preserve_rng_state=False)
-        else:
-            y = self._on_grid(x)
+        grids = [self.grid.to_grid.to(x.dtype), self.grid.from_grid.to(x.dtype)]
+        y = in_chunks(_on_grid, [x], [*grids, *self.network.parameters()], CHUNK)
         return torch.cat([nn.functional.silu(scalars).unsqueeze(1), y[:, 1:]], dim=1) if self.extra else y
 
-    def _on_grid(self, x: Tensor) -> Tensor:
-        return self.grid.project(self.network(self.grid.sample(x)))
+
+def _on_grid(x: Tensor, to_grid: Tensor, from_grid: Tensor, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
+    values = nn.functional.silu(nn.functional.linear(torch.matmul(to_grid, x), first))  # [N, P, C]
+    values = nn.functional.silu(nn.functional.linear(values, second))
+    return torch.matmul(from_grid, nn.functional.linear(values, third))
 
 
 def feed_forward_activation(

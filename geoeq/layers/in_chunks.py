@@ -33,6 +33,8 @@ class _InChunks(torch.autograd.Function):
     def forward(ctx: Any, function: _Function, count: int, size: int, summed: bool, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*tensors)
         ctx.options = function, count, size, summed
+        device = tensors[0].device.type
+        ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         return _result(function, tensors[:count], tensors[count:], size, summed)
 
     @staticmethod
@@ -40,8 +42,10 @@ class _InChunks(torch.autograd.Function):
         tensors: tuple[Tensor, ...] = ctx.saved_tensors
         needed: tuple[bool, ...] = ctx.needs_input_grad[4:]
         function, count, size, summed = ctx.options
+        device, dtype, enabled = ctx.autocast
         if torch.is_grad_enabled():  # derivatives of higher order are wanted
-            return None, None, None, None, *_at_once(function, tensors, needed, gradients[0])
+            with torch.autocast(device, dtype, enabled):
+                return None, None, None, None, *_at_once(function, tensors, needed, gradients[0])
         found = [
             (torch.empty_like if k < count else torch.zeros_like)(tensor) if need else None
             for k, (tensor, need) in enumerate(zip(tensors, needed, strict=True))
@@ -50,7 +54,7 @@ class _InChunks(torch.autograd.Function):
             place = slice(start, start + size)
             inputs = [tensor[place] if k < count else tensor for k, tensor in enumerate(tensors)]
             inputs = [tensor.detach().requires_grad_(need) for tensor, need in zip(inputs, needed, strict=True)]
-            with torch.enable_grad():
+            with torch.enable_grad(), torch.autocast(device, dtype, enabled):
                 part = function(*inputs)
             seed = gradients[0] if summed else gradients[0][place]
             wanted = [k for k, need in enumerate(needed) if need]

@@ -155,6 +155,21 @@ def test_bad_input_is_refused(name):
         model(data)
 
 
+def test_mixed_precision_is_close(name):
+    """Under autocast values are those of float32 to a few digits, and derivatives are there."""
+    torch.manual_seed(0)
+    model, data = getattr(geoeq.models, name).example(), random_batch(dtype=torch.float32)
+    data.pos.requires_grad_()
+    expected = model(data)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model(data)
+    gradients = torch.autograd.grad(total(found), [data.pos, *model.parameters()], allow_unused=True)
+    for key, value in found.items():
+        assert value.dtype == torch.float32
+        assert (value - expected[key]).abs().max() < 0.1 * expected[key].abs().max()
+    assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
+
+
 def test_learns_an_invariant(name):
     """Thirty steps of Adam halve the error of a small fit: the whole path has gradients."""
     torch.manual_seed(0)
