@@ -58,7 +58,7 @@ def draw_comparison(path: Path, comparison: Comparison, folder: Path) -> None:
     for axes, what in ((learning, "validation"), (inference, "test")):
         style_axes(axes)
         _logarithmic(axes, "y", values)
-        axes.set_ylabel(f"{what} {comparison.measure(target)}")
+        axes.set_ylabel(f"{what} {comparison.measure(target)}".replace(" of ", "\nof "))
     learning.set_xlabel("training time [s]")
     learning.set_xlim(0, comparison.budget * 1.04)
     _logarithmic(inference, "x", speeds)
