@@ -86,7 +86,7 @@ class EquiformerV2(Model):
         detach_frames: take the directions of edges for constants under differentiation, as the published code does;
             derivatives of the output are then not those of the function computed.
         checkpoint_blocks: keep only the features between layers for derivatives, and compute the rest again:
-            a fraction of the memory for a third more time.
+            less memory, for another forward pass.
         elements: atomic numbers that the model knows; None for any.
 
     Shapes:
