@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import TensorError
 from geoeq.graph import Graph
+from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.ends_embedding import EndsEmbedding, end_numbers
 
 __all__ = ["EdgeNetwork"]
@@ -60,10 +60,7 @@ class EdgeNetwork(nn.Module):
 
     def hidden(self, graph: Graph) -> Tensor:
         """What the last linear map sees, [E, hidden]."""
-        if graph.edge_attr is None or graph.edge_attr.shape[-1] != self.edge_width:
-            found = "none" if graph.edge_attr is None else str(graph.edge_attr.shape[-1])
-            raise TensorError(f"EdgeNetwork: {self.edge_width} edge attributes are needed, the graph has {found}.")
-        hidden = self.first(graph.edge_attr)  # [E, H]
+        hidden = self.first(edge_attributes(graph, self.edge_width, "EdgeNetwork"))  # [E, H]
         if self.elements:
             sender, receiver = end_numbers(graph)
             hidden = hidden + kernels.gather(self.first_sender(self.ends.sender.weight), sender)

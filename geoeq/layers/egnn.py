@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from geoeq import kernels
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import Graph
+from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.edge_linear import EdgeLinear
 from geoeq.layers.envelope import PolynomialEnvelope
 from geoeq.layers.layer import Layer
@@ -135,10 +136,7 @@ class EGNNLayer(Layer):
     def _edge_inputs(self, square: Tensor, graph: Graph) -> Tensor:
         if self.edge_width == 0:
             return square
-        if graph.edge_attr is None or graph.edge_attr.shape[-1] != self.edge_width:
-            found = "none" if graph.edge_attr is None else str(graph.edge_attr.shape[-1])
-            raise TensorError(f"EGNNLayer: {self.edge_width} edge attributes are needed, the graph has {found}.")
-        return torch.cat([square, graph.edge_attr], dim=-1)  # [E, 1 + A]
+        return torch.cat([square, edge_attributes(graph, self.edge_width, "EGNNLayer")], dim=-1)  # [E, 1 + A]
 
     def _direction(self, offset: Tensor) -> Tensor:
         if self.normalize == "none":

@@ -10,6 +10,7 @@ from geoeq import kernels
 from geoeq.errors import TensorError
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.graph import Graph
+from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.envelope import PolynomialEnvelope
 from geoeq.layers.s2_grid import Normalization
 from geoeq.layers.so2 import order_sizes
@@ -58,10 +59,7 @@ class ESCNEdgeNetwork(nn.Module):
         keep_variance(self)
 
     def forward(self, graph: Graph) -> Tensor:
-        if graph.edge_attr is None or graph.edge_attr.shape[-1] != self.edge_width:
-            found = "none" if graph.edge_attr is None else str(graph.edge_attr.shape[-1])
-            raise TensorError(f"ESCNLayer: {self.edge_width} edge attributes are needed, the graph has {found}.")
-        hidden = self.attributes(graph.edge_attr)  # [E, K]
+        hidden = self.attributes(edge_attributes(graph, self.edge_width, "ESCNLayer"))  # [E, K]
         if self.sender is not None and self.receiver is not None:
             if graph.numbers is None:
                 raise TensorError("ESCNLayer: elements are needed, and the graph has no numbers (z).")

@@ -13,6 +13,7 @@ from geoeq.errors import InputError, TensorError
 from geoeq.graph import Graph
 from geoeq.layers.coefficients import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.degree_linear import DegreeLinear
+from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.envelope import PolynomialEnvelope
 from geoeq.layers.gate import Gate
 from geoeq.layers.layer import Group, Layer
@@ -103,14 +104,10 @@ class TensorConvolution(Layer):
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         if x.shape[-1] != self.dim:
             raise TensorError(f"TensorConvolution: x has {x.shape[-1]} columns and {self.dim} are needed.")
-        if graph.edge_attr is None or graph.edge_attr.shape[-1] != self.edge_width:
-            found = "none" if graph.edge_attr is None else str(graph.edge_attr.shape[-1])
-            raise TensorError(
-                f"TensorConvolution: {self.edge_width} edge attributes are needed, the graph has {found}."
-            )
+        edge_attr = edge_attributes(graph, self.edge_width, "TensorConvolution")
         features = to_coefficients(x, self.lmax, self.channels)  # [N, (L + 1)², C]
         envelope = None if self.envelope is None else self.envelope(graph.lengths)  # [E, 1]
-        sent, weights = self.before(features), self.radial(graph.edge_attr)
+        sent, weights = self.before(features), self.radial(edge_attr)
         with torch.autocast(x.device.type, enabled=False):  # sums of many terms, and FFT, want the whole precision
             dtype = graph.lengths.dtype
             messages = self.product(sent.to(dtype), weights.to(dtype), graph, envelope)  # [N, (L + 1)², C]
