@@ -22,8 +22,8 @@ class Reference:
 
     @staticmethod
     def segment_sum(values: Tensor, segments: Segments) -> Tensor:
-        total = values.new_zeros((segments.num_segments, *values.shape[1:]))
-        return total.index_add(0, segments.index, values)
+        zero = values.new_zeros(())  # one number, read again and again: index_add makes the array by itself
+        return zero.expand(segments.num_segments, *values.shape[1:]).index_add(0, segments.index, values)
 
     @staticmethod
     def segment_max(values: Tensor, segments: Segments) -> Tensor:

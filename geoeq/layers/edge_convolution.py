@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from geoeq import kernels
-from geoeq.layers.so2 import convolve_orders
+from geoeq.layers.in_chunks import add_rows
+from geoeq.layers.so2 import by_order, convolve_orders, pair_terms
 
 __all__ = ["edge_convolution"]
 
@@ -18,22 +19,20 @@ __all__ = ["edge_convolution"]
 CHUNK = 512
 
 
-def _factored(inputs: Sequence[Tensor], sender: Tensor, receiver: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """Both ends in the frame times their factors: for each m >= 0 [E, (1 or 2) n_m 2C], of +m and -m side by side."""
-    x, hidden, weight, offset, frame = inputs
-    ends = [torch.bmm(frame, kernels.gather(x, end)) for end in (sender, receiver)]
-    rotated = torch.cat(ends, dim=-1)  # [E, R, 2C]
-    factors = linear(hidden, weight, offset).unflatten(1, (sum(sizes), rotated.shape[-1]))
-    rows = rotated.split([sizes[0], *(2 * size for size in sizes[1:])], dim=1)
-    parts = [(rows[0] * factors[:, : sizes[0]]).flatten(1)]
-    for m, factor in enumerate(factors[:, sizes[0] :].split(list(sizes[1:]), dim=1), start=1):
-        parts.append((rows[m].unflatten(1, (2, sizes[m])) * factor.unsqueeze(1)).flatten(1))
-    return parts
+def _factored(ends: Sequence[Tensor], inputs: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
+    """Both ends in the frame times their factors, as ``convolve_orders`` takes it: each [E, n_m 2C]."""
+    hidden, weight, offset, frame = inputs
+    rotated = torch.cat([torch.bmm(frame, end) for end in ends], dim=-1)
+    first, *pairs = by_order(rotated, sizes)
+    factors = linear(hidden, weight, offset).split([size * rotated.shape[-1] for size in sizes], dim=1)
+    terms = (pair_terms(pair * factor.unsqueeze(1)) for pair, factor in zip(pairs, factors[1:], strict=True))
+    return [first * factors[0], *(term for three in terms for term in three)]
 
 
 def _plain(tensors: Sequence[Tensor], matrices: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
-    *inputs, bias, sender, receiver = tensors
-    return convolve_orders(_factored(inputs, sender, receiver, sizes), matrices, bias)
+    x, *inputs, bias, sender, receiver = tensors
+    ends = [kernels.gather(x, end) for end in (sender, receiver)]
+    return convolve_orders(_factored(ends, inputs, sizes), matrices, bias)
 
 
 class _EdgeConvolution(torch.autograd.Function):
@@ -43,7 +42,7 @@ class _EdgeConvolution(torch.autograd.Function):
         ctx.sizes = sizes
         (x, hidden, weight, offset, frame, bias, sender, receiver), matrices = tensors[:8], tensors[8:]
         scores = x.new_empty(len(sender), first)
-        rest = x.new_empty(len(sender), sum(len(matrix) for matrix in matrices) - first)
+        rest = x.new_empty(len(sender), sum(_widths(matrices)) - first)
         for start in range(0, len(sender), CHUNK):
             rows = slice(start, start + CHUNK)
             chunk = [x, hidden[rows], weight, offset, frame[rows], bias, sender[rows], receiver[rows]]
@@ -74,30 +73,47 @@ def _derivatives_at_once(
 def _derivatives(
     tensors: Sequence[Tensor], needed: Sequence[bool], sizes: Sequence[int], gradients: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    (x, hidden, weight, offset, frame, _, sender, receiver), matrices = tensors[:8], tensors[8:]
+    (x, hidden, weight, offset, frame, _, *ends), matrices = tensors[:8], tensors[8:]
     totals = [torch.zeros_like(t) if need else None for t, need in zip(tensors, needed, strict=True)]
-    widths = [len(matrix) for matrix in matrices]
-    for start in range(0, len(sender), CHUNK):
+    for start in range(0, len(hidden), CHUNK):
         rows = slice(start, start + CHUNK)
-        chunk = (x, hidden[rows], weight, offset, frame[rows])
-        inputs = [t.detach().requires_grad_(need) for t, need in zip(chunk, needed[:5], strict=True)]
+        places = [end[rows] for end in ends]
+        gathered = [kernels.gather(x, place).requires_grad_(needed[0]) for place in places]
+        chunk = (hidden[rows], weight, offset, frame[rows])
+        inputs = [t.detach().requires_grad_(need) for t, need in zip(chunk, needed[1:5], strict=True)]
         with torch.enable_grad():
-            parts = _factored(inputs, sender[rows], receiver[rows], sizes)
-        pieces = torch.cat([gradient[rows] for gradient in gradients], dim=1).split(widths, dim=1)
-        for total, part, piece in zip(totals[8:], parts, pieces, strict=True):
+            parts = _factored(gathered, inputs, sizes)
+        products = _of_products(torch.cat([gradient[rows] for gradient in gradients], dim=1), matrices)
+        for total, part, product in zip(totals[8:], parts, products, strict=True):
             if total is not None:
-                total.addmm_(piece.T, part.detach())
+                total.addmm_(product.T, part.detach())
         if totals[5] is not None:
-            totals[5] += pieces[0].sum(0)
-        wanted = [(k, t) for k, t in enumerate(inputs) if t.requires_grad]
+            totals[5] += products[0].sum(0)
+        wanted = [t for t in (*gathered, *inputs) if t.requires_grad]
         if wanted:
-            seeds = [piece @ matrix for piece, matrix in zip(pieces, matrices, strict=True)]
-            found = torch.autograd.grad(parts, [t for _, t in wanted], seeds)
-            for (k, _), value in zip(wanted, found, strict=True):
-                total = totals[k]
-                if total is not None:
-                    (total[rows] if k in (1, 4) else total).add_(value)  # edges by rows, what is shared as a sum
+            seeds = [product @ matrix for product, matrix in zip(products, matrices, strict=True)]
+            found = iter(torch.autograd.grad(parts, wanted, seeds))
+            if totals[0] is not None:
+                for place in places:
+                    add_rows(totals[0], place, next(found))
+            for k, total in enumerate(totals[1:5], start=1):
+                if total is not None:  # edges by rows, what is shared as a sum
+                    (total[rows] if k in (1, 4) else total).add_(next(found))
     return totals
+
+
+def _widths(matrices: Sequence[Tensor]) -> list[int]:
+    """Of the results of ``convolve_orders``: m = 0, +1, -1, +2, ..."""
+    return [len(matrices[0]), *(len(matrix) for matrix in matrices[1::3] for _ in range(2))]
+
+
+def _of_products(gradient: Tensor, matrices: Sequence[Tensor]) -> list[Tensor]:
+    """From the derivative by the result of ``convolve_orders``, those by its products of matrices."""
+    first, *pairs = gradient.split(_widths(matrices), dim=1)
+    found = [first]
+    for plus, minus in zip(pairs[::2], pairs[1::2], strict=True):
+        found += [plus + minus, minus, plus]
+    return found
 
 
 def edge_convolution(
@@ -123,14 +139,14 @@ def edge_convolution(
         hidden: h, of the edges. radial_weight, radial_bias: A and b.
         frame: of ``frame_matrix``.
         sender, receiver: of the edges.
-        matrices: for each m >= 0 the map of the rows of this order, for m > 0 of the pair (+m, -m).
+        matrices: of ``SO2Convolution``.
         bias: of the first of them.
         sizes: of ``order_sizes``.
         first: how many of the results are given apart.
 
     Shapes:
         x: [N, K, C]. hidden: [E, H]. radial_weight: [S, H] with S = sum(sizes) 2C. frame: [E, R, K].
-        Returns [E, first] and [E, D - first], D the rows of all matrices.
+        Returns [E, first] and [E, D - first], D the width of the convolution's result.
     """
     with torch.autocast(x.device.type, enabled=False):  # sums of many terms want the whole precision
         given = [tensor.to(frame.dtype) for tensor in (x, hidden, radial_weight, radial_bias, frame, bias)]

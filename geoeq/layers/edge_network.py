@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm, linear, silu
 
 from geoeq import kernels
 from geoeq.graph import Graph
 from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.ends_embedding import EndsEmbedding, end_numbers
+from geoeq.layers.in_chunks import in_chunks
 
 __all__ = ["EdgeNetwork"]
+
+#: edges at a time, so that what is between the layers stays in a cache of some MB.
+CHUNK = 2048
 
 
 class EdgeNetwork(nn.Module):
@@ -65,5 +70,11 @@ class EdgeNetwork(nn.Module):
             sender, receiver = end_numbers(graph)
             hidden = hidden + kernels.gather(self.first_sender(self.ends.sender.weight), sender)
             hidden = hidden + kernels.gather(self.first_receiver(self.ends.receiver.weight), receiver)
-        result: Tensor = self.rest(hidden)
-        return result
+        return in_chunks(_rest, [hidden], list(self.rest.parameters()), CHUNK)
+
+
+def _rest(hidden: Tensor, *parameters: Tensor) -> Tensor:
+    """The ``rest`` of the network as a function of its parameters."""
+    gain, offset, weight, bias, second_gain, second_offset = parameters
+    hidden = linear(silu(layer_norm(hidden, gain.shape, gain, offset)), weight, bias)
+    return silu(layer_norm(hidden, gain.shape, second_gain, second_offset))

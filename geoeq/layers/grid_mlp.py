@@ -61,9 +61,10 @@ class GridMLP(SphereActivation):
 
 
 def _on_grid(x: Tensor, to_grid: Tensor, from_grid: Tensor, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
-    values = nn.functional.silu(nn.functional.linear(torch.matmul(to_grid, x), first))  # [N, P, C]
+    # The maps of channels at both ends commute with the grid, which has several times more points than coefficients.
+    values = nn.functional.silu(torch.matmul(to_grid, nn.functional.linear(x, first)))  # [N, P, C]
     values = nn.functional.silu(nn.functional.linear(values, second))
-    return torch.matmul(from_grid, nn.functional.linear(values, third))
+    return nn.functional.linear(torch.matmul(from_grid, values), third)
 
 
 def feed_forward_activation(

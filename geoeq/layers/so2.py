@@ -13,7 +13,16 @@ from geoeq.errors import InputError, TensorError
 from geoeq.layers.radial_network import RadialNetwork
 from geoeq.layers.s2_grid import degree_order, order_degree
 
-__all__ = ["SO2Convolution", "convolve_orders", "frame_matrix", "from_edge_frame", "order_sizes", "to_edge_frame"]
+__all__ = [
+    "SO2Convolution",
+    "by_order",
+    "convolve_orders",
+    "frame_matrix",
+    "from_edge_frame",
+    "order_sizes",
+    "pair_terms",
+    "to_edge_frame",
+]
 
 
 def order_sizes(lmax: int, mmax: int) -> tuple[int, ...]:
@@ -82,14 +91,37 @@ def from_edge_frame(y: Tensor, frames: Sequence[Tensor], lmax: int, mmax: int, r
     return torch.bmm(matrix.transpose(1, 2), y)
 
 
+def by_order(x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """The rows of m = 0 side by side, [E, n C], then for each m > 0 those of the pair (+m, -m), [E, 2, n C].
+
+    Shapes:
+        x: [E, R, C], rows in the order of ``order_degree``; sizes: of ``order_sizes``.
+    """
+    first, *pairs = x.split([sizes[0], *(2 * size for size in sizes[1:])], dim=1)
+    return [first.flatten(1), *(pair.flatten(1).unflatten(1, (2, -1)) for pair in pairs)]
+
+
+def pair_terms(pair: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The inputs of the three products that multiply a pair (+m, -m) by a complex number: the sum, +m, and -m.
+
+    Shapes:
+        pair: [E, 2, D]. Returns three times [E, D].
+    """
+    plus, minus = pair.unbind(1)
+    return plus + minus, plus, minus
+
+
 def convolve_orders(parts: Sequence[Tensor], matrices: Sequence[Tensor], bias: Tensor) -> Tensor:
     """An SO(2) convolution by the ``matrices()`` and the bias of one.
 
     Shapes:
-        parts: for each m >= 0 the rows of this order, side by side. Returns [E, D], D the rows of all matrices.
+        parts: one for each matrix: the rows of m = 0 side by side, then the three ``pair_terms`` of each m > 0.
+        Returns [E, D]: the results of m = 0, +1, -1, +2, ... side by side.
     """
     results = [linear(parts[0], matrices[0], bias)]
-    results += [linear(part, matrix) for part, matrix in zip(parts[1:], matrices[1:], strict=True)]
+    products = (linear(part, matrix) for part, matrix in zip(parts[1:], matrices[1:], strict=True))
+    for real, imaginary, other in zip(products, products, products, strict=True):
+        results += [real + other, real + imaginary]
     return torch.cat(results, dim=1)
 
 
@@ -159,19 +191,18 @@ class SO2Convolution(nn.Module):
         if x.shape[1:] != (self.rows, self.channels_in):
             raise TensorError(f"SO2Convolution: x is {list(x.shape)}; it must be [E, {self.rows}, {self.channels_in}].")
         factors = self._factors(edge_features, weights)
-        parts = x.split([self.sizes[0], *(2 * size for size in self.sizes[1:])], dim=1)
-        first = parts[0].flatten(1) if factors is None else parts[0].flatten(1) * factors[0]
-        pairs = [part.flatten(1) for part in parts[1:]]  # [E, 2 n C], +m and -m side by side
+        first, *pairs = by_order(x, self.sizes)
         if factors is not None:
-            halves = (pair.unflatten(1, (2, -1)) for pair in pairs)
-            pairs = [(half * factor.unsqueeze(1)).flatten(1) for half, factor in zip(halves, factors[1:], strict=True)]
-        y = convolve_orders([first, *pairs], self.matrices(), self.scalar.bias)
+            first = first * factors[0]
+            pairs = [pair * factor.unsqueeze(1) for pair, factor in zip(pairs, factors[1:], strict=True)]
+        parts = [first, *(term for pair in pairs for term in pair_terms(pair))]
+        y = convolve_orders(parts, self.matrices(), self.scalar.bias)
         extra, y = y.split([self.extra_scalars, self.rows * self.channels_out], dim=-1)
         return y.unflatten(-1, (self.rows, self.channels_out)), extra if self.extra_scalars else None
 
     def matrices(self) -> list[Tensor]:
-        """For each m >= 0 the map of the rows of this order; for m > 0 of the pair (+m, -m), as one real matrix."""
-        return [self.scalar.weight, *(_complex_matrix(order.weight) for order in self.orders)]  # type: ignore[arg-type]
+        """The map of the rows of m = 0, then for each m > 0 what the ``pair_terms`` are multiplied by."""
+        return [self.scalar.weight, *(factor for order in self.orders for factor in _three_factors(order.weight))]  # type: ignore[arg-type]
 
     def _factors(self, edge_features: Tensor | None, weights: Tensor | None) -> tuple[Tensor, ...] | None:
         if self.radial is not None:
@@ -184,7 +215,11 @@ class SO2Convolution(nn.Module):
         return parts
 
 
-def _complex_matrix(weight: Tensor) -> Tensor:
-    """[W; V] as the matrix [[W, -V], [V, W]]: one product for the pair, with nothing copied before or after."""
+def _three_factors(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """W, V - W and -(W + V) of [W; V].
+
+    With P = W (x + x'), the complex product of W + iV and x + ix' is P - (W + V) x' + i (P + (V - W) x): three products
+    of matrices instead of four, and so for both derivatives.
+    """
     real, imaginary = weight.chunk(2)
-    return torch.cat([torch.cat([real, -imaginary], dim=1), torch.cat([imaginary, real], dim=1)])
+    return real, imaginary - real, -(real + imaginary)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 
 from geoeq.errors import InputError
 from geoeq.graph import Graph
 from geoeq.layers.attention import edge_softmax
-from geoeq.layers.attention_sum import attention_sum, turned_sum
+from geoeq.layers.attention_sum import attention_sum, turned
 from geoeq.layers.degree_linear import DegreeLinear
 from geoeq.layers.edge_convolution import edge_convolution
 from geoeq.layers.edge_degree import order_scale
 from geoeq.layers.edge_network import EdgeNetwork
 from geoeq.layers.envelope import PolynomialEnvelope
 from geoeq.layers.in_chunks import in_chunks
-from geoeq.layers.so2 import SO2Convolution, convolve_orders, order_sizes
+from geoeq.layers.so2 import SO2Convolution, by_order, convolve_orders, order_sizes, pair_terms
 from geoeq.layers.sphere_activation import SphereActivation
 
 __all__ = ["SO2Attention", "smooth_leaky_relu"]
@@ -134,8 +134,8 @@ class SO2Attention(nn.Module):
             weights = self._weights(self._attention(scores, graph))
             summed = attention_sum(self._by_rows(values), weights, frame, graph.receiver, graph.num_nodes)
         else:
-            rows = [rest, self._attention(scores, graph), frame, graph.receiver]
-            summed = in_chunks(partial(self._messages, graph.num_nodes), rows, second, CHUNK, summed=True)
+            rows = [rest, self._attention(scores, graph), frame]
+            summed = in_chunks(self._messages, rows, second, CHUNK, target=(graph.receiver, graph.num_nodes))
         result: Tensor = self.project(summed * self.scale.to(x.dtype))
         return result
 
@@ -143,15 +143,12 @@ class SO2Attention(nn.Module):
         """The nonlinearity and the second convolution, as flat as it comes."""
         scalars, hidden = rest.tensor_split([self.extra_width], dim=1)
         active: Tensor = self.activation(hidden.unflatten(1, (self.first.rows, -1)), scalars)  # [E, R, hidden]
-        parts = active.split([self.first.sizes[0], *(2 * size for size in self.first.sizes[1:])], dim=1)
-        return convolve_orders([part.flatten(1) for part in parts], matrices, bias)
+        first, *pairs = by_order(active, self.first.sizes)
+        return convolve_orders([first, *(term for pair in pairs for term in pair_terms(pair))], matrices, bias)
 
-    def _messages(
-        self, num_nodes: int, rest: Tensor, attention: Tensor, frame: Tensor, receiver: Tensor, *second: Tensor
-    ) -> Tensor:
-        """From the first convolution to the sum at the receivers, [N, (lmax + 1)², H C_v]."""
-        values = self._by_rows(self._second(rest, *second))
-        return turned_sum(values, self._weights(attention), frame, receiver, num_nodes)
+    def _messages(self, rest: Tensor, attention: Tensor, frame: Tensor, *second: Tensor) -> Tensor:
+        """From the first convolution to what is summed at the receivers, [E, (lmax + 1)², H C_v]."""
+        return turned(self._by_rows(self._second(rest, *second)), self._weights(attention), frame)
 
     def _by_rows(self, values: Tensor) -> Tensor:
         result: Tensor = values.unflatten(1, (self.second.rows, -1))  # [E, R, H C_v]
@@ -162,10 +159,16 @@ class SO2Attention(nn.Module):
 
     def _attention(self, scores: Tensor, graph: Graph) -> Tensor:
         if self.alpha is not None:
-            scores = scores.unflatten(-1, self.alpha.shape)  # [E, H, A]
-            if self.norm is not None:
-                scores = self.norm(scores)
-            scores = (smooth_leaky_relu(scores) * self.alpha).sum(-1)
+            norm = () if self.norm is None else (self.norm.weight, self.norm.bias)
+            scores = in_chunks(_logits, [scores], [self.alpha, *norm], CHUNK)  # [E, H]
         envelope = None if self.envelope is None else self.envelope(graph.lengths)
         attention: Tensor = self.dropout(edge_softmax(scores, graph, envelope))
         return attention
+
+
+def _logits(scores: Tensor, alpha: Tensor, *norm: Tensor) -> Tensor:
+    scores = scores.unflatten(-1, alpha.shape)  # [E, H, A]
+    if norm:
+        gain, offset = norm
+        scores = layer_norm(scores, gain.shape, gain, offset)
+    return (smooth_leaky_relu(scores) * alpha).sum(-1)
