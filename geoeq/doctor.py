@@ -10,15 +10,14 @@ from pathlib import Path
 import torch
 
 from geoeq import __version__, kernels
-from geoeq.data.cache import cache_root
 from geoeq.errors import GeoeqError
 from geoeq.extras import EXTRAS, missing
-from geoeq.resources import share
+from geoeq.resources import cache_root, share
 
 __all__ = ["doctor_lines"]
 
 #: The packages without which geoeq does not work, by the names under which pip knows them.
-_CORE = ("torch", "torch-geometric", "e3nn", "numpy", "ase", "vesin", "safetensors", "PyYAML")
+_CORE = ("torch", "torch-geometric", "e3nn", "llvmlite", "numpy", "ase", "vesin", "safetensors", "PyYAML")
 
 
 def doctor_lines() -> list[str]:

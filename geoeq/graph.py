@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import e3nn
@@ -20,7 +21,7 @@ from geoeq.neighbors import (
     radius_edges,
     sort_edges,
 )
-from geoeq.pointers import batch_from_ptr, graph_pointers, row_pointers
+from geoeq.pointers import batch_from_ptr, graph_pointers, row_pointers, sorted_by
 from geoeq.rotations import wigner_blocks
 
 __all__ = ["MAX_LMAX", "Graph", "build_graph", "edge_frames", "harmonics", "with_frames"]
@@ -71,6 +72,11 @@ class Graph:
     def num_nodes(self) -> int:
         """Number N of nodes."""
         return self.positions.shape[0]
+
+    @cached_property
+    def by_sender(self) -> tuple[Tensor, Tensor]:
+        """The edges in the order of their senders, [E], and where those of each sender begin in it, [N + 1]."""
+        return sorted_by(self.sender, self.num_nodes)
 
 
 def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int | None = None) -> Graph:

@@ -7,13 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["batch_from_ptr", "graph_pointers", "row_pointers"]
+__all__ = ["batch_from_ptr", "graph_pointers", "row_pointers", "sorted_by"]
 
 
 def row_pointers(index: Tensor, num_rows: int) -> Tensor:
     """Where each row begins, [num_rows + 1], in a sorted index [E] of rows."""
     rows = torch.arange(num_rows + 1, device=index.device)
     return torch.searchsorted(index.contiguous(), rows)
+
+
+def sorted_by(index: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+    """The order, [E], that sorts an index [E] of rows, and where each row begins in it, [num_rows + 1]."""
+    order = torch.argsort(index, stable=True)
+    return order, row_pointers(index.index_select(0, order), num_rows)
 
 
 def batch_from_ptr(ptr: Tensor, num_nodes: int) -> Tensor:

@@ -1,12 +1,13 @@
-"""Finds the files of ``datasets/`` and ``recipes/``, in a checkout or in an installed wheel."""
+"""Where files are: ``datasets/`` and ``recipes/`` in a checkout or in an installed wheel, and the folder of caches."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from geoeq.errors import GeoeqError
 
-__all__ = ["resource", "share"]
+__all__ = ["cache_root", "resource", "share"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -29,3 +30,8 @@ def share(kind: str) -> Path:
 def resource(kind: str, *parts: str) -> Path:
     """The path of one file below the folder ``kind``; it need not exist."""
     return share(kind).joinpath(*parts)
+
+
+def cache_root(root: str | Path | None = None) -> Path:
+    """The folder of all caches: ``root``, else ``$GEOEQ_CACHE``, else ``~/.cache/geoeq``."""
+    return Path(root or os.environ.get("GEOEQ_CACHE") or Path.home() / ".cache" / "geoeq").expanduser()

@@ -49,7 +49,11 @@ RANKS = {
 STRANGERS = {frozenset({"data", "layers"}), frozenset({"data", "models"})}
 
 #: Packages that one file alone imports.
-OWNERS = {"torch_scatter": "geoeq.kernels.torch_scatter", "triton": "geoeq.kernels.triton"}
+OWNERS = {
+    "llvmlite": "geoeq.kernels.llvm.compiler",
+    "torch_scatter": "geoeq.kernels.torch_scatter",
+    "triton": "geoeq.kernels.triton.compiler",
+}
 
 #: Calls whose first argument is the name of a module.
 IMPORTERS = {"import_module", "__import__", "import_extra"}
@@ -61,7 +65,7 @@ LONG = 300
 NOT_CORE = ("ase", "safetensors", "vesin", "yaml")
 
 #: What the rest imports where it is used: the extras, and what is slow to import.
-NOT_AT_START = ("ase", "jsonargparse", "lightning", "lmdb", "matplotlib", "pytorch_lightning")
+NOT_AT_START = ("ase", "jsonargparse", "lightning", "llvmlite", "lmdb", "matplotlib", "pytorch_lightning")
 NOT_AT_START += ("rdkit", "rich", "torch_scatter", "torchmetrics")
 
 
@@ -199,7 +203,7 @@ def test_ranks_name_what_exists() -> None:
         ("geoeq.data.qm9", "from geoeq.layers import EGNNLayer", "do not know each other"),
         ("geoeq.models.egnn", "from geoeq.data import load", "do not know each other"),
         ("geoeq.graph", "import torch_scatter", "only geoeq.kernels.torch_scatter imports"),
-        ("geoeq.kernels.cpu", "import triton.language as tl", "only geoeq.kernels.triton imports"),
+        ("geoeq.kernels.cpu", "import triton.language as tl", "only geoeq.kernels.triton.compiler imports"),
         ("geoeq.graph", "import_extra('torch_scatter', 'scatter')", "only geoeq.kernels.torch_scatter imports"),
         ("geoeq.graph", "from geoeq.units import _parse", "private name"),
         ("geoeq.helpers", "import torch", "has no rank"),

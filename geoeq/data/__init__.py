@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from geoeq.data.ase_files import ASEReader, file_card
-from geoeq.data.cache import cache_root, check_structures, prepare, to_arrays
+from geoeq.data.cache import check_structures, prepare, to_arrays
 from geoeq.data.card import Card, Published, Sample, Source, Split, Target, load_card, names, read_card
 from geoeq.data.dataset import Dataset
 from geoeq.data.edges import EdgeTable

@@ -7,7 +7,6 @@ import hashlib
 import importlib
 import inspect
 import json
-import os
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -23,15 +22,11 @@ from geoeq.data.records import Reader, Records
 from geoeq.data.store import INDEX, file_sha256, read_index, write_store
 from geoeq.errors import DataError, InputError, unknown_name
 from geoeq.fields import FIELDS
+from geoeq.resources import cache_root
 
-__all__ = ["cache_folder", "cache_root", "check_structures", "make_reader", "prepare", "to_arrays"]
+__all__ = ["cache_folder", "check_structures", "make_reader", "prepare", "to_arrays"]
 
 _CHECKED_AT_ONCE = 512
-
-
-def cache_root(root: str | Path | None = None) -> Path:
-    """The folder of all caches: ``root``, else ``$GEOEQ_CACHE``, else ``~/.cache/geoeq``."""
-    return Path(root or os.environ.get("GEOEQ_CACHE") or Path.home() / ".cache" / "geoeq").expanduser()
 
 
 def cache_folder(card: Card, sample: bool, root: str | Path | None = None) -> Path:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from geoeq.data import load
-from geoeq.data.cache import cache_folder, cache_root, prepare
+from geoeq.data.cache import cache_folder, prepare
 from geoeq.data.card import Card, load_card, names, read_card
 from geoeq.data.dataset import Dataset
 from geoeq.data.fetch import fetch_sources
 from geoeq.data.store import INDEX
 from geoeq.fields import FIELDS
+from geoeq.resources import cache_root
 
 __all__ = ["fetch_lines", "info_lines", "list_lines", "prepare_lines"]
 

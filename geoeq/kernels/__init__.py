@@ -17,17 +17,16 @@ from geoeq.errors import TensorError
 from geoeq.kernels.backend import (
     Backend,
     BackendStatus,
+    EdgeTensors,
     Segments,
     choose,
-    choose_tensor_products,
     register,
-    register_tensor_products,
     report,
     use,
 )
+from geoeq.kernels.fused import LLVMBackend, TritonBackend
 from geoeq.kernels.paths import Mode, Path, Paths, coupling
-from geoeq.kernels.reference import Reference
-from geoeq.kernels.tensor_product import ReferenceTensorProducts
+from geoeq.kernels.tensor_product import ReferenceBackend
 from geoeq.kernels.torch_scatter import TorchScatter
 
 __all__ = [
@@ -53,9 +52,10 @@ __all__ = [
     "use",
 ]
 
-register("reference", Reference)
+register("llvm", LLVMBackend)
+register("triton", TritonBackend)
+register("reference", ReferenceBackend)
 register("torch_scatter", TorchScatter)
-register_tensor_products("reference", ReferenceTensorProducts)
 
 
 class Receivers(Protocol):
@@ -74,6 +74,8 @@ class Edges(Receivers, Protocol):
 
     @property
     def sender(self) -> Tensor: ...
+    @property
+    def by_sender(self) -> tuple[Tensor, Tensor]: ...
 
 
 def _segments(values: Tensor, index: Tensor | Receivers, num_segments: int | None) -> Segments:
@@ -168,7 +170,7 @@ def tensor_product(x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: 
         TensorError: a shape is another.
     """
     _check_product(x, harmonics, weights, x.shape[0], x.shape[0], paths)
-    return choose_tensor_products(x).tensor_product(x, harmonics, weights, paths)
+    return choose(x).tensor_product(x, harmonics, weights, paths)
 
 
 def tensor_product_linear(
@@ -190,7 +192,7 @@ def tensor_product_linear(
     if [matrix.shape[0] for matrix in maps] != [channels for _, channels in paths.out_blocks]:
         found, needed = [list(matrix.shape) for matrix in maps], [channels for _, channels in paths.out_blocks]
         raise TensorError(f"maps have shapes {found}; the blocks of this tensor product have {needed} channels.")
-    return choose_tensor_products(x).tensor_product_linear(x, harmonics, weights, paths, maps)
+    return choose(x).tensor_product_linear(x, harmonics, weights, paths, maps)
 
 
 def tensor_product_conv(x: Tensor, harmonics: Tensor, weights: Tensor, graph: Edges, paths: Paths) -> Tensor:
@@ -209,8 +211,14 @@ def tensor_product_conv(x: Tensor, harmonics: Tensor, weights: Tensor, graph: Ed
         TensorError: a shape is another.
     """
     _check_product(x, harmonics, weights, graph.sender.shape[0], graph.num_nodes, paths)
-    receivers = Segments(graph.receiver, graph.num_nodes, graph.row_pointers)
-    return choose_tensor_products(x).tensor_product_conv(x, harmonics, weights, graph.sender, receivers, paths)
+    return choose(x).tensor_product_conv(x, harmonics, weights, _edge_tensors(graph, x), paths)
+
+
+def _edge_tensors(graph: Edges, x: Tensor) -> EdgeTensors:
+    """With the edges by sender where the derivative by x will need them, so that all layers share them."""
+    wanted = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
+    order = graph.by_sender if wanted else (graph.sender.new_empty(0), graph.sender.new_empty(0))
+    return EdgeTensors(graph.sender, graph.receiver, graph.row_pointers, *order)
 
 
 def _check_product(

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from geoeq.errors import BackendError, unknown_name
 from geoeq.kernels.paths import Paths
+from geoeq.pointers import sorted_by
 
 __all__ = [
     "Backend",
     "BackendStatus",
+    "EdgeTensors",
     "Segments",
-    "TensorProducts",
     "choose",
-    "choose_tensor_products",
     "register",
-    "register_tensor_products",
     "report",
     "use",
 ]
@@ -42,8 +44,42 @@ class Segments:
     row_pointers: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class EdgeTensors:
+    """Where edges begin and end, sorted by receiver.
+
+    Attributes:
+        sender, receiver: [E] int64.
+        row_pointers: [N + 1] int64; the edges into node n are row_pointers[n] to row_pointers[n + 1].
+        order, pointers: edges by sender, [E], and where those of each begin in it, [N + 1]; empty if not known yet.
+    """
+
+    sender: Tensor
+    receiver: Tensor
+    row_pointers: Tensor
+    order: Tensor
+    pointers: Tensor
+
+    @property
+    def num_nodes(self) -> int:
+        """Number N of nodes."""
+        return self.row_pointers.shape[0] - 1
+
+    def by_sender(self) -> tuple[Tensor, Tensor]:
+        """Order and pointers, found if they are not known."""
+        return (self.order, self.pointers) if self.pointers.numel() else sorted_by(self.sender, self.num_nodes)
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """All of them, as they are given to the constructor."""
+        return self.sender, self.receiver, self.row_pointers, self.order, self.pointers
+
+
 class Backend(Protocol):
-    """What a backend offers. ``values`` is [E, ...]; sums are [num_segments, ...]; an empty segment gives 0."""
+    """What a backend offers.
+
+    In sums ``values`` is [E, ...] and results are [num_segments, ...]; an empty segment gives 0. For the shapes of
+    tensor products see ``geoeq.kernels.tensor_product`` and those that follow there.
+    """
 
     @staticmethod
     def available() -> str | None:
@@ -51,7 +87,7 @@ class Backend(Protocol):
 
     @staticmethod
     def supports(values: Tensor) -> bool:
-        """Whether it takes this device and dtype and is worth choosing for it."""
+        """Whether it is meant for this device and dtype, and is to be chosen for them where it is available."""
 
     @staticmethod
     def segment_sum(values: Tensor, segments: Segments) -> Tensor:
@@ -60,18 +96,6 @@ class Backend(Protocol):
     @staticmethod
     def segment_max(values: Tensor, segments: Segments) -> Tensor:
         """Largest row, entry by entry, of each segment."""
-
-
-class TensorProducts(Protocol):
-    """What a backend offers besides, if it does: see ``geoeq.kernels.tensor_product`` for shapes."""
-
-    @staticmethod
-    def available() -> str | None:
-        """None where it can be used here, else the reason why not."""
-
-    @staticmethod
-    def supports(values: Tensor) -> bool:
-        """Whether it takes this device and dtype and is worth choosing for it."""
 
     @staticmethod
     def tensor_product(x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths) -> tuple[Tensor, ...]:
@@ -84,9 +108,7 @@ class TensorProducts(Protocol):
         """The product of each row, then a linear map of each block."""
 
     @staticmethod
-    def tensor_product_conv(
-        x: Tensor, harmonics: Tensor, weights: Tensor, sender: Tensor, receivers: Segments, paths: Paths
-    ) -> Tensor:
+    def tensor_product_conv(x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
         """Gather, product and sum at the receiver."""
 
 
@@ -103,7 +125,6 @@ class BackendStatus:
 
 
 _BACKENDS: dict[str, type[Backend]] = {}
-_TENSOR_PRODUCTS: dict[str, type[TensorProducts]] = {}
 # A plain list, the last entry in force: torch.compile reads neither ContextVar nor threading.local.
 _forced: list[str] = []
 
@@ -111,11 +132,6 @@ _forced: list[str] = []
 def register(name: str, backend: type[Backend]) -> None:
     """Enter a backend in the table; the first that is available and supports the values is chosen."""
     _BACKENDS[name] = backend
-
-
-def register_tensor_products(name: str, backend: type[TensorProducts]) -> None:
-    """Enter the tensor products of the backend ``name``; one that has none leaves them to the reference."""
-    _TENSOR_PRODUCTS[name] = backend
 
 
 def report() -> list[BackendStatus]:
@@ -143,20 +159,28 @@ def use(name: str) -> Iterator[None]:
 
 
 def choose(values: Tensor) -> type[Backend]:
-    """The backend for these values: the forced one, or the first that is available and supports them."""
+    """The backend for these values: the forced one, or the first that supports them and is available.
+
+    Warns, once, of one that is passed over because something is missing.
+    """
     if _forced:
         return _BACKENDS[_forced[-1]]
-    for backend in _BACKENDS.values():
-        if backend.available() is None and backend.supports(values):
+    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        return _BACKENDS["reference"]  # operators of our own have no rules for vmap, jacrev and the like
+    for name, backend in _BACKENDS.items():
+        if backend.supports(values) and _usable(name):
             return backend
     raise BackendError(f"No kernel backend takes {values.dtype} on {values.device.type}.")
 
 
-def choose_tensor_products(values: Tensor) -> type[TensorProducts]:
-    """As ``choose``, for tensor products; a forced backend that has none leaves them to the reference."""
-    if _forced:
-        return _TENSOR_PRODUCTS.get(_forced[-1], _TENSOR_PRODUCTS["reference"])
-    for backend in _TENSOR_PRODUCTS.values():
-        if backend.available() is None and backend.supports(values):
-            return backend
-    raise BackendError(f"No kernel backend takes {values.dtype} on {values.device.type}.")
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # looking may load a library
+def _usable(name: str) -> bool:
+    return _looked_up(name)
+
+
+@functools.cache
+def _looked_up(name: str) -> bool:
+    reason = _BACKENDS[name].available()
+    if reason is not None:
+        warnings.warn(f"The kernel backend '{name}' is not used, a slower one is: {reason}", stacklevel=2)
+    return reason is None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Literal
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 from geoeq.constants import constant
 from geoeq.errors import InputError
 
-__all__ = ["Mode", "Path", "Paths", "coupling"]
+__all__ = ["Mode", "Path", "Paths", "coupling", "described_paths"]
 
 #: "uvu": each channel is multiplied by a weight of its own. "uvw": the channels are mixed by a matrix of weights.
 Mode = Literal["uvu", "uvw"]
@@ -85,6 +87,7 @@ class Paths:
         harmonics_dim: columns of the harmonics that are read; a graph may have more.
         x_dim, out_dim: columns of the input and of the output.
         weight_numel: weights of an edge.
+        description: all of it as a text, from which ``described_paths`` makes it again.
         pieces: paths from one block of the input to channels side by side in one block of the output, as indices
             into ``paths``: what one matrix product does.
         matrix: all couplings for the reference. Harmonics times it are, for each piece of P paths,
@@ -98,6 +101,7 @@ class Paths:
     x_dim: int = field(init=False)
     out_dim: int = field(init=False)
     weight_numel: int = field(init=False)
+    description: str = field(init=False, repr=False)
     pieces: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
     matrix: Tensor = field(init=False, repr=False)
 
@@ -112,10 +116,18 @@ class Paths:
             "x_dim": sum(dim * channels for dim, channels in self.x_blocks),
             "out_dim": sum(dim * channels for dim, channels in self.out_blocks),
             "weight_numel": sum(path.weight_numel for path in self.paths),
+            "description": repr(([astuple(path) for path in self.paths], self.x_blocks, self.out_blocks)),
             "pieces": pieces,
             "matrix": _matrix([[self.paths[n] for n in piece] for piece in pieces], harmonics_dim),
         }.items():
             object.__setattr__(self, name, value)
+
+
+@functools.cache
+def described_paths(description: str) -> Paths:
+    """The tensor product of that ``description``, built once."""
+    paths, x_blocks, out_blocks = ast.literal_eval(description)
+    return Paths(tuple(Path(*path) for path in paths), x_blocks, out_blocks)
 
 
 def _pieces(paths: Sequence[Path]) -> tuple[tuple[int, ...], ...]:

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from geoeq.kernels.backend import Segments
+from geoeq.kernels.backend import EdgeTensors, Segments
 from geoeq.kernels.paths import Path, Paths
 from geoeq.kernels.reference import Reference
 
-__all__ = ["ReferenceTensorProducts"]
+__all__ = ["ReferenceBackend"]
 
 
-class ReferenceTensorProducts(Reference):
-    """Harmonics are contracted with the couplings first, once for all channels; small matrix products do the rest."""
+class ReferenceBackend(Reference):
+    """The sums of ``Reference``, and tensor products.
+
+    Harmonics are contracted with the couplings first, once for all channels; small matrix products do the rest.
+    """
 
     @staticmethod
     def tensor_product(x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths) -> tuple[Tensor, ...]:
@@ -29,12 +32,13 @@ class ReferenceTensorProducts(Reference):
         found = _parts(x, harmonics, weights, paths)
         return tuple(_mapped(parts, matrix) for parts, matrix in zip(found, maps, strict=True))
 
-    @staticmethod
+    @classmethod
     def tensor_product_conv(
-        x: Tensor, harmonics: Tensor, weights: Tensor, sender: Tensor, receivers: Segments, paths: Paths
+        cls, x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths
     ) -> Tensor:
-        messages = ReferenceTensorProducts.tensor_product(x.index_select(0, sender), harmonics, weights, paths)
-        sums = [Reference.segment_sum(message, receivers).flatten(1) for message in messages]
+        receivers = Segments(edges.receiver, edges.num_nodes, edges.row_pointers)
+        messages = ReferenceBackend.tensor_product(x.index_select(0, edges.sender), harmonics, weights, paths)
+        sums = [cls.segment_sum(message, receivers).flatten(1) for message in messages]
         return torch.cat(sums, dim=1)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from geoeq.errors import MissingExtraError
 from geoeq.extras import import_extra
 from geoeq.kernels.backend import Segments
+from geoeq.kernels.tensor_product import ReferenceBackend
 
 __all__ = ["TorchScatter"]
 
@@ -40,7 +41,7 @@ class _SegmentSum(torch.autograd.Function):
         return gradient.index_select(0, index), None, None
 
 
-class TorchScatter:
+class TorchScatter(ReferenceBackend):
     """``segment_csr`` over sorted rows, ``scatter`` over unsorted ones.
 
     It has no rule for ``torch.compile`` and its derivative is not differentiable for maxima, so it is

@@ -13,7 +13,7 @@ from geoeq.errors import InputError
 from geoeq.graph import Graph
 from geoeq.kernels.path_plan import PathPlan
 from geoeq.layers.envelope import PolynomialEnvelope
-from geoeq.pointers import row_pointers
+from geoeq.pointers import sorted_by
 
 __all__ = ["EdgeBasis", "coupling_constants"]
 
@@ -58,9 +58,8 @@ class EdgeBasis:
 
     def __init__(self, graph: Graph, cutoff: float | None = None, envelope: Tensor | None = None) -> None:
         self.graph = graph
-        self.order = torch.argsort(graph.sender, stable=True)
+        self.order, self.pointers = sorted_by(graph.sender, graph.num_nodes)
         self.inverse = torch.argsort(self.order)
-        self.pointers = row_pointers(graph.sender.index_select(0, self.order), graph.num_nodes)
         if envelope is None and cutoff is not None:
             envelope = PolynomialEnvelope(cutoff)(graph.lengths)
         self.envelope = envelope

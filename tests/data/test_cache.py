@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from geoeq.data import Records, load, load_card, prepare, to_arrays
-from geoeq.data.cache import cache_folder, cache_root
+from geoeq.data.cache import cache_folder
 from geoeq.errors import DataError
+from geoeq.resources import cache_root
 
 
 def test_where_the_cache_is(root, tmp_path, monkeypatch):

@@ -1,0 +1,87 @@
+"""Where the numbers of each path are in a row, and which of them are coupled: what kernels are generated from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from geoeq.kernels.paths import Path, Paths, coupling
+
+__all__ = ["CoupledPath", "Entry", "by_x_block", "coupled_paths"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``M^p_ik`` of one path, and the terms ``C^p_ijk`` with j from the first harmonic on."""
+
+    i: int
+    k: int
+    terms: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class CoupledPath:
+    """A path with where its numbers are in a row, and its matrix ``M^p_ik = Σ_j C^p_ijk Y_j``, as far as it is not 0.
+
+    Attributes:
+        path: it.
+        x_start: column of the first number of its block of the input.
+        out_start: column of its first channel in the first row of its block of the output.
+        out_width: channels of that block.
+        first_entry: where its entries begin among those of all paths.
+        entries: of M.
+    """
+
+    path: Path
+    x_start: int
+    out_start: int
+    out_width: int
+    first_entry: int
+    entries: tuple[Entry, ...]
+
+    @property
+    def channels(self) -> int:
+        return self.path.x_channels
+
+    def x_column(self, i: int) -> int:
+        """Where the channels of x_i begin."""
+        return self.x_start + i * self.channels
+
+    def out_column(self, k: int) -> int:
+        """Where the channels of out_k begin."""
+        return self.out_start + k * self.out_width
+
+
+def coupled_paths(paths: Paths) -> list[CoupledPath]:
+    """Sorted by the block of the input, whose channels are then read once."""
+    x_starts = _starts(paths.x_blocks)
+    out_starts = _starts(paths.out_blocks)
+    found, first = [], 0
+    for path in sorted(paths.paths, key=lambda path: path.x_block):
+        symbols = (path.coefficient * coupling(*path.degrees)).tolist()  # [i][j][k]
+        entries = []
+        for i in range(2 * path.degrees[0] + 1):
+            for k in range(2 * path.degrees[2] + 1):
+                column = [(path.harmonics_start + j, row[k]) for j, row in enumerate(symbols[i])]
+                terms = tuple((j, number) for j, number in column if abs(number) > 1e-14)
+                if terms:
+                    entries.append(Entry(i, k, terms))
+        out_start = out_starts[path.out_block] + path.out_channel
+        width = paths.out_blocks[path.out_block][1]
+        found.append(CoupledPath(path, x_starts[path.x_block], out_start, width, first, tuple(entries)))
+        first += len(entries)
+    return found
+
+
+def by_x_block(coupled: list[CoupledPath]) -> Iterator[list[CoupledPath]]:
+    """Those that read the same block of the input."""
+    for _, members in groupby(coupled, key=lambda member: member.path.x_block):
+        yield list(members)
+
+
+def _starts(blocks: tuple[tuple[int, int], ...]) -> list[int]:
+    starts = [0]
+    for dim, channels in blocks:
+        starts.append(starts[-1] + dim * channels)
+    return starts

@@ -1,0 +1,238 @@
+"""The kernels of a depthwise tensor product, written for its paths alone: every coefficient is a constant in them.
+
+All are loops over rows (receivers, senders or edges). For an edge, the couplings are contracted with its harmonics,
+``M^p_ik = Σ_j C^p_ijk Y_j``, once for all channels; then vectors of channels go through ``Σ_i M_ik x_i``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from geoeq.kernels.coupled_paths import CoupledPath, by_x_block, coupled_paths
+from geoeq.kernels.llvm.emit import Code, Scalar
+from geoeq.kernels.paths import Paths
+
+__all__ = ["Kernel", "edge_kernel", "receiver_kernel", "sender_kernel"]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A function in LLVM's language: pointers, then the first row and the one after the last.
+
+    Attributes:
+        name: of the function.
+        text: of the module.
+        pointers: how many it takes.
+    """
+
+    name: str
+    text: str
+    pointers: int
+
+
+def _harmonics(code: Code, coupled: list[CoupledPath], row: str) -> dict[int, str]:
+    used = sorted({j for member in coupled for entry in member.entries for j, _ in entry.terms})
+    return {j: code.load_scalar(row, j) for j in used}
+
+
+def _contract(code: Code, coupled: list[CoupledPath], row: str, matrices: str) -> None:
+    """Write M of all paths of an edge to ``matrices``."""
+    numbers = _harmonics(code, coupled, row)
+    for member in coupled:
+        for n, entry in enumerate(member.entries, start=member.first_entry):
+            code.store_scalar(code.linear([(factor, numbers[j]) for j, factor in entry.terms]), matrices, n)
+
+
+def _channels(code: Code, channels: int) -> Iterator[str]:
+    """The first channel of each vector: a loop over whole vectors, and a partial one for what remains."""
+    whole = channels - channels % code.lanes
+    if whole == code.lanes:
+        yield "0"
+    elif whole:
+        with code.loop(0, whole, code.lanes) as channel:
+            yield channel
+    if channels > whole:
+        with code.partial(channels - whole):
+            yield str(whole)
+
+
+class _Row:
+    """The numbers of an edge or node: vectors of channels at the places of a description."""
+
+    def __init__(self, code: Code, base: str, row: str, width: int) -> None:
+        self.code, self.base = code, code.address(base, code.multiply(row, width))
+
+    def at(self, channel: str) -> str:
+        return self.code.address(self.base, channel)
+
+
+def _function(name: str, code: Code, pointers: list[str]) -> Kernel:
+    arguments = ", ".join([*(f"ptr noalias %{pointer}" for pointer in pointers), "i64 %first", "i64 %last"])
+    lines = [f"define void @{name}({arguments}) {{", "entry:", *code.lines, "  ret void", "}", *sorted(code.intrinsics)]
+    return Kernel(name, "\n".join(lines) + "\n", len(pointers))
+
+
+def receiver_kernel(paths: Paths, scalar: Scalar, lanes: int, weighted: bool) -> Kernel:
+    """``out_n,p,k = Σ_e w_ep Σ_i M^p_ik x_i`` over the edges e into receiver n.
+
+    Pointers: x [N, x_dim], harmonics [E, harmonics_dim], weights [E, weight_numel] (not read if not ``weighted``),
+    sender [E], row_pointers [N + 1], and the result [N, out_dim]. Rows are receivers.
+    """
+    code, coupled = Code(scalar, lanes), coupled_paths(paths)
+    matrices = code.scratch(sum(len(member.entries) for member in coupled))
+    with code.loop("%first", "%last") as node:
+        out = _Row(code, "%out", node, paths.out_dim)
+        code.zero(out.base, paths.out_dim)
+        begin = code.load_index("%row_pointers", node)
+        end = code.load_index("%row_pointers", code.add(node, 1))
+        with code.loop(begin, end) as edge:
+            _contract(code, coupled, _Row(code, "%harmonics", edge, paths.harmonics_dim).base, matrices)
+            x = _Row(code, "%x", code.load_index("%sender", edge), paths.x_dim)
+            weights = _Row(code, "%weights", edge, paths.weight_numel)
+            for members in by_x_block(coupled):
+                for channel in _channels(code, members[0].channels):
+                    weight = weights.at(channel) if weighted else None
+                    _add_messages(code, members, matrices, x.at(channel), weight, out.at(channel))
+    return _function("receiver", code, ["x", "harmonics", "weights", "sender", "row_pointers", "out"])
+
+
+def _add_messages(code: Code, members: list[CoupledPath], matrices: str, x: str, weights: str | None, out: str) -> None:
+    channels = members[0].channels
+    inputs = [code.load(x, members[0].x_start + i * channels) for i in range(2 * members[0].path.degrees[0] + 1)]
+    for member in members:
+        weight = None if weights is None else code.load(weights, member.path.weight_start)
+        products: dict[int, str] = {}
+        for n, entry in enumerate(member.entries, start=member.first_entry):
+            factor = code.splat(code.load_scalar(matrices, n))
+            products[entry.k] = code.fused(factor, inputs[entry.i], products.get(entry.k))
+        for k, product in products.items():
+            place = member.out_start + k * member.out_width
+            code.store(code.scaled(weight, product, code.load(out, place)), out, place)
+
+
+def sender_kernel(paths: Paths, scalar: Scalar, lanes: int, weighted: bool) -> Kernel:
+    """The derivative by x: ``Σ_e Σ_p w_ep Σ_k M^p_ik g_n,p,k`` over the edges e from sender s to n.
+
+    Pointers: cotangent g [N, out_dim], harmonics, weights, receiver [E], order [E] of the edges by sender, pointers
+    [N + 1] into it, and the result [N, x_dim]. Rows are senders.
+    """
+    code, coupled = Code(scalar, lanes), coupled_paths(paths)
+    matrices = code.scratch(sum(len(member.entries) for member in coupled))
+    with code.loop("%first", "%last") as node:
+        x = _Row(code, "%x", node, paths.x_dim)
+        code.zero(x.base, paths.x_dim)
+        begin = code.load_index("%pointers", node)
+        end = code.load_index("%pointers", code.add(node, 1))
+        with code.loop(begin, end) as place:
+            edge = code.load_index("%order", place)
+            _contract(code, coupled, _Row(code, "%harmonics", edge, paths.harmonics_dim).base, matrices)
+            g = _Row(code, "%g", code.load_index("%receiver", edge), paths.out_dim)
+            weights = _Row(code, "%weights", edge, paths.weight_numel)
+            for members in by_x_block(coupled):
+                for channel in _channels(code, members[0].channels):
+                    weight = weights.at(channel) if weighted else None
+                    _add_transposed(code, members, matrices, x.at(channel), weight, g.at(channel))
+    return _function("sender", code, ["g", "harmonics", "weights", "receiver", "order", "pointers", "x"])
+
+
+def _add_transposed(code: Code, members: list[CoupledPath], matrices: str, x: str, weights: str | None, g: str) -> None:
+    channels = members[0].channels
+    places = [members[0].x_start + i * channels for i in range(2 * members[0].path.degrees[0] + 1)]
+    totals = [code.load(x, place) for place in places]
+    for member in members:
+        weight = None if weights is None else code.load(weights, member.path.weight_start)
+        weighed = {
+            k: code.scaled(weight, code.load(g, member.out_start + k * member.out_width))
+            for k in sorted({entry.k for entry in member.entries})
+        }
+        for n, entry in enumerate(member.entries, start=member.first_entry):
+            factor = code.splat(code.load_scalar(matrices, n))
+            totals[entry.i] = code.fused(factor, weighed[entry.k], totals[entry.i])
+    for place, total in zip(places, totals, strict=True):
+        code.store(total, x, place)
+
+
+def edge_kernel(
+    paths: Paths, scalar: Scalar, lanes: int, weighted: bool, by_harmonics: bool, by_weights: bool
+) -> Kernel:
+    """Derivatives of each edge, by weights ``Σ_ik M_ik x_i g_k`` and by harmonics ``Σ_u w_u Σ_ik C_ijk x_i g_k``.
+
+    Pointers: x, harmonics, weights, cotangent g, sender, receiver, and the results by harmonics [E, harmonics_dim] and
+    by weights [E, weight_numel], of which the one that is not asked for is not touched. Rows are edges.
+    """
+    code, coupled = Code(scalar, lanes), coupled_paths(paths)
+    count = sum(len(member.entries) for member in coupled)
+    matrices = code.scratch(count)
+    products = code.scratch(count * lanes)  # Σ w x_i g_k of each entry, lane by lane
+    with code.loop("%first", "%last") as edge:
+        if by_weights:
+            _contract(code, coupled, _Row(code, "%harmonics", edge, paths.harmonics_dim).base, matrices)
+        if by_harmonics:
+            code.zero(products, count * lanes)
+        x = _Row(code, "%x", code.load_index("%sender", edge), paths.x_dim)
+        g = _Row(code, "%g", code.load_index("%receiver", edge), paths.out_dim)
+        weights = _Row(code, "%weights", edge, paths.weight_numel)
+        found = _Row(code, "%by_weights", edge, paths.weight_numel)
+        for member in coupled:
+            for channel in _channels(code, member.channels):
+                weight = weights.at(channel) if weighted and by_harmonics else None
+                result = found.at(channel) if by_weights else None
+                _edge_products(
+                    code, member, matrices, products, x.at(channel), g.at(channel), weight, result, by_harmonics
+                )
+        if by_harmonics:
+            total = _Row(code, "%by_harmonics", edge, paths.harmonics_dim)
+            _by_harmonics(code, coupled, products, total.base, paths.harmonics_dim)
+    pointers = ["x", "harmonics", "weights", "g", "sender", "receiver", "by_harmonics", "by_weights"]
+    return _function("edge", code, pointers)
+
+
+def _edge_products(
+    code: Code,
+    member: CoupledPath,
+    matrices: str,
+    products: str,
+    x: str,
+    g: str,
+    weights: str | None,
+    by_weights: str | None,
+    by_harmonics: bool,
+) -> None:
+    mask = code.mask
+    inputs = [code.load(x, member.x_start + i * member.channels) for i in range(2 * member.path.degrees[0] + 1)]
+    outputs = {
+        k: code.load(g, member.out_start + k * member.out_width) for k in sorted({entry.k for entry in member.entries})
+    }
+    weight = None if weights is None else code.load(weights, member.path.weight_start)
+    weighed = [code.scaled(weight, vector) for vector in inputs] if by_harmonics else []
+    sums: dict[int, str] = {}
+    for n, entry in enumerate(member.entries, start=member.first_entry):
+        if by_weights is not None:
+            factor = code.splat(code.load_scalar(matrices, n))
+            sums[entry.i] = code.fused(factor, outputs[entry.k], sums.get(entry.i))
+        if by_harmonics:
+            code.mask = None  # the room for products has all lanes
+            before = code.load(products, n * code.lanes)
+            code.store(code.fused(weighed[entry.i], outputs[entry.k], before), products, n * code.lanes)
+            code.mask = mask
+    if by_weights is not None:
+        total = None
+        for i, vector in sums.items():
+            total = code.fused(inputs[i], vector, total)
+        if total is not None:
+            code.store(total, by_weights, member.path.weight_start)
+
+
+def _by_harmonics(code: Code, coupled: list[CoupledPath], products: str, result: str, width: int) -> None:
+    totals: dict[int, str] = {}
+    for member in coupled:
+        for n, entry in enumerate(member.entries, start=member.first_entry):
+            product = code.load(products, n * code.lanes)
+            for j, factor in entry.terms:
+                totals[j] = code.fused(code.constant(factor), product, totals.get(j))
+    for j in range(width):
+        if j in totals:
+            code.store_scalar(code.sum(totals[j]), result, j)
+        else:
+            code.zero(code.address(result, j), 1)

@@ -1,0 +1,336 @@
+"""Fused convolutions against the reference: values, derivatives, operators, threads and what is kept on disk."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import warnings
+from dataclasses import dataclass
+
+import pytest
+import torch
+from e3nn import o3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geoeq import kernels
+from geoeq.errors import InputError, TensorError
+from geoeq.kernels import backend as backends
+from geoeq.kernels.llvm import backend, compiler
+from geoeq.kernels.llvm.backend import LLVM
+from geoeq.kernels.llvm.tensor_product import edge_kernel, receiver_kernel, sender_kernel
+from geoeq.kernels.paths import described_paths
+from geoeq.layers import TensorProductConv
+from geoeq.layers.tensor_paths import depthwise_paths
+from geoeq.pointers import row_pointers, sorted_by
+
+pytestmark = pytest.mark.skipif(LLVM.available() is not None, reason=str(LLVM.available()))
+
+MACE = ("5x0e + 5x1o", "0e + 1o + 2e + 3o", "0e + 1o + 2e")
+
+
+@dataclass
+class EdgesOnly:
+    """What a convolution reads of a graph, as ``torch.compile`` can build it."""
+
+    sender: torch.Tensor
+    receiver: torch.Tensor
+    row_pointers: torch.Tensor
+    num_nodes: int
+    harmonics: torch.Tensor | None = None
+
+    @property
+    def by_sender(self):
+        return sorted_by(self.sender, self.num_nodes)
+
+
+def paths_of(irreps_in, harmonics, out):
+    return depthwise_paths(o3.Irreps(irreps_in), o3.Irreps(harmonics), [ir for _, ir in o3.Irreps(out)])[0]
+
+
+def graph_of(num_nodes, num_edges, seed=0):
+    """Edges at random, the last node without any."""
+    generator = torch.Generator().manual_seed(seed)
+    high = max(num_nodes - 1, 1)
+    receiver = torch.randint(high, (num_edges,), generator=generator).sort()[0]
+    sender = torch.randint(high, (num_edges,), generator=generator)
+    return EdgesOnly(sender, receiver, row_pointers(receiver, num_nodes), num_nodes)
+
+
+def factors_of(paths, graph, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    num_edges = len(graph.sender)
+    shapes = [(graph.num_nodes, paths.x_dim), (num_edges, paths.harmonics_dim + 2), (num_edges, paths.weight_numel)]
+    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+def derivatives(name, paths, graph, factors):
+    """The value, its gradients by all factors, and the gradients of a function of those."""
+    with kernels.use(name):
+        value = kernels.tensor_product_conv(*factors, graph, paths)
+        cotangent = torch.linspace(-1, 1, value.numel(), dtype=value.dtype).view_as(value).requires_grad_()
+        first = torch.autograd.grad(value, factors, cotangent, create_graph=True)
+        second = torch.autograd.grad(sum(part.square().sum() for part in first), [*factors, cotangent])
+    return [value, *first, *second]
+
+
+def assert_same(found, expected, tolerance=1e-12):
+    for one, other in zip(found, expected, strict=True):
+        scale = max(1.0, float(other.detach().abs().max())) if other.numel() else 1.0
+        torch.testing.assert_close(one / scale, other / scale, rtol=0, atol=tolerance)
+
+
+@st.composite
+def products(draw):
+    irrep = st.tuples(st.integers(0, 3), st.sampled_from([-1, 1]))
+    blocks = draw(st.lists(st.tuples(st.sampled_from([1, 3, 7, 8, 17]), irrep), min_size=1, max_size=3))
+    irreps_in = o3.Irreps([(channels, ir) for channels, ir in blocks])
+    degrees = draw(st.sets(st.integers(0, 3), min_size=1))
+    harmonics = o3.Irreps([(1, (degree, (-1) ** degree)) for degree in sorted(degrees)])
+    reached = sorted({out for _, ir in irreps_in for _, harmonic in harmonics for out in ir * harmonic})
+    keep = draw(st.sets(st.sampled_from(reached), min_size=1, max_size=3))
+    return depthwise_paths(irreps_in, harmonics, sorted(keep))[0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(products(), st.integers(0, 12))
+def test_value_and_derivatives_of_two_orders_are_those_of_the_reference(paths, num_edges):
+    graph = graph_of(5, num_edges)
+    factors = factors_of(paths, graph)
+    assert_same(*(derivatives(name, paths, graph, factors) for name in ("llvm", "reference")))
+
+
+@pytest.mark.parametrize("num_nodes", [1, 400])
+def test_many_edges_shared_among_threads(num_nodes):
+    paths = paths_of("32x0e + 16x1o", "0e + 1o + 2e", "0e + 1o + 2e")
+    graph = graph_of(num_nodes, 3000)
+    factors = factors_of(paths, graph)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(derivatives("llvm", paths, graph, factors))
+    finally:
+        torch.set_num_threads(before)
+    assert_same(found[0], derivatives("reference", paths, graph, factors))
+    for others in found[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(found[0][:4], others[:4], strict=True))
+
+
+def test_float32_to_its_precision():
+    paths, graph = paths_of(*MACE), graph_of(6, 30)
+    factors = factors_of(paths, graph, torch.float32)
+    double = [factor.detach().double().requires_grad_() for factor in factors]
+    expected = [value.float() for value in derivatives("reference", paths, graph, double)]
+    assert_same(derivatives("llvm", paths, graph, factors), expected, 1e-5)
+
+
+def test_first_and_second_derivatives_by_differences():
+    paths, graph = paths_of("2x0e + 1x1o", "0e + 1o", "0e + 1o + 1e"), graph_of(3, 4)
+    x, harmonics, weights = factors_of(paths, graph)
+    with kernels.use("llvm"):
+
+        def run(x, harmonics, weights):
+            return kernels.tensor_product_conv(x, harmonics, weights, graph, paths)
+
+        assert torch.autograd.gradcheck(run, (x, harmonics, weights))
+        assert torch.autograd.gradgradcheck(run, (x, harmonics, weights))
+
+
+def test_only_what_needs_a_derivative_gets_one():
+    paths, graph = paths_of(*MACE), graph_of(4, 9)
+    factors = factors_of(paths, graph)
+    for n, factor in enumerate(factors):
+        alone = [f if m == n else f.detach() for m, f in enumerate(factors)]
+        found = []
+        for name in ("llvm", "reference"):
+            with kernels.use(name):
+                value = kernels.tensor_product_conv(*alone, graph, paths)
+                found.append(torch.autograd.grad(value.sin().sum(), factor))
+        assert_same(*found)
+
+
+@pytest.mark.parametrize("operator", ["conv", "grad_x", "grad_edges"])
+def test_operators_keep_the_rules_of_torch(operator):
+    paths, graph = paths_of("2x0e + 3x1o", "0e + 1o", "0e + 1o"), graph_of(4, 6)
+    x, harmonics, weights = factors_of(paths, graph)
+    harmonics = harmonics[:, : paths.harmonics_dim].detach().contiguous().requires_grad_()
+    g = torch.randn(4, paths.out_dim, dtype=torch.float64, requires_grad=True)
+    edges = (graph.sender, graph.receiver, graph.row_pointers, *graph.by_sender, paths.description, "llvm")
+    arguments = {
+        "conv": (torch.ops.geoeq.tensor_product_conv, (x, harmonics, weights, *edges)),
+        "grad_x": (torch.ops.geoeq.tensor_product_conv_grad_x, (g, harmonics, weights, *edges)),
+        "grad_edges": (torch.ops.geoeq.tensor_product_conv_grad_edges, (x, harmonics, weights, g, *edges, True, True)),
+    }[operator]
+    torch.library.opcheck(*arguments)
+
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = TensorProductConv("4x0e + 3x1o", "0e + 1o", "0e + 1o")
+
+    def forward(self, x, harmonics, weights, sender, receiver):
+        graph = EdgesOnly(sender, receiver, row_pointers(receiver, x.shape[0]), x.shape[0], harmonics)
+        return self.conv(x, weights, graph).sin()
+
+
+def network_arguments():
+    network, graph = Network(), graph_of(5, 12)
+    x, _, weights = factors_of(network.conv.paths, graph, torch.float32)
+    return network, (x, torch.randn(12, 4), weights, graph.sender, graph.receiver)
+
+
+def test_compile_and_export():
+    network, arguments = network_arguments()
+    with torch.no_grad():
+        expected = network(*arguments)
+        compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(*arguments), expected)
+        exported = torch.export.export(network, arguments)
+        torch.testing.assert_close(exported.module()(*arguments), expected)
+    assert any("tensor_product_conv" in str(node.target) for node in exported.graph.nodes)
+
+
+def test_compiled_derivatives():
+    network, arguments = network_arguments()
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    found = torch.autograd.grad(compiled(*arguments).sum(), arguments[0])
+    assert_same(found, torch.autograd.grad(network(*arguments).sum(), arguments[0]), 1e-5)
+
+
+def test_transforms_of_functions_take_the_reference():
+    paths, graph = paths_of("2x0e + 1x1o", "0e + 1o", "0e + 1o"), graph_of(3, 4)
+    factors = [factor.detach() for factor in factors_of(paths, graph)]
+
+    def run(x):
+        return kernels.tensor_product_conv(x, *factors[1:], graph, paths)
+
+    jacobian = torch.func.jacrev(run)(factors[0])
+    torch.testing.assert_close(jacobian, torch.autograd.functional.jacobian(run, factors[0]))
+
+
+def test_it_is_what_the_cpu_chooses():
+    assert backends.choose(torch.zeros(1)).__name__ == "LLVMBackend"
+    assert backends.choose(torch.zeros(1, dtype=torch.float16)).__name__ == "ReferenceBackend"
+
+
+def test_a_missing_compiler_is_told_once(monkeypatch):
+    monkeypatch.setattr(backends._BACKENDS["llvm"], "available", lambda: "no llvmlite here")
+    backends._looked_up.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="'llvm' is not used, a slower one is: no llvmlite here"):
+            assert backends.choose(torch.zeros(1)).__name__ == "ReferenceBackend"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            backends.choose(torch.zeros(1))
+    finally:
+        backends._looked_up.cache_clear()
+
+
+def test_senders_that_are_no_nodes_are_refused():
+    paths, graph = paths_of(*MACE), graph_of(4, 9)
+    factors = factors_of(paths, graph)
+    graph.sender = graph.sender + 2
+    with kernels.use("llvm"), pytest.raises(TensorError, match="senders lie between"):
+        kernels.tensor_product_conv(*factors, graph, paths)
+
+
+def test_a_description_makes_the_same_paths():
+    paths = paths_of(*MACE)
+    again = described_paths(paths.description)
+    assert again.paths == paths.paths
+    assert (again.x_dim, again.out_dim, again.pieces) == (paths.x_dim, paths.out_dim, paths.pieces)
+    assert described_paths(paths.description) is again
+
+
+def run_once(result):
+    paths, graph = paths_of(*MACE), graph_of(200, 3000)
+    with kernels.use("llvm"):
+        result.append(kernels.tensor_product_conv(*factors_of(paths, graph), graph, paths).detach())
+
+
+def test_two_threads_at_once():
+    results = [[] for _ in range(6)]
+    threads = [threading.Thread(target=run_once, args=(result,)) for result in results]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(result[0], results[0][0]) for result in results)
+
+
+def in_child(queue, factors, graph, paths):
+    torch.set_num_threads(1)  # torch's own threads do not survive a fork
+    torch.get_num_threads = lambda: 2
+    with kernels.use("llvm"):
+        queue.put(float(kernels.tensor_product_conv(*factors, graph, paths).sum()))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_after_a_fork():
+    """As in the workers of a DataLoader: the parent's threads do not exist there."""
+    paths, graph = paths_of(*MACE), graph_of(200, 3000)
+    factors = [factor.detach() for factor in factors_of(paths, graph)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with kernels.use("llvm"):
+            expected = float(kernels.tensor_product_conv(*factors, graph, paths).sum())
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=in_child, args=(queue, factors, graph, paths), daemon=True)
+        child.start()
+        assert queue.get(timeout=60) == expected
+        child.join()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_object_code_is_kept_and_a_damaged_file_is_made_anew(monkeypatch, tmp_path):
+    monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path))
+    kernel = receiver_kernel(paths_of("3x0e", "0e + 1o", "1o"), "double", 4, True)
+    made = []
+    original = compiler._object
+    monkeypatch.setattr(compiler, "_object", lambda text: made.append(text) or original(text))
+    compiler.compiled.__wrapped__(kernel)
+    compiler.compiled.__wrapped__(kernel)
+    assert len(made) == 1
+    (file,) = (tmp_path / "kernels").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    compiler.compiled.__wrapped__(kernel)
+    assert len(made) == 2
+    assert file.read_bytes() == whole
+
+
+def test_a_folder_that_cannot_be_written_does_no_harm(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path / "file"))
+    compiler.compiled.__wrapped__(receiver_kernel(paths_of("3x0e", "0e", "0e"), "double", 4, True))
+
+
+@pytest.mark.parametrize("lanes", [2, 4, 8])
+def test_vectors_of_any_width(lanes, monkeypatch):
+    """Processors differ in the width of their vectors; LLVM splits what is wider than its own."""
+    paths, graph = paths_of("5x0e + 8x1o", "0e + 1o", "0e + 1o"), graph_of(4, 9)
+    factors = factors_of(paths, graph)
+    expected = derivatives("reference", paths, graph, factors)
+    monkeypatch.setattr(backend, "lanes", lambda size: lanes)
+    backend._function.cache_clear()
+    assert_same(derivatives("llvm", paths, graph, factors), expected)
+    backend._function.cache_clear()
+
+
+def test_kernels_say_what_they_take():
+    paths = paths_of(*MACE)
+    made = [
+        receiver_kernel(paths, "float", 8, True),
+        sender_kernel(paths, "float", 8, True),
+        edge_kernel(paths, "float", 8, True, True, True),
+    ]
+    for kernel in made:
+        assert kernel.text.count("ptr noalias") == kernel.pointers
+    with pytest.raises(InputError, match="No path"):
+        paths_of("1x0e", "0e", "1o")
