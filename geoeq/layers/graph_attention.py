@@ -18,14 +18,18 @@ from geoeq.layers.dropout import EquivariantDropout
 from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.envelope import PolynomialEnvelope
 from geoeq.layers.gate import Gate
+from geoeq.layers.in_chunks import in_chunks
 from geoeq.layers.layer import Layer
-from geoeq.layers.layout import to_channels_last, to_e3nn_layout
+from geoeq.layers.layout import irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.linear import Linear
-from geoeq.layers.product_linear import product_linear
+from geoeq.layers.product_linear import product_linear, product_maps
 from geoeq.layers.radial_network import RadialNetwork
 from geoeq.layers.tensor_paths import depthwise_paths, harmonics_group
 
 __all__ = ["EquivariantGraphAttention"]
+
+#: edges at a time: few enough that their products stay in a cache of some MB, enough for fast matrix products.
+CHUNK = 256
 
 
 class EquivariantGraphAttention(Layer):
@@ -109,6 +113,7 @@ class EquivariantGraphAttention(Layer):
             keep = list(dict.fromkeys([scalar, *_irreps(heads)]))
             self.value_paths, products = depthwise_paths(self.gate.irreps_out, harmonics, keep)
         self.value = Linear(products, heads)
+        self.head_blocks = irreps_blocks(heads)
         self.output = Linear(heads, irreps)
         self.dropout = EquivariantDropout(irreps, dropout)
 
@@ -122,16 +127,14 @@ class EquivariantGraphAttention(Layer):
         blocks = to_channels_last(x, self.target.blocks_in)
         received = kernels.gather(_rows(self.target.on_blocks(blocks)), graph.receiver)
         message = received + kernels.gather(_rows(self.source.on_blocks(blocks)), graph.sender)  # eq. 1
-        weights = self.radial(edge_attributes(graph, self.edge_width, "EquivariantGraphAttention"))
-        second = self.value if self.gate_input is None else self.gate_input
-        (scores,), values = product_linear(message, graph.harmonics, weights, self.paths, [self.score, second])
+        hidden = self.radial.hidden(edge_attributes(graph, self.edge_width, "EquivariantGraphAttention"))
+        made = in_chunks(self._made, [message, graph.harmonics, hidden], self._parameters_of_edges(), CHUNK)
+        scores, *values = made.split([self.score.irreps_out.dim, *(dim * width for dim, width in self.head_blocks)], 1)
 
         attention = self._attention(scores, graph).unsqueeze(1).unsqueeze(-1)  # [E, 1, H, 1]
-        if self.gate is not None and self.value_paths is not None:
-            gated = _rows(self.gate.on_blocks(values))
-            (values,) = product_linear(gated, graph.harmonics, None, self.value_paths, [self.value])
         sums = []
-        for value in values:  # [E, 2 l + 1, H · c] eq. 4
+        for flat, block in zip(values, self.head_blocks, strict=True):  # [E, 2 l + 1, H · c] eq. 4
+            value = flat.unflatten(1, block)
             heads = value.reshape(*value.shape[:2], self.num_heads, value.shape[2] // self.num_heads)
             sums.append(kernels.segment_sum((heads * attention).flatten(2), graph))
         if self.rescale_degree:
@@ -139,8 +142,32 @@ class EquivariantGraphAttention(Layer):
         result: Tensor = self.dropout(to_e3nn_layout(self.output.on_blocks(sums)))
         return result
 
+    def _parameters_of_edges(self) -> list[Tensor]:
+        """What ``_made`` needs besides what belongs to edges."""
+        second = self.value if self.gate_input is None else self.gate_input
+        found = [*self.radial.last(), *product_maps(self.paths, [self.score, second])]
+        biases = [self.score.bias, second.bias]
+        if self.value_paths is not None:
+            found += product_maps(self.value_paths, [self.value])
+            biases.append(self.value.bias)
+        return found + [found[0].new_empty(0) if bias is None else bias for bias in biases]
+
+    def _made(self, message: Tensor, harmonics: Tensor, hidden: Tensor, *given: Tensor) -> Tensor:
+        """Scores and values of edges from the sums of both ends, side by side: all that is large on the way."""
+        matrix, offset, *rest = given
+        first, rest = rest[: len(self.paths.out_blocks)], rest[len(self.paths.out_blocks) :]
+        weights = functional.linear(hidden, matrix, offset)
+        second = self.value if self.gate_input is None else self.gate_input
+        biases = rest[-2:] if self.value_paths is None else rest[-3:-1]
+        linears = [self.score, second]
+        (scores,), values = product_linear(message, harmonics, weights, self.paths, linears, first, biases)
+        if self.gate is not None and self.value_paths is not None:
+            gated, maps = _rows(self.gate.on_blocks(values)), rest[: len(self.value_paths.out_blocks)]
+            (values,) = product_linear(gated, harmonics, None, self.value_paths, [self.value], maps, rest[-1:])
+        return _rows([scores, *values])
+
     def _attention(self, scores: Tensor, graph: Graph) -> Tensor:
-        scores = scores.reshape(scores.shape[0], self.num_heads, scores.shape[2] // self.num_heads)
+        scores = scores.unflatten(1, (self.num_heads, -1))
         # Smooth LeakyReLU of slope 0.2: 0.6 x + 0.4 x tanh(x / 2).
         scores = 0.6 * scores + 0.4 * scores * (0.5 * scores).tanh()
         logits = (scores * self.score_vector).sum(-1)  # [E, H] eq. 3

@@ -72,9 +72,9 @@ class Linear(Rowwise):
             result.append(source @ weight)  # [N, 2 l + 1, V]
         return self.add_bias(result)
 
-    def add_bias(self, blocks: Sequence[Tensor]) -> list[Tensor]:
-        """What is left to do where the matrices have been applied elsewhere."""
+    def add_bias(self, blocks: Sequence[Tensor], bias: Tensor | None = None) -> list[Tensor]:
+        """What is left to do where the matrices have been applied elsewhere; ``bias`` takes the place of its own."""
         if self.bias is None:
             return list(blocks)
-        biases = iter(self.bias.split(self.bias_sizes))
+        biases = iter((self.bias if bias is None else bias).split(self.bias_sizes))
         return [block + next(biases) if biased else block for block, biased in zip(blocks, self.biased, strict=True)]

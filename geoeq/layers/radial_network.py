@@ -56,3 +56,13 @@ class RadialNetwork(Rowwise):
     def forward(self, x: Tensor) -> Tensor:
         weights: Tensor = self.network(x)
         return weights if self.offset is None else weights + self.offset
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """What the last linear map sees, [E, H]."""
+        hidden: Tensor = self.network[:-1](x)
+        return hidden
+
+    def last(self) -> tuple[Tensor, Tensor]:
+        """The last linear map: its matrix, [width_out, H], and what is added, [width_out]."""
+        linear: nn.Linear = self.network[-1]  # type: ignore[assignment]
+        return linear.weight, linear.bias if self.offset is None else self.offset

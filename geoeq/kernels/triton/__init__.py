@@ -1,0 +1,1 @@
+"""Fused tensor products for NVIDIA GPUs, in the language Triton."""

@@ -1,0 +1,141 @@
+"""Texts in Triton's language to launched kernels: the only file that imports triton. Nothing is compiled at import."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib
+import linecache
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from geoeq.errors import BackendError
+from geoeq.kernels.triton.kernel import INDICES, Kernel
+
+__all__ = ["Usage", "interpreted", "launch", "time_of", "unavailable", "usage"]
+
+_POINTERS = {torch.float64: "*fp64", torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
+
+#: Loops over edges have nothing to overlap with: their loads depend on one another, and other programs hide that.
+_STAGES = 1
+
+
+class Usage(NamedTuple):
+    """What a kernel takes of a GPU.
+
+    Attributes:
+        registers: of a thread.
+        spilled: bytes of a thread that did not fit into them.
+        assembly: in NVIDIA's portable language.
+    """
+
+    registers: int
+    spilled: int
+    assembly: str
+
+
+def interpreted() -> bool:
+    """Whether Triton is told to run kernels in Python, on tensors of the CPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@functools.cache
+def unavailable() -> str | None:
+    """Why no kernel can run here; None where it can."""
+    if not interpreted() and not (torch.cuda.is_available() and torch.version.cuda):
+        return "there is no NVIDIA GPU that torch can use"
+    try:
+        importlib.import_module("triton")
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"triton does not work here ({error})"
+    return None
+
+
+@functools.cache
+def _function(kernel: Kernel) -> Any:
+    """Triton's function. It wants to read its own text, which Python's cache of lines of files gives without a file."""
+    name = f"<geoeq {kernel.name} {hashlib.sha256(kernel.text.encode()).hexdigest()[:16]}>"
+    linecache.cache[name] = (len(kernel.text), None, kernel.text.splitlines(keepends=True), name)
+    module: dict[str, Any] = {"__name__": f"geoeq.kernels.triton.{kernel.name}"}
+    exec(compile(kernel.text, name, "exec"), module)
+    return module[kernel.name]
+
+
+def launch(kernel: Kernel, count: int, arguments: tuple[Tensor | int, ...]) -> None:
+    """Run the kernel for ``count`` rows.
+
+    Raises:
+        BackendError: the tensors are not on a GPU.
+    """
+    programs, device = -(-count // kernel.rows) * kernel.tasks, _device(arguments)
+    if device.type != "cuda" and not interpreted():
+        raise BackendError(f"The kernel backend 'triton' takes tensors on an NVIDIA GPU; these are on {device}.")
+    if programs == 0:
+        return
+    with (
+        torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+    ):  # Triton takes the current one
+        _function(kernel)[(programs,)](*arguments, num_warps=kernel.tile.warps, num_stages=_STAGES)
+
+
+def time_of(kernel: Kernel, count: int, arguments: tuple[Tensor | int, ...], repeats: int = 5) -> float:
+    """Milliseconds of one launch on a GPU, once it is compiled."""
+    launch(kernel, count, arguments)
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    with torch.cuda.device(_device(arguments)):
+        begin.record()
+        for _ in range(repeats):
+            launch(kernel, count, arguments)
+        end.record()
+    end.synchronize()
+    milliseconds: float = begin.elapsed_time(end)
+    return milliseconds / repeats
+
+
+def _device(arguments: tuple[Tensor | int, ...]) -> torch.device:
+    return next(argument.device for argument in arguments if isinstance(argument, Tensor))
+
+
+def usage(kernel: Kernel, dtype: torch.dtype, capability: int) -> Usage:
+    """Compile the kernel for NVIDIA GPUs of a capability (90 for H100, 80 for A100); no GPU is needed.
+
+    Raises:
+        BackendError: Triton's own compiler finds an error in its result.
+    """
+    triton, backends = importlib.import_module("triton"), importlib.import_module("triton.backends.compiler")
+    kinds = {name: "*i64" if name in INDICES else _POINTERS[dtype] for name in kernel.arguments} | {
+        name: "i64" for name in kernel.arguments if name == "count"
+    }
+    aligned = {(n,): [["tt.divisibility", 16]] for n, name in enumerate(kernel.arguments) if name != "count"}
+    source = triton.compiler.ASTSource(fn=_function(kernel), signature=kinds, constexprs={}, attrs=aligned)
+    options = {"num_warps": kernel.tile.warps, "num_stages": _STAGES}
+    compiled = triton.compile(source, target=backends.GPUTarget("cuda", capability, 32), options=options)
+    assembly: str = compiled.asm["ptx"]
+    report = _assembled(Path(triton.__path__[0]) / "backends" / "nvidia" / "bin" / "ptxas", assembly)
+    registers = re.search(r"Used (\d+) registers", report)
+    spilled = re.search(r"(\d+) bytes spill stores", report)
+    if registers is None or spilled is None:
+        raise BackendError(f"ptxas does not say what the kernel '{kernel.name}' takes:\n{report}")
+    return Usage(int(registers[1]), int(spilled[1]), assembly)
+
+
+def _assembled(program: Path, assembly: str) -> str:
+    target = re.search(r"^\.target (\S+?)(?:,|$)", assembly, re.MULTILINE)
+    if target is None:
+        raise BackendError("Triton's assembly names no target.")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "kernel.ptx"
+        place.write_text(assembly)
+        command = [str(program), "-v", f"--gpu-name={target[1]}", str(place), "-o", os.devnull]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise BackendError(f"ptxas refuses the assembly:\n{result.stderr}")
+    return result.stdout + result.stderr

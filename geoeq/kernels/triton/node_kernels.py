@@ -1,0 +1,162 @@
+"""The kernels that sum over the edges of a node: receivers take x through the couplings, senders take cotangents back.
+
+Every coefficient is a constant in them. Sums are kept in registers and follow the order of the edges: no atomics.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from geoeq.kernels.coupled_paths import CoupledPath, Entry, coupled_paths
+from geoeq.kernels.paths import Paths
+from geoeq.kernels.triton.kernel import Kernel, Tile, words
+from geoeq.kernels.triton.text import Text, linear, used_harmonics
+
+__all__ = ["receiver_kernel", "sender_kernel"]
+
+#: 32-bit registers that the sums of a thread with one channel may take; beyond it paths go to another program.
+_SUMS = 64
+
+
+@dataclass(frozen=True)
+class _Gather:
+    """A row that sums over its edges, each of which leads to a row of ``far``.
+
+    The two kernels of this kind are each other's transpose: x_i goes to out_k, or g_k to x_i.
+    """
+
+    name: str
+    near: str
+    far: str
+    ends: str  # rows of far
+    pointers: str  # where the edges of each row begin
+    transposed: bool  # from k to i; edges are then listed in ``order``
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        listed = ("order",) if self.transposed else ()
+        return self.far, "harmonics", "weights", self.ends, *listed, self.pointers, self.near
+
+    def ends_of(self, member: CoupledPath, entry: Entry) -> tuple[int, int]:
+        """Columns that an entry leads from and to."""
+        there, back = member.x_column(entry.i), member.out_column(entry.k)
+        return (back, there) if self.transposed else (there, back)
+
+
+_RECEIVER = _Gather("receiver", "out", "x", "sender", "row_pointers", transposed=False)
+_SENDER = _Gather("sender", "x", "g", "receiver", "pointers", transposed=True)
+
+
+def _parts(kind: _Gather, coupled: list[CoupledPath], most: int) -> list[list[CoupledPath]]:
+    """Paths in parts of at most ``most`` sums; all of the paths into one sum, and equal channels, are in each."""
+    sums: dict[tuple[int, int], list[CoupledPath]] = {}
+    for member in coupled:
+        target = (member.path.x_block, 0) if kind.transposed else (member.path.out_block, member.path.out_channel)
+        sums.setdefault(target, []).append(member)
+    parts: list[list[CoupledPath]] = []
+    for members in sorted(sums.values(), key=lambda members: -members[0].channels):
+        joined = [*parts[-1], *members] if parts else []
+        if joined and joined[0].channels == members[0].channels and len(_targets(kind, joined)) <= most:
+            parts[-1] = joined
+        else:
+            parts.append(members)
+    return parts
+
+
+def receiver_kernel(paths: Paths, scalar: str, tile: Tile, weighted: bool) -> Kernel:
+    """``out_n,p,k = Σ_e w_ep Σ_i M^p_ik x_i`` over the edges e into receiver n.
+
+    Arguments: x [N, x_dim], harmonics [E, harmonics_dim], weights [E, weight_numel] (not read if not ``weighted``),
+    sender [E], row_pointers [N + 1], and the result [N, out_dim].
+    """
+    return _gather(_RECEIVER, (paths.out_dim, paths.x_dim), paths, scalar, tile, weighted)
+
+
+def sender_kernel(paths: Paths, scalar: str, tile: Tile, weighted: bool) -> Kernel:
+    """The derivative by x: ``Σ_e Σ_p w_ep Σ_k M^p_ik g_n,p,k`` over the edges e from sender s to n.
+
+    Arguments: cotangent g [N, out_dim], harmonics, weights, receiver [E], order [E] of the edges by sender, pointers
+    [N + 1] into it, and the result [N, x_dim], of which the blocks that no path reads are not touched.
+    """
+    return _gather(_SENDER, (paths.x_dim, paths.out_dim), paths, scalar, tile, weighted)
+
+
+def _gather(kind: _Gather, widths: tuple[int, int], paths: Paths, scalar: str, tile: Tile, weighted: bool) -> Kernel:
+    text = Text(scalar, tile.channels)
+    parts = _parts(kind, coupled_paths(paths), _SUMS // words(scalar))
+    for n, members in enumerate(parts):
+        _part(text, f"part_{n}", kind, members, widths[1], paths, weighted)
+    pieces = [-(-members[0].channels // tile.channels) for members in parts]
+    tasks, first = sum(pieces), 0
+    with text.function(kind.name, kind.arguments):
+        text.add(f"row = (tl.program_id(0) // {tasks}).to(tl.int64)")
+        text.add(f"task = tl.program_id(0) % {tasks}")
+        text.add(f"begin = tl.load({kind.pointers} + row)")
+        text.add(f"end = tl.load({kind.pointers} + row + 1)")
+        shared = ", ".join(name for name in kind.arguments if name not in (kind.pointers, kind.near))
+        for n, count in enumerate(pieces):
+            with text.inside(f"if (task >= {first}) & (task < {first + count})"):
+                place = f"{kind.near} + row * {widths[0]}"
+                text.add(f"part_{n}({shared}, begin, end, {place}, (task - {first}) * {tile.channels})")
+            first += count
+    held = max(_held(kind, members) for members in parts) * words(scalar) * tile.per_thread
+    return Kernel(kind.name, str(text), kind.arguments, tile, 1, tasks, held)
+
+
+def _targets(kind: _Gather, members: list[CoupledPath]) -> list[int]:
+    return sorted({kind.ends_of(member, entry)[1] for member in members for entry in member.entries})
+
+
+def _held(kind: _Gather, members: list[CoupledPath]) -> int:
+    """Sums, and sources of several paths."""
+    sources = Counter(
+        source for member in members for source in {kind.ends_of(member, entry)[0] for entry in member.entries}
+    )
+    return len(_targets(kind, members)) + sum(paths > 1 for paths in sources.values())
+
+
+def _part(
+    text: Text, name: str, kind: _Gather, members: list[CoupledPath], width: int, paths: Paths, weighted: bool
+) -> None:
+    """The sums of some paths, for the channels from ``first`` on."""
+    arguments = [argument for argument in kind.arguments if argument not in (kind.pointers, kind.near)]
+    with text.function(name, [*arguments, "begin", "end", kind.near, "first"]):
+        text.lanes("first", members[0].channels)
+        for target in _targets(kind, members):
+            text.zeros(f"to_{target}")
+        with text.inside("for place in range(begin, end)"):
+            text.add("edge = tl.load(order + place)" if kind.transposed else "edge = place")
+            text.add(f"far_row = {kind.far} + tl.load({kind.ends} + edge) * {width} + channel")
+            if weighted:
+                text.add(f"weight_row = weights + edge * {paths.weight_numel} + channel")
+            text.load_harmonics(used_harmonics(members), paths.harmonics_dim)
+            loaded: set[int] = set()
+            for member in sorted(members, key=lambda member: member.path.x_block):
+                ends = [kind.ends_of(member, entry) for entry in member.entries]
+                for source in sorted({source for source, _ in ends} - loaded):
+                    text.load(f"from_{source}", "far_row", source)
+                    loaded.add(source)
+                _path(text, member, ends, weighted)
+        for target in _targets(kind, members):
+            text.store(f"{kind.near} + channel", target, f"to_{target}")
+
+
+def _path(text: Text, member: CoupledPath, ends: list[tuple[int, int]], weighted: bool) -> None:
+    sources, targets = ({end[side] for end in ends} for side in (0, 1))
+    if weighted:
+        text.load("weight", "weight_row", member.path.weight_start)
+    early = weighted and len(sources) <= len(targets)  # the weight multiplies the fewer
+    for source in sorted(sources) if early else ():
+        text.add(f"weighed_{source} = weight * from_{source}")
+    for target in sorted(targets):
+        products = [
+            f"({linear([(factor, f'y_{j}') for j, factor in entry.terms])}) * {'weighed' if early else 'from'}_{source}"
+            for entry, (source, other) in zip(member.entries, ends, strict=True)
+            if other == target
+        ]
+        if weighted and not early:
+            text.add(f"to_{target} += weight * ({' + '.join(products)})")
+        else:
+            for product in products:
+                text.add(f"to_{target} += {product}")

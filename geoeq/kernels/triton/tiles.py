@@ -1,0 +1,58 @@
+"""How much one program does: a few sizes, of which the fastest is found where there is a GPU to time them on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from geoeq.kernels.paths import Paths
+from geoeq.kernels.triton.compiler import interpreted, launch, time_of
+from geoeq.kernels.triton.kernel import Kernel, Tile
+
+__all__ = ["fitting", "launch_fastest", "tiles"]
+
+#: Channels of a program at most: the numbers of four warps.
+_CHANNELS = 128
+
+#: 32-bit registers of a thread (it has 255) that may be taken all the time where there is a choice.
+_HELD = 96
+
+#: Characters of a text beyond which compiling it takes seconds, too long to try others.
+_LONG = 60_000
+
+_fastest: dict[tuple[object, ...], Kernel] = {}
+
+
+def tiles(paths: Paths, edges: int = 1) -> tuple[Tile, ...]:
+    """Sizes to choose from, each for programs of one edge and of ``edges``; the first is right for anything.
+
+    More channels of a thread share the work that does not depend on the channel; fewer leave more registers to each.
+    """
+    widest = max(path.x_channels for path in paths.paths)
+    channels = min(_CHANNELS, max(16, 1 << (widest - 1).bit_length()))
+    warps = sorted({max(1, channels // (32 * each)) for each in (1, 2, 4)}, reverse=True)
+    return tuple(Tile(channels, number, each) for each in sorted({1, edges}) for number in warps)
+
+
+def fitting(kernels: list[Kernel]) -> tuple[Kernel, ...]:
+    """Those that leave enough registers and are soon compiled, and always the first."""
+    return (kernels[0], *(kernel for kernel in kernels[1:] if kernel.held <= _HELD and len(kernel.text) <= _LONG))
+
+
+def launch_fastest(kernels: tuple[Kernel, ...], count: int, arguments: tuple[Tensor | int, ...]) -> None:
+    """Run the one of the kernels that was the fastest for about as many rows, dtype and GPU."""
+    like = next(argument for argument in arguments if isinstance(argument, Tensor))
+    size = count.bit_length() // 2  # a factor of four
+    key = kernels, size, like.dtype, like.device
+    if key not in _fastest:
+        if len(kernels) == 1 or count == 0 or interpreted() or _untimed():
+            launch(kernels[0], count, arguments)
+            return
+        times = [time_of(kernel, count, arguments) for kernel in kernels]
+        _fastest[key] = kernels[times.index(min(times))]
+    launch(_fastest[key], count, arguments)
+
+
+def _untimed() -> bool:
+    """Where nothing may depend on timing, or nothing can be timed because launches are recorded."""
+    return torch.are_deterministic_algorithms_enabled() or torch.cuda.is_current_stream_capturing()
