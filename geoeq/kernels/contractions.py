@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from geoeq.kernels.backend import EdgeTensors
-from geoeq.kernels.paths import Paths, described_paths
+from geoeq.kernels.paths import Paths, described_paths, described_shapes
 
 __all__ = ["Contractions", "fused_conv", "register_contractions"]
 
@@ -27,7 +27,7 @@ class Contractions(Protocol):
 
     Shapes:
         x: [N, paths.x_dim]. harmonics: [E, paths.harmonics_dim]. weights: [E, paths.weight_numel], or empty where
-        all are one. g: [N, paths.out_dim].
+        all are one. g: paths.out_shape(N).
     """
 
     @staticmethod
@@ -36,7 +36,7 @@ class Contractions(Protocol):
 
     @staticmethod
     def conv(x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
-        """∂Φ/∂g, [N, out_dim]."""
+        """∂Φ/∂g, as g."""
 
     @staticmethod
     def grad_x(g: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
@@ -127,12 +127,12 @@ def _grad_edges(
 
 @_conv.register_fake
 def _(x, harmonics, weights, sender, receiver, row_pointers, order, pointers, paths, backend):  # type: ignore[no-untyped-def]
-    return x.new_empty(x.shape[0], described_paths(paths).out_dim)
+    return x.new_empty(described_shapes(paths, x.shape[0])[1])
 
 
 @_grad_x.register_fake
 def _(g, harmonics, weights, sender, receiver, row_pointers, order, pointers, paths, backend):  # type: ignore[no-untyped-def]
-    return g.new_empty(g.shape[0], described_paths(paths).x_dim)
+    return g.new_empty(described_shapes(paths, row_pointers.shape[0] - 1)[0])
 
 
 @_grad_edges.register_fake
@@ -216,7 +216,7 @@ def fused_conv(
     """``geoeq.kernels.tensor_product_conv`` by the kernels of a backend, to any order of derivatives.
 
     Shapes:
-        x: [N, x_dim]. harmonics: [E, harmonics_dim or more]. weights: [E, weight_numel]. Returns [N, out_dim].
+        x: [N, x_dim]. harmonics: [E, harmonics_dim or more]. weights: [E, weight_numel]. Returns paths.out_shape(N).
     """
     weights = x.new_empty(0) if weights is None else weights
     factors = x, harmonics[:, : paths.harmonics_dim], weights

@@ -26,9 +26,13 @@ class _Fused(ReferenceBackend):
     def tensor_product(cls, x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths) -> tuple[Tensor, ...]:
         if not cls.contractions.takes(paths):
             return super().tensor_product(x, harmonics, weights, paths)
-        out = fused_conv(x, harmonics, weights, _each_alone(x), paths, cls.name)
-        parts = out.split([dim * channels for dim, channels in paths.out_blocks], dim=1)
-        return tuple(part.unflatten(1, block) for part, block in zip(parts, paths.out_blocks, strict=True))
+        divided = cls.contractions.takes(paths.by_block)
+        out = fused_conv(x, harmonics, weights, _each_alone(x), paths.by_block if divided else paths, cls.name)
+        if divided:
+            parts = out.split([x.shape[0] * dim * channels for dim, channels in paths.out_blocks])
+        else:
+            parts = out.split([dim * channels for dim, channels in paths.out_blocks], dim=1)
+        return tuple(part.reshape(x.shape[0], *block) for part, block in zip(parts, paths.out_blocks, strict=True))
 
     @classmethod
     def tensor_product_linear(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
@@ -15,7 +16,7 @@ from torch import Tensor
 from geoeq.constants import constant
 from geoeq.errors import InputError
 
-__all__ = ["Mode", "Path", "Paths", "coupling", "described_paths"]
+__all__ = ["Mode", "Path", "Paths", "coupling", "described_paths", "described_shapes"]
 
 #: "uvu": each channel is multiplied by a weight of its own. "uvw": the channels are mixed by a matrix of weights.
 Mode = Literal["uvu", "uvw"]
@@ -84,10 +85,13 @@ class Paths:
         paths: in the order of their weights.
         x_blocks: (2 l + 1, channels) of each block of the input.
         out_blocks: (2 l + 1, channels) of each block of the output.
+        divided: the output is not rows, but its blocks one after another, each of all rows: what a linear map of a
+            block reads at full speed. Not every backend takes it.
         harmonics_dim: columns of the harmonics that are read; a graph may have more.
         x_dim, out_dim: columns of the input and of the output.
         weight_numel: weights of an edge.
         description: all of it as a text, from which ``described_paths`` makes it again.
+        by_block: the same product with its output divided; only of one whose output is not.
         pieces: paths from one block of the input to channels side by side in one block of the output, as indices
             into ``paths``: what one matrix product does.
         matrix: all couplings for the reference. Harmonics times it are, for each piece of P paths,
@@ -97,11 +101,13 @@ class Paths:
     paths: tuple[Path, ...]
     x_blocks: tuple[tuple[int, int], ...]
     out_blocks: tuple[tuple[int, int], ...]
+    divided: bool = False
     harmonics_dim: int = field(init=False)
     x_dim: int = field(init=False)
     out_dim: int = field(init=False)
     weight_numel: int = field(init=False)
     description: str = field(init=False, repr=False)
+    by_block: Paths = field(init=False, repr=False)
     pieces: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
     matrix: Tensor = field(init=False, repr=False)
 
@@ -116,18 +122,37 @@ class Paths:
             "x_dim": sum(dim * channels for dim, channels in self.x_blocks),
             "out_dim": sum(dim * channels for dim, channels in self.out_blocks),
             "weight_numel": sum(path.weight_numel for path in self.paths),
-            "description": repr(([astuple(path) for path in self.paths], self.x_blocks, self.out_blocks)),
+            "description": self._text(self.divided),
             "pieces": pieces,
             "matrix": _matrix([[self.paths[n] for n in piece] for piece in pieces], harmonics_dim),
         }.items():
             object.__setattr__(self, name, value)
+        if not self.divided:
+            divided = copy.copy(self)
+            object.__setattr__(divided, "divided", True)
+            object.__setattr__(divided, "description", self._text(divided=True))
+            object.__setattr__(self, "by_block", divided)
+
+    def _text(self, divided: bool) -> str:
+        return repr(([astuple(path) for path in self.paths], self.x_blocks, self.out_blocks, divided))
+
+    def out_shape(self, rows: int) -> tuple[int, ...]:
+        """Of the output: [rows, out_dim], or where it is divided [rows * out_dim]."""
+        return (rows * self.out_dim,) if self.divided else (rows, self.out_dim)
+
+
+def described_shapes(description: str, rows: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of input and output of the tensor product of that ``description``, without making it."""
+    _, x_blocks, out_blocks, divided = ast.literal_eval(description)
+    x_dim, out_dim = (sum(dim * channels for dim, channels in blocks) for blocks in (x_blocks, out_blocks))
+    return (rows, x_dim), (rows * out_dim,) if divided else (rows, out_dim)
 
 
 @functools.cache
 def described_paths(description: str) -> Paths:
     """The tensor product of that ``description``, built once."""
-    paths, x_blocks, out_blocks = ast.literal_eval(description)
-    return Paths(tuple(Path(*path) for path in paths), x_blocks, out_blocks)
+    paths, *rest = ast.literal_eval(description)
+    return Paths(tuple(Path(*path) for path in paths), *rest)
 
 
 def _pieces(paths: Sequence[Path]) -> tuple[tuple[int, ...], ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from geoeq import kernels
-from geoeq.layers.in_chunks import add_rows
+from geoeq.layers.in_chunks import add_rows, rows_at_once
 from geoeq.layers.so2 import by_order, convolve_orders, pair_terms
 
 __all__ = ["edge_convolution"]
@@ -43,8 +43,9 @@ class _EdgeConvolution(torch.autograd.Function):
         (x, hidden, weight, offset, frame, bias, sender, receiver), matrices = tensors[:8], tensors[8:]
         scores = x.new_empty(len(sender), first)
         rest = x.new_empty(len(sender), sum(_widths(matrices)) - first)
-        for start in range(0, len(sender), CHUNK):
-            rows = slice(start, start + CHUNK)
+        size = rows_at_once(x, CHUNK)
+        for start in range(0, len(sender), size):
+            rows = slice(start, start + size)
             chunk = [x, hidden[rows], weight, offset, frame[rows], bias, sender[rows], receiver[rows]]
             scores[rows], rest[rows] = _plain(chunk, matrices, sizes).tensor_split([first], dim=1)
         return scores, rest
@@ -75,8 +76,9 @@ def _derivatives(
 ) -> list[Tensor | None]:
     (x, hidden, weight, offset, frame, _, *ends), matrices = tensors[:8], tensors[8:]
     totals = [torch.zeros_like(t) if need else None for t, need in zip(tensors, needed, strict=True)]
-    for start in range(0, len(hidden), CHUNK):
-        rows = slice(start, start + CHUNK)
+    size = rows_at_once(x, CHUNK)
+    for start in range(0, len(hidden), size):
+        rows = slice(start, start + size)
         places = [end[rows] for end in ends]
         gathered = [kernels.gather(x, place).requires_grad_(needed[0]) for place in places]
         chunk = (hidden[rows], weight, offset, frame[rows])

@@ -29,7 +29,7 @@ from geoeq.layers.tensor_paths import depthwise_paths, harmonics_group
 __all__ = ["EquivariantGraphAttention"]
 
 #: edges at a time: few enough that their products stay in a cache of some MB, enough for fast matrix products.
-CHUNK = 256
+CHUNK = 512
 
 
 class EquivariantGraphAttention(Layer):
@@ -104,7 +104,8 @@ class EquivariantGraphAttention(Layer):
         wanted = message if nonlinear else heads
         self.paths, products = depthwise_paths(message, harmonics, list(dict.fromkeys([scalar, *_irreps(wanted)])))
         self.radial = RadialNetwork(edge_width, radial_hidden, self.paths.weight_numel)
-        self.score = Linear(products, o3.Irreps([(head.count("0e") * num_heads, scalar)]))
+        self.score_width = head.count("0e") * num_heads
+        self.score = Linear(products, o3.Irreps([(self.score_width, scalar)]))
         self.score_vector = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_heads, head.count("0e"))))
         self.gate = self.gate_input = self.value_paths = None
         if nonlinear:
@@ -129,7 +130,7 @@ class EquivariantGraphAttention(Layer):
         message = received + kernels.gather(_rows(self.source.on_blocks(blocks)), graph.sender)  # eq. 1
         hidden = self.radial.hidden(edge_attributes(graph, self.edge_width, "EquivariantGraphAttention"))
         made = in_chunks(self._made, [message, graph.harmonics, hidden], self._parameters_of_edges(), CHUNK)
-        scores, *values = made.split([self.score.irreps_out.dim, *(dim * width for dim, width in self.head_blocks)], 1)
+        scores, *values = made.split([self.score_width, *(dim * width for dim, width in self.head_blocks)], dim=1)
 
         attention = self._attention(scores, graph).unsqueeze(1).unsqueeze(-1)  # [E, 1, H, 1]
         sums = []

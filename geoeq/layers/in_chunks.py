@@ -10,10 +10,19 @@ from torch import Tensor
 
 from geoeq import kernels
 
-__all__ = ["add_rows", "in_chunks"]
+__all__ = ["add_rows", "in_chunks", "rows_at_once"]
 
 _Function = Callable[..., Tensor]
 _Target = tuple[Tensor, int] | None
+
+
+#: On a device there is no cache to stay in, and many small steps are slow; memory alone is to be saved.
+_ON_A_DEVICE = 64
+
+
+def rows_at_once(like: Tensor, size: int) -> int:
+    """``size`` on the CPU, more elsewhere."""
+    return size if like.device.type == "cpu" else size * _ON_A_DEVICE
 
 
 def add_rows(total: Tensor, index: Tensor, rows: Tensor) -> None:
@@ -108,7 +117,7 @@ def in_chunks(
             parameters are arguments.
         rows: with E rows each.
         shared: what all rows have in common.
-        size: rows at a time.
+        size: rows at a time, on the CPU.
         target: (index, N) if row e of the results is to be added to row index[e] of N.
 
     Shapes:
@@ -117,5 +126,6 @@ def in_chunks(
     if torch.compiler.is_compiling():  # the compiler chooses by itself what to keep
         whole = function(*rows, *shared)
         return whole if target is None else kernels.segment_sum(whole, *target)
+    size = rows_at_once(rows[0], size)
     result: Tensor = _InChunks.apply(function, len(rows), size, target, *rows, *shared)  # type: ignore[no-untyped-call]
     return result

@@ -28,9 +28,9 @@ def _function(make: Callable[..., Kernel], paths: Paths, dtype: torch.dtype, *op
     return compiled(make(paths, _SCALARS[dtype], lanes(dtype.itemsize), *options))
 
 
-def _run(function: Callable[..., None], tensors: tuple[Tensor, ...], bounds: list[int]) -> None:
+def _run(function: Callable[..., None], tensors: tuple[Tensor, ...], rows: int, bounds: list[int]) -> None:
     addresses = [tensor.data_ptr() for tensor in tensors]
-    in_threads(lambda first, last: function(*addresses, first, last), bounds)
+    in_threads(lambda first, last: function(*addresses, rows, first, last), bounds)
 
 
 def _row_bounds(pointers: Tensor, work: int) -> list[int]:
@@ -81,19 +81,19 @@ class LLVM:
     @staticmethod
     def conv(x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
         _check_senders(edges)
-        out = x.new_empty(x.shape[0], paths.out_dim)
+        out = x.new_empty(paths.out_shape(x.shape[0]))
         function = _function(receiver_kernel, paths, x.dtype, weights.numel() > 0)
         tensors = (x, harmonics, weights, edges.sender, edges.row_pointers, out)
-        _run(function, tensors, _row_bounds(edges.row_pointers, _work(edges, paths)))
+        _run(function, tensors, edges.num_nodes, _row_bounds(edges.row_pointers, _work(edges, paths)))
         return out
 
     @staticmethod
     def grad_x(g: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
         order, pointers = edges.by_sender()
-        x = g.new_empty(g.shape[0], paths.x_dim)
+        x = g.new_empty(edges.num_nodes, paths.x_dim)
         function = _function(sender_kernel, paths, g.dtype, weights.numel() > 0)
         tensors = (g, harmonics, weights, edges.receiver, order, pointers, x)
-        _run(function, tensors, _row_bounds(pointers, _work(edges, paths)))
+        _run(function, tensors, edges.num_nodes, _row_bounds(pointers, _work(edges, paths)))
         return x
 
     @staticmethod
@@ -114,5 +114,6 @@ class LLVM:
         function = _function(edge_kernel, paths, x.dtype, weights.numel() > 0, by_harmonics, by_weights)
         pieces, count = shares(_work(edges, paths), _SMALLEST), harmonics.shape[0]
         bounds = [count * n // pieces for n in range(pieces + 1)]
-        _run(function, (x, harmonics, weights, g, edges.sender, edges.receiver, *found), bounds)
+        tensors = (x, harmonics, weights, g, edges.sender, edges.receiver, *found)
+        _run(function, tensors, edges.num_nodes, bounds)
         return found

@@ -71,14 +71,14 @@ def lanes(size: int) -> int:
 
 @functools.cache
 def compiled(kernel: Kernel) -> Callable[..., None]:
-    """The kernel as a function of addresses and two rows, which does not hold Python's lock while it runs."""
+    """The kernel as a function of addresses and three numbers, which does not hold Python's lock while it runs."""
     with _lock:  # LLVM's objects belong to one thread at a time
         llvm = _llvm()
         code = _cached(kernel.text) or _keep(kernel.text, _object(kernel.text))
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
-        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * kernel.pointers, ctypes.c_int64, ctypes.c_int64)
+        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * kernel.pointers, *[ctypes.c_int64] * 3)
         function = kind(engine.get_function_address(kernel.name))
     function.engine = engine  # type: ignore[attr-defined]  # its memory lives as long as the function
     return function

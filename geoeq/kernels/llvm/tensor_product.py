@@ -18,7 +18,7 @@ __all__ = ["Kernel", "edge_kernel", "receiver_kernel", "sender_kernel"]
 
 @dataclass(frozen=True)
 class Kernel:
-    """A function in LLVM's language: pointers, then the first row and the one after the last.
+    """A function in LLVM's language: pointers, then the rows of the output, the first row and the one after the last.
 
     Attributes:
         name: of the function.
@@ -67,8 +67,29 @@ class _Row:
         return self.code.address(self.base, channel)
 
 
+class _Out:
+    """A row of the output, or of what is multiplied by it; its blocks lie where ``paths.divided`` says."""
+
+    def __init__(self, code: Code, base: str, row: str, paths: Paths) -> None:
+        self.code, self.blocks, start = code, list[str](), 0
+        whole = "" if paths.divided else _Row(code, base, row, paths.out_dim).base
+        for dim, channels in paths.out_blocks:
+            if paths.divided:
+                first = code.address(base, code.multiply("%rows", start)) if start else base
+                self.blocks.append(_Row(code, first, row, dim * channels).base)
+            else:
+                self.blocks.append(code.address(whole, start))
+            start += dim * channels
+
+    def at(self, member: CoupledPath, channel: str, k: int) -> tuple[str, int]:
+        """Address and further place of the channels of out_k from ``channel`` on."""
+        place = self.code.address(self.blocks[member.path.out_block], channel)
+        return place, member.path.out_channel + k * member.out_width
+
+
 def _function(name: str, code: Code, pointers: list[str]) -> Kernel:
-    arguments = ", ".join([*(f"ptr noalias %{pointer}" for pointer in pointers), "i64 %first", "i64 %last"])
+    numbers = [f"i64 %{number}" for number in ("rows", "first", "last")]
+    arguments = ", ".join([*(f"ptr noalias %{pointer}" for pointer in pointers), *numbers])
     lines = [f"define void @{name}({arguments}) {{", "entry:", *code.lines, "  ret void", "}", *sorted(code.intrinsics)]
     return Kernel(name, "\n".join(lines) + "\n", len(pointers))
 
@@ -82,8 +103,9 @@ def receiver_kernel(paths: Paths, scalar: Scalar, lanes: int, weighted: bool) ->
     code, coupled = Code(scalar, lanes), coupled_paths(paths)
     matrices = code.scratch(sum(len(member.entries) for member in coupled))
     with code.loop("%first", "%last") as node:
-        out = _Row(code, "%out", node, paths.out_dim)
-        code.zero(out.base, paths.out_dim)
+        out = _Out(code, "%out", node, paths)
+        for block, (dim, channels) in zip(out.blocks, paths.out_blocks, strict=True):
+            code.zero(block, dim * channels)
         begin = code.load_index("%row_pointers", node)
         end = code.load_index("%row_pointers", code.add(node, 1))
         with code.loop(begin, end) as edge:
@@ -93,11 +115,13 @@ def receiver_kernel(paths: Paths, scalar: Scalar, lanes: int, weighted: bool) ->
             for members in by_x_block(coupled):
                 for channel in _channels(code, members[0].channels):
                     weight = weights.at(channel) if weighted else None
-                    _add_messages(code, members, matrices, x.at(channel), weight, out.at(channel))
+                    _add_messages(code, members, matrices, x.at(channel), weight, out, channel)
     return _function("receiver", code, ["x", "harmonics", "weights", "sender", "row_pointers", "out"])
 
 
-def _add_messages(code: Code, members: list[CoupledPath], matrices: str, x: str, weights: str | None, out: str) -> None:
+def _add_messages(
+    code: Code, members: list[CoupledPath], matrices: str, x: str, weights: str | None, out: _Out, channel: str
+) -> None:
     channels = members[0].channels
     inputs = [code.load(x, members[0].x_start + i * channels) for i in range(2 * members[0].path.degrees[0] + 1)]
     for member in members:
@@ -107,8 +131,8 @@ def _add_messages(code: Code, members: list[CoupledPath], matrices: str, x: str,
             factor = code.splat(code.load_scalar(matrices, n))
             products[entry.k] = code.fused(factor, inputs[entry.i], products.get(entry.k))
         for k, product in products.items():
-            place = member.out_start + k * member.out_width
-            code.store(code.scaled(weight, product, code.load(out, place)), out, place)
+            place = out.at(member, channel, k)
+            code.store(code.scaled(weight, product, code.load(*place)), *place)
 
 
 def sender_kernel(paths: Paths, scalar: Scalar, lanes: int, weighted: bool) -> Kernel:
@@ -127,23 +151,25 @@ def sender_kernel(paths: Paths, scalar: Scalar, lanes: int, weighted: bool) -> K
         with code.loop(begin, end) as place:
             edge = code.load_index("%order", place)
             _contract(code, coupled, _Row(code, "%harmonics", edge, paths.harmonics_dim).base, matrices)
-            g = _Row(code, "%g", code.load_index("%receiver", edge), paths.out_dim)
+            g = _Out(code, "%g", code.load_index("%receiver", edge), paths)
             weights = _Row(code, "%weights", edge, paths.weight_numel)
             for members in by_x_block(coupled):
                 for channel in _channels(code, members[0].channels):
                     weight = weights.at(channel) if weighted else None
-                    _add_transposed(code, members, matrices, x.at(channel), weight, g.at(channel))
+                    _add_transposed(code, members, matrices, x.at(channel), weight, g, channel)
     return _function("sender", code, ["g", "harmonics", "weights", "receiver", "order", "pointers", "x"])
 
 
-def _add_transposed(code: Code, members: list[CoupledPath], matrices: str, x: str, weights: str | None, g: str) -> None:
+def _add_transposed(
+    code: Code, members: list[CoupledPath], matrices: str, x: str, weights: str | None, g: _Out, channel: str
+) -> None:
     channels = members[0].channels
     places = [members[0].x_start + i * channels for i in range(2 * members[0].path.degrees[0] + 1)]
     totals = [code.load(x, place) for place in places]
     for member in members:
         weight = None if weights is None else code.load(weights, member.path.weight_start)
         weighed = {
-            k: code.scaled(weight, code.load(g, member.out_start + k * member.out_width))
+            k: code.scaled(weight, code.load(*g.at(member, channel, k)))
             for k in sorted({entry.k for entry in member.entries})
         }
         for n, entry in enumerate(member.entries, start=member.first_entry):
@@ -171,16 +197,15 @@ def edge_kernel(
         if by_harmonics:
             code.zero(products, count * lanes)
         x = _Row(code, "%x", code.load_index("%sender", edge), paths.x_dim)
-        g = _Row(code, "%g", code.load_index("%receiver", edge), paths.out_dim)
+        g = _Out(code, "%g", code.load_index("%receiver", edge), paths)
         weights = _Row(code, "%weights", edge, paths.weight_numel)
         found = _Row(code, "%by_weights", edge, paths.weight_numel)
         for member in coupled:
             for channel in _channels(code, member.channels):
                 weight = weights.at(channel) if weighted and by_harmonics else None
                 result = found.at(channel) if by_weights else None
-                _edge_products(
-                    code, member, matrices, products, x.at(channel), g.at(channel), weight, result, by_harmonics
-                )
+                vectors = {k: code.load(*g.at(member, channel, k)) for k in sorted({e.k for e in member.entries})}
+                _edge_products(code, member, matrices, products, x.at(channel), vectors, weight, result, by_harmonics)
         if by_harmonics:
             total = _Row(code, "%by_harmonics", edge, paths.harmonics_dim)
             _by_harmonics(code, coupled, products, total.base, paths.harmonics_dim)
@@ -194,16 +219,13 @@ def _edge_products(
     matrices: str,
     products: str,
     x: str,
-    g: str,
+    outputs: dict[int, str],
     weights: str | None,
     by_weights: str | None,
     by_harmonics: bool,
 ) -> None:
     mask = code.mask
     inputs = [code.load(x, member.x_start + i * member.channels) for i in range(2 * member.path.degrees[0] + 1)]
-    outputs = {
-        k: code.load(g, member.out_start + k * member.out_width) for k in sorted({entry.k for entry in member.entries})
-    }
     weight = None if weights is None else code.load(weights, member.path.weight_start)
     weighed = [code.scaled(weight, vector) for vector in inputs] if by_harmonics else []
     sums: dict[int, str] = {}

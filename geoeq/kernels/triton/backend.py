@@ -54,7 +54,7 @@ class Triton:
 
     @staticmethod
     def takes(paths: Paths) -> bool:
-        return all(path.mode == "uvu" for path in paths.paths) and _covered(paths)
+        return all(path.mode == "uvu" for path in paths.paths) and not paths.divided and _covered(paths)
 
     @staticmethod
     def conv(x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
