@@ -15,6 +15,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("lightning", "jsonargparse", "torchmetrics", "rich", "matplotlib", "yaml"),
     "chem": ("rdkit",),
     "scatter": ("torch_scatter",),
+    "triton": ("triton",),
     "lmdb": ("lmdb",),
 }
 

@@ -138,6 +138,24 @@ def test_first_and_second_derivatives_by_differences():
         assert torch.autograd.gradgradcheck(run, (x, harmonics, weights))
 
 
+@pytest.mark.parametrize("weighted", [True, False])
+def test_products_of_rows_and_their_linear_maps(weighted):
+    """Their output is divided into blocks, each of all rows."""
+    paths = paths_of("5x0e + 3x1o", "0e + 1o + 2e", "0e + 1o + 2e")
+    shapes = [(7, paths.x_dim), (7, paths.harmonics_dim), *[(7, paths.weight_numel)] * weighted]
+    factors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    maps = [torch.randn(channels, 4, dtype=torch.float64, requires_grad=True) for _, channels in paths.out_blocks]
+    found = []
+    for name in ("llvm", "reference"):
+        with kernels.use(name):
+            arguments = (*factors, *[None] * (not weighted), paths)
+            blocks = (*kernels.tensor_product(*arguments), *kernels.tensor_product_linear(*arguments, maps))
+            total = sum((block * block.detach().cos()).sum() for block in blocks)
+            first = torch.autograd.grad(total, [*factors, *maps], create_graph=True)
+            found.append([*blocks, *first, *torch.autograd.grad(sum(part.square().sum() for part in first), factors)])
+    assert_same(*found)
+
+
 def test_only_what_needs_a_derivative_gets_one():
     paths, graph = paths_of(*MACE), graph_of(4, 9)
     factors = factors_of(paths, graph)
