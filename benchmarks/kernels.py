@@ -15,10 +15,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from models import memory, processor
+from models import measured_apart, memory, processor
 from torch import Tensor
 
 import geoeq
@@ -204,21 +201,6 @@ def measure(case: Case, implementation: str, threads: int, repeats: int) -> dict
     return found
 
 
-def measured_apart(place: int, implementation: str, threads: int, repeats: int) -> dict[str, Any]:
-    command = [sys.executable, "-W", "ignore", __file__, "--case", str(place), "--implementation", implementation]
-    command += ["--threads", str(threads), "--repeats", str(repeats)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        return {"failure": f"takes longer than {LIMIT:.0f} s altogether"}
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines()
-        return {"failure": lines[-1] if lines else f"ended with status {done.returncode}"}
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 def counted(case: Case) -> dict[str, float]:
     """What a forward pass has to move (MB) and to compute (million operations), at the least."""
     paths, edges = case.conv().paths, case.nodes * case.neighbors
@@ -299,7 +281,8 @@ def main() -> None:
         entry: dict[str, Any] = {"counted": counted(case), "found": {}}
         results["cases"][case.name] = entry
         for name in names:
-            entry["found"][name] = measured_apart(place, name, given.threads, given.repeats)
+            arguments = ["--case", str(place), "--implementation", name, "--repeats", str(given.repeats)]
+            entry["found"][name] = measured_apart(__file__, arguments, given.threads, LIMIT)
             print(case.name, name, json.dumps(entry["found"][name]), flush=True)
         if output is not None:
             output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -153,16 +153,14 @@ def measure(case: Case, threads: int, repeats: int) -> dict[str, float]:
     return found
 
 
-def measured_apart(case: Case, threads: int, repeats: int) -> dict[str, Any]:
-    """``measure`` in a new process; a failure is told as {"failure": reason}."""
-    place = str(cases().index(case))
-    command = [sys.executable, "-W", "ignore", __file__, "--case", place]
-    command += ["--threads", str(threads), "--repeats", str(repeats)]
+def measured_apart(script: str, arguments: list[str], threads: int, limit: float) -> dict[str, Any]:
+    """What a script prints as JSON in its last line, in a new process; a failure is told as {"failure": reason}."""
+    command = [sys.executable, "-W", "ignore", script, *arguments, "--threads", str(threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=limit)
     except subprocess.TimeoutExpired:
-        return {"failure": f"takes longer than {LIMIT:.0f} s altogether"}
+        return {"failure": f"takes longer than {limit:.0f} s altogether"}
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
         return {"failure": lines[-1] if lines else f"ended with status {done.returncode}"}
@@ -228,7 +226,8 @@ def main() -> None:
     output = arguments.output or (RESULTS if arguments.only is None else None)
     print("\n".join(lines))
     for case in chosen:
-        lines.append(row(case, measured_apart(case, arguments.threads, arguments.repeats)))
+        given = ["--case", str(cases().index(case)), "--repeats", str(arguments.repeats)]
+        lines.append(row(case, measured_apart(__file__, given, arguments.threads, LIMIT)))
         print(lines[-1], flush=True)
         write(output, lines)
     lines += [

@@ -31,6 +31,14 @@ class Contractions(Protocol):
     """
 
     @staticmethod
+    def available() -> str | None:
+        """None where it can be used here, else the reason why not."""
+
+    @staticmethod
+    def supports(values: Tensor) -> bool:
+        """Whether it is meant for this device and dtype."""
+
+    @staticmethod
     def takes(paths: Paths) -> bool:
         """Whether there are kernels for such paths."""
 

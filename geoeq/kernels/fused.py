@@ -23,6 +23,14 @@ class _Fused(ReferenceBackend):
     contractions: ClassVar[type[Contractions]]
 
     @classmethod
+    def available(cls) -> str | None:
+        return cls.contractions.available()
+
+    @classmethod
+    def supports(cls, values: Tensor) -> bool:
+        return cls.contractions.supports(values)
+
+    @classmethod
     def tensor_product(cls, x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths) -> tuple[Tensor, ...]:
         if not cls.contractions.takes(paths):
             return super().tensor_product(x, harmonics, weights, paths)
@@ -65,28 +73,12 @@ class LLVMBackend(_Fused):
     name = "llvm"
     contractions = LLVM
 
-    @staticmethod
-    def available() -> str | None:
-        return LLVM.available()
-
-    @staticmethod
-    def supports(values: Tensor) -> bool:
-        return LLVM.supports(values)
-
 
 class TritonBackend(_Fused):
     """For NVIDIA GPUs: kernels that Triton compiles for the paths at hand. Sums are those of the reference."""
 
     name = "triton"
     contractions = Triton
-
-    @staticmethod
-    def available() -> str | None:
-        return Triton.available()
-
-    @staticmethod
-    def supports(values: Tensor) -> bool:
-        return Triton.supports(values)
 
 
 register_contractions("llvm", LLVM)
