@@ -66,7 +66,8 @@ class EquivariantGraphAttention(Layer):
 
     Source:
         Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.2. Differs: weights of the second tensor product do not
-        exist by themselves (they are those of W_v); with a cutoff, attention is smooth there.
+        exist by themselves (they are those of W_v); with a cutoff, attention is smooth there; products exist for some
+        edges at a time, and are made again for derivatives.
     """
 
     def __init__(
