@@ -28,6 +28,15 @@ _DIGEST = hashlib.sha256().digest_size
 _lock = threading.Lock()
 
 
+def _renew() -> None:
+    """A process that is forked while another thread compiles has the lock taken, and nobody who gives it back."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
 @functools.cache
 def unavailable() -> str | None:
     """Why nothing can be compiled here; None where it can."""
