@@ -44,6 +44,11 @@ class CoupledPath:
     def channels(self) -> int:
         return self.path.x_channels
 
+    @property
+    def rows(self) -> range:
+        """Indices i of x."""
+        return range(2 * self.path.degrees[0] + 1)
+
     def x_column(self, i: int) -> int:
         """Where the channels of x_i begin."""
         return self.x_start + i * self.channels

@@ -11,6 +11,7 @@ from torch import Tensor
 from geoeq.errors import TensorError
 from geoeq.kernels.backend import EdgeTensors
 from geoeq.kernels.llvm.compiler import compiled, lanes, unavailable
+from geoeq.kernels.llvm.memory import empty
 from geoeq.kernels.llvm.tensor_product import Kernel, edge_kernel, receiver_kernel, sender_kernel
 from geoeq.kernels.llvm.threads import in_threads, shares
 from geoeq.kernels.paths import Paths
@@ -81,7 +82,7 @@ class LLVM:
     @staticmethod
     def conv(x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
         _check_senders(edges)
-        out = x.new_empty(paths.out_shape(x.shape[0]))
+        out = empty(x, paths.out_shape(x.shape[0]))
         function = _function(receiver_kernel, paths, x.dtype, weights.numel() > 0)
         tensors = (x, harmonics, weights, edges.sender, edges.row_pointers, out)
         _run(function, tensors, edges.num_nodes, _row_bounds(edges.row_pointers, _work(edges, paths)))
@@ -90,7 +91,7 @@ class LLVM:
     @staticmethod
     def grad_x(g: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
         order, pointers = edges.by_sender()
-        x = g.new_empty(edges.num_nodes, paths.x_dim)
+        x = empty(g, (edges.num_nodes, paths.x_dim))
         function = _function(sender_kernel, paths, g.dtype, weights.numel() > 0)
         tensors = (g, harmonics, weights, edges.receiver, order, pointers, x)
         _run(function, tensors, edges.num_nodes, _row_bounds(pointers, _work(edges, paths)))
@@ -108,8 +109,8 @@ class LLVM:
         by_weights: bool,
     ) -> tuple[Tensor, Tensor]:
         found = (
-            torch.empty_like(harmonics) if by_harmonics else harmonics.new_empty(0),
-            torch.empty_like(weights) if by_weights else weights.new_empty(0),
+            empty(harmonics, harmonics.shape) if by_harmonics else harmonics.new_empty(0),
+            empty(weights, weights.shape) if by_weights else weights.new_empty(0),
         )
         function = _function(edge_kernel, paths, x.dtype, weights.numel() > 0, by_harmonics, by_weights)
         pieces, count = shares(_work(edges, paths), _SMALLEST), harmonics.shape[0]

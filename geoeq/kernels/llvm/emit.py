@@ -202,3 +202,10 @@ class Code:
         self.mask = f"<{', '.join(bits)}>"
         yield
         self.mask = None
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """All lanes, within what is partial too."""
+        mask, self.mask = self.mask, None
+        yield
+        self.mask = mask

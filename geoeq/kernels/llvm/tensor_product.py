@@ -123,7 +123,7 @@ def _add_messages(
     code: Code, members: list[CoupledPath], matrices: str, x: str, weights: str | None, out: _Out, channel: str
 ) -> None:
     channels = members[0].channels
-    inputs = [code.load(x, members[0].x_start + i * channels) for i in range(2 * members[0].path.degrees[0] + 1)]
+    inputs = [code.load(x, members[0].x_start + i * channels) for i in members[0].rows]
     for member in members:
         weight = None if weights is None else code.load(weights, member.path.weight_start)
         products: dict[int, str] = {}
@@ -164,7 +164,7 @@ def _add_transposed(
     code: Code, members: list[CoupledPath], matrices: str, x: str, weights: str | None, g: _Out, channel: str
 ) -> None:
     channels = members[0].channels
-    places = [members[0].x_start + i * channels for i in range(2 * members[0].path.degrees[0] + 1)]
+    places = [members[0].x_start + i * channels for i in members[0].rows]
     totals = [code.load(x, place) for place in places]
     for member in members:
         weight = None if weights is None else code.load(weights, member.path.weight_start)
@@ -188,73 +188,74 @@ def edge_kernel(
     by weights [E, weight_numel], of which the one that is not asked for is not touched. Rows are edges.
     """
     code, coupled = Code(scalar, lanes), coupled_paths(paths)
-    count = sum(len(member.entries) for member in coupled)
-    matrices = code.scratch(count)
-    products = code.scratch(count * lanes)  # Σ w x_i g_k of each entry, lane by lane
+    room = code.scratch(paths.harmonics_dim * lanes if by_harmonics else sum(len(member.entries) for member in coupled))
     with code.loop("%first", "%last") as edge:
-        if by_weights:
-            _contract(code, coupled, _Row(code, "%harmonics", edge, paths.harmonics_dim).base, matrices)
+        row = _Row(code, "%harmonics", edge, paths.harmonics_dim).base
+        numbers: dict[int, str] = {}
         if by_harmonics:
-            code.zero(products, count * lanes)
+            code.zero(room, paths.harmonics_dim * lanes)
+            numbers = _harmonics(code, coupled, row) if by_weights else {}
+        else:
+            _contract(code, coupled, row, room)
         x = _Row(code, "%x", code.load_index("%sender", edge), paths.x_dim)
         g = _Out(code, "%g", code.load_index("%receiver", edge), paths)
         weights = _Row(code, "%weights", edge, paths.weight_numel)
         found = _Row(code, "%by_weights", edge, paths.weight_numel)
         for member in coupled:
             for channel in _channels(code, member.channels):
-                weight = weights.at(channel) if weighted and by_harmonics else None
                 result = found.at(channel) if by_weights else None
-                vectors = {k: code.load(*g.at(member, channel, k)) for k in sorted({e.k for e in member.entries})}
-                _edge_products(code, member, matrices, products, x.at(channel), vectors, weight, result, by_harmonics)
+                place = x.at(channel)
+                inputs = [code.load(place, member.x_start + i * member.channels) for i in member.rows]
+                outputs = {k: code.load(*g.at(member, channel, k)) for k in sorted({e.k for e in member.entries})}
+                if by_harmonics:
+                    weight = code.load(weights.at(channel), member.path.weight_start) if weighted else None
+                    total = _add_by_harmonics(code, member, inputs, outputs, weight, numbers, room)
+                else:
+                    total = _by_weights(code, member, inputs, outputs, room)
+                if result is not None and total is not None:
+                    code.store(total, result, member.path.weight_start)
         if by_harmonics:
-            total = _Row(code, "%by_harmonics", edge, paths.harmonics_dim)
-            _by_harmonics(code, coupled, products, total.base, paths.harmonics_dim)
+            sums = _Row(code, "%by_harmonics", edge, paths.harmonics_dim).base
+            for j in range(paths.harmonics_dim):
+                code.store_scalar(code.sum(code.load(room, j * lanes)), sums, j)
     pointers = ["x", "harmonics", "weights", "g", "sender", "receiver", "by_harmonics", "by_weights"]
     return _function("edge", code, pointers)
 
 
-def _edge_products(
-    code: Code,
-    member: CoupledPath,
-    matrices: str,
-    products: str,
-    x: str,
-    outputs: dict[int, str],
-    weights: str | None,
-    by_weights: str | None,
-    by_harmonics: bool,
-) -> None:
-    mask = code.mask
-    inputs = [code.load(x, member.x_start + i * member.channels) for i in range(2 * member.path.degrees[0] + 1)]
-    weight = None if weights is None else code.load(weights, member.path.weight_start)
-    weighed = [code.scaled(weight, vector) for vector in inputs] if by_harmonics else []
+def _by_weights(
+    code: Code, member: CoupledPath, inputs: list[str], outputs: dict[int, str], matrices: str
+) -> str | None:
+    """``Σ_i x_i Σ_k M_ik g_k``."""
     sums: dict[int, str] = {}
     for n, entry in enumerate(member.entries, start=member.first_entry):
-        if by_weights is not None:
-            factor = code.splat(code.load_scalar(matrices, n))
-            sums[entry.i] = code.fused(factor, outputs[entry.k], sums.get(entry.i))
-        if by_harmonics:
-            code.mask = None  # the room for products has all lanes
-            before = code.load(products, n * code.lanes)
-            code.store(code.fused(weighed[entry.i], outputs[entry.k], before), products, n * code.lanes)
-            code.mask = mask
-    if by_weights is not None:
-        total = None
-        for i, vector in sums.items():
-            total = code.fused(inputs[i], vector, total)
-        if total is not None:
-            code.store(total, by_weights, member.path.weight_start)
+        factor = code.splat(code.load_scalar(matrices, n))
+        sums[entry.i] = code.fused(factor, outputs[entry.k], sums.get(entry.i))
+    total = None
+    for i, vector in sums.items():
+        total = code.fused(inputs[i], vector, total)
+    return total
 
 
-def _by_harmonics(code: Code, coupled: list[CoupledPath], products: str, result: str, width: int) -> None:
-    totals: dict[int, str] = {}
-    for member in coupled:
-        for n, entry in enumerate(member.entries, start=member.first_entry):
-            product = code.load(products, n * code.lanes)
-            for j, factor in entry.terms:
-                totals[j] = code.fused(code.constant(factor), product, totals.get(j))
-    for j in range(width):
-        if j in totals:
-            code.store_scalar(code.sum(totals[j]), result, j)
-        else:
-            code.zero(code.address(result, j), 1)
+def _add_by_harmonics(
+    code: Code,
+    member: CoupledPath,
+    inputs: list[str],
+    outputs: dict[int, str],
+    weight: str | None,
+    numbers: dict[int, str],
+    room: str,
+) -> str | None:
+    """Add ``w v_j`` with ``v_j = Σ_ik C_ijk x_i g_k`` to ``room``; returns ``Σ_j Y_j v_j`` where Y is given."""
+    vectors: dict[int, str] = {}
+    for entry in member.entries:
+        product = code.times(inputs[entry.i], outputs[entry.k])
+        for j, factor in entry.terms:
+            vectors[j] = code.fused(code.constant(factor), product, vectors.get(j))
+    total = None
+    for j, vector in vectors.items():
+        if numbers:
+            total = code.fused(code.splat(numbers[j]), vector, total)
+        with code.whole():  # there is room for all lanes, and those without a channel hold zeros
+            before = code.load(room, j * code.lanes)
+            code.store(code.scaled(weight, vector, before), room, j * code.lanes)
+    return total
