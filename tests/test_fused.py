@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from geoeq import kernels
 from geoeq.errors import InputError, TensorError
 from geoeq.kernels import backend as backends
-from geoeq.kernels.llvm import backend, compiler
+from geoeq.kernels.llvm import compiler, convolutions, launch
 from geoeq.kernels.llvm.backend import LLVM
-from geoeq.kernels.llvm.tensor_product import edge_kernel, receiver_kernel, sender_kernel
+from geoeq.kernels.llvm.product_kernels import edge_kernel, receiver_kernel, sender_kernel
 from geoeq.kernels.paths import described_paths
 from geoeq.layers import TensorProductConv
 from geoeq.layers.tensor_paths import depthwise_paths
@@ -64,10 +64,22 @@ def factors_of(paths, graph, dtype=torch.float64, seed=0):
     return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
 
 
-def derivatives(name, paths, graph, factors):
+def random(*shape):
+    return torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+
+def hidden_of(paths, graph, width=3):
+    return random(len(graph.sender), width), random(width, paths.weight_numel)
+
+
+def derivatives(name, paths, graph, factors, function=kernels.tensor_product_conv):
     """The value, its gradients by all factors, and the gradients of a function of those."""
+    return derivatives_of(name, lambda *factors: function(*factors, graph, paths), factors)
+
+
+def derivatives_of(name, function, factors):
     with kernels.use(name):
-        value = kernels.tensor_product_conv(*factors, graph, paths)
+        value = function(*factors)
         cotangent = torch.linspace(-1, 1, value.numel(), dtype=value.dtype).view_as(value).requires_grad_()
         first = torch.autograd.grad(value, factors, cotangent, create_graph=True)
         second = torch.autograd.grad(sum(part.square().sum() for part in first), [*factors, cotangent])
@@ -100,6 +112,67 @@ def test_value_and_derivatives_of_two_orders_are_those_of_the_reference(paths, n
     assert_same(*(derivatives(name, paths, graph, factors) for name in ("llvm", "reference")))
 
 
+@settings(max_examples=15, deadline=None)
+@given(products(), st.integers(0, 12), st.sampled_from([64, 1]))
+def test_weights_made_inside_are_those_of_the_reference(paths, num_edges, at_once):
+    """Also where the edges of several receivers are taken at a time, and where those of each are."""
+    graph = graph_of(5, num_edges)
+    x, harmonics, _ = factors_of(paths, graph)
+    factors = [x, harmonics, *hidden_of(paths, graph)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolutions, "_edges_at_once", lambda matrix: at_once)
+        found = derivatives("llvm", paths, graph, factors, kernels.radial_tensor_product_conv)
+    assert_same(found, derivatives("reference", paths, graph, factors, kernels.radial_tensor_product_conv))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9)), min_size=1, max_size=3),
+    st.integers(1, 5),
+    st.integers(0, 12),
+)
+def test_weighted_sums_and_softmax_are_those_of_the_reference(blocks, heads, num_edges):
+    blocks = [(rows, heads * channels) for rows, channels in blocks]
+    graph, width = graph_of(5, num_edges), sum(rows * channels for rows, channels in blocks)
+    factors = [random(num_edges, width), random(num_edges, heads)]
+
+    def attention(values, scores):
+        return kernels.weighted_sum(values, kernels.segment_softmax(scores, graph), graph, blocks=blocks)
+
+    def plain(values, scores):
+        return kernels.weighted_sum(
+            values, kernels.segment_softmax(scores, graph.receiver, 5), graph.receiver, 5, blocks
+        )
+
+    expected = derivatives_of("reference", attention, factors)
+    assert_same(derivatives_of("llvm", attention, factors), expected)
+    assert_same(derivatives_of("llvm", plain, factors), expected)  # an index, of which nothing is known
+
+
+def test_what_does_not_fit_a_weighted_sum():
+    graph = graph_of(4, 6)
+    with pytest.raises(TensorError, match=r"needed are \[E, D\] and \[E, H\]"):
+        kernels.weighted_sum(random(6, 4), random(5, 2), graph)
+    with pytest.raises(TensorError, match=r"4 columns are not the blocks \[\(1, 3\)\]"):
+        kernels.weighted_sum(random(6, 4), random(6, 1), graph, blocks=[(1, 3)])
+    with pytest.raises(TensorError, match="each of 3 heads"):
+        kernels.weighted_sum(random(6, 4), random(6, 3), graph)
+    paths = paths_of("2x0e", "0e", "0e")
+    with pytest.raises(TensorError, match=r"needs \[6, H\] and \[H, 2\]"):
+        kernels.radial_tensor_product_conv(random(4, 2), random(6, 1), random(6, 3), random(4, 2), graph, paths)
+
+
+def test_scores_of_any_shape_and_without_overflow():
+    graph = graph_of(4, 6)
+    for shape in ((6,), (6, 2, 3)):
+        scores = 1e4 * torch.randn(shape, dtype=torch.float64)
+        with kernels.use("reference"):
+            expected = kernels.segment_softmax(scores, graph)
+        found = kernels.segment_softmax(scores, graph)
+        assert found.isfinite().all()
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("num_nodes", [1, 400])
 def test_many_edges_shared_among_threads(num_nodes):
     paths = paths_of("32x0e + 16x1o", "0e + 1o + 2e", "0e + 1o + 2e")
@@ -124,18 +197,6 @@ def test_float32_to_its_precision():
     double = [factor.detach().double().requires_grad_() for factor in factors]
     expected = [value.float() for value in derivatives("reference", paths, graph, double)]
     assert_same(derivatives("llvm", paths, graph, factors), expected, 1e-5)
-
-
-def test_first_and_second_derivatives_by_differences():
-    paths, graph = paths_of("2x0e + 1x1o", "0e + 1o", "0e + 1o + 1e"), graph_of(3, 4)
-    x, harmonics, weights = factors_of(paths, graph)
-    with kernels.use("llvm"):
-
-        def run(x, harmonics, weights):
-            return kernels.tensor_product_conv(x, harmonics, weights, graph, paths)
-
-        assert torch.autograd.gradcheck(run, (x, harmonics, weights))
-        assert torch.autograd.gradgradcheck(run, (x, harmonics, weights))
 
 
 @pytest.mark.parametrize("weighted", [True, False])
@@ -169,19 +230,45 @@ def test_only_what_needs_a_derivative_gets_one():
         assert_same(*found)
 
 
-@pytest.mark.parametrize("operator", ["conv", "grad_x", "grad_edges"])
-def test_operators_keep_the_rules_of_torch(operator):
+def operators():
+    """Every operator with arguments: its factors, which follow one another, and the rest."""
     paths, graph = paths_of("2x0e + 3x1o", "0e + 1o", "0e + 1o"), graph_of(4, 6)
     x, harmonics, weights = factors_of(paths, graph)
     harmonics = harmonics[:, : paths.harmonics_dim].detach().contiguous().requires_grad_()
-    g = torch.randn(4, paths.out_dim, dtype=torch.float64, requires_grad=True)
+    hidden, matrix = hidden_of(paths, graph)
     edges = (graph.sender, graph.receiver, graph.row_pointers, *graph.by_sender, paths.description, "llvm")
-    arguments = {
-        "conv": (torch.ops.geoeq.tensor_product_conv, (x, harmonics, weights, *edges)),
-        "grad_x": (torch.ops.geoeq.tensor_product_conv_grad_x, (g, harmonics, weights, *edges)),
-        "grad_edges": (torch.ops.geoeq.tensor_product_conv_grad_edges, (x, harmonics, weights, g, *edges, True, True)),
-    }[operator]
-    torch.library.opcheck(*arguments)
+    values, scores, blocks = random(6, 20), random(6, 2), [1, 2, 3, 6]
+    rows = graph.receiver, graph.row_pointers
+    return {
+        "tensor_product_conv": ((x, harmonics, weights), random(4, paths.out_dim), edges),
+        "radial_tensor_product_conv": ((x, harmonics, hidden, matrix), random(4, paths.out_dim), edges),
+        "weighted_sum": ((values, scores), random(4, 20), (*rows, blocks, "llvm")),
+        "segment_softmax": ((scores,), None, (*rows, "llvm")),
+        "segment_softmax_gradient": ((scores, random(6, 2)), None, (*rows, "llvm")),
+    }
+
+
+OPERATORS = ["tensor_product_conv", "radial_tensor_product_conv", "weighted_sum"]
+
+
+@pytest.mark.parametrize("name", [*OPERATORS, "segment_softmax", "segment_softmax_gradient"])
+def test_operators_keep_the_rules_of_torch(name):
+    factors, cotangent, rest = operators()[name]
+    torch.library.opcheck(getattr(torch.ops.geoeq, name), (*factors, *rest))
+    if cotangent is not None:
+        derivative = getattr(torch.ops.geoeq, f"{name}_gradients")
+        torch.library.opcheck(derivative, (*factors, cotangent, *rest, [True] * len(factors)))
+
+
+@pytest.mark.parametrize("name", [*OPERATORS, "segment_softmax"])
+def test_derivatives_of_operators_by_differences(name):
+    factors, _, rest = operators()[name]
+
+    def run(*factors):
+        return getattr(torch.ops.geoeq, name)(*factors, *rest)
+
+    assert torch.autograd.gradcheck(run, factors)
+    assert torch.autograd.gradgradcheck(run, factors)
 
 
 class Network(torch.nn.Module):
@@ -308,7 +395,7 @@ def test_after_a_fork():
 
 def test_object_code_is_kept_and_a_damaged_file_is_made_anew(monkeypatch, tmp_path):
     monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path))
-    kernel = receiver_kernel(paths_of("3x0e", "0e + 1o", "1o"), "double", 4, True)
+    kernel = receiver_kernel(paths_of("3x0e", "0e + 1o", "1o"), True, "double", 4)
     made = []
     original = compiler._object
     monkeypatch.setattr(compiler, "_object", lambda text: made.append(text) or original(text))
@@ -326,7 +413,7 @@ def test_object_code_is_kept_and_a_damaged_file_is_made_anew(monkeypatch, tmp_pa
 def test_a_folder_that_cannot_be_written_does_no_harm(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path / "file"))
-    compiler.compiled.__wrapped__(receiver_kernel(paths_of("3x0e", "0e", "0e"), "double", 4, True))
+    compiler.compiled.__wrapped__(receiver_kernel(paths_of("3x0e", "0e", "0e"), True, "double", 4))
 
 
 @pytest.mark.parametrize("lanes", [2, 4, 8])
@@ -335,18 +422,18 @@ def test_vectors_of_any_width(lanes, monkeypatch):
     paths, graph = paths_of("5x0e + 8x1o", "0e + 1o", "0e + 1o"), graph_of(4, 9)
     factors = factors_of(paths, graph)
     expected = derivatives("reference", paths, graph, factors)
-    monkeypatch.setattr(backend, "lanes", lambda size: lanes)
-    backend._function.cache_clear()
+    monkeypatch.setattr(launch, "lanes", lambda size: lanes)
+    launch.function_of.cache_clear()
     assert_same(derivatives("llvm", paths, graph, factors), expected)
-    backend._function.cache_clear()
+    launch.function_of.cache_clear()
 
 
 def test_kernels_say_what_they_take():
     paths = paths_of(*MACE)
     made = [
-        receiver_kernel(paths, "float", 8, True),
-        sender_kernel(paths, "float", 8, True),
-        edge_kernel(paths, "float", 8, True, True, True),
+        receiver_kernel(paths, True, "float", 8),
+        sender_kernel(paths, True, "float", 8),
+        edge_kernel(paths, True, True, True, "float", 8),
     ]
     for kernel in made:
         assert kernel.text.count("ptr noalias") == kernel.pointers

@@ -40,6 +40,7 @@ __all__ = [
     "Segments",
     "coupling",
     "gather",
+    "radial_tensor_product_conv",
     "report",
     "segment_count",
     "segment_max",
@@ -50,6 +51,7 @@ __all__ = [
     "tensor_product_conv",
     "tensor_product_linear",
     "use",
+    "weighted_sum",
 ]
 
 register("llvm", LLVMBackend)
@@ -144,11 +146,43 @@ def segment_softmax(values: Tensor, index: Tensor | Receivers, num_segments: int
     Shapes:
         values: [E, ...]; index: [E] int64, or a graph. Returns [E, ...]: the rows of a segment sum to one.
     """
-    segments = _segments(values, index, num_segments)
-    backend = choose(values)
-    largest = backend.segment_max(values.detach(), segments)
-    weights = (values - gather(largest, segments.index)).exp()
-    return weights / gather(backend.segment_sum(weights, segments), segments.index)
+    return choose(values).segment_softmax(values, _segments(values, index, num_segments))
+
+
+def weighted_sum(
+    values: Tensor,
+    weights: Tensor,
+    index: Tensor | Receivers,
+    num_segments: int | None = None,
+    blocks: Sequence[tuple[int, int]] | None = None,
+) -> Tensor:
+    """Sum of the rows of each segment, each times its weights: ``Σ_e w_e,h(d) v_e,d`` for column d of head h(d).
+
+    With the softmax of scores as weights it is attention, with a function of the distance a smooth sum. The products
+    of all rows never exist where a graph, whose edges are sorted, is given.
+
+    Args:
+        values: the rows.
+        weights: one for each of H heads.
+        index, num_segments: as for ``segment_sum``.
+        blocks: (rows, channels) of the parts side by side in a row of the values, as ``(2 l + 1, channels)``. Of each
+            block the first channels / H channels belong to the first head, and so on. By default one block, (1, D).
+
+    Shapes:
+        values: [E, D]. weights: [E, H]. Returns [num_segments, D].
+
+    Raises:
+        TensorError: the shapes do not fit, or the channels of a block are no multiple of H.
+    """
+    parts = ((1, values.shape[-1]),) if blocks is None else tuple((rows, channels) for rows, channels in blocks)
+    heads = weights.shape[-1]
+    if values.dim() != 2 or weights.shape != (values.shape[0], heads):
+        raise TensorError(
+            f"values have shape {list(values.shape)} and weights {list(weights.shape)}; needed are [E, D] and [E, H]."
+        )
+    if sum(rows * channels for rows, channels in parts) != values.shape[1] or any(c % heads for _, c in parts):
+        raise TensorError(f"{values.shape[1]} columns are not the blocks {list(parts)}, each of {heads} heads.")
+    return choose(values).weighted_sum(values, weights, _segments(values, index, num_segments), parts)
 
 
 def tensor_product(x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths) -> tuple[Tensor, ...]:
@@ -214,6 +248,35 @@ def tensor_product_conv(x: Tensor, harmonics: Tensor, weights: Tensor, graph: Ed
     return choose(x).tensor_product_conv(x, harmonics, weights, _edge_tensors(graph, x), paths)
 
 
+def radial_tensor_product_conv(
+    x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, graph: Edges, paths: Paths
+) -> Tensor:
+    """``tensor_product_conv`` with the weights ``hidden @ matrix``, which never exist for all edges.
+
+    Weights are nearly all of the bytes of a convolution; those of some edges are made, used while they are in a cache,
+    and made again for derivatives. For an offset, give hidden a column of ones and the matrix a row.
+
+    Args:
+        x, harmonics, graph, paths: as for ``tensor_product_conv``.
+        hidden: last hidden layer of the network of the distance, of each edge.
+        matrix: its last linear map.
+
+    Shapes:
+        hidden: [E, H]. matrix: [H, paths.weight_numel]. The others as for ``tensor_product_conv``.
+
+    Raises:
+        TensorError: a shape is another.
+    """
+    edges = graph.sender.shape[0]
+    _check_features(x, harmonics, edges, graph.num_nodes, paths)
+    if hidden.dim() != 2 or hidden.shape[0] != edges or matrix.shape != (hidden.shape[1], paths.weight_numel):
+        raise TensorError(
+            f"hidden has shape {list(hidden.shape)} and matrix {list(matrix.shape)}; this tensor product needs "
+            f"[{edges}, H] and [H, {paths.weight_numel}]."
+        )
+    return choose(x).radial_tensor_product_conv(x, harmonics, hidden, matrix, _edge_tensors(graph, x), paths)
+
+
 def _edge_tensors(graph: Edges, x: Tensor) -> EdgeTensors:
     """With the edges by sender where the derivative by x will need them, so that all layers share them."""
     wanted = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
@@ -224,6 +287,16 @@ def _edge_tensors(graph: Edges, x: Tensor) -> EdgeTensors:
 def _check_product(
     x: Tensor, harmonics: Tensor, weights: Tensor | None, num_edges: int, num_rows: int, paths: Paths
 ) -> None:
+    _check_features(x, harmonics, num_edges, num_rows, paths)
+    if weights is not None and weights.shape != (num_edges, paths.weight_numel):
+        raise TensorError(
+            f"weights have shape {list(weights.shape)}; this tensor product needs [{num_edges}, {paths.weight_numel}]."
+        )
+    if weights is None and any(path.mode == "uvw" for path in paths.paths):
+        raise TensorError("A tensor product of mode 'uvw' needs weights.")
+
+
+def _check_features(x: Tensor, harmonics: Tensor, num_edges: int, num_rows: int, paths: Paths) -> None:
     if x.dim() != 2 or x.shape != (num_rows, paths.x_dim):
         raise TensorError(f"x has shape {list(x.shape)}; this tensor product needs [{num_rows}, {paths.x_dim}].")
     if harmonics.dim() != 2 or harmonics.shape[0] != num_edges or harmonics.shape[1] < paths.harmonics_dim:
@@ -231,9 +304,3 @@ def _check_product(
             f"harmonics have shape {list(harmonics.shape)}; this tensor product needs {num_edges} rows of at least "
             f"{paths.harmonics_dim} columns (lmax {max(path.degrees[1] for path in paths.paths)})."
         )
-    if weights is not None and weights.shape != (num_edges, paths.weight_numel):
-        raise TensorError(
-            f"weights have shape {list(weights.shape)}; this tensor product needs [{num_edges}, {paths.weight_numel}]."
-        )
-    if weights is None and any(path.mode == "uvw" for path in paths.paths):
-        raise TensorError("A tensor product of mode 'uvw' needs weights.")

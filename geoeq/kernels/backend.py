@@ -19,6 +19,7 @@ from geoeq.pointers import sorted_by
 __all__ = [
     "Backend",
     "BackendStatus",
+    "Blocks",
     "EdgeTensors",
     "Segments",
     "choose",
@@ -26,6 +27,10 @@ __all__ = [
     "report",
     "use",
 ]
+
+
+#: (rows, channels) of blocks that lie side by side in a row of a tensor.
+Blocks = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,14 @@ class Backend(Protocol):
         """Largest row, entry by entry, of each segment."""
 
     @staticmethod
+    def segment_softmax(values: Tensor, segments: Segments) -> Tensor:
+        """Softmax over the rows of each segment, entry by entry."""
+
+    @staticmethod
+    def weighted_sum(values: Tensor, weights: Tensor, segments: Segments, blocks: Blocks) -> Tensor:
+        """Sum of the rows of each segment, each times its weights, of which each head has one."""
+
+    @staticmethod
     def tensor_product(x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths) -> tuple[Tensor, ...]:
         """The product of each row, block by block."""
 
@@ -110,6 +123,12 @@ class Backend(Protocol):
     @staticmethod
     def tensor_product_conv(x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
         """Gather, product and sum at the receiver."""
+
+    @staticmethod
+    def radial_tensor_product_conv(
+        x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
+    ) -> Tensor:
+        """The same with the weights ``hidden @ matrix``."""
 
 
 @dataclass(frozen=True)

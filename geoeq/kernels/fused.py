@@ -8,33 +8,35 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from geoeq.kernels.backend import EdgeTensors
-from geoeq.kernels.contractions import Contractions, fused_conv, register_contractions
+from geoeq.kernels.backend import Blocks, EdgeTensors, Segments
+from geoeq.kernels.convolutions import fused_conv, fused_radial_conv
+from geoeq.kernels.fused_kernels import FusedKernels, register_kernels
 from geoeq.kernels.llvm.backend import LLVM
 from geoeq.kernels.paths import Paths
 from geoeq.kernels.tensor_product import ReferenceBackend
 from geoeq.kernels.triton.backend import Triton
+from geoeq.kernels.weighted_sums import fused_softmax, fused_weighted_sum
 
 __all__ = ["LLVMBackend", "TritonBackend"]
 
 
 class _Fused(ReferenceBackend):
     name: ClassVar[str]
-    contractions: ClassVar[type[Contractions]]
+    kernels: ClassVar[type[FusedKernels]]
 
     @classmethod
     def available(cls) -> str | None:
-        return cls.contractions.available()
+        return cls.kernels.available()
 
     @classmethod
     def supports(cls, values: Tensor) -> bool:
-        return cls.contractions.supports(values)
+        return cls.kernels.supports(values)
 
     @classmethod
     def tensor_product(cls, x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths) -> tuple[Tensor, ...]:
-        if not cls.contractions.takes(paths):
+        if not cls.kernels.takes(paths):
             return super().tensor_product(x, harmonics, weights, paths)
-        divided = cls.contractions.takes(paths.by_block)
+        divided = cls.kernels.takes(paths.by_block)
         out = fused_conv(x, harmonics, weights, _each_alone(x), paths.by_block if divided else paths, cls.name)
         if divided:
             parts = out.split([x.shape[0] * dim * channels for dim, channels in paths.out_blocks])
@@ -46,7 +48,7 @@ class _Fused(ReferenceBackend):
     def tensor_product_linear(
         cls, x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths, maps: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
-        if not cls.contractions.takes(paths):
+        if not cls.kernels.takes(paths):
             return super().tensor_product_linear(x, harmonics, weights, paths, maps)
         blocks = cls.tensor_product(x, harmonics, weights, paths)
         return tuple(block @ matrix for block, matrix in zip(blocks, maps, strict=True))
@@ -55,9 +57,30 @@ class _Fused(ReferenceBackend):
     def tensor_product_conv(
         cls, x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths
     ) -> Tensor:
-        if not cls.contractions.takes(paths):
+        if not cls.kernels.takes(paths):
             return super().tensor_product_conv(x, harmonics, weights, edges, paths)
         return fused_conv(x, harmonics, weights, edges, paths, cls.name)
+
+    @classmethod
+    def radial_tensor_product_conv(
+        cls, x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
+    ) -> Tensor:
+        if not cls.kernels.takes(paths):
+            return super().radial_tensor_product_conv(x, harmonics, hidden, matrix, edges, paths)
+        return fused_radial_conv(x, harmonics, hidden, matrix, edges, paths, cls.name)
+
+    @classmethod
+    def weighted_sum(cls, values: Tensor, weights: Tensor, segments: Segments, blocks: Blocks) -> Tensor:
+        if segments.row_pointers is None:
+            return super().weighted_sum(values, weights, segments, blocks)
+        return fused_weighted_sum(values, weights, segments, blocks, cls.name)
+
+    @classmethod
+    def segment_softmax(cls, values: Tensor, segments: Segments) -> Tensor:
+        if segments.row_pointers is None or not values.numel():
+            return super().segment_softmax(values, segments)
+        flat = values.unsqueeze(1) if values.dim() == 1 else values.flatten(1)
+        return fused_softmax(flat, segments, cls.name).view(values.shape)
 
 
 def _each_alone(rows: Tensor) -> EdgeTensors:
@@ -68,18 +91,18 @@ def _each_alone(rows: Tensor) -> EdgeTensors:
 
 
 class LLVMBackend(_Fused):
-    """For the CPU: kernels that LLVM compiles for the paths at hand. Sums are those of the reference."""
+    """For the CPU: kernels that LLVM compiles for the paths at hand. Plain sums are those of the reference."""
 
     name = "llvm"
-    contractions = LLVM
+    kernels = LLVM
 
 
 class TritonBackend(_Fused):
-    """For NVIDIA GPUs: kernels that Triton compiles for the paths at hand. Sums are those of the reference."""
+    """For NVIDIA GPUs: kernels that Triton compiles for the paths at hand. Plain sums are those of the reference."""
 
     name = "triton"
-    contractions = Triton
+    kernels = Triton
 
 
-register_contractions("llvm", LLVM)
-register_contractions("triton", Triton)
+register_kernels("llvm", LLVM)
+register_kernels("triton", Triton)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from geoeq.kernels.backend import Segments
+from geoeq.kernels.backend import Blocks, Segments
 
 __all__ = ["Reference"]
 
@@ -30,3 +31,17 @@ class Reference:
         largest = values.new_zeros((segments.num_segments, *values.shape[1:]))
         index = segments.index.view(-1, *[1] * (values.dim() - 1)).expand_as(values)
         return largest.scatter_reduce(0, index, values, "amax", include_self=False)
+
+    @classmethod
+    def segment_softmax(cls, values: Tensor, segments: Segments) -> Tensor:
+        largest = cls.segment_max(values.detach(), segments)
+        weights = (values - largest.index_select(0, segments.index)).exp()
+        return weights / cls.segment_sum(weights, segments).index_select(0, segments.index)
+
+    @classmethod
+    def weighted_sum(cls, values: Tensor, weights: Tensor, segments: Segments, blocks: Blocks) -> Tensor:
+        heads, sums = weights.shape[1], []
+        for part, (rows, channels) in zip(values.split([r * c for r, c in blocks], dim=1), blocks, strict=True):
+            split = part.reshape(-1, rows, heads, channels // heads)
+            sums.append(cls.segment_sum((split * weights[:, None, :, None]).flatten(1), segments))
+        return torch.cat(sums, dim=1)

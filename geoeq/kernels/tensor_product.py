@@ -41,6 +41,12 @@ class ReferenceBackend(Reference):
         sums = [cls.segment_sum(message, receivers).flatten(1) for message in messages]
         return torch.cat(sums, dim=1)
 
+    @classmethod
+    def radial_tensor_product_conv(
+        cls, x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
+    ) -> Tensor:
+        return cls.tensor_product_conv(x, harmonics, hidden @ matrix, edges, paths)
+
 
 _Parts = list[tuple[int, Tensor]]  # the first channel of each part, and the part
 

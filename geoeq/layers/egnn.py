@@ -118,17 +118,14 @@ class EGNNLayer(Layer):
         m = self.message(self.edge(scalars, self._edge_inputs(square, graph), graph))  # [E, C] eq. 3
         if self.gate is not None:
             m = m * self.gate(m)  # eq. 8
+        envelope = None if self.envelope is None else self.envelope(graph.lengths)  # [E, 1]
         if self.pull is not None:
-            pull = self._direction(offset) * self.pull(m)  # [E, 3]
-            if self.clamp is not None:
-                pull = pull.clamp(-self.clamp, self.clamp)
-            shift = shift + self._mean(pull, graph)  # eq. 4
+            shift = shift + self._mean(self._direction(offset), self.pull(m), envelope, graph)  # eq. 4
             if self.drift is not None:
                 shift = shift + self.drift(scalars) * vectors[:, 3:]  # eq. 7
-        if self.envelope is not None:
-            m = m * self.envelope(graph.lengths)
 
-        m = kernels.segment_sum(m.to(x.dtype), graph)  # [N, C] eq. 5
+        m = m.to(x.dtype)
+        m = kernels.segment_sum(m, graph) if envelope is None else kernels.weighted_sum(m, envelope, graph)  # eq. 5
         new = self.update(torch.cat([scalars, m], dim=-1))  # eq. 6
         scalars = scalars + new if self.residual else new
         return torch.cat([scalars, shift, vectors[:, 3:]], dim=-1)
@@ -146,8 +143,11 @@ class EGNNLayer(Layer):
             return offset / (length + 1)
         return offset / ((length.detach() if self.detach_norm else length) + 1e-8)
 
-    def _mean(self, pull: Tensor, graph: Graph) -> Tensor:
-        if self.envelope is None:
-            return kernels.segment_sum(pull, graph) / graph.degree.clamp(min=1).unsqueeze(-1)
-        weight = self.envelope(graph.lengths)  # [E, 1]
-        return kernels.segment_sum(pull * weight, graph) / kernels.segment_sum(weight, graph).clamp(min=1)
+    def _mean(self, direction: Tensor, pull: Tensor, envelope: Tensor | None, graph: Graph) -> Tensor:
+        """Over the neighbours, weighted by the envelope, of ``direction * pull``."""
+        if self.clamp is not None:
+            direction, pull = (direction * pull).clamp(-self.clamp, self.clamp), torch.ones_like(pull)
+        if envelope is None:
+            return kernels.weighted_sum(direction, pull, graph) / graph.degree.clamp(min=1).unsqueeze(-1)
+        count = kernels.segment_sum(envelope, graph).clamp(min=1)
+        return kernels.weighted_sum(direction, pull * envelope, graph) / count

@@ -131,14 +131,12 @@ class EquivariantGraphAttention(Layer):
         message = received + kernels.gather(_rows(self.source.on_blocks(blocks)), graph.sender)  # eq. 1
         hidden = self.radial.hidden(edge_attributes(graph, self.edge_width, "EquivariantGraphAttention"))
         made = in_chunks(self._made, [message, graph.harmonics, hidden], self._parameters_of_edges(), CHUNK)
-        scores, *values = made.split([self.score_width, *(dim * width for dim, width in self.head_blocks)], dim=1)
+        scores, values = made.tensor_split([self.score_width], dim=1)
 
-        attention = self._attention(scores, graph).unsqueeze(1).unsqueeze(-1)  # [E, 1, H, 1]
-        sums = []
-        for flat, block in zip(values, self.head_blocks, strict=True):  # [E, 2 l + 1, H · c] eq. 4
-            value = flat.unflatten(1, block)
-            heads = value.reshape(*value.shape[:2], self.num_heads, value.shape[2] // self.num_heads)
-            sums.append(kernels.segment_sum((heads * attention).flatten(2), graph))
+        attention = self._attention(scores, graph)  # [E, H]
+        total = kernels.weighted_sum(values, attention, graph, blocks=self.head_blocks)  # eq. 4
+        parts = total.split([dim * width for dim, width in self.head_blocks], dim=1)
+        sums = [part.unflatten(1, block) for part, block in zip(parts, self.head_blocks, strict=True)]
         if self.rescale_degree:
             sums = [value * self._degree(graph) for value in sums]
         result: Tensor = self.dropout(to_e3nn_layout(self.output.on_blocks(sums)))

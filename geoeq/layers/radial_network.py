@@ -62,6 +62,12 @@ class RadialNetwork(Rowwise):
         hidden: Tensor = self.network[:-1](x)
         return hidden
 
+    def factors(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Two matrices whose product is the result, [E, H + 1] and [H + 1, width_out]; the last row is the offset."""
+        matrix, offset = self.last()
+        hidden = nn.functional.pad(self.hidden(x), (0, 1), value=1.0)
+        return hidden, torch.cat([matrix.mT, offset.unsqueeze(0)])
+
     def last(self) -> tuple[Tensor, Tensor]:
         """The last linear map: its matrix, [width_out, H], and what is added, [width_out]."""
         linear: nn.Linear = self.network[-1]  # type: ignore[assignment]

@@ -108,10 +108,15 @@ class SE3Attention(Layer):
                 scores = scores + products.view(-1, self.heads, width // self.heads).sum(-1)
         weights = edge_softmax(scores * self.scale, graph, basis.envelope)  # [E, heads]
 
+        flat = torch.cat([value.flatten(1) for value in values], dim=1)
+        shapes = [(2 * degree + 1, width) for degree, width in self.values]
+        sums = kernels.weighted_sum(flat, weights, graph, blocks=shapes).split(
+            [dim * width for dim, width in shapes], 1
+        )
+
         result = []
-        for (degree, width), value in zip(self.values, values, strict=True):
-            shares = weights.repeat_interleave(width // self.heads, dim=1).unsqueeze(1)  # [E, 1, C / div]
-            total = kernels.segment_sum(shares * value, graph)  # [N, 2 l + 1, C / div]
+        for (degree, width), total in zip(self.values, sums, strict=True):
+            total = total.unflatten(1, (2 * degree + 1, width))
             if degree in by_degree:
                 total = torch.cat([total, by_degree[degree]], dim=-1)
             result.append(total @ self.project[str(degree)].T)

@@ -107,10 +107,11 @@ class TensorConvolution(Layer):
         edge_attr = edge_attributes(graph, self.edge_width, "TensorConvolution")
         features = to_coefficients(x, self.lmax, self.channels)  # [N, (L + 1)², C]
         envelope = None if self.envelope is None else self.envelope(graph.lengths)  # [E, 1]
-        sent, weights = self.before(features), self.radial(edge_attr)
+        sent, radial = self.before(features), self.radial.factors(edge_attr)
         with torch.autocast(x.device.type, enabled=False):  # sums of many terms, and FFT, want the whole precision
             dtype = graph.lengths.dtype
-            messages = self.product(sent.to(dtype), weights.to(dtype), graph, envelope)  # [N, (L + 1)², C]
+            hidden, matrix = (factor.to(dtype) for factor in radial)
+            messages = self.product.from_hidden(sent.to(dtype), hidden, matrix, graph, envelope)  # [N, (L + 1)², C]
         features = self.after(messages * self.scale) + self.own(features)
         if self.gate is not None:
             blocks = list(features.split([2 * degree + 1 for degree in range(self.lmax + 1)], dim=1))

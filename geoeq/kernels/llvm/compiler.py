@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from geoeq.kernels.llvm.tensor_product import Kernel
+from geoeq.kernels.llvm.kernel import Kernel
 from geoeq.resources import cache_root
 
 __all__ = ["compiled", "lanes", "unavailable"]

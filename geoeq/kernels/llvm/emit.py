@@ -134,6 +134,23 @@ class Code:
         """``a b + total``, or the product alone."""
         return self.times(a, b) if total is None else self._fused(self.vector, self._suffix, a, b, total)
 
+    def minus(self, a: str, b: str) -> str:
+        return self.value(f"fsub {self.vector} {a}, {b}")
+
+    def over(self, a: str, b: str) -> str:
+        return self.value(f"fdiv {self.vector} {a}, {b}")
+
+    def larger(self, a: str, b: str) -> str:
+        return self._called("maxnum", a, b)
+
+    def exponential(self, vector: str) -> str:
+        return self._called("exp", vector)
+
+    def _called(self, name: str, *vectors: str) -> str:
+        name = f"llvm.{name}.{self._suffix}"
+        self.intrinsics.add(f"declare {self.vector} @{name}({', '.join([self.vector] * len(vectors))})")
+        return self.value(f"call {self.vector} @{name}({', '.join(f'{self.vector} {vector}' for vector in vectors)})")
+
     def scaled(self, weight: str | None, vector: str, total: str | None = None) -> str:
         """``weight vector + total``; None for a weight of one, or a total of zero."""
         if weight is not None:
@@ -194,6 +211,18 @@ class Code:
     def _enter(self, block: str) -> None:
         self.lines.append(f"{block}:")
         self._block = block
+
+    def vectors(self, count: int) -> Iterator[str]:
+        """The first of ``count`` numbers in each vector: a loop over whole vectors, a partial one for what remains."""
+        whole = count - count % self.lanes
+        if whole == self.lanes:
+            yield "0"
+        elif whole:
+            with self.loop(0, whole, self.lanes) as first:
+                yield first
+        if count > whole:
+            with self.partial(count - whole):
+                yield str(whole)
 
     @contextlib.contextmanager
     def partial(self, channels: int) -> Iterator[None]:

@@ -128,6 +128,17 @@ class ClebschGordanProduct(EdgeProduct):
 
     def forward(self, x: Tensor, weights: Tensor, graph: Graph, envelope: Tensor | None = None) -> Tensor:
         weights = weights if envelope is None else weights * envelope
-        out = kernels.tensor_product_conv(x.flatten(1), self.harmonics(graph), weights, graph, self.paths)
+        return self._by_degree(
+            kernels.tensor_product_conv(x.flatten(1), self.harmonics(graph), weights, graph, self.paths)
+        )
+
+    def from_hidden(
+        self, x: Tensor, hidden: Tensor, matrix: Tensor, graph: Graph, envelope: Tensor | None = None
+    ) -> Tensor:
+        hidden = hidden if envelope is None else hidden * envelope
+        factors = x.flatten(1), self.harmonics(graph), hidden, matrix
+        return self._by_degree(kernels.radial_tensor_product_conv(*factors, graph, self.paths))
+
+    def _by_degree(self, out: Tensor) -> Tensor:
         result: Tensor = out.unflatten(1, ((self.lmax_out + 1) ** 2, self.channels))
         return result

@@ -99,6 +99,13 @@ class EdgeProduct(nn.Module, ABC):
         sent = kernels.gather(x, graph.sender)  # [E, (lmax + 1)², C]
         return kernels.segment_sum(self.messages(sent, weights, graph, envelope), graph)
 
+    def from_hidden(
+        self, x: Tensor, hidden: Tensor, matrix: Tensor, graph: Graph, envelope: Tensor | None = None
+    ) -> Tensor:
+        """``forward`` with the weights ``hidden @ matrix``, [E, H] and [H, W]."""
+        result: Tensor = self(x, hidden @ matrix, graph, envelope)
+        return result
+
     def harmonics(self, graph: Graph) -> Tensor:
         """Harmonics of the edges to lmax_edge, [E, (lmax_edge + 1)²]."""
         if graph.lmax < self.lmax_edge:

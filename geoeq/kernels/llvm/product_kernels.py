@@ -6,29 +6,12 @@ All are loops over rows (receivers, senders or edges). For an edge, the coupling
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 from geoeq.kernels.coupled_paths import CoupledPath, by_x_block, coupled_paths
 from geoeq.kernels.llvm.emit import Code, Scalar
+from geoeq.kernels.llvm.kernel import Kernel, Row, function
 from geoeq.kernels.paths import Paths
 
-__all__ = ["Kernel", "edge_kernel", "receiver_kernel", "sender_kernel"]
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A function in LLVM's language: pointers, then the rows of the output, the first row and the one after the last.
-
-    Attributes:
-        name: of the function.
-        text: of the module.
-        pointers: how many it takes.
-    """
-
-    name: str
-    text: str
-    pointers: int
+__all__ = ["edge_kernel", "receiver_kernel", "sender_kernel"]
 
 
 def _harmonics(code: Code, coupled: list[CoupledPath], row: str) -> dict[int, str]:
@@ -44,39 +27,16 @@ def _contract(code: Code, coupled: list[CoupledPath], row: str, matrices: str) -
             code.store_scalar(code.linear([(factor, numbers[j]) for j, factor in entry.terms]), matrices, n)
 
 
-def _channels(code: Code, channels: int) -> Iterator[str]:
-    """The first channel of each vector: a loop over whole vectors, and a partial one for what remains."""
-    whole = channels - channels % code.lanes
-    if whole == code.lanes:
-        yield "0"
-    elif whole:
-        with code.loop(0, whole, code.lanes) as channel:
-            yield channel
-    if channels > whole:
-        with code.partial(channels - whole):
-            yield str(whole)
-
-
-class _Row:
-    """The numbers of an edge or node: vectors of channels at the places of a description."""
-
-    def __init__(self, code: Code, base: str, row: str, width: int) -> None:
-        self.code, self.base = code, code.address(base, code.multiply(row, width))
-
-    def at(self, channel: str) -> str:
-        return self.code.address(self.base, channel)
-
-
 class _Out:
     """A row of the output, or of what is multiplied by it; its blocks lie where ``paths.divided`` says."""
 
     def __init__(self, code: Code, base: str, row: str, paths: Paths) -> None:
         self.code, self.blocks, start = code, list[str](), 0
-        whole = "" if paths.divided else _Row(code, base, row, paths.out_dim).base
+        whole = "" if paths.divided else Row(code, base, row, paths.out_dim).base
         for dim, channels in paths.out_blocks:
             if paths.divided:
                 first = code.address(base, code.multiply("%rows", start)) if start else base
-                self.blocks.append(_Row(code, first, row, dim * channels).base)
+                self.blocks.append(Row(code, first, row, dim * channels).base)
             else:
                 self.blocks.append(code.address(whole, start))
             start += dim * channels
@@ -87,14 +47,7 @@ class _Out:
         return place, member.path.out_channel + k * member.out_width
 
 
-def _function(name: str, code: Code, pointers: list[str]) -> Kernel:
-    numbers = [f"i64 %{number}" for number in ("rows", "first", "last")]
-    arguments = ", ".join([*(f"ptr noalias %{pointer}" for pointer in pointers), *numbers])
-    lines = [f"define void @{name}({arguments}) {{", "entry:", *code.lines, "  ret void", "}", *sorted(code.intrinsics)]
-    return Kernel(name, "\n".join(lines) + "\n", len(pointers))
-
-
-def receiver_kernel(paths: Paths, scalar: Scalar, lanes: int, weighted: bool) -> Kernel:
+def receiver_kernel(paths: Paths, weighted: bool, scalar: Scalar, lanes: int) -> Kernel:
     """``out_n,p,k = Σ_e w_ep Σ_i M^p_ik x_i`` over the edges e into receiver n.
 
     Pointers: x [N, x_dim], harmonics [E, harmonics_dim], weights [E, weight_numel] (not read if not ``weighted``),
@@ -109,14 +62,14 @@ def receiver_kernel(paths: Paths, scalar: Scalar, lanes: int, weighted: bool) ->
         begin = code.load_index("%row_pointers", node)
         end = code.load_index("%row_pointers", code.add(node, 1))
         with code.loop(begin, end) as edge:
-            _contract(code, coupled, _Row(code, "%harmonics", edge, paths.harmonics_dim).base, matrices)
-            x = _Row(code, "%x", code.load_index("%sender", edge), paths.x_dim)
-            weights = _Row(code, "%weights", edge, paths.weight_numel)
+            _contract(code, coupled, Row(code, "%harmonics", edge, paths.harmonics_dim).base, matrices)
+            x = Row(code, "%x", code.load_index("%sender", edge), paths.x_dim)
+            weights = Row(code, "%weights", edge, paths.weight_numel)
             for members in by_x_block(coupled):
-                for channel in _channels(code, members[0].channels):
+                for channel in code.vectors(members[0].channels):
                     weight = weights.at(channel) if weighted else None
                     _add_messages(code, members, matrices, x.at(channel), weight, out, channel)
-    return _function("receiver", code, ["x", "harmonics", "weights", "sender", "row_pointers", "out"])
+    return function("receiver", code, ["x", "harmonics", "weights", "sender", "row_pointers", "out"])
 
 
 def _add_messages(
@@ -135,7 +88,7 @@ def _add_messages(
             code.store(code.scaled(weight, product, code.load(*place)), *place)
 
 
-def sender_kernel(paths: Paths, scalar: Scalar, lanes: int, weighted: bool) -> Kernel:
+def sender_kernel(paths: Paths, weighted: bool, scalar: Scalar, lanes: int) -> Kernel:
     """The derivative by x: ``Σ_e Σ_p w_ep Σ_k M^p_ik g_n,p,k`` over the edges e from sender s to n.
 
     Pointers: cotangent g [N, out_dim], harmonics, weights, receiver [E], order [E] of the edges by sender, pointers
@@ -144,20 +97,20 @@ def sender_kernel(paths: Paths, scalar: Scalar, lanes: int, weighted: bool) -> K
     code, coupled = Code(scalar, lanes), coupled_paths(paths)
     matrices = code.scratch(sum(len(member.entries) for member in coupled))
     with code.loop("%first", "%last") as node:
-        x = _Row(code, "%x", node, paths.x_dim)
+        x = Row(code, "%x", node, paths.x_dim)
         code.zero(x.base, paths.x_dim)
         begin = code.load_index("%pointers", node)
         end = code.load_index("%pointers", code.add(node, 1))
         with code.loop(begin, end) as place:
             edge = code.load_index("%order", place)
-            _contract(code, coupled, _Row(code, "%harmonics", edge, paths.harmonics_dim).base, matrices)
+            _contract(code, coupled, Row(code, "%harmonics", edge, paths.harmonics_dim).base, matrices)
             g = _Out(code, "%g", code.load_index("%receiver", edge), paths)
-            weights = _Row(code, "%weights", edge, paths.weight_numel)
+            weights = Row(code, "%weights", edge, paths.weight_numel)
             for members in by_x_block(coupled):
-                for channel in _channels(code, members[0].channels):
+                for channel in code.vectors(members[0].channels):
                     weight = weights.at(channel) if weighted else None
                     _add_transposed(code, members, matrices, x.at(channel), weight, g, channel)
-    return _function("sender", code, ["g", "harmonics", "weights", "receiver", "order", "pointers", "x"])
+    return function("sender", code, ["g", "harmonics", "weights", "receiver", "order", "pointers", "x"])
 
 
 def _add_transposed(
@@ -180,7 +133,7 @@ def _add_transposed(
 
 
 def edge_kernel(
-    paths: Paths, scalar: Scalar, lanes: int, weighted: bool, by_harmonics: bool, by_weights: bool
+    paths: Paths, weighted: bool, by_harmonics: bool, by_weights: bool, scalar: Scalar, lanes: int
 ) -> Kernel:
     """Derivatives of each edge, by weights ``Σ_ik M_ik x_i g_k`` and by harmonics ``Σ_u w_u Σ_ik C_ijk x_i g_k``.
 
@@ -190,19 +143,19 @@ def edge_kernel(
     code, coupled = Code(scalar, lanes), coupled_paths(paths)
     room = code.scratch(paths.harmonics_dim * lanes if by_harmonics else sum(len(member.entries) for member in coupled))
     with code.loop("%first", "%last") as edge:
-        row = _Row(code, "%harmonics", edge, paths.harmonics_dim).base
+        row = Row(code, "%harmonics", edge, paths.harmonics_dim).base
         numbers: dict[int, str] = {}
         if by_harmonics:
             code.zero(room, paths.harmonics_dim * lanes)
             numbers = _harmonics(code, coupled, row) if by_weights else {}
         else:
             _contract(code, coupled, row, room)
-        x = _Row(code, "%x", code.load_index("%sender", edge), paths.x_dim)
+        x = Row(code, "%x", code.load_index("%sender", edge), paths.x_dim)
         g = _Out(code, "%g", code.load_index("%receiver", edge), paths)
-        weights = _Row(code, "%weights", edge, paths.weight_numel)
-        found = _Row(code, "%by_weights", edge, paths.weight_numel)
+        weights = Row(code, "%weights", edge, paths.weight_numel)
+        found = Row(code, "%by_weights", edge, paths.weight_numel)
         for member in coupled:
-            for channel in _channels(code, member.channels):
+            for channel in code.vectors(member.channels):
                 result = found.at(channel) if by_weights else None
                 place = x.at(channel)
                 inputs = [code.load(place, member.x_start + i * member.channels) for i in member.rows]
@@ -215,11 +168,11 @@ def edge_kernel(
                 if result is not None and total is not None:
                     code.store(total, result, member.path.weight_start)
         if by_harmonics:
-            sums = _Row(code, "%by_harmonics", edge, paths.harmonics_dim).base
+            sums = Row(code, "%by_harmonics", edge, paths.harmonics_dim).base
             for j in range(paths.harmonics_dim):
                 code.store_scalar(code.sum(code.load(room, j * lanes)), sums, j)
     pointers = ["x", "harmonics", "weights", "g", "sender", "receiver", "by_harmonics", "by_weights"]
-    return _function("edge", code, pointers)
+    return function("edge", code, pointers)
 
 
 def _by_weights(

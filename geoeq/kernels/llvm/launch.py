@@ -1,0 +1,66 @@
+"""Kernels by what they are made for, and their rows shared among threads."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from geoeq.errors import TensorError
+from geoeq.kernels.backend import EdgeTensors
+from geoeq.kernels.llvm.compiler import compiled, lanes
+from geoeq.kernels.llvm.kernel import Kernel
+from geoeq.kernels.llvm.threads import in_threads, shares
+
+__all__ = ["SCALARS", "check_senders", "even_bounds", "function_of", "node_bounds", "run"]
+
+SCALARS = {torch.float32: "float", torch.float64: "double"}
+
+#: Numbers of edges (channels of paths, mostly) below which a second thread costs more than it takes over: some 20 µs.
+_SMALLEST = 20_000
+
+
+@functools.cache
+def function_of(
+    make: Callable[..., Kernel], *options: object, dtype: torch.dtype, widest: int | None = None
+) -> Callable[..., None]:
+    """The compiled kernel ``make(*options, scalar, lanes)``; no lane is idle where a row has ``widest`` numbers."""
+    most = lanes(dtype.itemsize)
+    if widest is not None:
+        most = min(most, 1 << max(widest - 1, 1).bit_length())
+    return compiled(make(*options, scalar=SCALARS[dtype], lanes=most))
+
+
+def run(function: Callable[..., None], tensors: Sequence[Tensor | int], rows: int, bounds: Sequence[int]) -> None:
+    """The kernel with these tensors (or addresses), of ``rows`` rows those between the bounds."""
+    addresses = [tensor if isinstance(tensor, int) else tensor.data_ptr() for tensor in tensors]
+    in_threads(lambda first, last: function(*addresses, rows, first, last), bounds)
+
+
+def even_bounds(first: int, last: int, width: int) -> list[int]:
+    """Rows ``first`` to ``last``, with ``width`` numbers each, in pieces of about as many."""
+    pieces = shares((last - first) * width, _SMALLEST)
+    return [first + (last - first) * n // pieces for n in range(pieces + 1)]
+
+
+def node_bounds(pointers: Tensor, width: int, first: int = 0, last: int | None = None) -> list[int]:
+    """Nodes ``first`` to ``last`` in pieces of about as many edges, with ``width`` numbers each."""
+    last = pointers.shape[0] - 1 if last is None else last
+    if shares(int(pointers[last] - pointers[first]) * width, _SMALLEST) == 1:
+        return [first, last]
+    steps = even_bounds(int(pointers[first]), int(pointers[last]), width)[1:-1]
+    inner = torch.searchsorted(pointers, torch.tensor(steps, dtype=pointers.dtype)).clamp(first, last).tolist()
+    return [first, *inner, last]
+
+
+def check_senders(edges: EdgeTensors) -> None:
+    """A kernel would read beyond the features without a word."""
+    if edges.sender.numel():
+        lowest, highest = (int(end) for end in edges.sender.aminmax())
+        if lowest < 0 or highest >= edges.num_nodes:
+            raise TensorError(
+                f"The senders lie between {lowest} and {highest}; with {edges.num_nodes} nodes they must lie between 0 "
+                f"and {edges.num_nodes - 1}."
+            )

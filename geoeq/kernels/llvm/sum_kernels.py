@@ -1,0 +1,147 @@
+"""The kernels of weighted sums at receivers, and of the softmax over the edges into a node."""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate
+from typing import NamedTuple
+
+from geoeq.kernels.backend import Blocks
+from geoeq.kernels.llvm.emit import Code, Scalar
+from geoeq.kernels.llvm.kernel import Kernel, Row, function
+
+__all__ = ["softmax_gradient_kernel", "softmax_kernel", "sum_edge_kernel", "sum_kernel"]
+
+
+class _Run(NamedTuple):
+    """Columns side by side that have one head."""
+
+    start: int
+    length: int
+    head: int
+
+
+def _runs(blocks: Blocks, heads: int) -> list[_Run]:
+    """All columns; of a block, a head has as many channels as another."""
+    found: list[_Run] = []
+    lengths = [channels // heads for rows, channels in blocks for _ in range(rows * heads)]
+    for n, (end, length) in enumerate(zip(accumulate(lengths), lengths, strict=True)):
+        head, last = n % heads, found[-1] if found else None
+        if last is not None and last.head == head:
+            found[-1] = _Run(last.start, last.length + length, head)
+        else:
+            found.append(_Run(end - length, length, head))
+    return found
+
+
+def _width(blocks: Blocks) -> int:
+    return sum(rows * channels for rows, channels in blocks)
+
+
+def _edges_of(code: Code, node: str) -> tuple[str, str]:
+    return code.load_index("%row_pointers", node), code.load_index("%row_pointers", code.add(node, 1))
+
+
+def sum_kernel(blocks: Blocks, heads: int, scalar: Scalar, lanes: int) -> Kernel:
+    """``out_n,d = Σ_e w_e,h(d) v_e,d`` over the edges e into node n.
+
+    Pointers: values [E, D], weights [E, H], row_pointers [N + 1], and the result [N, D]. Rows are nodes.
+    """
+    code, width = Code(scalar, lanes), _width(blocks)
+    with code.loop("%first", "%last") as node:
+        out = Row(code, "%out", node, width)
+        code.zero(out.base, width)
+        with code.loop(*_edges_of(code, node)) as edge:
+            values, weights = Row(code, "%values", edge, width), Row(code, "%weights", edge, heads)
+            for run in _runs(blocks, heads):
+                weight = code.splat(code.load_scalar(weights.base, run.head))
+                for column in code.vectors(run.length):
+                    place = out.at(column)
+                    total = code.fused(weight, code.load(values.at(column), run.start), code.load(place, run.start))
+                    code.store(total, place, run.start)
+    return function("weighted_sum", code, ["values", "weights", "row_pointers", "out"])
+
+
+def sum_edge_kernel(
+    blocks: Blocks, heads: int, by_values: bool, by_weights: bool, scalar: Scalar, lanes: int
+) -> Kernel:
+    """Derivatives of each edge, by values ``w_e,h(d) g_n,d`` and by weights ``Σ_d v_e,d g_n,d`` over the columns of h.
+
+    Pointers: values, weights, cotangent g [N, D], receiver [E], and the results by values [E, D] and by weights [E, H],
+    of which the one that is not asked for is not touched. Rows are edges.
+    """
+    code, width = Code(scalar, lanes), _width(blocks)
+    room = code.scratch(heads * lanes)
+    with code.loop("%first", "%last") as edge:
+        values, weights = Row(code, "%values", edge, width), Row(code, "%weights", edge, heads)
+        g = Row(code, "%g", code.load_index("%receiver", edge), width)
+        found = Row(code, "%by_values", edge, width)
+        if by_weights:
+            code.zero(room, heads * lanes)
+        for run in _runs(blocks, heads):
+            weight = code.splat(code.load_scalar(weights.base, run.head)) if by_values else ""
+            for column in code.vectors(run.length):
+                cotangent = code.load(g.at(column), run.start)
+                if by_values:
+                    code.store(code.times(weight, cotangent), found.at(column), run.start)
+                if by_weights:
+                    vector = code.load(values.at(column), run.start)
+                    with code.whole():  # there is room for all lanes, and those without a column hold zeros
+                        before = code.load(room, run.head * lanes)
+                        code.store(code.fused(vector, cotangent, before), room, run.head * lanes)
+        if by_weights:
+            sums = Row(code, "%by_weights", edge, heads).base
+            for head in range(heads):
+                code.store_scalar(code.sum(code.load(room, head * lanes)), sums, head)
+    return function("weighted_sum_edge", code, ["values", "weights", "g", "receiver", "by_values", "by_weights"])
+
+
+def softmax_kernel(heads: int, scalar: Scalar, lanes: int) -> Kernel:
+    """Softmax over the edges into each node, head by head: largest score first, so that nothing overflows.
+
+    Pointers: scores [E, H], row_pointers [N + 1], and the result [E, H]. Rows are nodes.
+    """
+    code = Code(scalar, lanes)
+    largest, total = code.scratch(lanes), code.scratch(lanes)
+    with code.loop("%first", "%last") as node:
+        begin, end = _edges_of(code, node)
+        for head in code.vectors(heads):
+            with code.whole():
+                code.store(code.constant(-math.inf), largest, 0)
+                code.store(code.constant(0.0), total, 0)
+            with code.loop(begin, end) as edge:
+                scores = code.load(Row(code, "%scores", edge, heads).at(head), 0)
+                code.store(code.larger(code.load(largest, 0), scores), largest, 0)
+            with code.loop(begin, end) as edge:
+                scores = code.load(Row(code, "%scores", edge, heads).at(head), 0)
+                weight = code.exponential(code.minus(scores, code.load(largest, 0)))
+                code.store(weight, Row(code, "%out", edge, heads).at(head), 0)
+                code.store(code.scaled(None, weight, code.load(total, 0)), total, 0)
+            with code.loop(begin, end) as edge:
+                place = Row(code, "%out", edge, heads).at(head)
+                code.store(code.over(code.load(place, 0), code.load(total, 0)), place, 0)
+    return function("softmax", code, ["scores", "row_pointers", "out"])
+
+
+def softmax_gradient_kernel(heads: int, scalar: Scalar, lanes: int) -> Kernel:
+    """``a (c - Σ a c)``, the sum over the edges into the same node.
+
+    Pointers: softmax a and cotangent c [E, H], row_pointers [N + 1], and the result [E, H]. Rows are nodes.
+    """
+    code = Code(scalar, lanes)
+    total = code.scratch(lanes)
+    with code.loop("%first", "%last") as node:
+        begin, end = _edges_of(code, node)
+        for head in code.vectors(heads):
+            with code.whole():
+                code.store(code.constant(0.0), total, 0)
+            with code.loop(begin, end) as edge:
+                softmax = code.load(Row(code, "%softmax", edge, heads).at(head), 0)
+                cotangent = code.load(Row(code, "%cotangent", edge, heads).at(head), 0)
+                code.store(code.fused(softmax, cotangent, code.load(total, 0)), total, 0)
+            with code.loop(begin, end) as edge:
+                softmax = code.load(Row(code, "%softmax", edge, heads).at(head), 0)
+                cotangent = code.load(Row(code, "%cotangent", edge, heads).at(head), 0)
+                found = code.times(softmax, code.minus(cotangent, code.load(total, 0)))
+                code.store(found, Row(code, "%out", edge, heads).at(head), 0)
+    return function("softmax_gradient", code, ["softmax", "cotangent", "row_pointers", "out"])

@@ -1,0 +1,62 @@
+"""Weighted sums at receivers, and the softmax over the edges into a node, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from geoeq.kernels.backend import Blocks
+from geoeq.kernels.llvm.launch import even_bounds, function_of, node_bounds, run
+from geoeq.kernels.llvm.memory import empty
+from geoeq.kernels.llvm.sum_kernels import softmax_gradient_kernel, softmax_kernel, sum_edge_kernel, sum_kernel
+
+__all__ = ["Sums"]
+
+
+class Sums:
+    """Those of ``FusedKernels``."""
+
+    @staticmethod
+    def weighted_sum(values: Tensor, weights: Tensor, receiver: Tensor, row_pointers: Tensor, blocks: Blocks) -> Tensor:
+        nodes, width = row_pointers.shape[0] - 1, values.shape[1]
+        out = empty(values, (nodes, width))
+        function = function_of(sum_kernel, blocks, weights.shape[1], dtype=values.dtype, widest=width)
+        run(function, (values, weights, row_pointers, out), nodes, node_bounds(row_pointers, width))
+        return out
+
+    @staticmethod
+    def weighted_sum_gradients(
+        values: Tensor,
+        weights: Tensor,
+        g: Tensor,
+        receiver: Tensor,
+        row_pointers: Tensor,
+        blocks: Blocks,
+        wanted: Sequence[bool],
+    ) -> tuple[Tensor, Tensor]:
+        by_values, by_weights = wanted
+        width = values.shape[1]
+        found = (
+            empty(values, values.shape) if by_values else values.new_empty(0),
+            torch.empty_like(weights) if by_weights else weights.new_empty(0),
+        )
+        options = blocks, weights.shape[1], by_values, by_weights
+        function = function_of(sum_edge_kernel, *options, dtype=values.dtype, widest=width)
+        run(function, (values, weights, g, receiver, *found), len(values), even_bounds(0, len(values), width))
+        return found
+
+    @staticmethod
+    def segment_softmax(scores: Tensor, receiver: Tensor, row_pointers: Tensor) -> Tensor:
+        out, heads = torch.empty_like(scores), scores.shape[1]
+        function = function_of(softmax_kernel, heads, dtype=scores.dtype, widest=heads)
+        run(function, (scores, row_pointers, out), len(scores), node_bounds(row_pointers, heads))
+        return out
+
+    @staticmethod
+    def segment_softmax_gradient(softmax: Tensor, cotangent: Tensor, receiver: Tensor, row_pointers: Tensor) -> Tensor:
+        out, heads = torch.empty_like(softmax), softmax.shape[1]
+        function = function_of(softmax_gradient_kernel, heads, dtype=softmax.dtype, widest=heads)
+        run(function, (softmax, cotangent, row_pointers, out), len(softmax), node_bounds(row_pointers, heads))
+        return out
