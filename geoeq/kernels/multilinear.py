@@ -63,13 +63,16 @@ def multilinear(
 
     def keep(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
         ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
+        ctx.set_materialize_grads(False)  # None is a cotangent that nobody asked for
         ctx.rest = [None if isinstance(value, Tensor) else value for value in inputs]
 
     def kept(ctx: Any) -> list[Any]:
         saved = iter(ctx.saved_tensors)
         return [next(saved) if value is None else value for value in ctx.rest]
 
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, cotangent: Tensor | None) -> tuple[Tensor | None, ...]:
+        if cotangent is None:
+            return (None,) * (count + len(rest))
         given = kept(ctx)
         wanted = list(ctx.needs_input_grad[:count])
         found = derivative(*given[:count], cotangent, *given[count:], wanted)

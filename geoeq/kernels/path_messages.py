@@ -15,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, reduce
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from geoeq.kernels.multilinear import multilinear
 from geoeq.kernels.path_plan import PathPlan
 
 __all__ = ["path_messages"]
@@ -137,7 +139,6 @@ def _plan(code: tuple[int, ...]) -> PathPlan:
     return PathPlan.decode(code)
 
 
-@torch.library.custom_op("geoeq::path_messages", mutates_args=())
 def _messages(
     x: Tensor, hidden: Tensor, weight: Tensor, basis: Tensor, pointers: Tensor, code: Sequence[int]
 ) -> Tensor:
@@ -148,7 +149,6 @@ def _messages(
     return result
 
 
-@torch.library.custom_op("geoeq::path_messages_gradients", mutates_args=())
 def _gradients(
     x: Tensor,
     hidden: Tensor,
@@ -158,12 +158,11 @@ def _gradients(
     pointers: Tensor,
     code: Sequence[int],
     wanted: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Derivatives of ``Σ m · cotangent`` by the four factors; nothing for those that are not wanted."""
     plan, factors = _plan(tuple(code)), (x, hidden, weight, basis)
     dx, dhidden, dweight, dbasis = (
-        torch.zeros_like(factor, memory_format=torch.contiguous_format) if want else factor.new_empty(0)
-        for factor, want in zip(factors, wanted, strict=True)
+        torch.zeros_like(factor) if want else factor.new_empty(0) for factor, want in zip(factors, wanted, strict=True)
     )
     for chunk in _chunks(plan, hidden, pointers):
         form = _Form(plan, chunk, factors)
@@ -179,66 +178,18 @@ def _gradients(
     return dx, dhidden, dweight, dbasis
 
 
-@_messages.register_fake
-def _(x: Tensor, hidden: Tensor, weight: Tensor, basis: Tensor, pointers: Tensor, code: Sequence[int]) -> Tensor:
-    return hidden.new_empty(hidden.shape[0], _plan(tuple(code)).message_dim)
+def _shape(*given: Any) -> tuple[int, int]:
+    return given[1].shape[0], _plan(tuple(given[-1])).message_dim
 
 
-@_gradients.register_fake
-def _(
-    x: Tensor,
-    hidden: Tensor,
-    weight: Tensor,
-    basis: Tensor,
-    cotangent: Tensor,
-    pointers: Tensor,
-    code: Sequence[int],
-    wanted: Sequence[bool],
-) -> tuple[Tensor, ...]:
-    pairs = zip((x, hidden, weight, basis), wanted, strict=True)
-    return tuple(factor.new_empty(factor.shape if want else (0,)) for factor, want in pairs)
-
-
-def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    *tensors, ctx.code = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _backward(ctx, cotangent):  # type: ignore[no-untyped-def]
-    *factors, pointers = ctx.saved_tensors
-    wanted = list(ctx.needs_input_grad[:4])
-    found = _gradients(*factors, cotangent, pointers, ctx.code, wanted)
-    return *(value if want else None for value, want in zip(found, wanted, strict=True)), None, None
-
-
-def _setup_gradients(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    *tensors, ctx.code, ctx.wanted = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _backward_gradients(ctx, *cotangents):  # type: ignore[no-untyped-def]
-    """Each derivative is the form itself with one factor replaced by its cotangent."""
-    *factors, message, pointers = ctx.saved_tensors
-    total: list[Tensor | None] = [None] * 5
-    for place, (replacement, want) in enumerate(zip(cotangents, ctx.wanted, strict=True)):
-        if not want or replacement is None:
-            continue
-        replaced = [*factors[:place], replacement, *factors[place + 1 :]]
-        others = [need and n != place for n, need in enumerate(ctx.needs_input_grad[:4])]
-        found: list[Tensor | None] = [None] * 5
-        if any(others):
-            values = _gradients(*replaced, message, pointers, ctx.code, others)
-            found[:4] = [value if need else None for value, need in zip(values, others, strict=True)]
-        if ctx.needs_input_grad[4]:
-            found[4] = _messages(*replaced, pointers, ctx.code)
-        total = [
-            new if old is None else old if new is None else old + new for old, new in zip(total, found, strict=True)
-        ]
-    return *total, None, None, None
-
-
-_messages.register_autograd(_backward, setup_context=_setup)
-_gradients.register_autograd(_backward_gradients, setup_context=_setup_gradients)
+_operator = multilinear(
+    "path_messages",
+    ("x", "hidden", "weight", "basis"),
+    ("Tensor pointers", "int[] code"),
+    _messages,
+    _gradients,
+    _shape,
+)
 
 
 def path_messages(x: Tensor, hidden: Tensor, weight: Tensor, basis: Tensor, pointers: Tensor, plan: PathPlan) -> Tensor:
@@ -259,5 +210,4 @@ def path_messages(x: Tensor, hidden: Tensor, weight: Tensor, basis: Tensor, poin
     factors = (x, hidden, weight, basis)
     dtype = reduce(torch.promote_types, (factor.dtype for factor in factors))  # they differ under autocast
     x, hidden, weight, basis = (factor.to(dtype) for factor in factors)
-    result: Tensor = _messages(x, hidden, weight, basis, pointers, plan.code)
-    return result
+    return _operator(x, hidden, weight, basis, pointers, plan.code)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from geoeq import kernels
-from geoeq.layers.in_chunks import add_rows, rows_at_once
+from geoeq.layers.in_chunks import add_rows, derivatives_in_chunks, rows_at_once
 from geoeq.layers.so2 import by_order, convolve_orders, pair_terms
 
 __all__ = ["edge_convolution"]
@@ -56,19 +56,28 @@ class _EdgeConvolution(torch.autograd.Function):
         needed: tuple[bool, ...] = ctx.needs_input_grad[2:]
         with torch.autocast(tensors[0].device.type, enabled=False):
             if torch.is_grad_enabled():  # derivatives of higher order are wanted
-                return None, None, *_derivatives_at_once(tensors, needed, ctx.sizes, torch.cat(gradients, dim=1))
+                return None, None, *_derivatives_in_chunks(tensors, needed, ctx.sizes, torch.cat(gradients, dim=1))
             return None, None, *_derivatives(tensors, needed, ctx.sizes, gradients)
 
 
-def _derivatives_at_once(
+#: Which of ``tensors`` have a row for each edge: hidden, frame and both ends.
+_ROWS = (1, 4, 6, 7)
+
+
+def _derivatives_in_chunks(
     tensors: Sequence[Tensor], needed: Sequence[bool], sizes: Sequence[int], gradient: Tensor
 ) -> list[Tensor | None]:
-    # Aliases: one of the tensors may be what another was made of, and that way does not count here.
-    aliases = [t.view_as(t) if need else t for t, need in zip(tensors, needed, strict=True)]
-    wanted = [alias for alias, need in zip(aliases, needed, strict=True) if need]
-    y = _plain(aliases[:8], aliases[8:], sizes)
-    found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
-    return [next(found) if need else None for need in needed]
+    """Derivatives that have derivatives themselves."""
+    order = [*_ROWS, *(k for k in range(len(tensors)) if k not in _ROWS)]
+    back = [order.index(k) for k in range(len(tensors))]
+
+    def plain(*given: Tensor) -> Tensor:
+        sorted_ = [given[place] for place in back]
+        return _plain(sorted_[:8], sorted_[8:], sizes)
+
+    arranged = [tensors[k] for k in order]
+    found = derivatives_in_chunks(plain, arranged[:4], arranged[4:], CHUNK, [needed[k] for k in order], gradient)
+    return [found[place] for place in back]
 
 
 def _derivatives(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from geoeq import kernels
 
-__all__ = ["add_rows", "in_chunks", "rows_at_once"]
+__all__ = ["add_rows", "derivatives_in_chunks", "in_chunks", "rows_at_once"]
 
 _Function = Callable[..., Tensor]
 _Target = tuple[Tensor, int] | None
@@ -53,56 +53,145 @@ def _result(
     return result  # type: ignore[return-value]  # there is one pass at least
 
 
+class _Task(NamedTuple):
+    """What is computed, and how."""
+
+    function: _Function
+    num_rows: int  # of the tensors, those that have rows
+    size: int
+    target: _Target
+    autocast: tuple[str, torch.dtype, bool]
+
+    def computed(self, inputs: Sequence[Tensor]) -> Tensor:
+        device, dtype, enabled = self.autocast
+        with torch.enable_grad(), torch.autocast(device, dtype, enabled):
+            return self.function(*inputs)
+
+    def seed(self, gradient: Tensor, place: slice) -> Tensor:
+        """The derivative by the results of some rows, from that by what the caller gets."""
+        return gradient[place] if self.target is None else kernels.gather(gradient, self.target[0][place])
+
+    def chunks(self, tensors: Sequence[Tensor], needed: Sequence[bool]) -> Iterator[tuple[slice, list[Tensor]]]:
+        """Places of rows, and the arguments for them, cut off from what they were made of."""
+        for start in range(0, max(len(tensors[0]), 1), self.size):
+            place = slice(start, start + self.size)
+            cut = (tensor[place] if k < self.num_rows else tensor for k, tensor in enumerate(tensors))
+            yield place, [tensor.detach().requires_grad_(need) for tensor, need in zip(cut, needed, strict=True)]
+
+    def totals(self, tensors: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
+        """Room for the derivatives: rows are written to, what all rows share is a sum."""
+        made = [torch.empty_like if k < self.num_rows else torch.zeros_like for k in range(len(tensors))]
+        return [make(tensor) if need else None for make, tensor, need in zip(made, tensors, needed, strict=True)]
+
+    def put(self, totals: Sequence[Tensor | None], place: slice, parts: Sequence[Tensor]) -> None:
+        """The derivatives of some rows, of those that are needed."""
+        found = iter(parts)
+        for k, total in enumerate(totals):
+            if total is not None and k < self.num_rows:
+                total[place] = next(found)
+            elif total is not None:
+                total.add_(next(found))
+
+
 class _InChunks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, function: _Function, count: int, size: int, target: _Target, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*tensors)
-        ctx.options = function, count, size, target
         device = tensors[0].device.type
-        ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+        autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+        ctx.task = _Task(function, count, size, target, autocast)
         return _result(function, tensors[:count], tensors[count:], size, target)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        tensors: tuple[Tensor, ...] = ctx.saved_tensors
         needed: tuple[bool, ...] = ctx.needs_input_grad[4:]
-        function, count, size, target = ctx.options
-        device, dtype, enabled = ctx.autocast
-        if torch.is_grad_enabled():  # derivatives of higher order are wanted
-            with torch.autocast(device, dtype, enabled):
-                return None, None, None, None, *_at_once(function, target, tensors, needed, gradients[0])
-        found = [
-            (torch.empty_like if k < count else torch.zeros_like)(tensor) if need else None
-            for k, (tensor, need) in enumerate(zip(tensors, needed, strict=True))
-        ]
-        for start in range(0, max(len(tensors[0]), 1), size):
-            place = slice(start, start + size)
-            inputs = [tensor[place] if k < count else tensor for k, tensor in enumerate(tensors)]
-            inputs = [tensor.detach().requires_grad_(need) for tensor, need in zip(inputs, needed, strict=True)]
-            with torch.enable_grad(), torch.autocast(device, dtype, enabled):
-                part = function(*inputs)
-            seed = gradients[0][place] if target is None else kernels.gather(gradients[0], target[0][place])
-            wanted = [k for k, need in enumerate(needed) if need]
-            parts = torch.autograd.grad(part, [inputs[k] for k in wanted], seed, materialize_grads=True)
-            for k, value in zip(wanted, parts, strict=True):
-                total = found[k]
-                if total is not None and k < count:
-                    total[place] = value
-                elif total is not None:
-                    total.add_(value)
+        found = _Derivatives.apply(ctx.task, needed, gradients[0], *ctx.saved_tensors)  # type: ignore[no-untyped-call]
         return None, None, None, None, *found
 
 
+class _Derivatives(torch.autograd.Function):
+    """The derivatives by the arguments; their own derivatives are computed in chunks too."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, task: _Task, needed: Sequence[bool], gradient: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        ctx.save_for_backward(gradient, *tensors)
+        ctx.set_materialize_grads(False)  # None is a cotangent that nobody asked for
+        ctx.options = task, needed
+        totals = task.totals(tensors, needed)
+        for place, inputs in task.chunks(tensors, needed):
+            wanted = [given for given, need in zip(inputs, needed, strict=True) if need]
+            seed = task.seed(gradient, place)
+            task.put(totals, place, torch.autograd.grad(task.computed(inputs), wanted, seed, materialize_grads=True))
+        return tuple(totals)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        task, needed = ctx.options
+        gradient, *tensors = ctx.saved_tensors
+        open_ = ctx.needs_input_grad[2:]  # the gradient, then the tensors
+        if torch.is_grad_enabled():  # derivatives of third order are wanted
+            return None, None, *_at_once(task, needed, cotangents, open_, gradient, tensors)
+        by_gradient = torch.zeros_like(gradient) if open_[0] else None
+        totals = task.totals(tensors, open_[1:])
+        for place, inputs in task.chunks(tensors, needed):
+            seed = task.seed(gradient, place).detach().requires_grad_(open_[0])
+            mine = [
+                cotangent if k >= task.num_rows or cotangent is None else cotangent[place]
+                for k, cotangent in enumerate(cotangents)
+            ]
+            parts = iter(_second(task, needed, mine, open_, seed, inputs))
+            if by_gradient is not None and task.target is not None:
+                add_rows(by_gradient, task.target[0][place], next(parts))
+            elif by_gradient is not None:
+                by_gradient[place] = next(parts)
+            task.put(totals, place, list(parts))
+        return None, None, by_gradient, *totals
+
+
+def _second(
+    task: _Task,
+    needed: Sequence[bool],
+    cotangents: Sequence[Tensor | None],
+    open_: Sequence[bool],
+    seed: Tensor,
+    inputs: Sequence[Tensor],
+    create_graph: bool = False,
+) -> Sequence[Tensor]:
+    """Derivatives by seed and inputs, those that are open, of the first derivatives times their cotangents."""
+    asked = [(given, by) for given, need, by in zip(inputs, needed, cotangents, strict=True) if need and by is not None]
+    by = [tensor for tensor, is_open in zip((seed, *inputs), open_, strict=True) if is_open]
+    if not asked:
+        return [torch.zeros_like(tensor) for tensor in by]
+    wanted, weights = zip(*asked, strict=True)
+    with torch.enable_grad():
+        first = torch.autograd.grad(task.computed(inputs), wanted, seed, create_graph=True, materialize_grads=True)
+    pairs = [(part, weight) for part, weight in zip(first, weights, strict=True) if part.requires_grad]
+    if not pairs:
+        return [torch.zeros_like(tensor) for tensor in by]
+    parts, seeds = zip(*pairs, strict=True)
+    return torch.autograd.grad(parts, by, seeds, create_graph=create_graph, materialize_grads=True)
+
+
 def _at_once(
-    function: _Function, target: _Target, tensors: Sequence[Tensor], needed: Sequence[bool], gradient: Tensor
+    task: _Task,
+    needed: Sequence[bool],
+    cotangents: Sequence[Tensor | None],
+    open_: Sequence[bool],
+    gradient: Tensor,
+    tensors: Sequence[Tensor],
 ) -> list[Tensor | None]:
-    seed = gradient if target is None else kernels.gather(gradient, target[0])
+    """The same of all rows, such that it has derivatives of every order."""
     # Aliases: one of the tensors may be what another was made of, and that way does not count here.
     aliases = [tensor.view_as(tensor) if need else tensor for tensor, need in zip(tensors, needed, strict=True)]
-    wanted = [alias for alias, need in zip(aliases, needed, strict=True) if need]
-    parts = torch.autograd.grad(function(*aliases), wanted, seed, create_graph=True, materialize_grads=True)
-    found = iter(parts)
-    return [next(found) if need else None for need in needed]
+    seed = task.seed(gradient, slice(None))
+    seed = seed.view_as(seed)
+    found = iter(_second(task, needed, cotangents, open_, seed, aliases, create_graph=True))
+    result = [next(found) if is_open else None for is_open in open_]
+    if result[0] is not None and task.target is not None:
+        result[0] = kernels.segment_sum(result[0], *task.target)
+    return result
 
 
 def in_chunks(
@@ -110,7 +199,7 @@ def in_chunks(
 ) -> Tensor:
     """``function(*rows, *shared)``, ``size`` rows at a time: what it makes on the way never exists for all rows.
 
-    For first derivatives the function is computed again, as many rows at a time; for those of higher order at once.
+    For first and second derivatives it is computed again, as many rows at a time; for those of third order at once.
 
     Args:
         function: of tensors of E rows and of others, to a tensor of E rows; without randomness, and what depends on
@@ -129,3 +218,24 @@ def in_chunks(
     size = rows_at_once(rows[0], size)
     result: Tensor = _InChunks.apply(function, len(rows), size, target, *rows, *shared)  # type: ignore[no-untyped-call]
     return result
+
+
+def derivatives_in_chunks(
+    function: _Function,
+    rows: Sequence[Tensor],
+    shared: Sequence[Tensor],
+    size: int,
+    needed: Sequence[bool],
+    gradient: Tensor,
+) -> list[Tensor | None]:
+    """First derivatives of ``in_chunks`` by all arguments that are needed; these can be differentiated themselves.
+
+    Args:
+        function, rows, shared, size: of ``in_chunks``.
+        needed: by which of rows and shared.
+        gradient: by the result.
+    """
+    autocast = gradient.device.type, torch.get_autocast_dtype(gradient.device.type), False
+    task = _Task(function, len(rows), rows_at_once(rows[0], size), None, autocast)
+    found: tuple[Tensor | None, ...] = _Derivatives.apply(task, needed, gradient, *rows, *shared)  # type: ignore[no-untyped-call]
+    return list(found)

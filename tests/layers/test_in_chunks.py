@@ -35,6 +35,19 @@ def test_chunks_are_the_whole(summed, count):
         )
 
 
+@pytest.mark.parametrize("summed", [False, True])
+def test_derivatives_of_third_order(summed):
+    x = torch.randn(4, 3, dtype=torch.float64).requires_grad_()
+    label, weight = torch.arange(4), WEIGHT.clone().requires_grad_()
+    target = (label % 4, 5) if summed else None
+
+    def first(x, weight):
+        value = in_chunks(rows_of, [x, label], [weight], size=3, target=target).square().sum()
+        return torch.autograd.grad(value, x, create_graph=True)
+
+    assert torch.autograd.gradgradcheck(first, (x, weight))
+
+
 def test_an_argument_without_part_has_derivative_zero():
     x = torch.randn(5, 3, requires_grad=True)
     idle = torch.randn(5, 3, requires_grad=True)
@@ -53,3 +66,7 @@ def test_what_is_made_on_the_way_has_the_size_of_a_chunk():
     x = torch.randn(10, 2, requires_grad=True)
     in_chunks(function, [x], [], size=4).sum().backward()
     assert seen == [4, 4, 2] * 2
+    seen.clear()
+    (force,) = torch.autograd.grad(in_chunks(function, [x], [], size=4).sum(), x, create_graph=True)
+    force.square().sum().backward()
+    assert max(seen) == 4
