@@ -16,6 +16,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "chem": ("rdkit",),
     "scatter": ("torch_scatter",),
     "triton": ("triton",),
+    "cuequivariance": ("cuequivariance", "cuequivariance_torch"),
     "lmdb": ("lmdb",),
 }
 

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from geoeq import kernels
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which kernels the tests are to use."""
+    parser.addoption("--kernels", metavar="NAME", help="force a backend, as geoeq.kernels.use does")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def forced_kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Those that were asked for; by default each test has what geoeq chooses."""
+    name = request.config.getoption("--kernels")
+    with kernels.use(name) if name else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture(autouse=True)

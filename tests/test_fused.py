@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from geoeq import kernels
 from geoeq.errors import InputError, TensorError
 from geoeq.kernels import backend as backends
+from geoeq.kernels.cuequivariance import CuEquivariance
 from geoeq.kernels.llvm import compiler, convolutions, launch
 from geoeq.kernels.llvm.backend import LLVM
 from geoeq.kernels.llvm.product_kernels import edge_kernel, receiver_kernel, sender_kernel
 from geoeq.kernels.paths import described_paths
 from geoeq.layers import TensorProductConv
+from geoeq.layers.products import ClebschGordanProduct
 from geoeq.layers.tensor_paths import depthwise_paths
 from geoeq.pointers import row_pointers, sorted_by
 
@@ -171,6 +173,20 @@ def test_scores_of_any_shape_and_without_overflow():
         found = kernels.segment_softmax(scores, graph)
         assert found.isfinite().all()
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.skipif(CuEquivariance.available() is not None, reason="cuequivariance is not installed")
+@pytest.mark.parametrize("name", ["MACE", "several channels", "shared outputs"])
+def test_cuequivariance_has_the_numbers_of_the_reference(name):
+    """By its plain method, on the CPU."""
+    paths = {
+        "MACE": lambda: paths_of(*MACE),
+        "several channels": lambda: paths_of("5x0e + 3x1o", "0e + 1o", "0e + 1o"),
+        "shared outputs": lambda: ClebschGordanProduct(3, lmax=2).paths,
+    }[name]()
+    graph = graph_of(5, 12)
+    factors = factors_of(paths, graph)
+    assert_same(*(derivatives(backend, paths, graph, factors) for backend in ("cuequivariance", "reference")))
 
 
 @pytest.mark.parametrize("num_nodes", [1, 400])
@@ -391,6 +407,29 @@ def test_after_a_fork():
         child.join()
     finally:
         torch.set_num_threads(before)
+
+
+class Convolved(torch.utils.data.Dataset):
+    """Each item is a convolution, as a data set that precomputes features might do."""
+
+    def __init__(self, factors, graph, paths):
+        self.given = factors, graph, paths
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, place):
+        factors, graph, paths = self.given
+        return place * kernels.tensor_product_conv(*factors, graph, paths).sum()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_in_the_workers_of_a_loader():
+    paths, graph = paths_of(*MACE), graph_of(200, 3000)
+    data = Convolved([factor.detach() for factor in factors_of(paths, graph)], graph, paths)
+    torch.set_num_threads(1)
+    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2)
+    assert torch.equal(torch.stack(list(loader)), torch.stack(list(data[n] for n in range(4))))
 
 
 def test_object_code_is_kept_and_a_damaged_file_is_made_anew(monkeypatch, tmp_path):

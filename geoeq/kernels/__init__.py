@@ -24,6 +24,7 @@ from geoeq.kernels.backend import (
     report,
     use,
 )
+from geoeq.kernels.cuequivariance import CuEquivariance
 from geoeq.kernels.fused import LLVMBackend, TritonBackend
 from geoeq.kernels.paths import Mode, Path, Paths, coupling
 from geoeq.kernels.tensor_product import ReferenceBackend
@@ -58,6 +59,7 @@ register("llvm", LLVMBackend)
 register("triton", TritonBackend)
 register("reference", ReferenceBackend)
 register("torch_scatter", TorchScatter)
+register("cuequivariance", CuEquivariance)
 
 
 class Receivers(Protocol):
