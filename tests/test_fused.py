@@ -429,7 +429,7 @@ def test_in_the_workers_of_a_loader():
     data = Convolved([factor.detach() for factor in factors_of(paths, graph)], graph, paths)
     torch.set_num_threads(1)
     loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2)
-    assert torch.equal(torch.stack(list(loader)), torch.stack(list(data[n] for n in range(4))))
+    assert torch.equal(torch.stack(list(loader)), torch.stack([data[n] for n in range(4)]))
 
 
 def test_object_code_is_kept_and_a_damaged_file_is_made_anew(monkeypatch, tmp_path):
