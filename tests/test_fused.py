@@ -17,7 +17,7 @@ from geoeq import kernels
 from geoeq.errors import InputError, TensorError
 from geoeq.kernels import backend as backends
 from geoeq.kernels.cuequivariance import CuEquivariance
-from geoeq.kernels.llvm import compiler, convolutions, launch
+from geoeq.kernels.llvm import compiler, launch, radial
 from geoeq.kernels.llvm.backend import LLVM
 from geoeq.kernels.llvm.product_kernels import edge_kernel, receiver_kernel, sender_kernel
 from geoeq.kernels.paths import described_paths
@@ -122,7 +122,7 @@ def test_weights_made_inside_are_those_of_the_reference(paths, num_edges, at_onc
     x, harmonics, _ = factors_of(paths, graph)
     factors = [x, harmonics, *hidden_of(paths, graph)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolutions, "_edges_at_once", lambda matrix: at_once)
+        patch.setattr(radial, "_edges_at_once", lambda matrix: at_once)
         found = derivatives("llvm", paths, graph, factors, kernels.radial_tensor_product_conv)
     assert_same(found, derivatives("reference", paths, graph, factors, kernels.radial_tensor_product_conv))
 
@@ -274,6 +274,9 @@ def test_operators_keep_the_rules_of_torch(name):
     if cotangent is not None:
         derivative = getattr(torch.ops.geoeq, f"{name}_gradients")
         torch.library.opcheck(derivative, (*factors, cotangent, *rest, [True] * len(factors)))
+    if name == "radial_tensor_product_conv":
+        second, others = torch.ops.geoeq.radial_tensor_product_conv_second, [random(*f.shape) for f in factors]
+        torch.library.opcheck(second, (*factors, cotangent, *others, *rest, [True] * 5))
 
 
 @pytest.mark.parametrize("name", [*OPERATORS, "segment_softmax"])
@@ -285,6 +288,17 @@ def test_derivatives_of_operators_by_differences(name):
 
     assert torch.autograd.gradcheck(run, factors)
     assert torch.autograd.gradgradcheck(run, factors)
+
+
+def test_derivatives_of_third_order():
+    """Hessians in a loss: of what is computed in one call, too."""
+    (x, harmonics, hidden, matrix), _, rest = operators()["radial_tensor_product_conv"]
+
+    def run(x, harmonics, hidden, matrix):
+        value = torch.ops.geoeq.radial_tensor_product_conv(x, harmonics, hidden, matrix, *rest).square().sum()
+        return torch.autograd.grad(value, (x, hidden), create_graph=True)
+
+    assert torch.autograd.gradgradcheck(run, (x, harmonics, hidden, matrix))
 
 
 class Network(torch.nn.Module):
@@ -428,13 +442,13 @@ def test_in_the_workers_of_a_loader():
     paths, graph = paths_of(*MACE), graph_of(200, 3000)
     data = Convolved([factor.detach() for factor in factors_of(paths, graph)], graph, paths)
     torch.set_num_threads(1)
-    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2)
+    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=1)
     assert torch.equal(torch.stack(list(loader)), torch.stack([data[n] for n in range(4)]))
 
 
 def test_object_code_is_kept_and_a_damaged_file_is_made_anew(monkeypatch, tmp_path):
     monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path))
-    kernel = receiver_kernel(paths_of("3x0e", "0e + 1o", "1o"), True, "double", 4)
+    kernel = receiver_kernel(paths_of("3x0e", "0e + 1o", "1o"), True, False, "double", 4)
     made = []
     original = compiler._object
     monkeypatch.setattr(compiler, "_object", lambda text: made.append(text) or original(text))
@@ -452,7 +466,7 @@ def test_object_code_is_kept_and_a_damaged_file_is_made_anew(monkeypatch, tmp_pa
 def test_a_folder_that_cannot_be_written_does_no_harm(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path / "file"))
-    compiler.compiled.__wrapped__(receiver_kernel(paths_of("3x0e", "0e", "0e"), True, "double", 4))
+    compiler.compiled.__wrapped__(receiver_kernel(paths_of("3x0e", "0e", "0e"), True, False, "double", 4))
 
 
 @pytest.mark.parametrize("lanes", [2, 4, 8])
@@ -470,9 +484,9 @@ def test_vectors_of_any_width(lanes, monkeypatch):
 def test_kernels_say_what_they_take():
     paths = paths_of(*MACE)
     made = [
-        receiver_kernel(paths, True, "float", 8),
-        sender_kernel(paths, True, "float", 8),
-        edge_kernel(paths, True, True, True, "float", 8),
+        receiver_kernel(paths, True, False, "float", 8),
+        sender_kernel(paths, True, False, "float", 8),
+        edge_kernel(paths, True, True, True, False, "float", 8),
     ]
     for kernel in made:
         assert kernel.text.count("ptr noalias") == kernel.pointers

@@ -69,11 +69,23 @@ def _radial_gradients(
     return kernels_of(backend).radial_gradients(x, harmonics, hidden, matrix, g, tensors, described, wanted)
 
 
+def _radial_second(*given: Any) -> tuple[Tensor, ...]:
+    (x, harmonics, hidden, matrix, g), cotangents, (*edges, paths, backend, wanted) = given[:5], given[5:9], given[9:]
+    factors, tensors = (x, harmonics, hidden, matrix, g), EdgeTensors(*edges)
+    return kernels_of(backend).radial_second(*factors, cotangents, tensors, described_paths(paths), wanted)
+
+
 _conv_operator = multilinear(
     "tensor_product_conv", ("x", "harmonics", "weights"), _REST, _conv, _conv_gradients, _shape
 )
 _radial_operator = multilinear(
-    "radial_tensor_product_conv", ("x", "harmonics", "hidden", "matrix"), _REST, _radial, _radial_gradients, _shape
+    "radial_tensor_product_conv",
+    ("x", "harmonics", "hidden", "matrix"),
+    _REST,
+    _radial,
+    _radial_gradients,
+    _shape,
+    _radial_second,
 )
 
 

@@ -75,8 +75,22 @@ class FusedKernels(Protocol):
         edges: EdgeTensors,
         paths: Paths,
         wanted: Sequence[bool],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Its derivatives by x, harmonics, hidden and matrix."""
+
+    @staticmethod
+    def radial_second(
+        x: Tensor,
+        harmonics: Tensor,
+        hidden: Tensor,
+        matrix: Tensor,
+        g: Tensor,
+        cotangents: Sequence[Tensor],
+        edges: EdgeTensors,
+        paths: Paths,
+        wanted: Sequence[bool],
+    ) -> tuple[Tensor, ...]:
+        """The derivatives of those by x, harmonics, hidden, matrix and g: see ``composed_second``."""
 
     @staticmethod
     def weighted_sum(values: Tensor, weights: Tensor, receiver: Tensor, row_pointers: Tensor, blocks: Blocks) -> Tensor:

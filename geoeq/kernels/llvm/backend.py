@@ -7,13 +7,14 @@ from torch import Tensor
 from geoeq.kernels.llvm.compiler import unavailable
 from geoeq.kernels.llvm.convolutions import Convolutions
 from geoeq.kernels.llvm.launch import SCALARS
+from geoeq.kernels.llvm.radial import Radial
 from geoeq.kernels.llvm.sums import Sums
 from geoeq.kernels.paths import Paths
 
 __all__ = ["LLVM"]
 
 
-class LLVM(Convolutions, Sums):
+class LLVM(Convolutions, Radial, Sums):
     """``FusedKernels``: nothing of an edge's size is written but what is asked for.
 
     A receiver's messages are summed by one thread in the order of its edges: the result does not depend on the number

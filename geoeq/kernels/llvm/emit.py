@@ -92,6 +92,9 @@ class Code:
     def store_scalar(self, number: str, base: str, index: str | int) -> None:
         self.do(f"store {self.scalar} {number}, ptr {self.address(base, index)}, align {self.size}")
 
+    def plus(self, a: str, b: str) -> str:
+        return self.value(f"fadd {self.scalar} {a}, {b}")
+
     def linear(self, terms: Sequence[tuple[float, str]]) -> str:
         """``Σ c x`` of single numbers."""
         total = ""

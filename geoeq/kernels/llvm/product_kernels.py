@@ -47,18 +47,20 @@ class _Out:
         return place, member.path.out_channel + k * member.out_width
 
 
-def receiver_kernel(paths: Paths, weighted: bool, scalar: Scalar, lanes: int) -> Kernel:
+def receiver_kernel(paths: Paths, weighted: bool, added: bool, scalar: Scalar, lanes: int) -> Kernel:
     """``out_n,p,k = Σ_e w_ep Σ_i M^p_ik x_i`` over the edges e into receiver n.
 
     Pointers: x [N, x_dim], harmonics [E, harmonics_dim], weights [E, weight_numel] (not read if not ``weighted``),
-    sender [E], row_pointers [N + 1], and the result [N, out_dim]. Rows are receivers.
+    sender [E], row_pointers [N + 1], and the result [N, out_dim], which is written, or ``added`` to. Rows are
+    receivers.
     """
     code, coupled = Code(scalar, lanes), coupled_paths(paths)
     matrices = code.scratch(sum(len(member.entries) for member in coupled))
     with code.loop("%first", "%last") as node:
         out = _Out(code, "%out", node, paths)
         for block, (dim, channels) in zip(out.blocks, paths.out_blocks, strict=True):
-            code.zero(block, dim * channels)
+            if not added:
+                code.zero(block, dim * channels)
         begin = code.load_index("%row_pointers", node)
         end = code.load_index("%row_pointers", code.add(node, 1))
         with code.loop(begin, end) as edge:
@@ -88,17 +90,18 @@ def _add_messages(
             code.store(code.scaled(weight, product, code.load(*place)), *place)
 
 
-def sender_kernel(paths: Paths, weighted: bool, scalar: Scalar, lanes: int) -> Kernel:
+def sender_kernel(paths: Paths, weighted: bool, added: bool, scalar: Scalar, lanes: int) -> Kernel:
     """The derivative by x: ``Σ_e Σ_p w_ep Σ_k M^p_ik g_n,p,k`` over the edges e from sender s to n.
 
     Pointers: cotangent g [N, out_dim], harmonics, weights, receiver [E], order [E] of the edges by sender, pointers
-    [N + 1] into it, and the result [N, x_dim]. Rows are senders.
+    [N + 1] into it, and the result [N, x_dim], which is written, or ``added`` to. Rows are senders.
     """
     code, coupled = Code(scalar, lanes), coupled_paths(paths)
     matrices = code.scratch(sum(len(member.entries) for member in coupled))
     with code.loop("%first", "%last") as node:
         x = Row(code, "%x", node, paths.x_dim)
-        code.zero(x.base, paths.x_dim)
+        if not added:
+            code.zero(x.base, paths.x_dim)
         begin = code.load_index("%pointers", node)
         end = code.load_index("%pointers", code.add(node, 1))
         with code.loop(begin, end) as place:
@@ -133,12 +136,13 @@ def _add_transposed(
 
 
 def edge_kernel(
-    paths: Paths, weighted: bool, by_harmonics: bool, by_weights: bool, scalar: Scalar, lanes: int
+    paths: Paths, weighted: bool, by_harmonics: bool, by_weights: bool, added: bool, scalar: Scalar, lanes: int
 ) -> Kernel:
     """Derivatives of each edge, by weights ``Σ_ik M_ik x_i g_k`` and by harmonics ``Σ_u w_u Σ_ik C_ijk x_i g_k``.
 
     Pointers: x, harmonics, weights, cotangent g, sender, receiver, and the results by harmonics [E, harmonics_dim] and
-    by weights [E, weight_numel], of which the one that is not asked for is not touched. Rows are edges.
+    by weights [E, weight_numel], which are written, or ``added`` to; the one that is not asked for is not touched. Rows
+    are edges.
     """
     code, coupled = Code(scalar, lanes), coupled_paths(paths)
     room = code.scratch(paths.harmonics_dim * lanes if by_harmonics else sum(len(member.entries) for member in coupled))
@@ -166,11 +170,13 @@ def edge_kernel(
                 else:
                     total = _by_weights(code, member, inputs, outputs, room)
                 if result is not None and total is not None:
-                    code.store(total, result, member.path.weight_start)
+                    start = member.path.weight_start
+                    code.store(code.scaled(None, total, code.load(result, start) if added else None), result, start)
         if by_harmonics:
             sums = Row(code, "%by_harmonics", edge, paths.harmonics_dim).base
             for j in range(paths.harmonics_dim):
-                code.store_scalar(code.sum(code.load(room, j * lanes)), sums, j)
+                total = code.sum(code.load(room, j * lanes))
+                code.store_scalar(code.plus(total, code.load_scalar(sums, j)) if added else total, sums, j)
     pointers = ["x", "harmonics", "weights", "g", "sender", "receiver", "by_harmonics", "by_weights"]
     return function("edge", code, pointers)
 

@@ -1,0 +1,220 @@
+"""Convolutions on the CPU whose weights are made for some edges at a time, and used while they are in a cache.
+
+Weights are ``w = h R`` with h the hidden layer of an edge and R the matrix. For second derivatives there is also
+``w' = h' R + h R'``, how they change with cotangents h' and R'.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from geoeq.kernels.backend import EdgeTensors
+from geoeq.kernels.llvm.launch import check_senders, even_bounds, function_of, node_bounds, run
+from geoeq.kernels.llvm.memory import empty
+from geoeq.kernels.llvm.product_kernels import edge_kernel, receiver_kernel, sender_kernel
+from geoeq.kernels.paths import Paths
+
+__all__ = ["Radial"]
+
+#: Bytes of the weights that are made at a time: they stay in a cache, and matrix products are large enough.
+_WEIGHTS = 2 * 2**20
+
+
+def _edges_at_once(matrix: Tensor) -> int:
+    return max(64, _WEIGHTS // max(1, matrix.shape[1] * matrix.element_size()))
+
+
+class _Piece(NamedTuple):
+    """Receivers ``first`` to ``last`` and the edges into them."""
+
+    first: int
+    last: int
+    begin: int
+    end: int
+
+    @property
+    def edges(self) -> slice:
+        return slice(self.begin, self.end)
+
+    def room(self, like: Tensor, width: int) -> Tensor:
+        """For ``width`` numbers of each edge."""
+        return like.new_empty(self.end - self.begin, width)
+
+
+def _pieces(pointers: Tensor, size: int) -> Iterator[_Piece]:
+    """Of ``size`` edges or fewer, but for receivers that have more."""
+    starts: list[int] = pointers.tolist()
+    first = 0
+    while first < len(starts) - 1:
+        last = max(first + 1, bisect_right(starts, starts[first] + size) - 1)
+        yield _Piece(first, last, starts[first], starts[last])
+        first = last
+
+
+def _before(rows: Tensor, piece: _Piece) -> int:
+    """The address of edge 0, where the first row is that of the first edge of the piece."""
+    return rows.data_ptr() - piece.begin * rows.shape[1] * rows.element_size()
+
+
+class _Contractions:
+    """The three kernels, for the edges of a piece. Weights, and what is derived by them, have rows for these alone."""
+
+    def __init__(self, edges: EdgeTensors, paths: Paths, like: Tensor) -> None:
+        self.given, self.paths, self.dtype = edges, paths, like.dtype
+        self.own = torch.arange(len(edges.sender) + 1)
+
+    def conv(self, piece: _Piece, x: Tensor, harmonics: Tensor, weights: Tensor, out: Tensor, added: bool) -> None:
+        """∂Φ/∂g to the rows of ``out`` of these receivers."""
+        bounds = node_bounds(self.given.row_pointers, self.paths.weight_numel, piece.first, piece.last)
+        function = function_of(receiver_kernel, self.paths, True, added, dtype=self.dtype)
+        tensors = (x, harmonics, _before(weights, piece), self.given.sender, self.given.row_pointers, out)
+        run(function, tensors, self.given.num_nodes, bounds)
+
+    def back(self, piece: _Piece, g: Tensor, harmonics: Tensor, weights: Tensor, rows: Tensor, added: bool) -> None:
+        """∂Φ/∂x of each edge by itself, to ``rows``."""
+        function = function_of(sender_kernel, self.paths, True, added, dtype=self.dtype)
+        ends = self.given.receiver, self.own, self.own
+        tensors = (g, harmonics, _before(weights, piece), *ends, _before(rows, piece))
+        run(function, tensors, self.given.num_nodes, even_bounds(piece.begin, piece.end, self.paths.weight_numel))
+
+    def of_edges(
+        self,
+        piece: _Piece,
+        factors: tuple[Tensor, Tensor, Tensor, Tensor],
+        by_harmonics: Tensor | None,
+        by_weights: Tensor | None,
+        added: bool,
+    ) -> None:
+        """∂Φ/∂Y to the rows of these edges, and ∂Φ/∂w, for factors x, Y, w and g."""
+        x, harmonics, weights, g = factors
+        if by_harmonics is None and by_weights is None:
+            return
+        options = by_harmonics is not None, by_weights is not None, added
+        function = function_of(edge_kernel, self.paths, True, *options, dtype=self.dtype)
+        ends = self.given.sender, self.given.receiver
+        results = (
+            0 if by_harmonics is None else by_harmonics,
+            0 if by_weights is None else _before(by_weights, piece),
+        )
+        tensors = (x, harmonics, _before(weights, piece), g, *ends, *results)
+        run(function, tensors, self.given.num_nodes, even_bounds(piece.begin, piece.end, self.paths.weight_numel))
+
+
+def _results(factors: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
+    """Room for derivatives, zero where they are sums over edges: by x, harmonics, hidden and matrix."""
+    sums = (True, False, False, True)
+    return [
+        (torch.zeros_like(factor) if is_sum else empty(factor, factor.shape)) if want else factor.new_empty(0)
+        for factor, want, is_sum in zip(factors, wanted, sums, strict=True)
+    ]
+
+
+class Radial:
+    """Those of ``FusedKernels``."""
+
+    @staticmethod
+    def radial_conv(
+        x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
+    ) -> Tensor:
+        check_senders(edges)
+        out, contractions = empty(x, paths.out_shape(x.shape[0])), _Contractions(edges, paths, x)
+        for piece in _pieces(edges.row_pointers, _edges_at_once(matrix)):
+            contractions.conv(piece, x, harmonics, hidden[piece.edges] @ matrix, out, added=False)
+        return out
+
+    @staticmethod
+    def radial_gradients(
+        x: Tensor,
+        harmonics: Tensor,
+        hidden: Tensor,
+        matrix: Tensor,
+        g: Tensor,
+        edges: EdgeTensors,
+        paths: Paths,
+        wanted: Sequence[bool],
+    ) -> tuple[Tensor, ...]:
+        """Messages back are added at their senders in the order of the edges."""
+        by_x, by_harmonics, by_hidden, by_matrix = wanted
+        found = _results((x, harmonics, hidden, matrix), wanted)
+        contractions = _Contractions(edges, paths, x)
+        for piece in _pieces(edges.row_pointers, _edges_at_once(matrix)):
+            weights = hidden[piece.edges] @ matrix
+            changed = piece.room(x, matrix.shape[1]) if by_hidden or by_matrix else None
+            into = found[1] if by_harmonics else None
+            contractions.of_edges(piece, (x, harmonics, weights, g), into, changed, added=False)
+            if by_hidden and changed is not None:
+                torch.mm(changed, matrix.T, out=found[2][piece.edges])
+            if by_matrix and changed is not None:
+                found[3].addmm_(hidden[piece.edges].T, changed)
+            if by_x:
+                rows = piece.room(x, paths.x_dim)
+                contractions.back(piece, g, harmonics, weights, rows, added=False)
+                found[0].index_add_(0, edges.sender[piece.edges], rows)
+        return tuple(found)
+
+    @staticmethod
+    def radial_second(
+        x: Tensor,
+        harmonics: Tensor,
+        hidden: Tensor,
+        matrix: Tensor,
+        g: Tensor,
+        cotangents: Sequence[Tensor],
+        edges: EdgeTensors,
+        paths: Paths,
+        wanted: Sequence[bool],
+    ) -> tuple[Tensor, ...]:
+        """The sum of Φ with one factor after another replaced by its cotangent, derived by what is left in each.
+
+        All that weights are needed for is done while they are there: five matrix products of a piece, not eleven.
+        """
+        of_x, of_harmonics, of_hidden, of_matrix = (part if part.numel() else None for part in cotangents)
+        by_x, by_harmonics, by_hidden, by_matrix, by_g = wanted
+        pairs = zip((x, harmonics, hidden, matrix, g), wanted, strict=True)
+        found = [torch.zeros_like(factor) if want else factor.new_empty(0) for factor, want in pairs]
+        contractions = _Contractions(edges, paths, x)
+        for piece in _pieces(edges.row_pointers, _edges_at_once(matrix)):
+            rows = piece.edges
+            weights, change = hidden[rows] @ matrix, _change(piece, hidden, matrix, of_hidden, of_matrix)
+            terms: dict[str, tuple[Tensor | None, Tensor | None, Tensor | None]] = {
+                "x": (of_x, harmonics, weights),
+                "harmonics": (x, of_harmonics, weights),
+                "weights": (x, harmonics, change),
+            }
+            by_weights, by_change = (torch.zeros_like(weights) if by_hidden or by_matrix else None for _ in range(2))
+            back = x.new_zeros(len(weights), paths.x_dim) if by_x else None
+            for replaced, (left, middle, right) in terms.items():
+                if left is None or middle is None or right is None:
+                    continue
+                if by_g:
+                    contractions.conv(piece, left, middle, right, found[4], added=True)
+                if back is not None and replaced != "x":
+                    contractions.back(piece, g, middle, right, back, added=True)
+                into = found[1] if by_harmonics and replaced != "harmonics" else None
+                changed = by_change if replaced == "weights" else by_weights
+                contractions.of_edges(piece, (left, middle, right, g), into, changed, added=True)
+            if back is not None:
+                found[0].index_add_(0, edges.sender[rows], back)
+            if by_weights is not None and by_change is not None:
+                ways = ((by_weights, hidden, matrix), (by_change, of_hidden, of_matrix))
+                for part, factor, other in ways:  # w = h R and w' = h' R + h R'
+                    if by_hidden and other is not None:
+                        found[2][rows].addmm_(part, other.T)
+                    if by_matrix and factor is not None:
+                        found[3].addmm_(factor[rows].T, part)
+        return tuple(found)
+
+
+def _change(
+    piece: _Piece, hidden: Tensor, matrix: Tensor, of_hidden: Tensor | None, of_matrix: Tensor | None
+) -> Tensor | None:
+    """How the weights change with the cotangents of their factors."""
+    if of_hidden is None:
+        return None if of_matrix is None else hidden[piece.edges] @ of_matrix
+    change = of_hidden[piece.edges] @ matrix
+    return change if of_matrix is None else change.addmm_(hidden[piece.edges], of_matrix)
