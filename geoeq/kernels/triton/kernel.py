@@ -18,16 +18,18 @@ class Tile:
         channels: a power of two.
         warps: of 32 threads, which share the channels.
         edges: that it goes through, of the kernel over edges.
+        together: edges that are taken at once.
     """
 
     channels: int
     warps: int
     edges: int = 1
+    together: int = 1
 
     @property
     def per_thread(self) -> int:
-        """Channels of a thread."""
-        return max(1, self.channels // (32 * self.warps))
+        """Numbers of a thread, where there is one for each channel and edge that is taken at once."""
+        return max(1, self.channels * self.together // (32 * self.warps))
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from geoeq.kernels.coupled_paths import CoupledPath, Entry, coupled_paths
 from geoeq.kernels.paths import Paths
 from geoeq.kernels.triton.kernel import Kernel, Tile, words
 from geoeq.kernels.triton.text import Text, linear, used_harmonics
+from geoeq.kernels.triton.tile_text import tile_text
 
-__all__ = ["receiver_kernel", "sender_kernel"]
+__all__ = ["radial_receiver_kernel", "radial_sender_kernel", "receiver_kernel", "sender_kernel"]
 
 #: 32-bit registers that the sums of a thread with one channel may take; beyond it paths go to another program.
 _SUMS = 64
@@ -33,10 +34,10 @@ class _Gather:
     pointers: str  # where the edges of each row begin
     transposed: bool  # from k to i; edges are then listed in ``order``
 
-    @property
-    def arguments(self) -> tuple[str, ...]:
+    def arguments(self, weights: tuple[str, ...]) -> tuple[str, ...]:
+        """Of the kernel, given those that weights come from."""
         listed = ("order",) if self.transposed else ()
-        return self.far, "harmonics", "weights", self.ends, *listed, self.pointers, self.near
+        return self.far, "harmonics", *weights, self.ends, *listed, self.pointers, self.near
 
     def ends_of(self, member: CoupledPath, entry: Entry) -> tuple[int, int]:
         """Columns that an entry leads from and to."""
@@ -70,7 +71,7 @@ def receiver_kernel(paths: Paths, scalar: str, tile: Tile, weighted: bool) -> Ke
     Arguments: x [N, x_dim], harmonics [E, harmonics_dim], weights [E, weight_numel] (not read if not ``weighted``),
     sender [E], row_pointers [N + 1], and the result [N, out_dim].
     """
-    return _gather(_RECEIVER, (paths.out_dim, paths.x_dim), paths, scalar, tile, weighted)
+    return _gather(_RECEIVER, paths, Text(scalar, tile.channels), tile, weighted)
 
 
 def sender_kernel(paths: Paths, scalar: str, tile: Tile, weighted: bool) -> Kernel:
@@ -79,29 +80,41 @@ def sender_kernel(paths: Paths, scalar: str, tile: Tile, weighted: bool) -> Kern
     Arguments: cotangent g [N, out_dim], harmonics, weights, receiver [E], order [E] of the edges by sender, pointers
     [N + 1] into it, and the result [N, x_dim], of which the blocks that no path reads are not touched.
     """
-    return _gather(_SENDER, (paths.x_dim, paths.out_dim), paths, scalar, tile, weighted)
+    return _gather(_SENDER, paths, Text(scalar, tile.channels), tile, weighted)
 
 
-def _gather(kind: _Gather, widths: tuple[int, int], paths: Paths, scalar: str, tile: Tile, weighted: bool) -> Kernel:
-    text = Text(scalar, tile.channels)
-    parts = _parts(kind, coupled_paths(paths), _SUMS // words(scalar))
+def radial_receiver_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -> Kernel:
+    """``receiver_kernel`` that makes its weights, of ``hidden`` numbers of each edge and a matrix.
+
+    Arguments: as there, with hidden [E, H] and matrix [H, weight_numel] in the place of weights.
+    """
+    return _gather(_RECEIVER, paths, tile_text(paths, scalar, tile, hidden), tile, weighted=True)
+
+
+def radial_sender_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -> Kernel:
+    """``sender_kernel`` that makes its weights; arguments as of that, with hidden and matrix in the place of weights."""
+    return _gather(_SENDER, paths, tile_text(paths, scalar, tile, hidden), tile, weighted=True)
+
+
+def _gather(kind: _Gather, paths: Paths, text: Text, tile: Tile, weighted: bool) -> Kernel:
+    near, far = (paths.x_dim, paths.out_dim) if kind.transposed else (paths.out_dim, paths.x_dim)
+    parts = _parts(kind, coupled_paths(paths), _SUMS // (words(text.scalar) * text.copies(tile)))
     for n, members in enumerate(parts):
-        _part(text, f"part_{n}", kind, members, widths[1], paths, weighted)
+        _part(text, f"part_{n}", kind, members, far, paths, weighted)
     pieces = [-(-members[0].channels // tile.channels) for members in parts]
-    tasks, first = sum(pieces), 0
-    with text.function(kind.name, kind.arguments):
-        text.add(f"row = (tl.program_id(0) // {tasks}).to(tl.int64)")
-        text.add(f"task = tl.program_id(0) % {tasks}")
+    tasks, first, arguments = sum(pieces), 0, kind.arguments(text.weights)
+    with text.function(kind.name, arguments):
+        text.row_and_task(tasks)
         text.add(f"begin = tl.load({kind.pointers} + row)")
         text.add(f"end = tl.load({kind.pointers} + row + 1)")
-        shared = ", ".join(name for name in kind.arguments if name not in (kind.pointers, kind.near))
+        shared = ", ".join(name for name in arguments if name not in (kind.pointers, kind.near))
         for n, count in enumerate(pieces):
             with text.inside(f"if (task >= {first}) & (task < {first + count})"):
-                place = f"{kind.near} + row * {widths[0]}"
+                place = f"{kind.near} + row * {near}"
                 text.add(f"part_{n}({shared}, begin, end, {place}, (task - {first}) * {tile.channels})")
             first += count
-    held = max(_held(kind, members) for members in parts) * words(scalar) * tile.per_thread
-    return Kernel(kind.name, str(text), kind.arguments, tile, 1, tasks, held)
+    held = max(_held(kind, members) for members in parts) * words(text.scalar) * tile.per_thread
+    return Kernel(kind.name, str(text), arguments, tile, 1, tasks, held)
 
 
 def _targets(kind: _Gather, members: list[CoupledPath]) -> list[int]:
@@ -120,32 +133,31 @@ def _part(
     text: Text, name: str, kind: _Gather, members: list[CoupledPath], width: int, paths: Paths, weighted: bool
 ) -> None:
     """The sums of some paths, for the channels from ``first`` on."""
-    arguments = [argument for argument in kind.arguments if argument not in (kind.pointers, kind.near)]
+    arguments = [name for name in kind.arguments(text.weights) if name not in (kind.pointers, kind.near)]
     with text.function(name, [*arguments, "begin", "end", kind.near, "first"]):
         text.lanes("first", members[0].channels)
         for target in _targets(kind, members):
             text.zeros(f"to_{target}")
-        with text.inside("for place in range(begin, end)"):
-            text.add("edge = tl.load(order + place)" if kind.transposed else "edge = place")
-            text.add(f"far_row = {kind.far} + tl.load({kind.ends} + edge) * {width} + channel")
+        with text.edges(listed=kind.transposed):
+            text.row("far_row", kind.far, kind.ends, width)
             if weighted:
-                text.add(f"weight_row = weights + edge * {paths.weight_numel} + channel")
+                text.edge_weights(paths.weight_numel)
             text.load_harmonics(used_harmonics(members), paths.harmonics_dim)
             loaded: set[int] = set()
             for member in sorted(members, key=lambda member: member.path.x_block):
                 ends = [kind.ends_of(member, entry) for entry in member.entries]
                 for source in sorted({source for source, _ in ends} - loaded):
-                    text.load(f"from_{source}", "far_row", source)
+                    text.load(f"from_{source}", "far_row + channel", source)
                     loaded.add(source)
                 _path(text, member, ends, weighted)
         for target in _targets(kind, members):
-            text.store(f"{kind.near} + channel", target, f"to_{target}")
+            text.store_sum(f"{kind.near} + channel", target, f"to_{target}")
 
 
 def _path(text: Text, member: CoupledPath, ends: list[tuple[int, int]], weighted: bool) -> None:
     sources, targets = ({end[side] for end in ends} for side in (0, 1))
     if weighted:
-        text.load("weight", "weight_row", member.path.weight_start)
+        text.load_weight(member.path.weight_start)
     early = weighted and len(sources) <= len(targets)  # the weight multiplies the fewer
     for source in sorted(sources) if early else ():
         text.add(f"weighed_{source} = weight * from_{source}")
