@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from geoeq.errors import BackendError
-from geoeq.kernels.triton.kernel import INDICES, Kernel
+from geoeq.kernels.triton.kernel import INDICES, SUMS, Kernel
 
 __all__ = ["Usage", "interpreted", "launch", "time_of", "unavailable", "usage"]
 
@@ -34,11 +34,13 @@ class Usage(NamedTuple):
     Attributes:
         registers: of a thread.
         spilled: bytes of a thread that did not fit into them.
+        shared: bytes of a program's shared memory.
         assembly: in NVIDIA's portable language.
     """
 
     registers: int
     spilled: int
+    shared: int
     assembly: str
 
 
@@ -111,9 +113,10 @@ def usage(kernel: Kernel, dtype: torch.dtype, capability: int) -> Usage:
         BackendError: Triton's own compiler finds an error in its result.
     """
     triton, backends = importlib.import_module("triton"), importlib.import_module("triton.backends.compiler")
-    kinds = {name: "*i64" if name in INDICES else _POINTERS[dtype] for name in kernel.arguments} | {
-        name: "i64" for name in kernel.arguments if name == "count"
-    }
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    kinds = {name: _POINTERS[wide if name in SUMS else dtype] for name in kernel.arguments}
+    kinds |= {name: "*i64" for name in kernel.arguments if name in INDICES}
+    kinds |= {name: "i64" for name in kernel.arguments if name == "count"}
     aligned = {(n,): [["tt.divisibility", 16]] for n, name in enumerate(kernel.arguments) if name != "count"}
     source = triton.compiler.ASTSource(fn=_function(kernel), signature=kinds, constexprs={}, attrs=aligned)
     options = {"num_warps": kernel.tile.warps, "num_stages": _STAGES}
@@ -124,7 +127,7 @@ def usage(kernel: Kernel, dtype: torch.dtype, capability: int) -> Usage:
     spilled = re.search(r"(\d+) bytes spill stores", report)
     if registers is None or spilled is None:
         raise BackendError(f"ptxas does not say what the kernel '{kernel.name}' takes:\n{report}")
-    return Usage(int(registers[1]), int(spilled[1]), assembly)
+    return Usage(int(registers[1]), int(spilled[1]), compiled.metadata.shared, assembly)
 
 
 def _assembled(program: Path, assembly: str) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["INDICES", "Kernel", "Tile", "words"]
+__all__ = ["INDICES", "SUMS", "Kernel", "Tile", "words"]
 
-#: Pointers to int64; all others point to features, weights or results.
+#: Pointers to int64; others point to features, weights or results.
 INDICES = ("sender", "receiver", "row_pointers", "order", "pointers")
+
+#: Pointers to sums that other sums are made of: in the dtype in which is computed.
+SUMS = ("shares",)
 
 
 @dataclass(frozen=True)

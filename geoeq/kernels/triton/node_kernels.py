@@ -138,20 +138,29 @@ def _part(
         text.lanes("first", members[0].channels)
         for target in _targets(kind, members):
             text.zeros(f"to_{target}")
-        with text.edges(listed=kind.transposed):
-            text.row("far_row", kind.far, kind.ends, width)
-            if weighted:
-                text.edge_weights(paths.weight_numel)
-            text.load_harmonics(used_harmonics(members), paths.harmonics_dim)
-            loaded: set[int] = set()
-            for member in sorted(members, key=lambda member: member.path.x_block):
-                ends = [kind.ends_of(member, entry) for entry in member.entries]
-                for source in sorted({source for source, _ in ends} - loaded):
-                    text.load(f"from_{source}", "far_row + channel", source)
-                    loaded.add(source)
-                _path(text, member, ends, weighted)
+        members, some = sorted(members, key=lambda member: member.path.x_block), text.at_once(len(members))
+        for first in range(0, len(members), some):
+            _sums(text, kind, members[first : first + some], width, paths, weighted)
         for target in _targets(kind, members):
             text.store_sum(f"{kind.near} + channel", target, f"to_{target}")
+
+
+def _sums(
+    text: Text, kind: _Gather, members: list[CoupledPath], width: int, paths: Paths, weighted: bool
+) -> None:
+    """The loop over edges that adds what comes through some paths."""
+    with text.edges(listed=kind.transposed):
+        text.row("far_row", kind.far, kind.ends, width)
+        if weighted:
+            text.edge_weights(paths.weight_numel)
+        text.load_harmonics(used_harmonics(members), paths.harmonics_dim)
+        loaded: set[int] = set()
+        for member in members:
+            ends = [kind.ends_of(member, entry) for entry in member.entries]
+            for source in sorted({source for source, _ in ends} - loaded):
+                text.load(f"from_{source}", "far_row + channel", source)
+                loaded.add(source)
+            _path(text, member, ends, weighted)
 
 
 def _path(text: Text, member: CoupledPath, ends: list[tuple[int, int]], weighted: bool) -> None:

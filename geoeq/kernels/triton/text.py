@@ -46,6 +46,10 @@ class Text:
         """Registers of a thread that a number for each channel takes in the smallest tile, in words."""
         return 1
 
+    def at_once(self, paths: int) -> int:
+        """How many of the paths go through one loop over edges."""
+        return paths
+
     def add(self, line: str) -> None:
         """A line of the function or loop that is being written."""
         self.lines.append(f"{'    ' * self._depth}{line}")
@@ -120,6 +124,21 @@ class Text:
     def store_sum(self, base: str, offset: int, value: str) -> None:
         """A sum over edges."""
         self.store(base, offset, value)
+
+    def store_edge(self, place: str, value: str) -> None:
+        """The sum over the channels of ``value`` for ``edge``; 0 where no value is given."""
+        self.add(f"tl.store({place}, {f'tl.sum({value}, axis=0)' if value else '0.0'})")
+
+    def begin_cotangents(self, width: int) -> None:
+        """Before the cotangents of the weights of ``edge``, of which there are ``width``."""
+        self.add(f"by_weights_row = by_weights + edge * {width}")
+
+    def cotangent(self, start: int, value: str) -> None:
+        """The cotangent of the weights of a path, whose weights begin in column ``start``."""
+        self.store("by_weights_row + channel", start, value)
+
+    def end_cotangents(self) -> None:
+        """After all of them."""
 
     def __str__(self) -> str:
         return "\n".join(self.lines)

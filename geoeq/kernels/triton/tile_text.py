@@ -7,13 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from geoeq.kernels.paths import Paths
-from geoeq.kernels.triton.kernel import Tile
+from geoeq.kernels.triton.kernel import Tile, words
 from geoeq.kernels.triton.text import Text, masked
 
 __all__ = ["TileText", "tile_text"]
 
 #: Columns of the hidden layer that are multiplied at once: registers do not depend on how many more there are.
 _PIECE = 64
+
+#: Paths that go through one loop over edges at most, for the sake of registers.
+_PATHS = 3
+
+#: Numbers of the matrix that are held in shared memory, by a program whose loop over edges reads no others.
+_MATRIX = 6144
 
 
 @dataclass(kw_only=True)
@@ -49,6 +55,10 @@ class TileText(Text):
 
     def copies(self, tile: Tile) -> int:
         return tile.per_thread
+
+    def at_once(self, paths: int) -> int:
+        """Few: Triton reads their parts of the matrix before the loop, into shared memory, where these have to fit."""
+        return max(1, min(_PATHS, _MATRIX // (words(self.scalar) * self.piece * self.channels)))
 
     def row_and_task(self, tasks: int) -> None:
         """Those of a task in succession: its part of the matrix, which all of them read, stays in the first cache."""
@@ -92,7 +102,7 @@ class TileText(Text):
     def load_matrix(self, start: int, first: str) -> None:
         """``maps``: rows of the matrix from ``first`` on, of the path whose weights begin in column ``start``."""
         self.add(f"height = {first} + tl.arange(0, {self.piece})[:, None]")
-        mask = masked(self._units("height"), self._narrow)
+        mask = masked(*self.matrix_masks())
         other = ", other=0.0" if mask else ""
         self.add(f"maps = tl.load(matrix + height * {self.width} + channel + {start}{mask}{other})")
 
@@ -107,8 +117,34 @@ class TileText(Text):
             self.load_matrix(start, "first_unit")
             self.add(f"weight = {self.product('layer', 'maps', 'weight')}")
 
+    def begin_cotangents(self, width: int) -> None:
+        for piece in self.pieces:
+            self.add(f"by_layer_{piece} = tl.zeros([{self.tile}, {self.piece}], tl.{self.scalar})")
+
+    def cotangent(self, start: int, value: str) -> None:
+        """That of the hidden layer is the product of those of weights and the matrix, transposed."""
+        self.add(f"cotangent = {value}")
+        for piece in self.pieces:
+            self.load_matrix(start, str(piece))
+            product = self.product("cotangent.to(maps.dtype)", "tl.trans(maps)", f"by_layer_{piece}")
+            self.add(f"by_layer_{piece} = {product}")
+
+    def end_cotangents(self) -> None:
+        for piece in self.pieces:
+            self.add(f"unit = {piece} + tl.arange(0, {self.piece})[None, :]")
+            mask = masked(self._there, self._units("unit"))
+            self.add(f"tl.store(by_hidden + edge * {self.hidden} + unit, by_layer_{piece}{mask})")
+
+    def store_edge(self, place: str, value: str) -> None:
+        total = f"tl.sum({value}, axis=1, keep_dims=True)" if value else "0.0"
+        self.add(f"tl.store({place}, {total}{masked(self._there)})")
+
     def store_sum(self, base: str, offset: int, value: str) -> None:
         self.store(base, offset, f"tl.sum({value}, axis=0, keep_dims=True)")
+
+    def matrix_masks(self) -> tuple[str, str]:
+        """Of rows of the matrix and of channels."""
+        return self._units("height"), self._narrow
 
     def _units(self, name: str) -> str:
         return f"({name} < {self.hidden})" if self.hidden % self.piece else ""

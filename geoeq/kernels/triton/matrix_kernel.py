@@ -1,0 +1,79 @@
+"""The kernel of the derivative by the matrix that makes weights of a hidden layer, a sum over all edges."""
+
+from __future__ import annotations
+
+from geoeq.kernels.coupled_paths import CoupledPath, by_x_block, coupled_paths
+from geoeq.kernels.paths import Paths
+from geoeq.kernels.triton.edge_kernel import load_ends, weight_cotangent
+from geoeq.kernels.triton.kernel import Kernel, Tile, words
+from geoeq.kernels.triton.text import masked, used_harmonics
+from geoeq.kernels.triton.tile_text import TileText, tile_text
+
+__all__ = ["matrix_kernel"]
+
+#: Rows of the matrix, those of all paths together, that a program sums: 48 registers of a thread.
+_ROWS = 192
+
+
+def matrix_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -> Kernel:
+    """``Σ_e hidden_eh Σ_j Y_ej v_ej``; each program sums a share of the edges for some paths and channels.
+
+    Arguments: x, harmonics, hidden, cotangent g, sender, receiver, the sums of all shares [shares, H, weight_numel],
+    and the number of edges. It is launched for the number of shares.
+    """
+    text = tile_text(paths, scalar, tile, hidden)
+    height = text.piece * len(text.pieces)
+    most = max(1, _ROWS // (height * words(scalar)))
+    parts = [
+        block[first : first + most]
+        for block in by_x_block(coupled_paths(paths))
+        for first in range(0, len(block), most)
+    ]
+    arguments = "x", "harmonics", "hidden", "g", "sender", "receiver", "shares", "count"
+    inputs = ", ".join(arguments[:-2])
+    for n, members in enumerate(parts):
+        _part(text, f"part_{n}", members, paths)
+    pieces = [-(-members[0].channels // tile.channels) for members in parts]
+    tasks, first = sum(pieces), 0
+    with text.function("by_matrix", arguments, '@triton.jit(do_not_specialize=["count"])'):
+        text.row_and_task(tasks)
+        text.add(f"share = tl.cdiv(tl.cdiv(count, rows), {text.tile}) * {text.tile}")
+        text.add("begin = row * share")
+        text.add("end = tl.minimum(begin + share, count)")
+        for n, count in enumerate(pieces):
+            with text.inside(f"if (task >= {first}) & (task < {first + count})"):
+                place = f"shares + row * {hidden * paths.weight_numel}"
+                text.add(f"part_{n}({inputs}, begin, end, {place}, (task - {first}) * {tile.channels})")
+            first += count
+    held = min(most, max(map(len, parts))) * height * tile.channels * words(scalar) // (32 * tile.warps)
+    return Kernel("by_matrix", str(text), arguments, tile, 1, tasks, held)
+
+
+def _part(text: TileText, name: str, members: list[CoupledPath], paths: Paths) -> None:
+    """The sums of some paths that read the same block of the input, for the channels from ``first`` on."""
+    arguments = "x", "harmonics", "hidden", "g", "sender", "receiver", "begin", "end", "share", "first"
+    with text.function(name, arguments):
+        text.lanes("first", members[0].channels)
+        sums = [(n, member, piece) for n, member in enumerate(members) for piece in text.pieces]
+        for n, _, piece in sums:
+            text.add(f"sum_{n}_{piece} = tl.zeros([{text.piece}, {text.channels}], tl.{text.scalar})")
+        with text.edges():
+            text.row("x_row", "x", "sender", paths.x_dim)
+            text.row("g_row", "g", "receiver", paths.out_dim)
+            text.load_harmonics(used_harmonics(members), paths.harmonics_dim)
+            text.edge_weights(paths.weight_numel)
+            loaded: set[str] = set()
+            for n, member in enumerate(members):
+                load_ends(text, member, loaded)
+                text.add(f"cotangent_{n} = {weight_cotangent(member)}")
+            for piece in text.pieces:
+                if len(text.pieces) > 1:
+                    text.load_hidden(str(piece))
+                for n, _ in enumerate(members):
+                    total = f"sum_{n}_{piece}"
+                    product = text.product("tl.trans(layer)", f"cotangent_{n}.to(layer.dtype)", total)
+                    text.add(f"{total} = {product}")
+        for n, member, piece in sums:
+            text.add(f"height = {piece} + tl.arange(0, {text.piece})[:, None]")
+            place = f"share + height * {text.width} + channel + {member.path.weight_start}"
+            text.add(f"tl.store({place}, sum_{n}_{piece}{masked(*text.matrix_masks())})")
