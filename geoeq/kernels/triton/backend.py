@@ -14,17 +14,10 @@ from geoeq.kernels.triton.compiler import unavailable
 from geoeq.kernels.triton.edge_kernel import edge_kernel
 from geoeq.kernels.triton.kernel import Kernel
 from geoeq.kernels.triton.node_kernels import receiver_kernel, sender_kernel
-from geoeq.kernels.triton.tiles import fitting, launch_fastest, tiles
+from geoeq.kernels.triton.radial import radial_conv, radial_gradients
+from geoeq.kernels.triton.tiles import SCALARS, fitting, launch_fastest, reads_all, tiles
 
 __all__ = ["Triton", "kernels_for"]
-
-#: The dtype in which numbers of each dtype are multiplied and summed.
-_SCALARS = {
-    torch.float64: "float64",
-    torch.float32: "float32",
-    torch.bfloat16: "float32",
-    torch.float16: "float32",
-}
 
 #: Edges of one program: those of a receiver follow one another and read the same cotangent.
 _EDGES = 8
@@ -34,7 +27,7 @@ _EDGES = 8
 def kernels_for(make: Callable[..., Kernel], paths: Paths, dtype: torch.dtype, *options: bool) -> tuple[Kernel, ...]:
     """The kernel of ``make`` in the sizes that it may have."""
     sizes = tiles(paths, _EDGES if make is edge_kernel else 1)
-    return fitting([make(paths, _SCALARS[dtype], tile, *options) for tile in sizes])
+    return fitting([make(paths, SCALARS[dtype], tile, *options) for tile in sizes])
 
 
 class Triton:
@@ -50,7 +43,7 @@ class Triton:
 
     @staticmethod
     def supports(values: Tensor) -> bool:
-        return values.device.type == "cuda" and values.dtype in _SCALARS
+        return values.device.type == "cuda" and values.dtype in SCALARS
 
     @staticmethod
     def takes(paths: Paths) -> bool:
@@ -66,8 +59,7 @@ class Triton:
     @staticmethod
     def grad_x(g: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
         order, pointers = edges.by_sender()
-        every = len({path.x_block for path in paths.paths}) == len(paths.x_blocks)
-        x = (g.new_empty if every else g.new_zeros)(g.shape[0], paths.x_dim)
+        x = (g.new_empty if reads_all(paths) else g.new_zeros)(g.shape[0], paths.x_dim)
         kernels = kernels_for(sender_kernel, paths, g.dtype, weights.numel() > 0)
         launch_fastest(kernels, g.shape[0], (g, harmonics, weights, edges.receiver, order, pointers, x))
         return x
@@ -92,6 +84,9 @@ class Triton:
         arguments = (x, harmonics, weights, g, edges.sender, edges.receiver, *found, count)
         launch_fastest(kernels, count, arguments)
         return found
+
+    radial_conv = staticmethod(radial_conv)
+    radial_gradients = staticmethod(radial_gradients)
 
 
 @functools.cache

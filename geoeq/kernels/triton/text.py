@@ -125,20 +125,20 @@ class Text:
         """A sum over edges."""
         self.store(base, offset, value)
 
-    def store_edge(self, place: str, value: str) -> None:
-        """The sum over the channels of ``value`` for ``edge``; 0 where no value is given."""
-        self.add(f"tl.store({place}, {f'tl.sum({value}, axis=0)' if value else '0.0'})")
+    def begin_sums(self, columns: Sequence[int]) -> None:
+        """Before ``sum_j``, over channels, are added to, for each j in ``columns``."""
+        for j in columns:
+            self.zeros(f"sum_{j}")
 
-    def begin_cotangents(self, width: int) -> None:
-        """Before the cotangents of the weights of ``edge``, of which there are ``width``."""
-        self.add(f"by_weights_row = by_weights + edge * {width}")
+    def begin_channel_sums(self, columns: Sequence[int]) -> None:
+        """Before the channels of some paths, which add to ``sum_j``."""
 
-    def cotangent(self, start: int, value: str) -> None:
-        """The cotangent of the weights of a path, whose weights begin in column ``start``."""
-        self.store("by_weights_row + channel", start, value)
+    def end_channel_sums(self, columns: Sequence[int]) -> None:
+        """After them."""
 
-    def end_cotangents(self) -> None:
-        """After all of them."""
+    def store_edge_sum(self, place: str, column: int | None) -> None:
+        """The sum over channels for ``edge``; 0 where there is none."""
+        self.add(f"tl.store({place}, {'0.0' if column is None else f'tl.sum(sum_{column}, axis=0)'})")
 
     def __str__(self) -> str:
         return "\n".join(self.lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from geoeq.kernels.paths import Paths
@@ -16,10 +16,10 @@ __all__ = ["TileText", "tile_text"]
 _PIECE = 64
 
 #: Paths that go through one loop over edges at most, for the sake of registers.
-_PATHS = 3
+_PATHS = 2
 
 #: Numbers of the matrix that are held in shared memory, by a program whose loop over edges reads no others.
-_MATRIX = 6144
+_MATRIX = 4096
 
 
 @dataclass(kw_only=True)
@@ -96,7 +96,7 @@ class TileText(Text):
     def load_hidden(self, first: str) -> None:
         """``layer``: columns of the hidden layer from ``first`` on, of each edge."""
         self.add(f"unit = {first} + tl.arange(0, {self.piece})[None, :]")
-        mask = masked(self._there, self._units("unit"))
+        mask = masked(*self.layer_masks())
         self.add(f"layer = tl.load(hidden_row + unit{mask}, other=0.0)")
 
     def load_matrix(self, start: int, first: str) -> None:
@@ -117,30 +117,28 @@ class TileText(Text):
             self.load_matrix(start, "first_unit")
             self.add(f"weight = {self.product('layer', 'maps', 'weight')}")
 
-    def begin_cotangents(self, width: int) -> None:
-        for piece in self.pieces:
-            self.add(f"by_layer_{piece} = tl.zeros([{self.tile}, {self.piece}], tl.{self.scalar})")
+    def begin_sums(self, columns: Sequence[int]) -> None:
+        for j in columns:
+            self.add(f"total_{j} = tl.zeros([{self.tile}, 1], tl.{self.scalar})")
 
-    def cotangent(self, start: int, value: str) -> None:
-        """That of the hidden layer is the product of those of weights and the matrix, transposed."""
-        self.add(f"cotangent = {value}")
-        for piece in self.pieces:
-            self.load_matrix(start, str(piece))
-            product = self.product("cotangent.to(maps.dtype)", "tl.trans(maps)", f"by_layer_{piece}")
-            self.add(f"by_layer_{piece} = {product}")
+    def begin_channel_sums(self, columns: Sequence[int]) -> None:
+        for j in columns:
+            self.zeros(f"sum_{j}")
 
-    def end_cotangents(self) -> None:
-        for piece in self.pieces:
-            self.add(f"unit = {piece} + tl.arange(0, {self.piece})[None, :]")
-            mask = masked(self._there, self._units("unit"))
-            self.add(f"tl.store(by_hidden + edge * {self.hidden} + unit, by_layer_{piece}{mask})")
+    def end_channel_sums(self, columns: Sequence[int]) -> None:
+        """Channels are added up as soon as can be: a sum for each of them takes registers."""
+        for j in columns:
+            self.add(f"total_{j} += tl.sum(sum_{j}, axis=1, keep_dims=True)")
 
-    def store_edge(self, place: str, value: str) -> None:
-        total = f"tl.sum({value}, axis=1, keep_dims=True)" if value else "0.0"
-        self.add(f"tl.store({place}, {total}{masked(self._there)})")
+    def store_edge_sum(self, place: str, column: int | None) -> None:
+        self.add(f"tl.store({place}, {'0.0' if column is None else f'total_{column}'}{masked(self._there)})")
 
     def store_sum(self, base: str, offset: int, value: str) -> None:
         self.store(base, offset, f"tl.sum({value}, axis=0, keep_dims=True)")
+
+    def layer_masks(self) -> tuple[str, str]:
+        """Of edges and of columns of the hidden layer."""
+        return self._there, self._units("unit")
 
     def matrix_masks(self) -> tuple[str, str]:
         """Of rows of the matrix and of channels."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,10 +11,21 @@ from geoeq.kernels.paths import Paths
 from geoeq.kernels.triton.compiler import interpreted, launch, time_of
 from geoeq.kernels.triton.kernel import Kernel, Tile
 
-__all__ = ["fitting", "launch_fastest", "tiles"]
+__all__ = ["SCALARS", "fitting", "launch_fastest", "radial_tiles", "reads_all", "tiles"]
+
+#: The dtype in which numbers of each dtype are multiplied and summed.
+SCALARS = {
+    torch.float64: "float64",
+    torch.float32: "float32",
+    torch.bfloat16: "float32",
+    torch.float16: "float32",
+}
 
 #: Channels of a program at most: the numbers of four warps.
 _CHANNELS = 128
+
+#: Edges that tensor cores multiply at once, at the least.
+_TOGETHER = 16
 
 #: 32-bit registers of a thread (it has 255) that may be taken all the time where there is a choice.
 _HELD = 96
@@ -32,6 +45,21 @@ def tiles(paths: Paths, edges: int = 1) -> tuple[Tile, ...]:
     channels = min(_CHANNELS, max(16, 1 << (widest - 1).bit_length()))
     warps = sorted({max(1, channels // (32 * each)) for each in (1, 2, 4)}, reverse=True)
     return tuple(Tile(channels, number, each) for each in sorted({1, edges}) for number in warps)
+
+
+def radial_tiles(paths: Paths, channels: Sequence[int]) -> tuple[Tile, ...]:
+    """Sizes of kernels that make their weights, in tiles of 16 edges: the smallest that tensor cores multiply."""
+    widest = max(path.x_channels for path in paths.paths)
+    needed = max(16, 1 << (widest - 1).bit_length())
+    return tuple(
+        Tile(number, max(4, number // 8), together=_TOGETHER)
+        for number in sorted({min(number, needed) for number in channels})
+    )
+
+
+def reads_all(paths: Paths) -> bool:
+    """Whether the paths read every block of the input."""
+    return len({path.x_block for path in paths.paths}) == len(paths.x_blocks)
 
 
 def fitting(kernels: list[Kernel]) -> tuple[Kernel, ...]:

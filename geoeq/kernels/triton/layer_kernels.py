@@ -1,18 +1,63 @@
-"""The kernel of the derivative by the matrix that makes weights of a hidden layer, a sum over all edges."""
+"""The kernels of derivatives by what weights are made of: by the hidden layer of each edge, and by the matrix.
+
+Both are products of the cotangents of weights, which are made path by path and are never written."""
 
 from __future__ import annotations
 
 from geoeq.kernels.coupled_paths import CoupledPath, by_x_block, coupled_paths
 from geoeq.kernels.paths import Paths
-from geoeq.kernels.triton.edge_kernel import load_ends, weight_cotangent
+from geoeq.kernels.triton.edge_kernel import load_ends
 from geoeq.kernels.triton.kernel import Kernel, Tile, words
-from geoeq.kernels.triton.text import masked, used_harmonics
+from geoeq.kernels.triton.text import linear, masked, used_harmonics
 from geoeq.kernels.triton.tile_text import TileText, tile_text
 
-__all__ = ["matrix_kernel"]
+__all__ = ["hidden_kernel", "matrix_kernel"]
 
-#: Rows of the matrix, those of all paths together, that a program sums: 48 registers of a thread.
-_ROWS = 192
+#: Rows of the matrix, those of all paths together, that a program sums: 32 registers of a thread.
+_ROWS = 128
+
+
+def hidden_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -> Kernel:
+    """``Σ_p Σ_u matrix_hp Σ_j Y_j v_j`` of each edge.
+
+    Arguments: x, harmonics, matrix [H, weight_numel], cotangent g, sender, receiver, the result [E, hidden], and the
+    number of edges.
+    """
+    text, coupled = tile_text(paths, scalar, tile, hidden), coupled_paths(paths)
+    arguments = "x", "harmonics", "matrix", "g", "sender", "receiver", "by_hidden", "count"
+    with text.function("by_hidden", arguments, '@triton.jit(do_not_specialize=["count"])'):
+        text.add(f"begin = tl.program_id(0).to(tl.int64) * {text.tile}")
+        text.add(f"end = tl.minimum(begin + {text.tile}, count)")
+        with text.edges():
+            text.row("x_row", "x", "sender", paths.x_dim)
+            text.row("g_row", "g", "receiver", paths.out_dim)
+            for piece in text.pieces:
+                text.add(f"sum_{piece} = tl.zeros([{text.tile}, {text.piece}], tl.{scalar})")
+            for block in by_x_block(coupled):
+                some = text.at_once(len(block))
+                for first in range(0, len(block), some):
+                    _add_channels(text, block[first : first + some], paths)
+            for piece in text.pieces:
+                text.add(f"unit = {piece} + tl.arange(0, {text.piece})[None, :]")
+                place = f"by_hidden + edge * {hidden} + unit"
+                text.add(f"tl.store({place}, sum_{piece}{masked(*text.layer_masks())})")
+    return Kernel("by_hidden", str(text), arguments, tile, text.tile, 1, 0)
+
+
+def _add_channels(text: TileText, members: list[CoupledPath], paths: Paths) -> None:
+    """What the weights of some paths that read the same block of the input add to the sums."""
+    count = members[0].channels
+    text.load_harmonics(used_harmonics(members), paths.harmonics_dim)
+    with text.inside(f"for first in range(0, {count}, {text.channels})"):
+        text.lanes("first", count)
+        loaded: set[str] = set()
+        for member in members:
+            load_ends(text, member, loaded)
+            text.add(f"cotangent = {_weight_cotangent(member)}")
+            for piece in text.pieces:
+                text.load_matrix(member.path.weight_start, str(piece))
+                product = text.product("cotangent.to(maps.dtype)", "tl.trans(maps)", f"sum_{piece}")
+                text.add(f"sum_{piece} = {product}")
 
 
 def matrix_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -> Kernel:
@@ -65,7 +110,7 @@ def _part(text: TileText, name: str, members: list[CoupledPath], paths: Paths) -
             loaded: set[str] = set()
             for n, member in enumerate(members):
                 load_ends(text, member, loaded)
-                text.add(f"cotangent_{n} = {weight_cotangent(member)}")
+                text.add(f"cotangent_{n} = {_weight_cotangent(member)}")
             for piece in text.pieces:
                 if len(text.pieces) > 1:
                     text.load_hidden(str(piece))
@@ -77,3 +122,12 @@ def _part(text: TileText, name: str, members: list[CoupledPath], paths: Paths) -
             text.add(f"height = {piece} + tl.arange(0, {text.piece})[:, None]")
             place = f"share + height * {text.width} + channel + {member.path.weight_start}"
             text.add(f"tl.store({place}, sum_{n}_{piece}{masked(*text.matrix_masks())})")
+
+
+def _weight_cotangent(member: CoupledPath) -> str:
+    """``Σ_j Y_j v_j = Σ_k g_k Σ_i M_ik x_i``: fewer products than by way of v_j."""
+    rows: dict[int, list[str]] = {}
+    for entry in member.entries:
+        coupling = linear([(factor, f"y_{j}") for j, factor in entry.terms])
+        rows.setdefault(entry.k, []).append(f"({coupling}) * x_{member.x_column(entry.i)}")
+    return " + ".join(f"g_{member.out_column(k)} * ({' + '.join(terms)})" for k, terms in rows.items())

@@ -1,0 +1,106 @@
+"""Tensor products whose weights are made in the kernel: a product of each edge's hidden layer and one matrix.
+
+Weights as an array are by far most of the bytes of a convolution. With H hidden columns, W weights of an edge and 4
+bytes of a number, an edge of the plain form reads 4 W bytes that a matrix product wrote before; here it reads 4 H for
+each 32 channels and up to 16 numbers of a thread's sums, and 2 H W operations are done again in each contraction (three
+times as many tensor operations in float32). The matrix, 4 H W bytes, is read by each program from the caches: programs
+for the same channels follow one another, so that their part of it stays in the first.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from geoeq.kernels.backend import EdgeTensors
+from geoeq.kernels.paths import Paths
+from geoeq.kernels.triton.edge_kernel import radial_harmonics_kernel
+from geoeq.kernels.triton.kernel import Kernel
+from geoeq.kernels.triton.layer_kernels import hidden_kernel, matrix_kernel
+from geoeq.kernels.triton.node_kernels import radial_receiver_kernel, radial_sender_kernel
+from geoeq.kernels.triton.tiles import SCALARS, launch_fastest, radial_tiles, reads_all
+
+__all__ = ["radial_conv", "radial_gradients", "radial_kernels"]
+
+#: Channels of a program, of each kernel, as registers suffice for; the first is right for anything.
+_CHANNELS: dict[Callable[..., Kernel], tuple[int, ...]] = {
+    radial_receiver_kernel: (32, 64),
+    radial_sender_kernel: (32, 64),
+    radial_harmonics_kernel: (32,),
+    hidden_kernel: (16,),
+    matrix_kernel: (32,),
+}
+
+#: The edges of the sum by the matrix are shared among at most so many programs; each writes a sum of its own,
+_SHARES = 64
+
+#: has so many edges at least,
+_EDGES = 256
+
+#: and no more programs are started in all, as these keep a GPU busy.
+_PROGRAMS = 4096
+
+
+@functools.cache
+def radial_kernels(make: Callable[..., Kernel], paths: Paths, dtype: torch.dtype, hidden: int) -> tuple[Kernel, ...]:
+    """The kernel of ``make``, for hidden layers of that width, in the sizes that it may have."""
+    return tuple(make(paths, SCALARS[dtype], tile, hidden) for tile in radial_tiles(paths, _CHANNELS[make]))
+
+
+def radial_conv(
+    x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
+) -> Tensor:
+    """∂Φ/∂g with the weights ``hidden @ matrix``.
+
+    Shapes:
+        x: [N, x_dim]. harmonics: [E, harmonics_dim]. hidden: [E, H]. matrix: [H, weight_numel].
+        Returns [N, out_dim].
+    """
+    out = x.new_empty(x.shape[0], paths.out_dim)
+    kernels = radial_kernels(radial_receiver_kernel, paths, x.dtype, hidden.shape[1])
+    launch_fastest(kernels, x.shape[0], (x, harmonics, hidden, matrix, edges.sender, edges.row_pointers, out))
+    return out
+
+
+def radial_gradients(
+    x: Tensor,
+    harmonics: Tensor,
+    hidden: Tensor,
+    matrix: Tensor,
+    g: Tensor,
+    edges: EdgeTensors,
+    paths: Paths,
+    wanted: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The derivatives of Φ by x, harmonics, hidden and matrix; those that are not ``wanted`` are empty.
+
+    Shapes:
+        As of ``radial_conv``, with the cotangent g: [N, out_dim].
+    """
+    count, nothing = harmonics.shape[0], x.new_empty(0)
+    width = hidden.shape[1]
+    ends = edges.sender, edges.receiver
+    by_x = by_harmonics = by_hidden = by_matrix = nothing
+    if wanted[0]:
+        order, pointers = edges.by_sender()
+        by_x = torch.empty_like(x) if reads_all(paths) else torch.zeros_like(x)
+        arguments = g, harmonics, hidden, matrix, edges.receiver, order, pointers, by_x
+        launch_fastest(radial_kernels(radial_sender_kernel, paths, x.dtype, width), x.shape[0], arguments)
+    if wanted[1]:
+        by_harmonics = torch.empty_like(harmonics)
+        launch_fastest(
+            radial_kernels(radial_harmonics_kernel, paths, x.dtype, width), count, (x, harmonics, hidden, matrix, g, *ends, by_harmonics, count)
+        )
+    if wanted[2]:
+        by_hidden = torch.empty_like(hidden)
+        launch_fastest(radial_kernels(hidden_kernel, paths, x.dtype, width), count, (x, harmonics, matrix, g, *ends, by_hidden, count))
+    if wanted[3]:
+        kernels = radial_kernels(matrix_kernel, paths, x.dtype, width)
+        number = min(_SHARES, max(1, _PROGRAMS // kernels[0].tasks), -(-count // _EDGES))
+        shares = x.new_empty(number, *matrix.shape, dtype=getattr(torch, SCALARS[x.dtype]))
+        launch_fastest(kernels, number, (x, harmonics, hidden, g, *ends, shares, count))
+        by_matrix = shares.sum(0).to(matrix.dtype)
+    return by_x, by_harmonics, by_hidden, by_matrix

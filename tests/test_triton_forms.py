@@ -1,0 +1,173 @@
+"""Kernels that make their weights, sums with weights, and softmax over edges have the numbers of plain PyTorch."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from e3nn import o3
+
+from geoeq import kernels
+from geoeq.kernels.backend import EdgeTensors
+from geoeq.kernels.triton.backend import Triton
+from geoeq.kernels.triton.compiler import interpreted, unavailable, usage
+from geoeq.kernels.triton.edge_kernel import radial_harmonics_kernel
+from geoeq.kernels.triton.layer_kernels import hidden_kernel, matrix_kernel
+from geoeq.kernels.triton.node_kernels import radial_receiver_kernel, radial_sender_kernel
+from geoeq.kernels.triton.radial import radial_kernels
+from geoeq.layers.products import ClebschGordanProduct
+from geoeq.layers.tensor_paths import depthwise_paths
+from geoeq.pointers import row_pointers, sorted_by
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+installed = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+runs = pytest.mark.skipif(unavailable() is not None, reason=f"{unavailable()}; TRITON_INTERPRET is not 1")
+compiles = pytest.mark.skipif(interpreted(), reason="nothing is compiled where TRITON_INTERPRET is 1")
+
+CASES = {
+    "5 channels": ("5x0e+5x1o", "0e+1o", "0e+1o"),
+    "mixed": ("20x0e+5x1o+3x2e", "0e+1o+2e", "0e+1o+1e"),
+    "a block that is not read": ("4x0e+4x3o", "0e+1o", "0e+1o"),
+}
+
+
+def products(name):
+    """The paths of a case; of a Clebsch-Gordan product, where several paths add up to one output, if it is no case."""
+    if name == "shared outputs":
+        return ClebschGordanProduct(3, lmax=1).paths
+    irreps, harmonics, keep = CASES[name]
+    return depthwise_paths(o3.Irreps(irreps), o3.Irreps(harmonics), [ir for _, ir in o3.Irreps(keep)])[0]
+
+
+def edges_of(count):
+    """Edges of five nodes, 20 of which lead to node 1 and none to or from node 3."""
+    receiver = torch.tensor([0, 0, *[1] * 20, 2, 4, 4], device=DEVICE)[:count]
+    sender = torch.tensor([1, 2, *[0, 2, 2, 4] * 5, 2, 0, 1], device=DEVICE)[:count]
+    return EdgeTensors(sender, receiver, row_pointers(receiver, 5), *sorted_by(sender, 5))
+
+
+def factors_of(paths, count, hidden, dtype=torch.float64):
+    """x, harmonics, hidden layer, matrix and cotangent."""
+    shapes = [(5, paths.x_dim), (count, paths.harmonics_dim), (count, hidden), (hidden, paths.weight_numel)]
+    return [torch.randn(shape, device=DEVICE).to(dtype) for shape in (*shapes, (5, paths.out_dim))]
+
+
+def expected(factors, edges, paths):
+    """The value and all derivatives, in float64, with weights that are made before."""
+    *inputs, g = (factor.double().requires_grad_() for factor in factors)
+
+    class Graph:
+        sender, receiver, row_pointers = edges.sender, edges.receiver, edges.row_pointers
+        num_nodes, by_sender = 5, (edges.order, edges.pointers)
+
+    with kernels.use("reference"):
+        out = kernels.tensor_product_conv(*inputs[:2], inputs[2] @ inputs[3], Graph(), paths)
+    return out.detach(), *torch.autograd.grad((out * g).sum(), inputs)
+
+
+def found(factors, edges, paths, wanted=(True,) * 4):
+    return Triton.radial_conv(*factors[:4], edges, paths), *Triton.radial_gradients(*factors, edges, paths, wanted)
+
+
+@runs
+@pytest.mark.parametrize(
+    ("name", "count", "hidden"),
+    [
+        ("5 channels", 25, 8),
+        ("mixed", 25, 20),
+        ("a block that is not read", 25, 64),
+        ("shared outputs", 25, 80),
+        ("mixed", 0, 8),
+    ],
+)
+def test_weights_made_in_the_kernel(name, count, hidden):
+    paths, edges = products(name), edges_of(count)
+    assert Triton.takes(paths)
+    factors = factors_of(paths, count, hidden)
+    for value, right in zip(found(factors, edges, paths), expected(factors, edges, paths), strict=True):
+        assert value.shape == right.shape
+        assert (value - right).abs().max() <= 1e-12 * (1 + right.abs().max()) if right.numel() else True
+
+
+@runs
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_weights_of_short_numbers(dtype):
+    """Sums are in float32; cotangents of weights are rounded before they are multiplied by another matrix."""
+    paths, edges = products("5 channels"), edges_of(25)
+    factors = factors_of(paths, 25, 16, dtype)
+    for value, right in zip(found(factors, edges, paths), expected(factors, edges, paths), strict=True):
+        assert value.dtype == dtype
+        assert (value - right).abs().max() <= (torch.finfo(dtype).eps + 1e-6) * right.abs().max()
+
+
+@runs
+def test_only_what_is_wanted_of_the_radial_form():
+    paths, edges = products("5 channels"), edges_of(25)
+    factors = factors_of(paths, 25, 8)
+    every = found(factors, edges, paths)[1:]
+    for n in range(4):
+        wanted = tuple(m == n for m in range(4))
+        for m, value in enumerate(Triton.radial_gradients(*factors, edges, paths, wanted)):
+            assert torch.equal(value, every[m]) if m == n else value.shape == (0,)
+
+
+@runs
+def test_the_sum_by_the_matrix_in_several_shares(monkeypatch):
+    monkeypatch.setattr("geoeq.kernels.triton.radial._EDGES", 8)
+    paths, edges = products("mixed"), edges_of(25)
+    factors = factors_of(paths, 25, 16)
+    value = Triton.radial_gradients(*factors, edges, paths, (False, False, False, True))[3]
+    assert (value - expected(factors, edges, paths)[4]).abs().max() <= 1e-11
+
+
+@runs
+def test_graphs_without_nodes():
+    paths = products("5 channels")
+    none = torch.zeros(0, dtype=torch.long, device=DEVICE)
+    edges = EdgeTensors(none, none, none.new_zeros(1), none, none.new_zeros(1))
+    x, harmonics, hidden, matrix, g = factors_of(paths, 0, 8)
+    values = found((x[:0], harmonics, hidden, matrix, g[:0]), edges, paths)
+    assert [value.shape[0] for value in values] == [0, 0, 0, 0, 8]
+    assert not values[4].any()
+
+
+@installed
+@pytest.mark.skipif(DEVICE == "cuda" or interpreted(), reason="the kernels are run in this process")
+def test_the_forms_give_the_right_numbers_in_the_interpreter():
+    """Triton decides when it is imported whether it interprets, so this takes a process of its own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
+    result = subprocess.run(
+        command,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert " passed" in result.stdout
+    assert "TRITON_INTERPRET is not 1" not in result.stdout
+
+
+MACE = depthwise_paths(
+    o3.Irreps("128x0e+128x1o"), o3.Irreps("0e+1o+2e+3o"), [o3.Irrep(ir) for ir in ("0e", "1o", "2e")]
+)[0]
+RADIAL = (radial_receiver_kernel, radial_sender_kernel, radial_harmonics_kernel, hidden_kernel, matrix_kernel)
+
+
+@installed
+@compiles
+@pytest.mark.parametrize("capability", [90, 80])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("make", RADIAL, ids=lambda make: make.__name__)
+def test_radial_kernels_compile_and_nothing_spills(make, dtype, capability):
+    taken = usage(radial_kernels(make, MACE, dtype, 64)[0], dtype, capability)
+    assert taken.spilled <= (512 if dtype == torch.float64 else 0)
+    assert taken.shared <= 48 * 1024
+    assert "mma" in taken.assembly
