@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -95,7 +96,27 @@ def test_weights_made_in_the_kernel(name, count, hidden):
         assert (value - right).abs().max() <= 1e-12 * (1 + right.abs().max()) if right.numel() else True
 
 
+@pytest.fixture
+def products_of_bfloat16(monkeypatch):
+    """Triton's interpreter multiplies matrices of bfloat16 as if their bits were whole numbers."""
+    if not interpreted():
+        return
+    interpreter = importlib.import_module("triton.runtime.interpreter")
+    handle, tl, product = interpreter.TensorHandle, interpreter.tl, interpreter.InterpreterBuilder.create_dot
+
+    def widened(value):
+        if value.dtype.scalar != tl.bfloat16:
+            return value
+        return handle((value.data.astype("uint32") << 16).view("float32"), tl.float32)
+
+    def create_dot(self, a, b, *rest):
+        return product(self, widened(a), widened(b), *rest)
+
+    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", create_dot)
+
+
 @runs
+@pytest.mark.usefixtures("products_of_bfloat16")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_weights_of_short_numbers(dtype):
     """Sums are in float32; cotangents of weights are rounded before they are multiplied by another matrix."""
