@@ -21,6 +21,7 @@ from geoeq.kernels.triton.edge_kernel import radial_harmonics_kernel
 from geoeq.kernels.triton.layer_kernels import hidden_kernel, matrix_kernel
 from geoeq.kernels.triton.node_kernels import radial_receiver_kernel, radial_sender_kernel
 from geoeq.kernels.triton.radial import radial_kernels
+from geoeq.kernels.triton.sums import softmaxes, sums
 from geoeq.layers.products import ClebschGordanProduct
 from geoeq.layers.tensor_paths import depthwise_paths
 from geoeq.pointers import row_pointers, sorted_by
@@ -158,6 +159,68 @@ def test_graphs_without_nodes():
     assert not values[4].any()
 
 
+SUMS = {
+    "a position": (((3, 1),), 1),
+    "blocks of different widths": (((1, 20), (3, 10), (2, 10)), 5),
+    "many channels": (((1, 192), (3, 192)), 4),
+    "one head": (((1, 7), (5, 3)), 1),
+}
+
+
+def heads_of(blocks, heads):
+    """The head of each column."""
+    return torch.cat([(torch.arange(channels) // (channels // heads)).repeat(rows) for rows, channels in blocks]).to(
+        DEVICE
+    )
+
+
+@runs
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("name", "count"), [*((name, 25) for name in SUMS), ("one head", 0)])
+def test_weighted_sums(name, count, dtype):
+    (blocks, heads), edges = SUMS[name], edges_of(count)
+    head = heads_of(blocks, heads)
+    values, weights, g = (
+        torch.randn(n, d, device=DEVICE).to(dtype) for n, d in zip((count, count, 5), (len(head), heads, len(head)))
+    )
+    ends = edges.receiver, edges.row_pointers, blocks
+    exact = [tensor.double().requires_grad_() for tensor in (values, weights)]
+    right = torch.zeros(5, len(head), dtype=torch.float64, device=DEVICE)
+    right = right.index_add(0, edges.receiver, exact[1][:, head] * exact[0])
+    rights = [right.detach(), *torch.autograd.grad((right * g.double()).sum(), exact)]
+    found = [Triton.weighted_sum(values, weights, *ends)]
+    found += Triton.weighted_sum_gradients(values, weights, g, *ends, (True, True))
+    precision = max(torch.finfo(dtype).eps, 1e-14)
+    for value, right in zip(found, rights, strict=True):
+        assert value.dtype == dtype
+        assert value.shape == right.shape
+        assert (value - right).abs().max() <= 2 * precision * right.abs().max() if right.numel() else True
+    for n in range(2):
+        one = Triton.weighted_sum_gradients(values, weights, g, *ends, (n == 0, n == 1))
+        assert torch.equal(one[n], found[1 + n])
+        assert one[1 - n].shape == (0,)
+
+
+@runs
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("heads", "count"), [(1, 25), (5, 25), (8, 25), (300, 25), (3, 0)])
+def test_softmax_over_edges(heads, count, dtype):
+    """Scores of some hundreds overflow where the largest is not taken off."""
+    edges = edges_of(count)
+    scores, cotangent = ((300 * torch.randn(count, heads, device=DEVICE)).to(dtype) for _ in range(2))
+    exact = scores.double().requires_grad_()
+    rows = [torch.softmax(exact[edges.receiver == node], dim=0) for node in range(5)]
+    right = torch.cat(rows)
+    found = Triton.segment_softmax(scores, edges.receiver, edges.row_pointers)
+    by_scores = Triton.segment_softmax_gradient(found, cotangent, edges.receiver, edges.row_pointers)
+    assert found.dtype == by_scores.dtype == dtype
+    if count:
+        precision = max(torch.finfo(dtype).eps, 1e-14)
+        assert (found - right).abs().max() <= 4 * precision
+        (right,) = torch.autograd.grad((right * cotangent.double()).sum(), exact)
+        assert (by_scores - right).abs().max() <= 8 * precision * cotangent.abs().max()
+
+
 @installed
 @pytest.mark.skipif(DEVICE == "cuda" or interpreted(), reason="the kernels are run in this process")
 def test_the_forms_give_the_right_numbers_in_the_interpreter():
@@ -192,3 +255,15 @@ def test_radial_kernels_compile_and_nothing_spills(make, dtype, capability):
     assert taken.spilled <= (512 if dtype == torch.float64 else 0)
     assert taken.shared <= 48 * 1024
     assert "mma" in taken.assembly
+
+
+@installed
+@compiles
+@pytest.mark.parametrize("capability", [90, 80])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize(("blocks", "heads"), [(((1, 128), (3, 128), (5, 64)), 8), (((3, 1),), 1)])
+def test_sums_and_softmax_compile_and_nothing_spills(blocks, heads, dtype, capability):
+    for kernel in (*sums(blocks, heads, dtype), *softmaxes(heads, dtype)):
+        taken = usage(kernel, dtype, capability)
+        assert taken.spilled == 0
+        assert taken.registers <= 96

@@ -15,6 +15,12 @@ from geoeq.kernels.triton.edge_kernel import edge_kernel
 from geoeq.kernels.triton.kernel import Kernel
 from geoeq.kernels.triton.node_kernels import receiver_kernel, sender_kernel
 from geoeq.kernels.triton.radial import radial_conv, radial_gradients
+from geoeq.kernels.triton.sums import (
+    segment_softmax,
+    segment_softmax_gradient,
+    weighted_sum,
+    weighted_sum_gradients,
+)
 from geoeq.kernels.triton.tiles import SCALARS, fitting, launch_fastest, reads_all, tiles
 
 __all__ = ["Triton", "kernels_for"]
@@ -87,6 +93,10 @@ class Triton:
 
     radial_conv = staticmethod(radial_conv)
     radial_gradients = staticmethod(radial_gradients)
+    weighted_sum = staticmethod(weighted_sum)
+    weighted_sum_gradients = staticmethod(weighted_sum_gradients)
+    segment_softmax = staticmethod(segment_softmax)
+    segment_softmax_gradient = staticmethod(segment_softmax_gradient)
 
 
 @functools.cache

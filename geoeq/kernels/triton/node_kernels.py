@@ -92,7 +92,10 @@ def radial_receiver_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -
 
 
 def radial_sender_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -> Kernel:
-    """``sender_kernel`` that makes its weights; arguments as of that, with hidden and matrix in the place of weights."""
+    """``sender_kernel`` that makes its weights.
+
+    Arguments: as there, with hidden [E, H] and matrix [H, weight_numel] in the place of weights.
+    """
     return _gather(_SENDER, paths, tile_text(paths, scalar, tile, hidden), tile, weighted=True)
 
 
@@ -145,9 +148,7 @@ def _part(
             text.store_sum(f"{kind.near} + channel", target, f"to_{target}")
 
 
-def _sums(
-    text: Text, kind: _Gather, members: list[CoupledPath], width: int, paths: Paths, weighted: bool
-) -> None:
+def _sums(text: Text, kind: _Gather, members: list[CoupledPath], width: int, paths: Paths, weighted: bool) -> None:
     """The loop over edges that adds what comes through some paths."""
     with text.edges(listed=kind.transposed):
         text.row("far_row", kind.far, kind.ends, width)

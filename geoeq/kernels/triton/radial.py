@@ -92,11 +92,17 @@ def radial_gradients(
     if wanted[1]:
         by_harmonics = torch.empty_like(harmonics)
         launch_fastest(
-            radial_kernels(radial_harmonics_kernel, paths, x.dtype, width), count, (x, harmonics, hidden, matrix, g, *ends, by_harmonics, count)
+            radial_kernels(radial_harmonics_kernel, paths, x.dtype, width),
+            count,
+            (x, harmonics, hidden, matrix, g, *ends, by_harmonics, count),
         )
     if wanted[2]:
         by_hidden = torch.empty_like(hidden)
-        launch_fastest(radial_kernels(hidden_kernel, paths, x.dtype, width), count, (x, harmonics, matrix, g, *ends, by_hidden, count))
+        launch_fastest(
+            radial_kernels(hidden_kernel, paths, x.dtype, width),
+            count,
+            (x, harmonics, matrix, g, *ends, by_hidden, count),
+        )
     if wanted[3]:
         kernels = radial_kernels(matrix_kernel, paths, x.dtype, width)
         number = min(_SHARES, max(1, _PROGRAMS // kernels[0].tasks), -(-count // _EDGES))

@@ -24,7 +24,7 @@ _MATRIX = 4096
 
 @dataclass(kw_only=True)
 class TileText(Text):
-    """A number for each channel is here a matrix of edges and channels: ``edge`` is a column of them, ``channel`` a row.
+    """A number for each channel is here a matrix of edges and channels: ``edge`` is a column, ``channel`` a row.
 
     Weights are made where they are used, ``w_ep = Σ_h hidden_eh matrix_hp``, as a product of two matrices.
 
