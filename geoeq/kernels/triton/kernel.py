@@ -22,12 +22,14 @@ class Tile:
         warps: of 32 threads, which share the channels.
         edges: that it goes through, of the kernel over edges.
         together: edges that are taken at once.
+        units: columns of a hidden layer that are multiplied at once, at most.
     """
 
     channels: int
     warps: int
     edges: int = 1
     together: int = 1
+    units: int = 64
 
     @property
     def per_thread(self) -> int:

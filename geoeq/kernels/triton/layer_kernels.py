@@ -13,7 +13,7 @@ from geoeq.kernels.triton.tile_text import TileText, tile_text
 
 __all__ = ["hidden_kernel", "matrix_kernel"]
 
-#: Rows of the matrix, those of all paths together, that a program sums: 32 registers of a thread.
+#: Rows of the matrix, those of all paths together, that a program sums: 16 registers of a thread.
 _ROWS = 128
 
 

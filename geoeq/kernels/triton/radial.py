@@ -25,13 +25,14 @@ from geoeq.kernels.triton.tiles import SCALARS, launch_fastest, radial_tiles, re
 
 __all__ = ["radial_conv", "radial_gradients", "radial_kernels"]
 
-#: Channels of a program, of each kernel, as registers suffice for; the first is right for anything.
-_CHANNELS: dict[Callable[..., Kernel], tuple[int, ...]] = {
-    radial_receiver_kernel: (32, 64),
-    radial_sender_kernel: (32, 64),
-    radial_harmonics_kernel: (32,),
-    hidden_kernel: (16,),
-    matrix_kernel: (32,),
+#: Channels of a program of each kernel, and columns of the hidden layer that it multiplies at once: what registers
+#: suffice for. Where there are two, the faster is found; the first needs fewer registers, but not of short numbers.
+_SIZES: dict[Callable[..., Kernel], tuple[tuple[int, int], ...]] = {
+    radial_receiver_kernel: ((32, 64), (64, 64)),
+    radial_sender_kernel: ((32, 64), (64, 64)),
+    radial_harmonics_kernel: ((32, 16), (32, 64)),
+    hidden_kernel: ((16, 64),),
+    matrix_kernel: ((16, 64),),
 }
 
 #: The edges of the sum by the matrix are shared among at most so many programs; each writes a sum of its own,
@@ -47,7 +48,8 @@ _PROGRAMS = 4096
 @functools.cache
 def radial_kernels(make: Callable[..., Kernel], paths: Paths, dtype: torch.dtype, hidden: int) -> tuple[Kernel, ...]:
     """The kernel of ``make``, for hidden layers of that width, in the sizes that it may have."""
-    return tuple(make(paths, SCALARS[dtype], tile, hidden) for tile in radial_tiles(paths, _CHANNELS[make]))
+    sizes = _SIZES[make] if dtype.itemsize >= 4 else _SIZES[make][::-1]
+    return tuple(make(paths, SCALARS[dtype], tile, hidden) for tile in radial_tiles(paths, sizes))
 
 
 def radial_conv(

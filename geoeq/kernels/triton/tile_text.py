@@ -12,9 +12,6 @@ from geoeq.kernels.triton.text import Text, masked
 
 __all__ = ["TileText", "tile_text"]
 
-#: Columns of the hidden layer that are multiplied at once: registers do not depend on how many more there are.
-_PIECE = 64
-
 #: Paths that go through one loop over edges at most, for the sake of registers.
 _PATHS = 2
 
@@ -32,21 +29,18 @@ class TileText(Text):
         tile: number of edges, a power of two from 16 on.
         hidden: columns of the hidden layer.
         width: columns of the matrix, all weights of an edge.
+        piece: columns of the hidden layer that are multiplied at once, a power of two from 16 on.
     """
 
     tile: int
     hidden: int
     width: int
+    piece: int
     weights: tuple[str, ...] = ("hidden", "matrix")
 
     @property
     def shape(self) -> str:
         return f"[{self.tile}, {self.channels}]"
-
-    @property
-    def piece(self) -> int:
-        """Columns of the hidden layer that are multiplied at once."""
-        return min(_PIECE, max(16, 1 << (self.hidden - 1).bit_length()))
 
     @property
     def pieces(self) -> range:
@@ -150,4 +144,5 @@ class TileText(Text):
 
 def tile_text(paths: Paths, scalar: str, tile: Tile, hidden: int) -> TileText:
     """An empty text for tiles of that size."""
-    return TileText(scalar, tile.channels, tile=tile.together, hidden=hidden, width=paths.weight_numel)
+    piece = min(tile.units, max(16, 1 << (hidden - 1).bit_length()))
+    return TileText(scalar, tile.channels, tile=tile.together, hidden=hidden, width=paths.weight_numel, piece=piece)

@@ -47,14 +47,12 @@ def tiles(paths: Paths, edges: int = 1) -> tuple[Tile, ...]:
     return tuple(Tile(channels, number, each) for each in sorted({1, edges}) for number in warps)
 
 
-def radial_tiles(paths: Paths, channels: Sequence[int]) -> tuple[Tile, ...]:
-    """Sizes of kernels that make their weights, in tiles of 16 edges: the smallest that tensor cores multiply."""
-    widest = max(path.x_channels for path in paths.paths)
-    needed = max(16, 1 << (widest - 1).bit_length())
-    return tuple(
-        Tile(number, max(4, number // 8), together=_TOGETHER)
-        for number in sorted({min(number, needed) for number in channels})
-    )
+def radial_tiles(paths: Paths, sizes: Sequence[tuple[int, int]]) -> tuple[Tile, ...]:
+    """Tiles of so many channels, of those that there are, and so many columns of the hidden layer."""
+    widest = max(16, *(path.x_channels for path in paths.paths))
+    needed = 1 << (widest - 1).bit_length()
+    narrowed = dict.fromkeys((min(channels, needed), units) for channels, units in sizes)
+    return tuple(Tile(channels, max(4, channels // 8), 1, _TOGETHER, units) for channels, units in narrowed)
 
 
 def reads_all(paths: Paths) -> bool:
