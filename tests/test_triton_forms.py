@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -250,38 +251,37 @@ def test_the_forms_give_the_right_numbers_in_the_interpreter():
 MACE = depthwise_paths(
     o3.Irreps("128x0e+128x1o"), o3.Irreps("0e+1o+2e+3o"), [o3.Irrep(ir) for ir in ("0e", "1o", "2e")]
 )[0]
+GPUS = [(torch.float32, 90), (torch.float32, 80), (torch.bfloat16, 90), (torch.bfloat16, 80), (torch.float64, 90)]
 RADIAL = (radial_receiver_kernel, radial_sender_kernel, radial_harmonics_kernel, hidden_kernel, matrix_kernel)
 
 
 @installed
 @compiles
-@pytest.mark.parametrize("capability", [90, 80])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize(("dtype", "capability"), GPUS, ids=str)
 @pytest.mark.parametrize("make", RADIAL, ids=lambda make: make.__name__)
 def test_radial_kernels_compile_and_nothing_spills(make, dtype, capability):
     taken = usage(radial_kernels(make, MACE, dtype, 64)[0], dtype, capability)
-    assert taken.spilled <= (512 if dtype == torch.float64 else 0)
+    assert taken.spilled <= (128 if dtype == torch.float64 else 0)
     assert taken.shared <= 48 * 1024
     assert "mma" in taken.assembly
-    assert dtype != torch.float64 or ".f32" not in taken.assembly
+    assert not re.search(r"cvt\S*\.(f64\.f32|f32\.f64)", taken.assembly)  # float64 throughout
 
 
 @installed
 @compiles
-@pytest.mark.parametrize("capability", [90, 80])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize(("dtype", "capability"), GPUS, ids=str)
 @pytest.mark.parametrize(("blocks", "heads"), [(((1, 128), (3, 128), (5, 64)), 8), (((3, 1),), 1)])
 def test_sums_and_softmax_compile_and_nothing_spills(blocks, heads, dtype, capability):
     for kernel in (*sums(blocks, heads, dtype), *softmaxes(heads, dtype)):
         taken = usage(kernel, dtype, capability)
         assert taken.spilled == 0
         assert taken.registers <= 96
-        assert dtype != torch.float64 or ".f32" not in taken.assembly
+        assert not re.search(r"cvt\S*\.(f64\.f32|f32\.f64)", taken.assembly)  # float64 throughout
 
 
 @installed
 @compiles
-@pytest.mark.parametrize("make", RADIAL, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [radial_receiver_kernel, hidden_kernel], ids=lambda make: make.__name__)
 def test_wide_hidden_layers_and_narrow_blocks_compile(make):
     """Shared memory, which holds parts of the matrix, does not grow with the width."""
     taken = usage(radial_kernels(make, products("mixed"), torch.float32, 256)[0], torch.float32, 90)
