@@ -1,6 +1,8 @@
 """The kernels of derivatives by what weights are made of: by the hidden layer of each edge, and by the matrix.
 
-Both are products of the cotangents of weights, which are made path by path and are never written."""
+Both are products of the cotangents of weights, which are made path by path and are never written. Short numbers: the
+cotangents are rounded to them before they are multiplied, as they are where they are an array; sums are in float32.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
 """Tensor products whose weights are made in the kernel: a product of each edge's hidden layer and one matrix.
 
-Weights as an array are by far most of the bytes of a convolution. With H hidden columns, W weights of an edge and 4
-bytes of a number, an edge of the plain form reads 4 W bytes that a matrix product wrote before; here it reads 4 H for
-each 32 channels and up to 16 numbers of a thread's sums, and 2 H W operations are done again in each contraction (three
-times as many tensor operations in float32). The matrix, 4 H W bytes, is read by each program from the caches: programs
-for the same channels follow one another, so that their part of it stays in the first.
+Weights as an array are most of the bytes of a convolution: of W weights of 4 bytes an edge, 4 W are written by a matrix
+product and 4 W read again, by each contraction. Here an edge reads 4 H for H hidden columns, once in each task (32 or
+64 channels of some paths), and the 2 H W operations of the product are done again by each contraction: three times as
+many in float32, on tensor cores. For 128 channels of l = 0, 1 with 8 paths (W = 1024) and H = 64 that is, forward, 0.25
+KB for each of 4 or 8 tasks in the place of 8 KB, and 0.13 million operations (0.39 in float32).
+
+The matrix is 4 H W bytes, 262 KB there, too much to read for every 16 edges from the second cache: programs of one task
+follow one another, so that its part of the matrix, 8 KB for each path of 32 channels, can stay in the first cache.
 """
 
 from __future__ import annotations
