@@ -15,7 +15,7 @@ __all__ = ["TileText", "tile_text"]
 #: Paths that go through one loop over edges at most, for the sake of registers.
 _PATHS = 2
 
-#: Numbers of the matrix that are held in shared memory, by a program whose loop over edges reads no others.
+#: Numbers of the matrix that one loop over edges may read: they are held in shared memory, as float32 twice.
 _MATRIX = 4096
 
 
@@ -55,7 +55,7 @@ class TileText(Text):
         return max(1, min(_PATHS, _MATRIX // (words(self.scalar) * self.piece * self.channels)))
 
     def row_and_task(self, tasks: int) -> None:
-        """Those of a task in succession: its part of the matrix, which all of them read, stays in the first cache."""
+        """Those of a task in succession: the part of the matrix that all read can stay in the first cache."""
         self.add(f"rows = tl.num_programs(0) // {tasks}")
         self.add("row = (tl.program_id(0) % rows).to(tl.int64)")
         self.add("task = tl.program_id(0) // rows")
