@@ -61,16 +61,20 @@ def factors_of(paths, count, hidden, dtype=torch.float64):
     return [torch.randn(shape, device=DEVICE).to(dtype) for shape in (*shapes, (5, paths.out_dim))]
 
 
-def expected(factors, edges, paths):
-    """The value and all derivatives, in float64, with weights that are made before."""
-    *inputs, g = (factor.double().requires_grad_() for factor in factors)
-
+def graph_of(edges):
     class Graph:
         sender, receiver, row_pointers = edges.sender, edges.receiver, edges.row_pointers
         num_nodes, by_sender = 5, (edges.order, edges.pointers)
 
+    return Graph()
+
+
+def expected(factors, edges, paths):
+    """The value and all derivatives, in float64, with weights that are made before."""
+    *inputs, g = (factor.double().requires_grad_() for factor in factors)
+
     with kernels.use("reference"):
-        out = kernels.tensor_product_conv(*inputs[:2], inputs[2] @ inputs[3], Graph(), paths)
+        out = kernels.tensor_product_conv(*inputs[:2], inputs[2] @ inputs[3], graph_of(edges), paths)
     return out.detach(), *torch.autograd.grad((out * g).sum(), inputs)
 
 
@@ -107,6 +111,33 @@ def test_weights_made_in_the_kernel(name, count, hidden):
     for value, right in zip(found(factors, edges, paths), expected(factors, edges, paths), strict=True):
         assert value.shape == right.shape
         assert (value - right).abs().max() <= 1e-12 * (1 + right.abs().max()) if right.numel() else True
+
+
+def derivatives(backend, function, factors):
+    """The value, the first derivatives, and those of a sum of all of the first."""
+    with kernels.use(backend):
+        out = function(*factors)
+        first = torch.autograd.grad((out * out.detach().cos()).sum(), factors, create_graph=True)
+        weighed = sum((part * part.detach().sin()).sum() for part in first)
+        return out, *first, *torch.autograd.grad(weighed, factors)
+
+
+@runs
+def test_operators_have_derivatives_of_two_orders():
+    paths, edges = products("5 channels"), edges_of(25)
+    graph, factors = graph_of(edges), [factor.requires_grad_() for factor in factors_of(paths, 25, 8)[:4]]
+    values, scores = (torch.randn(25, width, dtype=torch.float64, device=DEVICE) for width in (18, 2))
+
+    def radial(*given):
+        return kernels.radial_tensor_product_conv(*given, graph, paths)
+
+    def attention(values, scores):
+        return kernels.weighted_sum(values, kernels.segment_softmax(scores, graph), graph, blocks=[(1, 6), (3, 4)])
+
+    for function, given in ((radial, factors), (attention, [values.requires_grad_(), scores.requires_grad_()])):
+        results = (derivatives(backend, function, given) for backend in ("triton", "reference"))
+        for value, right in zip(*results, strict=True):
+            assert (value - right).abs().max() <= 1e-12 * (1 + right.abs().max())
 
 
 @pytest.fixture

@@ -14,13 +14,8 @@ from geoeq.kernels.triton.compiler import unavailable
 from geoeq.kernels.triton.edge_kernel import edge_kernel
 from geoeq.kernels.triton.kernel import Kernel
 from geoeq.kernels.triton.node_kernels import receiver_kernel, sender_kernel
-from geoeq.kernels.triton.radial import radial_conv, radial_gradients
-from geoeq.kernels.triton.sums import (
-    segment_softmax,
-    segment_softmax_gradient,
-    weighted_sum,
-    weighted_sum_gradients,
-)
+from geoeq.kernels.triton.radial import Radial
+from geoeq.kernels.triton.sums import Sums
 from geoeq.kernels.triton.tiles import SCALARS, fitting, launch_fastest, reads_all, tiles
 
 __all__ = ["Triton", "kernels_for"]
@@ -36,8 +31,8 @@ def kernels_for(make: Callable[..., Kernel], paths: Paths, dtype: torch.dtype, *
     return fitting([make(paths, SCALARS[dtype], tile, *options) for tile in sizes])
 
 
-class Triton:
-    """The contractions of ``geoeq.kernels.contractions``: nothing of an edge's size is written but what is asked for.
+class Triton(Radial, Sums):
+    """``FusedKernels``: nothing of an edge's size is written but what is asked for.
 
     A sum has one order, but by harmonics, where it is over channels, that depends on the size of a program: it is the
     same in every run where torch's deterministic algorithms are asked for, as sizes are then not chosen by their time.
@@ -90,13 +85,6 @@ class Triton:
         arguments = (x, harmonics, weights, g, edges.sender, edges.receiver, *found, count)
         launch_fastest(kernels, count, arguments)
         return found
-
-    radial_conv = staticmethod(radial_conv)
-    radial_gradients = staticmethod(radial_gradients)
-    weighted_sum = staticmethod(weighted_sum)
-    weighted_sum_gradients = staticmethod(weighted_sum_gradients)
-    segment_softmax = staticmethod(segment_softmax)
-    segment_softmax_gradient = staticmethod(segment_softmax_gradient)
 
 
 @functools.cache

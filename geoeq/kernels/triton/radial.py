@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from geoeq.kernels.backend import EdgeTensors
+from geoeq.kernels.multilinear import composed_second
 from geoeq.kernels.paths import Paths
 from geoeq.kernels.triton.edge_kernel import radial_harmonics_kernel
 from geoeq.kernels.triton.kernel import Kernel
@@ -26,7 +27,7 @@ from geoeq.kernels.triton.layer_kernels import hidden_kernel, matrix_kernel
 from geoeq.kernels.triton.node_kernels import radial_receiver_kernel, radial_sender_kernel
 from geoeq.kernels.triton.tiles import SCALARS, launch_fastest, radial_tiles, reads_all
 
-__all__ = ["radial_conv", "radial_gradients", "radial_kernels"]
+__all__ = ["Radial", "radial_kernels"]
 
 #: Channels of a program of each kernel, and columns of the hidden layer that it multiplies at once: what registers
 #: suffice for. Where there are two, the faster is found; the first needs fewer registers, but not of short numbers.
@@ -55,63 +56,96 @@ def radial_kernels(make: Callable[..., Kernel], paths: Paths, dtype: torch.dtype
     return tuple(make(paths, SCALARS[dtype], tile, hidden) for tile in radial_tiles(paths, sizes))
 
 
-def radial_conv(
-    x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
-) -> Tensor:
-    """∂Φ/∂g with the weights ``hidden @ matrix``.
+class Radial:
+    """Those of ``FusedKernels``."""
 
-    Shapes:
-        x: [N, x_dim]. harmonics: [E, harmonics_dim]. hidden: [E, H]. matrix: [H, weight_numel].
-        Returns [N, out_dim].
-    """
-    out = x.new_empty(x.shape[0], paths.out_dim)
-    kernels = radial_kernels(radial_receiver_kernel, paths, x.dtype, hidden.shape[1])
-    launch_fastest(kernels, x.shape[0], (x, harmonics, hidden, matrix, edges.sender, edges.row_pointers, out))
-    return out
+    @staticmethod
+    def radial_conv(
+        x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
+    ) -> Tensor:
+        """∂Φ/∂g with the weights ``hidden @ matrix``.
 
+        Shapes:
+            x: [N, x_dim]. harmonics: [E, harmonics_dim]. hidden: [E, H]. matrix: [H, weight_numel].
+            Returns [N, out_dim].
+        """
+        out = x.new_empty(x.shape[0], paths.out_dim)
+        kernels = radial_kernels(radial_receiver_kernel, paths, x.dtype, hidden.shape[1])
+        launch_fastest(kernels, x.shape[0], (x, harmonics, hidden, matrix, edges.sender, edges.row_pointers, out))
+        return out
 
-def radial_gradients(
-    x: Tensor,
-    harmonics: Tensor,
-    hidden: Tensor,
-    matrix: Tensor,
-    g: Tensor,
-    edges: EdgeTensors,
-    paths: Paths,
-    wanted: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The derivatives of Φ by x, harmonics, hidden and matrix; those that are not ``wanted`` are empty.
+    @staticmethod
+    def radial_gradients(
+        x: Tensor,
+        harmonics: Tensor,
+        hidden: Tensor,
+        matrix: Tensor,
+        g: Tensor,
+        edges: EdgeTensors,
+        paths: Paths,
+        wanted: Sequence[bool],
+    ) -> tuple[Tensor, ...]:
+        """The derivatives of Φ by x, harmonics, hidden and matrix; those that are not ``wanted`` are empty.
 
-    Shapes:
-        As of ``radial_conv``, with the cotangent g: [N, out_dim].
-    """
-    count, nothing = harmonics.shape[0], x.new_empty(0)
-    width = hidden.shape[1]
-    ends = edges.sender, edges.receiver
-    by_x = by_harmonics = by_hidden = by_matrix = nothing
-    if wanted[0]:
-        order, pointers = edges.by_sender()
-        by_x = torch.empty_like(x) if reads_all(paths) else torch.zeros_like(x)
-        arguments = g, harmonics, hidden, matrix, edges.receiver, order, pointers, by_x
-        launch_fastest(radial_kernels(radial_sender_kernel, paths, x.dtype, width), x.shape[0], arguments)
-    if wanted[1]:
-        by_harmonics = torch.empty_like(harmonics)
-        launch_fastest(
-            radial_kernels(radial_harmonics_kernel, paths, x.dtype, width),
-            count,
-            (x, harmonics, hidden, matrix, g, *ends, by_harmonics, count),
+        Shapes:
+            As of ``radial_conv``, with the cotangent g: [N, out_dim].
+        """
+        count, width = harmonics.shape[0], hidden.shape[1]
+        ends = edges.sender, edges.receiver
+        by_x, by_harmonics, by_hidden, by_matrix = (x.new_empty(0) for _ in range(4))
+        if wanted[0]:
+            order, pointers = edges.by_sender()
+            by_x = torch.empty_like(x) if reads_all(paths) else torch.zeros_like(x)
+            arguments = g, harmonics, hidden, matrix, edges.receiver, order, pointers, by_x
+            launch_fastest(radial_kernels(radial_sender_kernel, paths, x.dtype, width), x.shape[0], arguments)
+        if wanted[1]:
+            by_harmonics = torch.empty_like(harmonics)
+            launch_fastest(
+                radial_kernels(radial_harmonics_kernel, paths, x.dtype, width),
+                count,
+                (x, harmonics, hidden, matrix, g, *ends, by_harmonics, count),
+            )
+        if wanted[2]:
+            by_hidden = torch.empty_like(hidden)
+            launch_fastest(
+                radial_kernels(hidden_kernel, paths, x.dtype, width),
+                count,
+                (x, harmonics, matrix, g, *ends, by_hidden, count),
+            )
+        if wanted[3]:
+            kernels = radial_kernels(matrix_kernel, paths, x.dtype, width)
+            number = min(_SHARES, max(1, _PROGRAMS // kernels[0].tasks), -(-count // _EDGES))
+            shares = x.new_empty(number, *matrix.shape, dtype=getattr(torch, SCALARS[x.dtype]))
+            launch_fastest(kernels, number, (x, harmonics, hidden, g, *ends, shares, count))
+            by_matrix = shares.sum(0).to(matrix.dtype)
+        return by_x, by_harmonics, by_hidden, by_matrix
+
+    @staticmethod
+    def radial_second(
+        x: Tensor,
+        harmonics: Tensor,
+        hidden: Tensor,
+        matrix: Tensor,
+        g: Tensor,
+        cotangents: Sequence[Tensor],
+        edges: EdgeTensors,
+        paths: Paths,
+        wanted: Sequence[bool],
+    ) -> tuple[Tensor, ...]:
+        """One after another, by the two above."""
+        factors = x, harmonics, hidden, matrix
+        given = [part if part.numel() else None for part in cotangents]
+
+        def form(x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor) -> Tensor:
+            return Radial.radial_conv(x, harmonics, hidden, matrix, edges, paths)
+
+        def gradients(
+            x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, g: Tensor, wanted: Sequence[bool]
+        ) -> tuple[Tensor, ...]:
+            return Radial.radial_gradients(x, harmonics, hidden, matrix, g, edges, paths, wanted)
+
+        found = composed_second(form, gradients, (factors, g, given, wanted))
+        return tuple(
+            like.new_zeros(like.shape if want else (0,)) if value is None else value
+            for value, like, want in zip(found, (*factors, g), wanted, strict=True)
         )
-    if wanted[2]:
-        by_hidden = torch.empty_like(hidden)
-        launch_fastest(
-            radial_kernels(hidden_kernel, paths, x.dtype, width),
-            count,
-            (x, harmonics, matrix, g, *ends, by_hidden, count),
-        )
-    if wanted[3]:
-        kernels = radial_kernels(matrix_kernel, paths, x.dtype, width)
-        number = min(_SHARES, max(1, _PROGRAMS // kernels[0].tasks), -(-count // _EDGES))
-        shares = x.new_empty(number, *matrix.shape, dtype=getattr(torch, SCALARS[x.dtype]))
-        launch_fastest(kernels, number, (x, harmonics, hidden, g, *ends, shares, count))
-        by_matrix = shares.sum(0).to(matrix.dtype)
-    return by_x, by_harmonics, by_hidden, by_matrix

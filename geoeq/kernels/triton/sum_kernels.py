@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from geoeq.kernels.backend import Blocks
 from geoeq.kernels.triton.kernel import Kernel, Tile
 from geoeq.kernels.triton.text import Text, masked
 
-__all__ = ["Blocks", "sum_by_values_kernel", "sum_by_weights_kernel", "sum_kernel"]
-
-#: (rows, channels) of each block.
-Blocks = tuple[tuple[int, int], ...]
+__all__ = ["sum_by_values_kernel", "sum_by_weights_kernel", "sum_kernel"]
 
 #: Columns of a program at most, and numbers of a program: four of a thread, of four warps.
 _COLUMNS, _NUMBERS = 128, 512
