@@ -94,7 +94,8 @@ class CuEquivariance(ReferenceBackend):
     def tensor_product_conv(
         cls, x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths
     ) -> Tensor:
-        if not _takes(paths):
+        # It refuses an empty batch, and cannot be traced by torch.compile.
+        if not _takes(paths) or torch.compiler.is_compiling() or not edges.sender.numel():
             return super().tensor_product_conv(x, harmonics, weights, edges, paths)
         module, columns = _product(paths, x.device)
         inputs = [weights, x, harmonics[:, : paths.harmonics_dim].contiguous()]
