@@ -90,6 +90,7 @@ class Paths:
         harmonics_dim: columns of the harmonics that are read; a graph may have more.
         x_dim, out_dim: columns of the input and of the output.
         weight_numel: weights of an edge.
+        covered: whether paths write to the same channels of the output or to others, and to all of them.
         description: all of it as a text, from which ``described_paths`` makes it again.
         by_block: the same product with its output divided; only of one whose output is not.
         pieces: paths from one block of the input to channels side by side in one block of the output, as indices
@@ -106,6 +107,7 @@ class Paths:
     x_dim: int = field(init=False)
     out_dim: int = field(init=False)
     weight_numel: int = field(init=False)
+    covered: bool = field(init=False, repr=False)
     description: str = field(init=False, repr=False)
     by_block: Paths = field(init=False, repr=False)
     pieces: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
@@ -122,6 +124,7 @@ class Paths:
             "x_dim": sum(dim * channels for dim, channels in self.x_blocks),
             "out_dim": sum(dim * channels for dim, channels in self.out_blocks),
             "weight_numel": sum(path.weight_numel for path in self.paths),
+            "covered": _covered(self.paths, self.out_blocks),
             "description": self._text(self.divided),
             "pieces": pieces,
             "matrix": _matrix([[self.paths[n] for n in piece] for piece in pieces], harmonics_dim),
@@ -139,6 +142,15 @@ class Paths:
     def out_shape(self, rows: int) -> tuple[int, ...]:
         """Of the output: [rows, out_dim], or where it is divided [rows * out_dim]."""
         return (rows * self.out_dim,) if self.divided else (rows, self.out_dim)
+
+
+def _covered(paths: Sequence[Path], blocks: Sequence[tuple[int, int]]) -> bool:
+    ends = [0] * len(blocks)
+    for block, first, channels in sorted({(path.out_block, path.out_channel, path.out_channels) for path in paths}):
+        if first != ends[block]:
+            return False
+        ends[block] += channels
+    return ends == [channels for _, channels in blocks]
 
 
 def described_shapes(description: str, rows: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

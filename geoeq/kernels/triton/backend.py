@@ -48,7 +48,7 @@ class Triton(Radial, Sums):
 
     @staticmethod
     def takes(paths: Paths) -> bool:
-        return all(path.mode == "uvu" for path in paths.paths) and not paths.divided and _covered(paths)
+        return all(path.mode == "uvu" for path in paths.paths) and not paths.divided and paths.covered
 
     @staticmethod
     def conv(x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
@@ -85,16 +85,3 @@ class Triton(Radial, Sums):
         arguments = (x, harmonics, weights, g, edges.sender, edges.receiver, *found, count)
         launch_fastest(kernels, count, arguments)
         return found
-
-
-@functools.cache
-def _covered(paths: Paths) -> bool:
-    """Whether paths write to the same channels of the output or to others: each is then written by one program."""
-    ends = [0] * len(paths.out_blocks)
-    for block, first, channels in sorted(
-        {(path.out_block, path.out_channel, path.out_channels) for path in paths.paths}
-    ):
-        if first != ends[block]:
-            return False
-        ends[block] += channels
-    return ends == [channels for _, channels in paths.out_blocks]
