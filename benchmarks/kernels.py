@@ -4,10 +4,11 @@
 
 Gather, product with harmonics and weights of each edge, sum at the receivers; on random graphs, in float32. Three
 passes: forward; forward and backward (derivatives by features, harmonics and weights); and the step of a potential
-(derivative by harmonics, and then those of a function of it and of the value by features and weights). Each case with
-each implementation is a process of its own, so that memory is its own: the highest resident size in the passes, less
-that before them with all inputs made. Bytes and operations are counted: every input read and every result written
-once, two operations for each product that is added. Writes a JSON file, and the table beside it in Markdown.
+(derivative by harmonics, and then those of a function of it and of the value by features and weights). Then the same
+with the last layer of a network of the distance, of 64 hidden columns: its weights are made before, or inside. Each
+case with each implementation is a process of its own, so that memory is its own: the highest resident size in the
+passes, less that before them with all inputs made. Bytes and operations are counted: every input read and every result
+written once, two operations for each product that is added. Writes a JSON file, and the table beside it in Markdown.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ RESULTS = Path(__file__).parent / "results" / "kernels.json"
 PATIENCE, LIMIT = 10.0, 300.0
 
 PASSES = ("forward", "backward", "double")
+
+#: Hidden columns of the network of the distance.
+HIDDEN = 64
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ def graph_of(case: Case) -> RandomGraph:
 
 
 Run = Callable[[Tensor, Tensor, Tensor], Tensor]
+RadialRun = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def ours(case: Case, graph: RandomGraph, backend: str) -> Run:
@@ -154,7 +159,30 @@ IMPLEMENTATIONS: dict[str, Callable[[Case, RandomGraph], Run]] = {
 }
 
 
-def passes(run: Run, factors: list[Tensor]) -> dict[str, Callable[[], Any]]:
+def weights_before(run: Run) -> RadialRun:
+    """The weights as an array, as everyone makes them."""
+    return lambda x, harmonics, hidden, matrix: run(x, harmonics, hidden @ matrix)
+
+
+def weights_inside(case: Case, graph: RandomGraph) -> RadialRun:
+    paths = case.conv().paths
+
+    def run(x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor) -> Tensor:
+        return kernels.radial_tensor_product_conv(x, harmonics, hidden, matrix, graph, paths)
+
+    return run
+
+
+#: With the last layer of the network of the distance.
+RADIAL: dict[str, Callable[[Case, RandomGraph], RadialRun]] = {
+    "geoeq, weights inside": weights_inside,
+    "geoeq, weights before": lambda case, graph: weights_before(ours(case, graph, "llvm")),
+    "reference, weights before": lambda case, graph: weights_before(ours(case, graph, "reference")),
+    "e3nn, weights before": lambda case, graph: weights_before(of_e3nn(case, graph, compiled=False)),
+}
+
+
+def passes(run: Callable[..., Tensor], factors: list[Tensor]) -> dict[str, Callable[[], Any]]:
     def forward() -> None:
         with torch.no_grad():
             run(*factors)
@@ -165,7 +193,7 @@ def passes(run: Run, factors: list[Tensor]) -> dict[str, Callable[[], Any]]:
     def double() -> None:
         value = run(*factors).square().sum()
         (force,) = torch.autograd.grad(value, factors[1], create_graph=True)
-        torch.autograd.grad(value + force.square().sum(), [factors[0], factors[2]])
+        torch.autograd.grad(value + force.square().sum(), [factors[0], *factors[2:]])
 
     return dict(zip(PASSES, (forward, backward, double), strict=True))
 
@@ -175,13 +203,11 @@ def measure(case: Case, implementation: str, threads: int, repeats: int) -> dict
     torch.set_num_threads(threads)
     graph, paths = graph_of(case), case.conv().paths
     generator = torch.Generator().manual_seed(0)
-    shapes = [
-        (case.nodes, paths.x_dim),
-        (len(graph.sender), paths.harmonics_dim),
-        (len(graph.sender), paths.weight_numel),
-    ]
+    edges, numel = len(graph.sender), paths.weight_numel
+    shapes = [(case.nodes, paths.x_dim), (edges, paths.harmonics_dim)]
+    shapes += [(edges, HIDDEN), (HIDDEN, numel)] if implementation in RADIAL else [(edges, numel)]
     factors = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
-    run = IMPLEMENTATIONS[implementation](case, graph)
+    run: Callable[..., Tensor] = {**IMPLEMENTATIONS, **RADIAL}[implementation](case, graph)
     found: dict[str, float] = {}
     for name, step in passes(run, factors).items():
         started = time.perf_counter()
@@ -239,11 +265,11 @@ def table(results: dict[str, Any]) -> list[str]:
                 continue
             have = [step for step in PASSES if step in found]
             times = " | ".join(f"{found[step]:.2f}" if step in have else "no" for step in PASSES)
-            base = entry["found"].get("e3nn", {})
+            base = entry["found"].get("e3nn, weights before" if name in RADIAL else "e3nn", {})
             ratios = " / ".join(f"{base[step] / found[step]:.1f}" for step in have) if "forward" in base else ""
             most = " / ".join(f"{found[f'{step} MB']:.0f}" for step in have)
-            rate = entry["counted"]["MB"] / found["forward"]
-            lines.append(f"| {case} | {name} | {times} | {ratios} | {most} | {rate:.1f} |")
+            rate = "" if name in RADIAL else f"{entry['counted']['MB'] / found['forward']:.1f}"
+            lines.append(f"| {case} | {name} | {times} | {ratios} | {most} | {rate} |")
     counted_lines = [
         f"| {case} | {entry['counted']['edges']:.0f} | {entry['counted']['MB']:.1f} | {entry['counted']['Mop']:.0f} |"
         for case, entry in results["cases"].items()
@@ -277,7 +303,7 @@ def main() -> None:
     for place, case in enumerate(every):
         if given.only and given.only not in case.name:
             continue
-        names = list(IMPLEMENTATIONS) if case in CASES else ["geoeq, llvm"]
+        names = [*IMPLEMENTATIONS, *RADIAL] if case in CASES else ["geoeq, llvm", "geoeq, weights inside"]
         entry: dict[str, Any] = {"counted": counted(case), "found": {}}
         results["cases"][case.name] = entry
         for name in names:

@@ -3,8 +3,9 @@
     python benchmarks/models.py [--only EquiformerV2] [--repeats 5] [--threads 2] [--output FILE]
 
 32 made-up molecules of 18 atoms with edges below 5 Å, given with the batch as geoeq's loader gives them. Each network
-has a process of its own: forward without derivatives, then forward and backward (derivatives of the squared sum of
-energies by the parameters), medians after one pass that is not counted. Sizes: the published one (preset "qm9", else
+has a process of its own: forward without derivatives; forward and backward (derivatives of the squared sum of energies
+by the parameters); and the training step of a potential (derivatives of energies and squared forces by the parameters),
+for all but the sizes of OC20. Medians after one pass that is not counted. Sizes: the published one (preset "qm9", else
 "oc20", else the defaults, always with a cutoff of 5 Å), and those for which there are times of the authors' codes.
 Memory is the highest resident size of the process in those passes, less what it had after the imports. With --only the
 table is printed and not written, unless --output says where.
@@ -141,10 +142,22 @@ def measure(case: Case, threads: int, repeats: int) -> dict[str, float]:
         model.zero_grad(set_to_none=True)
         model(batch)["energy"].square().sum().backward()
 
+    def forces() -> None:
+        model.zero_grad(set_to_none=True)
+        batch.pos.requires_grad_()
+        energy = model(batch)["energy"].sum()
+        (force,) = torch.autograd.grad(energy, batch.pos, create_graph=True)
+        (energy + force.square().sum()).backward(inputs=list(model.parameters()))
+
     found: dict[str, float] = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
     found["forward"] = median(forward, repeats)
     found["both"] = median(both, repeats)
     found["memory"] = memory("VmHWM") - before
+    if case.preset != "oc20":
+        Path("/proc/self/clear_refs").write_text("5")
+        found["forces"] = median(forces, repeats)
+        found["forces memory"] = memory("VmHWM") - before
+        batch.pos.requires_grad_(False)
     if case.authors and threads != 1:
         torch.set_num_threads(1)
         found["one thread"] = median(both, repeats)
@@ -171,11 +184,12 @@ def measured_apart(script: str, arguments: list[str], threads: int, limit: float
 def row(case: Case, found: dict[str, Any]) -> str:
     """A line of Markdown."""
     if "failure" in found:
-        return f"| {case.network} | {case.size} | failed: {found['failure']} |  |  |  |  | {case.authors} |"
+        return f"| {case.network} | {case.size} | failed: {found['failure']} |  |  |  |  |  |  | {case.authors} |"
     alone = f"{found['one thread']:.0f}" if "one thread" in found else ""
+    step, most = (f"{found[key]:.0f}" if key in found else "" for key in ("forces", "forces memory"))
     return (
         f"| {case.network} | {case.size} | {found['parameters']:,} | {found['forward']:.0f} | {found['both']:.0f} | "
-        f"{found['memory']:.0f} | {alone} | {case.authors} |"
+        f"{found['memory']:.0f} | {step} | {most} | {alone} | {case.authors} |"
     )
 
 
@@ -219,9 +233,10 @@ def main() -> None:
         f"{processor()}, {arguments.threads} threads, geoeq {geoeq.__version__} (commit {git_commit()}), "
         f"torch {torch.__version__}, Python {platform.python_version()}.",
         "",
-        "| network | size | parameters | forward [ms] | forward and backward [ms] | peak memory [MB] | forward and "
-        "backward, 1 thread [ms] | authors' code, 1 thread, another machine |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| network | size | parameters | forward [ms] | forward and backward [ms] | peak memory [MB] | step of a "
+        "potential [ms] | peak memory [MB] | forward and backward, 1 thread [ms] | authors' code, 1 thread, another "
+        "machine |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     output = arguments.output or (RESULTS if arguments.only is None else None)
     print("\n".join(lines))

@@ -17,6 +17,7 @@ from geoeq import kernels
 from geoeq.errors import InputError, TensorError
 from geoeq.kernels import backend as backends
 from geoeq.kernels.cuequivariance import CuEquivariance
+from geoeq.kernels.fused import LLVMBackend
 from geoeq.kernels.llvm import compiler, launch, radial
 from geoeq.kernels.llvm.backend import LLVM
 from geoeq.kernels.llvm.product_kernels import edge_kernel, receiver_kernel, sender_kernel
@@ -77,6 +78,13 @@ def hidden_of(paths, graph, width=3):
 def derivatives(name, paths, graph, factors, function=kernels.tensor_product_conv):
     """The value, its gradients by all factors, and the gradients of a function of those."""
     return derivatives_of(name, lambda *factors: function(*factors, graph, paths), factors)
+
+
+@pytest.fixture(autouse=True)
+def small_sums_too(monkeypatch):
+    """They are left to plain PyTorch, as it is as fast there."""
+    monkeypatch.setattr(LLVMBackend, "smallest_sum", 0)
+    monkeypatch.setattr(LLVMBackend, "smallest_softmax", 0)
 
 
 def derivatives_of(name, function, factors):
@@ -187,6 +195,17 @@ def test_cuequivariance_has_the_numbers_of_the_reference(name):
     graph = graph_of(5, 12)
     factors = factors_of(paths, graph)
     assert_same(*(derivatives(backend, paths, graph, factors) for backend in ("cuequivariance", "reference")))
+
+
+def test_small_sums_are_left_to_pytorch(monkeypatch):
+    monkeypatch.undo()
+    called = []
+    original = LLVM.weighted_sum
+    monkeypatch.setattr(LLVM, "weighted_sum", lambda *given: called.append(1) or original(*given))
+    graph = graph_of(50, 600)
+    for width in (2, 200):
+        kernels.weighted_sum(random(600, width), random(600, 1), graph)
+    assert len(called) == 1
 
 
 @pytest.mark.parametrize("num_nodes", [1, 400])

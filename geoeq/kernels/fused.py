@@ -23,6 +23,9 @@ __all__ = ["LLVMBackend", "TritonBackend"]
 class _Fused(ReferenceBackend):
     name: ClassVar[str]
     kernels: ClassVar[type[FusedKernels]]
+    #: Numbers below which plain PyTorch is as fast.
+    smallest_sum: ClassVar[int] = 0
+    smallest_softmax: ClassVar[int] = 0
 
     @classmethod
     def available(cls) -> str | None:
@@ -71,16 +74,20 @@ class _Fused(ReferenceBackend):
 
     @classmethod
     def weighted_sum(cls, values: Tensor, weights: Tensor, segments: Segments, blocks: Blocks) -> Tensor:
-        if segments.row_pointers is None:
+        if segments.row_pointers is None or _is_small(values, cls.smallest_sum):
             return super().weighted_sum(values, weights, segments, blocks)
         return fused_weighted_sum(values, weights, segments, blocks, cls.name)
 
     @classmethod
     def segment_softmax(cls, values: Tensor, segments: Segments) -> Tensor:
-        if segments.row_pointers is None or not values.numel():
+        if segments.row_pointers is None or not values.numel() or _is_small(values, cls.smallest_softmax):
             return super().segment_softmax(values, segments)
         flat = values.unsqueeze(1) if values.dim() == 1 else values.flatten(1)
         return fused_softmax(flat, segments, cls.name).view(values.shape)
+
+
+def _is_small(values: Tensor, smallest: int) -> bool:
+    return not torch.compiler.is_compiling() and values.numel() < smallest
 
 
 def _each_alone(rows: Tensor) -> EdgeTensors:
@@ -95,6 +102,8 @@ class LLVMBackend(_Fused):
 
     name = "llvm"
     kernels = LLVM
+    smallest_sum = 100_000
+    smallest_softmax = 5_000
 
 
 class TritonBackend(_Fused):

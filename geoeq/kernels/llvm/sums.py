@@ -14,6 +14,9 @@ from geoeq.kernels.llvm.sum_kernels import softmax_gradient_kernel, softmax_kern
 
 __all__ = ["Sums"]
 
+#: Numbers of a sum that take as long as one channel of a path.
+_QUICK = 8
+
 
 class Sums:
     """Those of ``FusedKernels``."""
@@ -23,7 +26,7 @@ class Sums:
         nodes, width = row_pointers.shape[0] - 1, values.shape[1]
         out = empty(values, (nodes, width))
         function = function_of(sum_kernel, blocks, weights.shape[1], dtype=values.dtype, widest=width)
-        run(function, (values, weights, row_pointers, out), nodes, node_bounds(row_pointers, width))
+        run(function, (values, weights, row_pointers, out), nodes, node_bounds(row_pointers, -(-width // _QUICK)))
         return out
 
     @staticmethod
@@ -44,7 +47,12 @@ class Sums:
         )
         options = blocks, weights.shape[1], by_values, by_weights
         function = function_of(sum_edge_kernel, *options, dtype=values.dtype, widest=width)
-        run(function, (values, weights, g, receiver, *found), len(values), even_bounds(0, len(values), width))
+        run(
+            function,
+            (values, weights, g, receiver, *found),
+            len(values),
+            even_bounds(0, len(values), -(-width // _QUICK)),
+        )
         return found
 
     @staticmethod
