@@ -51,5 +51,5 @@ class Convolutions:
         )
         function = function_of(edge_kernel, paths, weights.numel() > 0, by_harmonics, by_weights, False, dtype=x.dtype)
         tensors = (x, harmonics, weights, g, edges.sender, edges.receiver, *found)
-        run(function, tensors, edges.num_nodes, even_bounds(0, len(harmonics), paths.weight_numel))
+        run(function, tensors, edges.num_nodes, even_bounds(len(harmonics), paths.weight_numel))
         return found

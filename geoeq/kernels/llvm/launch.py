@@ -39,20 +39,19 @@ def run(function: Callable[..., None], tensors: Sequence[Tensor | int], rows: in
     in_threads(lambda first, last: function(*addresses, rows, first, last), bounds)
 
 
-def even_bounds(first: int, last: int, width: int) -> list[int]:
-    """Rows ``first`` to ``last``, with ``width`` numbers each, in pieces of about as many."""
-    pieces = shares((last - first) * width, _SMALLEST)
-    return [first + (last - first) * n // pieces for n in range(pieces + 1)]
+def even_bounds(rows: int, width: int) -> list[int]:
+    """Rows with ``width`` numbers each, in pieces of about as many."""
+    pieces = shares(rows * width, _SMALLEST)
+    return [rows * n // pieces for n in range(pieces + 1)]
 
 
-def node_bounds(pointers: Tensor, width: int, first: int = 0, last: int | None = None) -> list[int]:
-    """Nodes ``first`` to ``last`` in pieces of about as many edges, with ``width`` numbers each."""
-    last = pointers.shape[0] - 1 if last is None else last
-    if shares(int(pointers[last] - pointers[first]) * width, _SMALLEST) == 1:
-        return [first, last]
-    steps = even_bounds(int(pointers[first]), int(pointers[last]), width)[1:-1]
-    inner = torch.searchsorted(pointers, torch.tensor(steps, dtype=pointers.dtype)).clamp(first, last).tolist()
-    return [first, *inner, last]
+def node_bounds(pointers: Tensor, width: int) -> list[int]:
+    """Nodes in pieces of about as many edges, with ``width`` numbers each."""
+    nodes, steps = pointers.shape[0] - 1, even_bounds(int(pointers[-1]), width)[1:-1]
+    if not steps:
+        return [0, nodes]
+    inner = torch.searchsorted(pointers, torch.tensor(steps, dtype=pointers.dtype)).clamp(max=nodes).tolist()
+    return [0, *inner, nodes]
 
 
 def check_senders(edges: EdgeTensors) -> None:

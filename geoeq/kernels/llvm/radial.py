@@ -7,16 +7,17 @@ Weights are ``w = h R`` with h the hidden layer of an edge and R the matrix. For
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from geoeq.kernels.backend import EdgeTensors
-from geoeq.kernels.llvm.launch import check_senders, even_bounds, function_of, node_bounds, run
+from geoeq.kernels.llvm.launch import check_senders, function_of, run
 from geoeq.kernels.llvm.memory import empty
 from geoeq.kernels.llvm.product_kernels import edge_kernel, receiver_kernel, sender_kernel
+from geoeq.kernels.llvm.threads import in_order
 from geoeq.kernels.paths import Paths
 
 __all__ = ["Radial"]
@@ -41,10 +42,6 @@ class _Piece(NamedTuple):
     def edges(self) -> slice:
         return slice(self.begin, self.end)
 
-    def room(self, like: Tensor, width: int) -> Tensor:
-        """For ``width`` numbers of each edge."""
-        return like.new_empty(self.end - self.begin, width)
-
 
 def _pieces(pointers: Tensor, size: int) -> Iterator[_Piece]:
     """Of ``size`` edges or fewer, but for receivers that have more."""
@@ -68,19 +65,21 @@ class _Contractions:
         self.given, self.paths, self.dtype = edges, paths, like.dtype
         self.own = torch.arange(len(edges.sender) + 1)
 
+    def _run(self, function: Callable[..., None], tensors: Sequence[Tensor | int], first: int, last: int) -> None:
+        run(function, tensors, self.given.num_nodes, [first, last])
+
     def conv(self, piece: _Piece, x: Tensor, harmonics: Tensor, weights: Tensor, out: Tensor, added: bool) -> None:
         """∂Φ/∂g to the rows of ``out`` of these receivers."""
-        bounds = node_bounds(self.given.row_pointers, self.paths.weight_numel, piece.first, piece.last)
         function = function_of(receiver_kernel, self.paths, True, added, dtype=self.dtype)
         tensors = (x, harmonics, _before(weights, piece), self.given.sender, self.given.row_pointers, out)
-        run(function, tensors, self.given.num_nodes, bounds)
+        self._run(function, tensors, piece.first, piece.last)
 
     def back(self, piece: _Piece, g: Tensor, harmonics: Tensor, weights: Tensor, rows: Tensor, added: bool) -> None:
         """∂Φ/∂x of each edge by itself, to ``rows``."""
         function = function_of(sender_kernel, self.paths, True, added, dtype=self.dtype)
         ends = self.given.receiver, self.own, self.own
         tensors = (g, harmonics, _before(weights, piece), *ends, _before(rows, piece))
-        run(function, tensors, self.given.num_nodes, even_bounds(piece.begin, piece.end, self.paths.weight_numel))
+        self._run(function, tensors, piece.begin, piece.end)
 
     def of_edges(
         self,
@@ -101,8 +100,7 @@ class _Contractions:
             0 if by_harmonics is None else by_harmonics,
             0 if by_weights is None else _before(by_weights, piece),
         )
-        tensors = (x, harmonics, _before(weights, piece), g, *ends, *results)
-        run(function, tensors, self.given.num_nodes, even_bounds(piece.begin, piece.end, self.paths.weight_numel))
+        self._run(function, (x, harmonics, _before(weights, piece), g, *ends, *results), piece.begin, piece.end)
 
 
 def _results(factors: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
@@ -114,6 +112,20 @@ def _results(factors: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
     ]
 
 
+class _Sums(NamedTuple):
+    """What the edges of a piece add to derivatives by x (a row for each edge, for its sender) and by the matrix."""
+
+    edges: slice
+    back: Tensor | None
+    matrix: Tensor | None
+
+    def add(self, by_x: Tensor, sender: Tensor, by_matrix: Tensor) -> None:
+        if self.back is not None:
+            by_x.index_add_(0, sender[self.edges], self.back)
+        if self.matrix is not None:
+            by_matrix.add_(self.matrix)
+
+
 class Radial:
     """Those of ``FusedKernels``."""
 
@@ -123,8 +135,12 @@ class Radial:
     ) -> Tensor:
         check_senders(edges)
         out, contractions = empty(x, paths.out_shape(x.shape[0])), _Contractions(edges, paths, x)
-        for piece in _pieces(edges.row_pointers, _edges_at_once(matrix)):
+
+        def done(piece: _Piece) -> None:
             contractions.conv(piece, x, harmonics, hidden[piece.edges] @ matrix, out, added=False)
+
+        for _ in in_order(done, list(_pieces(edges.row_pointers, _edges_at_once(matrix)))):
+            pass
         return out
 
     @staticmethod
@@ -138,23 +154,25 @@ class Radial:
         paths: Paths,
         wanted: Sequence[bool],
     ) -> tuple[Tensor, ...]:
-        """Messages back are added at their senders in the order of the edges."""
+        """Of pieces, what is a sum is added up in their order."""
         by_x, by_harmonics, by_hidden, by_matrix = wanted
         found = _results((x, harmonics, hidden, matrix), wanted)
         contractions = _Contractions(edges, paths, x)
-        for piece in _pieces(edges.row_pointers, _edges_at_once(matrix)):
-            weights = hidden[piece.edges] @ matrix
-            changed = piece.room(x, matrix.shape[1]) if by_hidden or by_matrix else None
+
+        def sums(piece: _Piece) -> _Sums:
+            rows, weights = piece.edges, hidden[piece.edges] @ matrix
+            changed = torch.empty_like(weights) if by_hidden or by_matrix else None
             into = found[1] if by_harmonics else None
             contractions.of_edges(piece, (x, harmonics, weights, g), into, changed, added=False)
+            back = x.new_empty(len(weights), paths.x_dim) if by_x else None
+            if back is not None:
+                contractions.back(piece, g, harmonics, weights, back, added=False)
             if by_hidden and changed is not None:
-                torch.mm(changed, matrix.T, out=found[2][piece.edges])
-            if by_matrix and changed is not None:
-                found[3].addmm_(hidden[piece.edges].T, changed)
-            if by_x:
-                rows = piece.room(x, paths.x_dim)
-                contractions.back(piece, g, harmonics, weights, rows, added=False)
-                found[0].index_add_(0, edges.sender[piece.edges], rows)
+                torch.mm(changed, matrix.T, out=found[2][rows])
+            return _Sums(rows, back, hidden[rows].T @ changed if by_matrix and changed is not None else None)
+
+        for part in in_order(sums, list(_pieces(edges.row_pointers, _edges_at_once(matrix)))):
+            part.add(found[0], edges.sender, found[3])
         return tuple(found)
 
     @staticmethod
@@ -178,7 +196,8 @@ class Radial:
         pairs = zip((x, harmonics, hidden, matrix, g), wanted, strict=True)
         found = [torch.zeros_like(factor) if want else factor.new_empty(0) for factor, want in pairs]
         contractions = _Contractions(edges, paths, x)
-        for piece in _pieces(edges.row_pointers, _edges_at_once(matrix)):
+
+        def sums(piece: _Piece) -> _Sums:
             rows = piece.edges
             weights, change = hidden[rows] @ matrix, _change(piece, hidden, matrix, of_hidden, of_matrix)
             terms: dict[str, tuple[Tensor | None, Tensor | None, Tensor | None]] = {
@@ -198,15 +217,18 @@ class Radial:
                 into = found[1] if by_harmonics and replaced != "harmonics" else None
                 changed = by_change if replaced == "weights" else by_weights
                 contractions.of_edges(piece, (left, middle, right, g), into, changed, added=True)
-            if back is not None:
-                found[0].index_add_(0, edges.sender[rows], back)
+            total = torch.zeros_like(matrix) if by_matrix else None
             if by_weights is not None and by_change is not None:
                 ways = ((by_weights, hidden, matrix), (by_change, of_hidden, of_matrix))
                 for part, factor, other in ways:  # w = h R and w' = h' R + h R'
                     if by_hidden and other is not None:
                         found[2][rows].addmm_(part, other.T)
-                    if by_matrix and factor is not None:
-                        found[3].addmm_(factor[rows].T, part)
+                    if total is not None and factor is not None:
+                        total.addmm_(factor[rows].T, part)
+            return _Sums(rows, back, total)
+
+        for part in in_order(sums, list(_pieces(edges.row_pointers, _edges_at_once(matrix)))):
+            part.add(found[0], edges.sender, found[3])
         return tuple(found)
 
 

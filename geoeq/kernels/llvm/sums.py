@@ -51,7 +51,7 @@ class Sums:
             function,
             (values, weights, g, receiver, *found),
             len(values),
-            even_bounds(0, len(values), -(-width // _QUICK)),
+            even_bounds(len(values), -(-width // _QUICK)),
         )
         return found
 

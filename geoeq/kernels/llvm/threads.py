@@ -1,22 +1,28 @@
-"""Rows shared among as many threads as torch uses, without a runtime of its own that a fork could break."""
+"""Work shared among as many threads as torch uses, without a runtime of its own that a fork could break."""
 
 from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 
-__all__ = ["in_threads", "shares"]
+__all__ = ["in_order", "in_threads", "shares"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 #: pieces for each thread: one that is delayed leaves its pieces to the others.
 _PIECES = 4
 
 _lock = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}
+_lone: dict[int, ThreadPoolExecutor] = {}
 
 
 def _forget() -> None:
@@ -24,6 +30,7 @@ def _forget() -> None:
     global _lock
     _lock = threading.Lock()
     _pools.clear()
+    _lone.clear()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -59,3 +66,39 @@ def in_threads(function: Callable[[int, int], None], bounds: Sequence[int]) -> N
 def _work(function: Callable[[int, int], None], pieces: Iterator[tuple[int, int]]) -> None:
     for first, last in pieces:
         function(first, last)
+
+
+def _lone_pool(threads: int) -> ThreadPoolExecutor:
+    """Threads in which torch uses no others."""
+    with _lock:
+        if threads not in _lone:
+            pool = ThreadPoolExecutor(threads, "geoeq", torch.set_num_threads, (1,))
+            started = threading.Barrier(threads)
+            for future in [pool.submit(started.wait) for _ in range(threads)]:
+                future.result()
+            torch.set_num_threads(threads)  # their number is also what every other new thread begins with
+            _lone[threads] = pool
+        return _lone[threads]
+
+
+def in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """``map(function, items)``, by as many threads as torch uses, each of which uses torch by itself.
+
+    Results come in the order of the items, and no more of them are ahead of what was asked for than there are threads.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or len(items) < 2:
+        yield from map(function, items)
+        return
+
+    def alone(item: Item) -> Result:
+        with torch.no_grad():  # a new thread would record derivatives
+            return function(item)
+
+    pool, waiting = _lone_pool(threads), deque[Future[Result]]()
+    for item in items:
+        waiting.append(pool.submit(alone, item))
+        if len(waiting) > threads:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
