@@ -7,8 +7,9 @@ has a process of its own: forward without derivatives; forward and backward (der
 by the parameters); and the training step of a potential (derivatives of energies and squared forces by the parameters),
 for all but the sizes of OC20. Medians after one pass that is not counted. Sizes: the published one (preset "qm9", else
 "oc20", else the defaults, always with a cutoff of 5 Å), and those for which there are times of the authors' codes.
-Memory is the highest resident size of the process in those passes, less what it had after the imports. With --only the
-table is printed and not written, unless --output says where.
+Memory is the highest resident size of the process in those passes, less what it had after the imports. Equiformer and
+the SE(3)-Transformer are timed once more with messages that are made without kernels (``plain.py``), in the same process.
+With --only the tables are printed and not written, unless --output says where.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from plain import plain_messages
 from torch_geometric.data import Batch, Data
 
 import geoeq
@@ -43,6 +45,9 @@ RADIUS = 3.05
 
 #: Seconds for the passes of one median, and for one network altogether.
 PATIENCE, LIMIT = 30.0, 600.0
+
+#: Networks that are measured without kernels, too.
+PLAIN = ("Equiformer", "SE3Transformer")
 
 RESULTS = Path(__file__).parent / "results" / "models.md"
 
@@ -158,6 +163,11 @@ def measure(case: Case, threads: int, repeats: int) -> dict[str, float]:
         found["forces"] = median(forces, repeats)
         found["forces memory"] = memory("VmHWM") - before
         batch.pos.requires_grad_(False)
+    if case.authors and case.network in PLAIN:
+        with plain_messages():
+            steps = {"forward": forward, "both": both, "forces": forces}
+            found |= {f"plain {name}": median(step, repeats) for name, step in steps.items()}
+        batch.pos.requires_grad_(False)
     if case.authors and threads != 1:
         torch.set_num_threads(1)
         found["one thread"] = median(both, repeats)
@@ -191,6 +201,13 @@ def row(case: Case, found: dict[str, Any]) -> str:
         f"| {case.network} | {case.size} | {found['parameters']:,} | {found['forward']:.0f} | {found['both']:.0f} | "
         f"{found['memory']:.0f} | {step} | {most} | {alone} | {case.authors} |"
     )
+
+
+def comparison(case: Case, found: dict[str, Any]) -> str:
+    """A line of Markdown: without and with kernels."""
+    pairs = ((found[f"plain {name}"], found[name]) for name in ("forward", "both", "forces"))
+    cells = " | ".join(f"{plain:.0f} -> {own:.0f} ({plain / own:.1f})" for plain, own in pairs)
+    return f"| {case.network} | {case.size} | {cells} |"
 
 
 def processor() -> str:
@@ -240,9 +257,13 @@ def main() -> None:
     ]
     output = arguments.output or (RESULTS if arguments.only is None else None)
     print("\n".join(lines))
+    compared = []
     for case in chosen:
         given = ["--case", str(cases().index(case)), "--repeats", str(arguments.repeats)]
-        lines.append(row(case, measured_apart(__file__, given, arguments.threads, LIMIT)))
+        found = measured_apart(__file__, given, arguments.threads, LIMIT)
+        lines.append(row(case, found))
+        if "plain forward" in found:
+            compared.append(comparison(case, found))
         print(lines[-1], flush=True)
         write(output, lines)
     lines += [
@@ -250,7 +271,15 @@ def main() -> None:
         "Authors' times are of a forward and backward pass on such a batch (9256 edges), on another machine of the",
         "same kind: compare them with the column for 1 thread, and roughly. Memory is the highest resident size in",
         "these passes, parameters and batch included, less that after the imports.",
+        "",
+        "Messages without kernels (e3nn's tensor product of all edges at once; the weights of every edge as an array), and",
+        "with them, in one process:",
+        "",
+        "| network | size | forward [ms] | forward and backward [ms] | step of a potential [ms] |",
+        "|---|---|---:|---:|---:|",
+        *compared,
     ]
+    print("\n".join(compared))
     write(output, lines)
 
 
