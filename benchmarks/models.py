@@ -8,8 +8,8 @@ by the parameters); and the training step of a potential (derivatives of energie
 for all but the sizes of OC20. Medians after one pass that is not counted. Sizes: the published one (preset "qm9", else
 "oc20", else the defaults, always with a cutoff of 5 Å), and those for which there are times of the authors' codes.
 Memory is the highest resident size of the process in those passes, less what it had after the imports. Equiformer and
-the SE(3)-Transformer are timed once more with messages that are made without kernels (``plain.py``), in the same process.
-With --only the tables are printed and not written, unless --output says where.
+the SE(3)-Transformer are timed once more with messages that are made without kernels (``plain.py``), in the same
+process. With --only the tables are printed and not written, unless --output says where.
 """
 
 from __future__ import annotations
@@ -272,8 +272,8 @@ def main() -> None:
         "same kind: compare them with the column for 1 thread, and roughly. Memory is the highest resident size in",
         "these passes, parameters and batch included, less that after the imports.",
         "",
-        "Messages without kernels (e3nn's tensor product of all edges at once; the weights of every edge as an array), and",
-        "with them, in one process:",
+        "Messages without kernels (e3nn's tensor product of all edges at once; the weights of every edge as an",
+        "array), and with them, in one process:",
         "",
         "| network | size | forward [ms] | forward and backward [ms] | step of a potential [ms] |",
         "|---|---|---:|---:|---:|",
