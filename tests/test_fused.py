@@ -365,6 +365,24 @@ def test_transforms_of_functions_take_the_reference():
     torch.testing.assert_close(jacobian, torch.autograd.functional.jacobian(run, factors[0]))
 
 
+def test_offsets_beyond_32_bits():
+    """Edges 2^30 to 2^30 + 9 of arrays that would take terabytes; the kernel is told where they would begin."""
+    paths, graph, first = paths_of(*MACE), graph_of(4, 9), 2**30
+    x, harmonics, weights = (factor.detach() for factor in factors_of(paths, graph))
+    harmonics = harmonics[:, : paths.harmonics_dim].contiguous()
+    assert first * paths.weight_numel > 2**31
+    pointers, found = graph.row_pointers + first, torch.empty(4, paths.out_dim, dtype=torch.float64)
+    function = launch.function_of(receiver_kernel, paths, True, False, dtype=torch.float64)
+    starts = [tensor.data_ptr() - 8 * first * width for tensor, width in _rows(harmonics, weights, graph.sender)]
+    launch.run(function, (x, *starts, pointers, found), 4, [0, 4])
+    with kernels.use("reference"):
+        assert_same([found], [kernels.tensor_product_conv(x, harmonics, weights, graph, paths)])
+
+
+def _rows(*tensors):
+    return [(tensor, tensor.stride(0)) for tensor in tensors]
+
+
 def test_it_is_what_the_cpu_chooses():
     assert backends.choose(torch.zeros(1)).__name__ == "LLVMBackend"
     assert backends.choose(torch.zeros(1, dtype=torch.float16)).__name__ == "ReferenceBackend"
