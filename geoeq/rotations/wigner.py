@@ -1,4 +1,4 @@
-"""Rotations, and how features of each degree turn under them (Wigner D matrices)."""
+"""How features of each degree turn under a rotation: Wigner D matrices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from geoeq.constants import constant
 from geoeq.errors import InputError
 
-__all__ = ["MAX_DEGREE", "random_rotations", "wigner_blocks", "wigner_d"]
+__all__ = ["MAX_DEGREE", "wigner_blocks", "wigner_d"]
 
 #: highest degree that Wigner matrices are made for.
 MAX_DEGREE = 11
@@ -30,28 +30,6 @@ def _half_turns() -> tuple[Tensor, ...]:
 
 # Made at import: torch.compile cannot trace e3nn's construction.
 _HALF_TURNS = _half_turns()
-
-
-def random_rotations(n: int, generator: torch.Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """Rotations drawn uniformly.
-
-    Args:
-        n: how many.
-        generator: of the random numbers; None takes PyTorch's own.
-        dtype: of the result; None takes PyTorch's default.
-
-    Shapes:
-        Returns [n, 3, 3].
-    """
-    quaternions = torch.randn(n, 4, generator=generator, dtype=torch.float64)
-    w, x, y, z = (quaternions / quaternions.norm(dim=-1, keepdim=True)).unbind(-1)
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    matrices = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
-    return matrices.to(dtype or torch.get_default_dtype())
 
 
 def wigner_blocks(vectors: Tensor, lmax: int) -> tuple[Tensor, ...]:

@@ -1,0 +1,43 @@
+"""Rotations: how they are written, drawn, compared, averaged and fitted, and how features turn under them.
+
+A rotation is a matrix [..., 3, 3] that acts on columns, ``R @ v``; rows of positions turn by ``pos @ R.mT``.
+"""
+
+from geoeq.rotations.conversions import (
+    matrix_from_6d,
+    matrix_from_9d,
+    matrix_from_quaternion,
+    matrix_from_rotation_vector,
+    matrix_to_6d,
+    matrix_to_9d,
+    matrix_to_quaternion,
+    matrix_to_rotation_vector,
+)
+from geoeq.rotations.distance import geodesic_distance, mean_rotation
+from geoeq.rotations.fitting import Alignment, align
+from geoeq.rotations.orthogonalize import nearest_orthogonal, nearest_rotation
+from geoeq.rotations.sampling import random_orthogonals, random_rotations, random_turns
+from geoeq.rotations.wigner import MAX_DEGREE, wigner_blocks, wigner_d
+
+__all__ = [
+    "MAX_DEGREE",
+    "Alignment",
+    "align",
+    "geodesic_distance",
+    "matrix_from_6d",
+    "matrix_from_9d",
+    "matrix_from_quaternion",
+    "matrix_from_rotation_vector",
+    "matrix_to_6d",
+    "matrix_to_9d",
+    "matrix_to_quaternion",
+    "matrix_to_rotation_vector",
+    "mean_rotation",
+    "nearest_orthogonal",
+    "nearest_rotation",
+    "random_orthogonals",
+    "random_rotations",
+    "random_turns",
+    "wigner_blocks",
+    "wigner_d",
+]
