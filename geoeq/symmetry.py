@@ -20,11 +20,13 @@ from geoeq import kernels
 from geoeq.constants import default_dtype
 from geoeq.errors import InputError, unknown_name
 from geoeq.fields import Field, Level, field
+from geoeq.frames import axis_number
 from geoeq.graph import Graph, build_graph
 from geoeq.layers.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
 from geoeq.layers.layer import Layer, RadialFunction, Rowwise
 from geoeq.layers.radial import BesselBasis
 from geoeq.random_structures import random_batch
+from geoeq.rotations import random_rotations, random_turns
 
 __all__ = ["Symmetry", "assert_equivariant", "equivariance_errors", "layer_graph", "random_batch"]
 
@@ -34,6 +36,13 @@ Symmetry = Literal["rotation", "reflection", "translation", "permutation", "batc
 LAYER_CUTOFF = 4.0
 #: degree of the harmonics of that graph.
 LAYER_LMAX = 3
+#: what a group does not have; E(3) has everything.
+_NOT_OF: dict[str, tuple[Symmetry, ...]] = {
+    "SE(3)": ("reflection",),
+    "SE(2)": ("reflection",),
+    "O(3)": ("translation",),
+    "SO(3)": ("reflection", "translation"),
+}
 _NODE_KEYS = ("z", "pos", "vel", "charge", "x", "batch")
 
 
@@ -154,15 +163,17 @@ def _named(known: Field, value: Tensor) -> _Output:
     return _Output(value, known.level, o3.Irreps(known.irreps), known.translates)
 
 
-def _elements(symmetry: Symmetry, data: Data, generator: torch.Generator) -> _Element:
+def _elements(symmetry: Symmetry, data: Data, generator: torch.Generator, axis: int | None) -> _Element:
     with default_dtype(torch.float64):
         rotation, translation = torch.eye(3), torch.zeros(3)
         order = torch.arange(data.num_nodes or 0)
         if symmetry in ("rotation", "reflection"):
-            matrix, upper = torch.linalg.qr(torch.randn(3, 3, generator=generator))
-            matrix = matrix * upper.diagonal().sign()  # uniform over O(3)
-            matrix = matrix * matrix.det().sign()
-            rotation = matrix if symmetry == "rotation" else -matrix
+            if axis is None:
+                rotation, mirror = random_rotations(1, generator)[0], -torch.eye(3)
+            else:  # a mirror that contains the axis
+                rotation, mirror = random_turns(1, torch.eye(3)[axis].tolist(), generator)[0], torch.eye(3)
+                mirror[axis - 1, axis - 1] = -1
+            rotation = rotation if symmetry == "rotation" else rotation @ mirror
         elif symmetry == "translation":
             translation = 3 * torch.randn(3, generator=generator)
         else:
@@ -193,16 +204,17 @@ def equivariance_errors(
         candidate: a Layer, a Rowwise, a RadialFunction, an embedding, anything called as ``(x, graph)`` that has
             irreps_in and irreps_out, or anything that maps PyG Data to a dict of the names in ``geoeq.fields``.
         batch: structures to try; by default ``random_batch()`` in the dtype of the candidate.
-        symmetries: which to try; by default all, but reflections where the candidate's ``group`` is "SE(3)".
+        symmetries: which to try; by default all that the candidate's ``group`` has ("SE(3)", without reflections,
+            and the other names of ``geoeq.frames.FrameGroup``).
         samples: group elements for each symmetry.
         seed: of the group elements and of the features of a layer.
 
     Raises:
         InputError: the candidate cannot be called, or a symmetry is unknown.
     """
+    group: str = getattr(candidate, "group", "E(3)")
     if symmetries is None:
-        proper = getattr(candidate, "group", "E(3)") == "SE(3)"
-        symmetries = tuple(name for name in get_args(Symmetry) if not (proper and name == "reflection"))
+        symmetries = tuple(name for name in get_args(Symmetry) if name not in _NOT_OF.get(group, ()))
     for symmetry in symmetries:
         if symmetry not in get_args(Symmetry):
             raise InputError(unknown_name("symmetry", symmetry, get_args(Symmetry)))
@@ -210,6 +222,7 @@ def equivariance_errors(
     data = (random_batch(dtype=dtype) if batch is None else batch).clone()
     function, irreps_x = _function(candidate)
     generator = torch.Generator().manual_seed(seed)
+    axis = axis_number(group, getattr(candidate, "axis", None)) if group in ("SE(2)", "E(2)") else None
     if irreps_x != o3.Irreps("4x0e") or "x" not in data:
         data.x = torch.randn(data.num_nodes or 0, irreps_x.dim, generator=generator, dtype=torch.float64).to(dtype)
     with torch.no_grad():
@@ -221,7 +234,7 @@ def equivariance_errors(
                     expected = {name: output.value for name, output in outputs.items()}
                     found = _one_by_one(function, data)
                 else:
-                    element = _elements(symmetry, data, generator)
+                    element = _elements(symmetry, data, generator, axis)
                     expected = {name: element.on_output(output) for name, output in outputs.items()}
                     found = {name: out.value for name, out in function(element.on_data(data, irreps_x)).items()}
                 for name, value in expected.items():
@@ -260,8 +273,8 @@ def assert_equivariant(
     Args:
         candidate, batch, symmetries, samples, seed: as for ``equivariance_errors``.
         tolerance: largest relative error; by default 1e-9 in float64 and 1e-4 in float32. For rotations and
-            reflections the candidate's own ``equivariance_error`` counts where it is larger: what is sampled on a grid
-            is symmetric only to that.
+            reflections the candidate's own ``equivariance_error`` counts where it is larger: what is sampled on a
+            grid is symmetric only to that.
 
     Raises:
         AssertionError: a symmetry is broken; the message lists which, in which output, and by how much.

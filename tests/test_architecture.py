@@ -31,6 +31,7 @@ RANKS = {
     "coincidence": 1,
     "checks": 1,
     "neighbors": 2,
+    "frames": 2,
     "graph": 2,
     "layers": 3,
     "models": 4,

@@ -1,4 +1,4 @@
-"""Forms of a rotation, its distance, mean and fit: round trips, derivatives of two orders, and what is nearly degenerate."""
+"""Forms of a rotation, distance, mean and fit: round trips, derivatives, and what is nearly degenerate."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from geoeq.models.equiformer import Equiformer
 from geoeq.models.equiformer_v2 import EquiformerV2
 from geoeq.models.equiformer_v2_heads import AttentionVector, SphereScalar
 from geoeq.models.escn import ESCN
+from geoeq.models.frame_averaging import FrameAveraging
 from geoeq.models.heads import (
     Dipole,
     GraphScalar,
@@ -42,6 +43,7 @@ __all__ = [
     "Dipole",
     "Equiformer",
     "EquiformerV2",
+    "FrameAveraging",
     "GraphScalar",
     "Head",
     "IterativeSE3Transformer",

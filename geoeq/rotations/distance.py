@@ -15,7 +15,8 @@ def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
 
     From the sine and the cosine of the angle, so that it is exact near 0 and π, where the arccosine of the trace
     loses half of the digits and has an infinite derivative. At 0 and π the angle has a tip, as a norm has at zero: the
-    derivative there is zero, and finite everywhere. As a loss take its mean, or the mean of its square, which is smooth at 0.
+    derivative there is zero, and finite everywhere.
+    As a loss take its mean, or the mean of its square, which is smooth at 0.
 
     Shapes:
         first, second: [..., 3, 3], proper rotations. Returns [...].

@@ -28,13 +28,13 @@ def nearest_rotation(matrix: Tensor) -> Tensor:
     Source:
         Levinson et al., NeurIPS 2020, arXiv:2006.14616, section 3. Differs: derivatives without those of the SVD.
     """
-    result: Tensor = _Polar.apply(matrix, True)
+    result: Tensor = _Polar.apply(matrix, True)  # type: ignore[no-untyped-call]
     return result
 
 
 def nearest_orthogonal(matrix: Tensor) -> Tensor:
     """As ``nearest_rotation``, where reflections are allowed: the orthogonal factor U Vᵀ of the polar decomposition."""
-    result: Tensor = _Polar.apply(matrix, False)
+    result: Tensor = _Polar.apply(matrix, False)  # type: ignore[no-untyped-call]
     return result
 
 

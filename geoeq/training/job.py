@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,15 +138,24 @@ def prepare_job(recipe: Recipe, file: str) -> Job:
 
 
 def _build_model(recipe: Recipe) -> Model:
-    arguments = dict(recipe.model.init_args)
-    if "heads" not in arguments:
-        arguments["heads"] = [default_head(name).config() for name in recipe.targets]
-    arguments["heads"] = [named for head in arguments["heads"] for named in _named(head, recipe.targets)]
+    arguments = _with_heads(recipe.model.init_args, recipe.targets)
     model = from_config({"class_path": recipe.model.class_path, "init_args": arguments}, Model)  # type: ignore[type-abstract]
     for name in recipe.targets:
         if name not in model.fields:
             raise RecipeError(f"No head gives the target. {unknown_name('output', name, model.fields)}")
     return model
+
+
+def _with_heads(given: Mapping[str, Any], targets: list[str]) -> dict[str, Any]:
+    """The arguments of a model with heads for the targets; those of a wrapper with heads in the model inside."""
+    arguments = dict(given)
+    inner = arguments.get("model")
+    if isinstance(inner, Mapping) and "class_path" in inner:
+        arguments["model"] = {**inner, "init_args": _with_heads(inner.get("init_args") or {}, targets)}
+        return arguments
+    heads = arguments["heads"] if "heads" in arguments else [default_head(name).config() for name in targets]
+    arguments["heads"] = [named for head in heads for named in _named(head, targets)]
+    return arguments
 
 
 def _named(head: Any, targets: list[str]) -> list[Any]:

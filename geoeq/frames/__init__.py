@@ -1,0 +1,22 @@
+"""Frames of structures that turn with them: all of a group at once, one at random, or weighted and continuous."""
+
+from geoeq.frames.eigenvectors import eigenvectors
+from geoeq.frames.frames import FrameGroup, Frames, axis_number, frames_gap, has_reflections, has_translations
+from geoeq.frames.pca import pca_frames
+from geoeq.frames.structures import average, in_frames, inputs_that_turn
+from geoeq.frames.weighted import weighted_frames
+
+__all__ = [
+    "FrameGroup",
+    "Frames",
+    "average",
+    "axis_number",
+    "eigenvectors",
+    "frames_gap",
+    "has_reflections",
+    "has_translations",
+    "in_frames",
+    "inputs_that_turn",
+    "pca_frames",
+    "weighted_frames",
+]
