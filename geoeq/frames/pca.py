@@ -51,7 +51,7 @@ def pca_frames(
     covariance = products.new_zeros(num_graphs, len(plane), len(plane)).index_add(0, graph, products)
     covariance = covariance / count[:, None, None]
     rounding = torch.finfo(vectors.dtype).eps
-    values, axes = eigenvectors(covariance, rounding**0.5)  # [G, n], [G, n, n]
+    values, axes = eigenvectors(covariance, rounding**0.375)  # [G, n], [G, n, n]
     rotation = _completed(axes, number)  # [G, 3, 3], proper
     rotations = rotation.unsqueeze(1) * _columns(signs, number).to(rotation)  # [G, F, 3, 3]
 
