@@ -32,6 +32,8 @@ class PointNet(nn.Module):
         super().__init__()
         self.element = nn.Embedding(120, width)
         self.inner = nn.Sequential(nn.Linear(width + 15, 32), nn.SiLU(), nn.Linear(32, width), nn.SiLU())
+        nn.init.normal_(self.inner[0].weight)  # far from linear
+        nn.init.normal_(self.inner[2].weight, std=0.3)
         self.outputs = nn.ModuleDict({name: nn.Linear(2 * width, count) for name, count in WIDTHS.items()})
 
     def mix(self, h, data):
@@ -42,7 +44,7 @@ class PointNet(nn.Module):
         vel = data.vel if "vel" in data else torch.zeros_like(data.pos)
         cell = data.cell if "cell" in data else data.pos.new_zeros(num_graphs, 3, 3)
         given = torch.cat([self.element(data.z), data.pos, vel, cell.flatten(1)[batch]], dim=-1)
-        h = self.mix(self.inner(given), data).mul(3).sin()
+        h = self.mix(self.inner(given), data).sin()
         pooled = h.new_zeros(num_graphs, h.shape[1]).index_add(0, batch, h)
         found = {}
         for name, last in self.outputs.items():
