@@ -17,26 +17,15 @@ from e3nn import o3
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 
 from geoeq.errors import DataError, unknown_name
-from geoeq.frames import inputs_that_turn, pca_frames
 from geoeq.graph import build_graph
 from geoeq.models import EGNN, ESCN, Equiformer, EquiformerV2, Model, SE3Transformer
+from geoeq.parity_frames import PrincipalFrames
 from geoeq.parity_recovery import contradicts, recover_positions
 
-__all__ = [
-    "NETWORKS",
-    "CaseResult",
-    "DegreeNetwork",
-    "EnergyNetwork",
-    "Network",
-    "PrincipalFrames",
-    "check_case",
-    "run",
-]
-
-Outputs = dict[str, Tensor]
+__all__ = ["NETWORKS", "CaseResult", "DegreeNetwork", "EnergyNetwork", "Network", "check_case", "run"]
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 
@@ -57,7 +46,9 @@ class Network:
     outputs: dict[str, str]
     squares: int | None = None
 
-    def run(self, parts: dict[str, dict[str, Tensor]], hyperparameters: dict[str, object]) -> tuple[Outputs, str]:
+    def run(
+        self, parts: dict[str, dict[str, Tensor]], hyperparameters: dict[str, object]
+    ) -> tuple[dict[str, Tensor], str]:
         """Our outputs of a case under its names, and what is to be said about its input."""
         model = self.model.from_reference(parts["param"], **hyperparameters).eval()
         data = self.data(parts["input"])
@@ -103,27 +94,6 @@ class EnergyNetwork(Network):
             data.edge_index = data.edge_index[:, order]
             data.edge_cutoff = data.pos.new_full((int(data.batch.max()) + 1,), model.cutoff)
         return {name: value.unsqueeze(-1) for name, value in super().found(model, data).items()}
-
-
-class PrincipalFrames:
-    """No network, but all frames of structures: ``input.posk`` gives ``output.rotationsk`` and ``output.framesk``."""
-
-    def run(self, parts: dict[str, dict[str, Tensor]], hyperparameters: dict[str, object]) -> tuple[Outputs, str]:
-        """Our frames of E(3), each in the place of the published one closest to it: their order means nothing."""
-        numbers = sorted(int(name.removeprefix("pos")) for name in parts["input"])
-        positions = [parts["input"][f"pos{number}"] for number in numbers]
-        batch = Batch.from_data_list([Data(pos=pos) for pos in positions])
-        frames = pca_frames(*inputs_that_turn(batch, "E(3)"), group="E(3)")
-        found = {}
-        for graph, (number, pos) in enumerate(zip(numbers, positions, strict=True)):
-            rotations = frames.rotations[frames.graph == graph]
-            distances = torch.cdist(parts["output"][f"rotations{number}"].flatten(1), rotations.flatten(1))
-            place = distances.argmin(1)
-            if len(place.unique()) < len(rotations):  # two of the published are one of ours: another set
-                place = place[:0]
-            found[f"rotations{number}"] = rotations[place]
-            found[f"frames{number}"] = (pos - frames.centroids[graph]) @ rotations[place]
-        return found, ""
 
 
 _EGNN_INPUTS = {"h": "x", "pos": "pos", "vel": "vel", "edge_index": "edge_index", "edge_attr": "edge_attr"}
@@ -175,11 +145,11 @@ def check_case(path: Path, network: str | None = None) -> CaseResult:
         DataError: the file or its JSON is missing or broken, or the network is unknown.
         CheckpointError: the parameters do not fit the hyperparameters.
     """
+    tensors, hyperparameters, spread = _read(path)
     name = network or path.resolve().parent.name
     if name not in NETWORKS:
         raise DataError(f"{path}: {unknown_name('network', name, NETWORKS)} Name it with --network.")
     known = NETWORKS[name]
-    tensors, hyperparameters, spread = _read(path, needed=isinstance(known, Network))
     parts = {kind: _part(tensors, kind) for kind in ("param", "input", "output")}
     dtype = parts["input"]["pos"].dtype if "pos" in parts["input"] else torch.float64
     found, remark = known.run(parts, hyperparameters)
@@ -227,7 +197,7 @@ def _part(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{kind}."): value for key, value in tensors.items() if key.startswith(f"{kind}.")}
 
 
-def _read(path: Path, needed: bool) -> tuple[dict[str, Tensor], dict[str, object], dict[str, float]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, object], dict[str, float]]:
     """Tensors, hyperparameters, and by how much the published outputs differ from one run to the next."""
     description = path.with_suffix(".json")
     for file in (path, description):
@@ -239,7 +209,7 @@ def _read(path: Path, needed: bool) -> tuple[dict[str, Tensor], dict[str, object
         raise DataError(f"{path} is not a whole safetensors file ({error}).") from error
     try:
         given = json.loads(description.read_text())
-        hyperparameters = dict(given["hyperparameters"] if needed else {})
+        hyperparameters = dict(given["hyperparameters"]) if _part(tensors, "param") else {}
         spread = given.get("frame_spread", {})
         if isinstance(spread, list):  # in the order of the outputs
             spread = dict(zip(given["outputs"], spread, strict=True))

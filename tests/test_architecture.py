@@ -38,6 +38,7 @@ RANKS = {
     "data": 4,
     "symmetry": 5,
     "parity": 5,
+    "parity_frames": 5,
     "parity_recovery": 5,
     "training": 6,
     "simulate": 6,
@@ -289,7 +290,7 @@ def import_without(blocked: tuple[str, ...], modules: list[str]) -> subprocess.C
     ("rooms", "blocked"),
     [
         ({name for name, rank in RANKS.items() if rank <= 4} - {"data"}, NOT_CORE + NOT_AT_START),
-        ({"data", "symmetry", "parity", "parity_recovery", "doctor", "cli"}, NOT_AT_START),
+        ({"data", "symmetry", "parity", "parity_frames", "parity_recovery", "doctor", "cli"}, NOT_AT_START),
     ],
     ids=["core", "start"],
 )

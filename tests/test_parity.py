@@ -29,6 +29,23 @@ def test_our_numbers_are_the_authors(path):
     assert result.passed, result.errors
 
 
+@pytest.mark.parametrize("place", ["missing", "twice"])
+def test_another_set_of_frames_fails(tmp_path, place):
+    """One frame of eight is another one, or is there twice in place of its mirror image; their order is free."""
+    source = GOLDEN / "frames" / "pca_e3.safetensors"
+    shutil.copy(source.with_suffix(".json"), tmp_path)
+    case = tmp_path / source.name
+    tensors = load_file(source)
+    for name in ("rotations3", "frames3"):
+        tensors[f"output.{name}"] = tensors[f"output.{name}"].flip(0)
+    save_file(tensors, case)
+    assert parity.check_case(case, "frames").passed
+    rotations = tensors["output.rotations3"]
+    rotations[5] = rotations[4] if place == "twice" else rotations[5].roll(1, dims=-1)
+    save_file(tensors, case)
+    assert not parity.check_case(case, "frames").passed
+
+
 @pytest.fixture
 def case(tmp_path):
     """A case that may be altered."""
