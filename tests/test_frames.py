@@ -247,3 +247,13 @@ def test_unknown_groups_and_axes_are_refused():
         frames_of(cloud(), "nothing", "weighted")
     with pytest.raises(InputError, match=r"axis is 'x', but SO\(3\) has rotations about all axes"):
         frames_of(cloud(), "SO(3)", axis="x")
+
+
+def test_what_is_long_is_not_taken_for_linear():
+    """A tall cell, and a zigzag chain of forty atoms: all of an output counts."""
+    slab = torch.cat([cloud(6), torch.diag(torch.tensor([3.0, 3.0, 100.0], dtype=torch.float64))])
+    assert (frames_of(slab, "E(2)", "weighted").off_axis == 1).all()
+    steps = torch.arange(40, dtype=torch.float64)
+    chain = torch.stack([1.25 * steps, 0.45 * (-1) ** steps, 0 * steps], dim=-1)
+    for kind in KINDS:
+        assert (frames_of(chain - chain.mean(0), kind=kind).off_axis == 1).all()

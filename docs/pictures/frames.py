@@ -1,4 +1,4 @@
-"""Draws docs/families/frames.png: a network in frames of principal axes jumps where two moments cross, and weighted not.
+"""Draws docs/families/frames.png: in frames of principal axes f jumps where two moments cross, in weighted ones not.
 
 python docs/pictures/frames.py
 """

@@ -14,7 +14,7 @@ __all__ = ["weighted_frames"]
 #: order of the power mean of lengths, and the part of its square below which a vector has no weight.
 _ORDER, _THRESHOLD = 32, 0.8
 #: spread about an axis, over the length of the vector, below which a structure begins to count as linear.
-_LINEAR = 0.05
+_LINEAR = 0.01
 
 
 class _Choice(NamedTuple):
