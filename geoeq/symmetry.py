@@ -22,7 +22,7 @@ from geoeq.errors import InputError, unknown_name
 from geoeq.fields import Field, Level, field
 from geoeq.graph import Graph, build_graph
 from geoeq.layers.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
-from geoeq.layers.layer import Layer, RadialFunction, Rowwise
+from geoeq.layers.layer import Group, Layer, RadialFunction, Rowwise
 from geoeq.layers.radial import BesselBasis
 from geoeq.random_structures import random_batch
 
@@ -34,7 +34,13 @@ Symmetry = Literal["rotation", "reflection", "translation", "permutation", "batc
 LAYER_CUTOFF = 4.0
 #: degree of the harmonics of that graph.
 LAYER_LMAX = 3
-_NODE_KEYS = ("z", "pos", "vel", "charge", "x", "batch")
+_NODE_KEYS = ("z", "pos", "vel", "charge", "x", "tags", "batch")
+#: what a candidate of a group need not keep.
+_BROKEN: dict[Group, tuple[Symmetry, ...]] = {
+    "E(3)": (),
+    "SE(3)": ("reflection",),
+    "T(3)": ("rotation", "reflection"),
+}
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,8 @@ def equivariance_errors(
         candidate: a Layer, a Rowwise, a RadialFunction, an embedding, anything called as ``(x, graph)`` that has
             irreps_in and irreps_out, or anything that maps PyG Data to a dict of the names in ``geoeq.fields``.
         batch: structures to try; by default ``random_batch()`` in the dtype of the candidate.
-        symmetries: which to try; by default all, but reflections where the candidate's ``group`` is "SE(3)".
+        symmetries: which to try; by default all but those that the candidate's ``group`` leaves out: reflections for
+            "SE(3)", rotations and reflections for "T(3)".
         samples: group elements for each symmetry.
         seed: of the group elements and of the features of a layer.
 
@@ -201,8 +208,8 @@ def equivariance_errors(
         InputError: the candidate cannot be called, or a symmetry is unknown.
     """
     if symmetries is None:
-        proper = getattr(candidate, "group", "E(3)") == "SE(3)"
-        symmetries = tuple(name for name in get_args(Symmetry) if not (proper and name == "reflection"))
+        broken = _BROKEN[getattr(candidate, "group", "E(3)")]
+        symmetries = tuple(name for name in get_args(Symmetry) if name not in broken)
     for symmetry in symmetries:
         if symmetry not in get_args(Symmetry):
             raise InputError(unknown_name("symmetry", symmetry, get_args(Symmetry)))
