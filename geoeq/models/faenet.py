@@ -156,7 +156,7 @@ class FAENet(Model):
 
     def encode(self, data: Data, graph: Graph) -> Tensor:
         graph = dataclasses.replace(graph, edge_attr=self.edges(graph))  # [E, F]
-        x = [self.embedding(data)]  # [N, C]
+        x: list[Tensor] = [self.embedding(data)]  # [N, C]
         for layer in self.layers:
             x.append(layer(x[-1], graph))
         if self.skip == "none":

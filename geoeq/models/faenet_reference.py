@@ -11,7 +11,7 @@ from torch import Tensor
 from geoeq.errors import CheckpointError, unknown_name
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.layers.periodic_table import NO_GROUP, NOBLE_GASES, group_of, period_of
-from geoeq.models.faenet_heads import DecodedVector, Decoder, EveryLayerScalar
+from geoeq.models.faenet_heads import DecodedVector, Decoder, DecoderNorm, EveryLayerScalar
 from geoeq.models.head import Head
 from geoeq.models.reference import check_hyperparameters
 
@@ -79,14 +79,10 @@ _MODULES = {
     "embed_block.lin_e2": "edges.second",
     "output_block.lin1": "heads.0.network.0.first",
     "output_block.lin2": "heads.0.network.0.last",
-    "output_block.w_lin": "heads.0.network.0.weight",
-    "w_lin": "heads.0.network.0.weight",
 }
 _LAYER = {
     "lin_geom": "filter",
     "lin_down": "down",
-    "lin_up": "up",
-    "lin_h": "up",
     "other_mlp": "second",
     "graph_norm.weight": "graph_norm.norm.scale",
     "graph_norm.bias": "graph_norm.norm.bias",
@@ -102,7 +98,8 @@ def reference_arguments(state_dict: Mapping[str, Tensor], hyperparameters: Mappi
     """
     check_hyperparameters("FAENet", hyperparameters, _NEEDED, _DEFAULTS.keys() | _NOT_USED)
     given = {**_DEFAULTS, **hyperparameters}
-    known = {name: _known(name, given[name]) for name in _KNOWN if name in given}
+    options = ("act", "out_dim", "mp_type", "skip_co", "energy_head", "regress_forces")
+    known = {name: _known(name, given[name]) for name in options}
     weights = known["energy_head"]
     if weights == "initial" and known["skip_co"] != "layers":
         raise CheckpointError(
@@ -111,7 +108,7 @@ def reference_arguments(state_dict: Mapping[str, Tensor], hyperparameters: Mappi
     linear = given["skip_co"] == "concat"
     heads: list[Head] = [EveryLayerScalar("energy", "sum", "linear" if linear else "sum", weights, bias=linear)]
     if known["regress_forces"]:
-        heads.append(_decoder(given, known["force_decoder_type"]))
+        heads.append(_decoder(given["force_decoder_type"], given["force_decoder_model_config"]))
     properties: list[list[float]] = []
     if given["phys_embeds"]:
         if _PROPERTIES not in state_dict:
@@ -166,11 +163,13 @@ def reference_names(arguments: Mapping[str, Any], decoder: str) -> dict[str, str
         arguments: those of ``reference_arguments``.
         decoder: the authors' ``force_decoder_type``.
     """
-    names = dict(_MODULES)
+    names, energy = dict(_MODULES), arguments["heads"][0]
+    names["w_lin" if energy.weights == "initial" else "output_block.w_lin"] = "heads.0.network.0.weight"
     names["mlp_skip_co"] = "merge" if arguments["skip"] == "merged" else "heads.0.pooled"
     for k in range(arguments["layers"]):
         theirs, ours = f"interaction_blocks.{k}", f"layers.{k}"
         names |= {f"{theirs}.{name}": f"{ours}.{mine}" for name, mine in _LAYER.items()}
+        names[f"{theirs}.{'lin_up' if arguments['message'].startswith('updownscale') else 'lin_h'}"] = f"{ours}.up"
     if len(arguments["heads"]) > 1:
         head = arguments["heads"][1]
         depth = {"mlp": 0, "res": 2, "res_updown": 3}[head.kind]
@@ -191,16 +190,16 @@ def _known(option: str, value: Any) -> Any:
     raise CheckpointError(f"FAENet.from_reference: {unknown_name(option, str(value), names)}")
 
 
-def _decoder(given: Mapping[str, Any], kind: Decoder) -> DecodedVector:
+def _decoder(theirs: str, configurations: Mapping[str, Mapping[str, Any]]) -> DecodedVector:
     """The head that predicts forces; its configuration is one of all kinds by name."""
-    theirs = given["force_decoder_type"]
-    config = given["force_decoder_model_config"].get(theirs)
-    if config is None or "hidden_channels" not in config:
+    kind: Decoder = _known("force_decoder_type", theirs)
+    given = configurations.get(theirs, {})
+    if "hidden_channels" not in given:
         raise CheckpointError(
             f"FAENet.from_reference: force_decoder_model_config needs '{theirs}' with its hidden_channels."
         )
-    norm = "none" if theirs == "simple" else _known("norm", config.get("norm", "batch1d"))
-    return DecodedVector("forces", config["hidden_channels"], kind, norm)
+    norm: DecoderNorm = "none" if theirs == "simple" else _known("norm", given.get("norm", "batch1d"))
+    return DecodedVector("forces", given["hidden_channels"], kind, norm)
 
 
 def _rows(table: Tensor, count: int) -> Tensor:
