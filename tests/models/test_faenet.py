@@ -93,6 +93,8 @@ def test_the_published_norm_lets_graphs_of_a_batch_feel_each_other():
     assert ((together - alone) / alone).abs().max() > 1e-2
     for norm in ("graph", "layer", "none"):
         torch.testing.assert_close(*alone_and_together(network(norm=norm)), rtol=1e-12, atol=1e-12)
+    with pytest.raises(AssertionError, match="batch of 'energy'"):
+        assert_equivariant(network(norm="batch"))
 
 
 def test_the_authors_network_changes_its_mind_with_the_batch():
