@@ -30,7 +30,7 @@ def network(norm: NodeNorm) -> FAENet:
     model = FAENet([EveryLayerScalar("energy")], 32, 32, layers=3, norm=norm, cutoff=5.0, num_basis=16).double()
     for name, parameter in model.named_parameters():
         if name.endswith("weight") and parameter.dim() == 2:
-            nn.init.normal_(parameter, std=1.5 / math.sqrt(parameter.shape[1]))
+            nn.init.normal_(parameter, std=1.0 / math.sqrt(parameter.shape[1]))
     return model
 
 
@@ -71,7 +71,9 @@ def main() -> None:
     left.set_xticks([0, 90, 180, 270, 360])
     right.set_xlabel("batch (the molecule and three others)", fontsize=9)
     right.set_title("energy of the molecule in a batch, less alone", fontsize=10, color=INK, loc="left")
-    right.legend(frameon=False, fontsize=9)
+    right.legend(frameon=False, fontsize=9, loc="upper right", ncols=2)
+    right.margins(y=0.25)
+    right.set_xticks([0, 5, 10, 15, 20])
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8, colors=INK)

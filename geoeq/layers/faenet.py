@@ -1,4 +1,4 @@
-"""FAENet's layer, and the numbers that its edges are."""
+"""FAENet's layer."""
 
 from __future__ import annotations
 
@@ -17,39 +17,14 @@ from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.edge_linear import EdgeLinear
 from geoeq.layers.envelope import PolynomialEnvelope
 from geoeq.layers.graph_norms import EquivariantGraphNorm
-from geoeq.layers.layer import Layer, RadialFunction
+from geoeq.layers.layer import Layer
 from geoeq.layers.norms import EquivariantLayerNorm
 from geoeq.layers.tensor_paths import depthwise_paths
 
-__all__ = ["FAENetEdges", "FAENetLayer", "Message", "NodeNorm"]
+__all__ = ["FAENetLayer", "Message", "NodeNorm"]
 
-Message = Literal["simple", "base", "updownscale", "updownscale_base"]
+Message = Literal["simple", "base", "updownscale", "updownscale_base", "updown_local_env"]
 NodeNorm = Literal["graph", "batch", "layer", "none"]
-
-
-class FAENetEdges(nn.Module):
-    """``SiLU(W_1 r_ij | W_2 g(|r_ij|))``, r_ij the vector of the edge *as it is*: no symmetry but that of translations.
-
-    Args:
-        width: number F of results.
-        basis: g.
-        second: a second linear map, with SiLU.
-
-    Shapes:
-        Returns [E, F].
-    """
-
-    def __init__(self, width: int, basis: RadialFunction, second: bool = False) -> None:
-        super().__init__()
-        self.basis = basis
-        self.vector = nn.Linear(3, width // 2)
-        self.distance = nn.Linear(basis.width, width - width // 2)
-        self.second = nn.Linear(width, width) if second else None
-
-    def forward(self, graph: Graph) -> Tensor:
-        both = [self.vector(graph.vectors), self.distance(self.basis(graph.lengths))]
-        edges = silu(torch.cat(both, dim=-1))
-        return edges if self.second is None else silu(self.second(edges))
 
 
 class FAENetLayer(Layer):
@@ -62,7 +37,8 @@ class FAENetLayer(Layer):
         width: number C of channels.
         edge_width: number F of edge attributes in ``graph.edge_attr``, and of filters.
         message: "updownscale_base", as above; "updownscale", where filters do not see the nodes; "base", without W_d,
-            with C filters; "simple", without W_d, where e_ij itself is the filter, so that F is C.
+            with C filters; "simple", without W_d, where e_ij itself is the filter, so that F is C; "updown_local_env",
+            where filters do not see the nodes, W_u is applied to ``(Norm(..) | Σ_j e_ij)``, and W and W_u have no SiLU.
         norm: over the atoms of a graph ("graph"), of each atom by itself ("layer"), over the whole batch as published
             ("batch"), or "none". "graph" makes atoms feel each other at any distance, "batch" those of other graphs.
         second: a second linear map at the end, with SiLU ("complex" in the published code).
@@ -95,7 +71,7 @@ class FAENetLayer(Layer):
                 raise InputError(unknown_name(kind, given, get_args(known)))
         if message == "simple" and edge_width != width:
             raise InputError(f"FAENetLayer 'simple' needs as many edge attributes as channels: {edge_width}, {width}.")
-        scaled = message.startswith("updownscale")
+        scaled, self.local = message.startswith("updown"), message == "updown_local_env"
         filters = edge_width if scaled else width
         self.width, self.edge_width, self.whole_batch = width, edge_width, norm == "batch"
         self.irreps_in = self.irreps_out = o3.Irreps([(width, "0e")])
@@ -109,7 +85,7 @@ class FAENetLayer(Layer):
         self.down = nn.Linear(width, filters) if scaled else None
         self.layer_norm = EquivariantLayerNorm(irreps) if norm == "layer" else None
         self.graph_norm = EquivariantGraphNorm(irreps) if norm in ("graph", "batch") else None
-        self.up = nn.Linear(filters, width)
+        self.up = nn.Linear(2 * filters if self.local else filters, width)
         self.second = nn.Linear(width, width) if second else None
 
     @classmethod
@@ -119,12 +95,16 @@ class FAENetLayer(Layer):
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         if x.shape[-1] != self.width:
             raise TensorError(f"FAENetLayer: x has {x.shape[-1]} columns and {self.width} are needed.")
-        filters = self._filters(x, edge_attributes(graph, self.edge_width, "FAENetLayer"), graph)  # [E, F]
-        values = x if self.down is None else silu(self.down(x))  # [N, F]
-        envelope = graph.harmonics if self.envelope is None else self.envelope(graph.lengths)  # [E, 1 or more]
-        dtype = graph.lengths.dtype
-        m = kernels.tensor_product_conv(values.to(dtype), envelope, filters.to(dtype), graph, self.paths)
-        update = silu(self.up(self._normalised(m, graph)))
+        edges = edge_attributes(graph, self.edge_width, "FAENetLayer").to(graph.lengths.dtype)  # [E, F]
+        filters = self._filters(x, edges, graph).to(edges.dtype)
+        values = (x if self.down is None else silu(self.down(x))).to(edges.dtype)  # [N, F]
+        envelope = graph.harmonics[:, :1] if self.envelope is None else self.envelope(graph.lengths)  # [E, 1]
+        m = self._normalised(kernels.tensor_product_conv(values, envelope, filters, graph, self.paths), graph)
+        update: Tensor
+        if self.local:
+            update = self.up(torch.cat([m, kernels.weighted_sum(edges, envelope, graph)], dim=-1))
+        else:
+            update = silu(self.up(m))
         if self.second is not None:
             update = silu(self.second(update))
         return x + update
@@ -132,7 +112,9 @@ class FAENetLayer(Layer):
     def _filters(self, x: Tensor, edges: Tensor, graph: Graph) -> Tensor:
         if isinstance(self.filter, EdgeLinear):
             return silu(self.filter(x, edges, graph))
-        return edges if self.filter is None else silu(self.filter(edges))
+        if self.filter is None:
+            return edges
+        return self.filter(edges) if self.local else silu(self.filter(edges))
 
     def _normalised(self, m: Tensor, graph: Graph) -> Tensor:
         if self.layer_norm is not None:

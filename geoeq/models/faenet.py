@@ -14,7 +14,8 @@ from torch_geometric.data import Data
 
 from geoeq.errors import InputError, unknown_name
 from geoeq.graph import Graph
-from geoeq.layers.faenet import FAENetEdges, FAENetLayer, Message, NodeNorm
+from geoeq.layers.faenet import FAENetLayer, Message, NodeNorm
+from geoeq.layers.faenet_edges import FAENetEdges
 from geoeq.layers.layer import Group
 from geoeq.layers.periodic_table import AtomEmbedding
 from geoeq.layers.radial import GaussianBasis

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from geoeq.errors import CheckpointError, unknown_name
 from geoeq.fields import NUM_ELEMENTS
+from geoeq.layers.faenet import Message
 from geoeq.layers.periodic_table import NO_GROUP, NOBLE_GASES, group_of, period_of
 from geoeq.models.faenet_heads import DecodedVector, Decoder, DecoderNorm, EveryLayerScalar
 from geoeq.models.head import Head
@@ -42,7 +43,7 @@ _NOT_USED = {"preprocess", "max_num_neighbors", "pred_as_dict", "use_pbc", "otf_
 _KNOWN: dict[str, dict[Any, Any]] = {
     "act": {"swish": True, "silu": True},
     "out_dim": {1: True},
-    "mp_type": {name: name for name in ("simple", "base", "updownscale", "updownscale_base")},
+    "mp_type": {name: name for name in get_args(Message)},
     "skip_co": {"concat": "layers", "add": "layers", "concat_atom": "merged", None: "none", False: "none", "": "none"},
     "energy_head": {
         "weighted-av-final-embeds": "final",
@@ -169,7 +170,7 @@ def reference_names(arguments: Mapping[str, Any], decoder: str) -> dict[str, str
     for k in range(arguments["layers"]):
         theirs, ours = f"interaction_blocks.{k}", f"layers.{k}"
         names |= {f"{theirs}.{name}": f"{ours}.{mine}" for name, mine in _LAYER.items()}
-        names[f"{theirs}.{'lin_up' if arguments['message'].startswith('updownscale') else 'lin_h'}"] = f"{ours}.up"
+        names[f"{theirs}.{'lin_up' if arguments['message'].startswith('updown') else 'lin_h'}"] = f"{ours}.up"
     if len(arguments["heads"]) > 1:
         head = arguments["heads"][1]
         depth = {"mlp": 0, "res": 2, "res_updown": 3}[head.kind]
