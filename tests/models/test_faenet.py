@@ -84,6 +84,16 @@ def test_a_head_that_does_not_turn_is_refused_by_a_model_that_does():
         EGNN([DecodedVector("forces")], width=8)
 
 
+@pytest.mark.parametrize("norm", ["graph", "layer", "none", "batch"])
+def test_isolated_atoms_are_legal_with_every_norm(norm):
+    data = random_batch((1, 1))
+    data.pos.requires_grad_()
+    outputs = network(norm=norm)(data)
+    (gradient,) = torch.autograd.grad(outputs["energy"].sum() + outputs["forces"].sum(), data.pos)
+    assert all(value.isfinite().all() for value in outputs.values())
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
 def test_forces_are_exact_derivatives():
     model, data = network(), random_batch((5, 3))
     data.pos.requires_grad_()
