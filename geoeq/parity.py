@@ -21,11 +21,11 @@ from torch_geometric.data import Data
 
 from geoeq.errors import DataError, unknown_name
 from geoeq.graph import build_graph
-from geoeq.models import EGNN, ESCN, Equiformer, EquiformerV2, Model, SE3Transformer
+from geoeq.models import EGNN, ESCN, Equiformer, EquiformerV2, FAENet, Model, SE3Transformer
 from geoeq.parity_frames import PrincipalFrames
 from geoeq.parity_recovery import contradicts, recover_positions
 
-__all__ = ["NETWORKS", "CaseResult", "DegreeNetwork", "EnergyNetwork", "Network", "check_case", "run"]
+__all__ = ["NETWORKS", "CaseResult", "ColumnNetwork", "DegreeNetwork", "EnergyNetwork", "Network", "check_case", "run"]
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 
@@ -85,6 +85,17 @@ class DegreeNetwork(Network):
         return {f"degree{ir.l}": x[:, place].reshape(-1, mul, ir.dim) for (mul, ir), place in parts}
 
 
+class ColumnNetwork(Network):
+    """A network of one column a graph for its energy; forces that it does not predict are derivatives of that."""
+
+    def found(self, model: Model, data: Data) -> dict[str, Tensor]:
+        outputs = model(data)
+        if "forces" not in outputs:
+            total = outputs["energy"].sum()
+            outputs["forces"] = -torch.autograd.grad(total, data.pos, retain_graph=True)[0]
+        return {"energy": outputs["energy"].unsqueeze(-1), "forces": outputs["forces"]}
+
+
 class EnergyNetwork(Network):
     """A network of one column a graph, on the edges of the case, whatever the cutoff."""
 
@@ -113,6 +124,11 @@ NETWORKS: dict[str, Network | PrincipalFrames] = {
     "escn": Network(
         ESCN,
         {"z": "z", "pos": "pos", "edge_index": "edge_index", "batch": "batch"},
+        {"energy": "energy", "forces": "forces"},
+    ),
+    "faenet": ColumnNetwork(
+        FAENet,
+        {"z": "z", "pos": "pos", "edge_index": "edge_index", "batch": "batch", "tags": "tags"},
         {"energy": "energy", "forces": "forces"},
     ),
     "frames": PrincipalFrames(),

@@ -25,7 +25,8 @@ def random_batch(
         dtype: of positions and features.
 
     Shapes:
-        ``z`` [N], ``pos`` [N, 3] Å, ``vel`` [N, 3], ``charge`` [N] of ±1, ``x`` [N, 4]; periodic: ``cell`` [G, 3, 3].
+        ``z`` [N], ``pos`` [N, 3] Å, ``vel`` [N, 3], ``charge`` [N] of ±1, ``x`` [N, 4],
+        ``tags`` [N] of 0 to 2; periodic: ``cell`` [G, 3, 3].
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -42,6 +43,7 @@ def random_batch(
             vel=normal(size, 3).to(dtype),
             charge=(torch.randint(2, (size,), generator=generator) * 2 - 1).to(dtype),
             x=normal(size, 4).to(dtype),
+            tags=torch.arange(size) % 3,
         )
         if periodic:
             data.cell = (6.5 * torch.eye(3, dtype=torch.float64) + 0.5 * normal(3, 3)).to(dtype).unsqueeze(0)

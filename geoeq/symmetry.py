@@ -42,8 +42,9 @@ _NOT_OF: dict[str, tuple[Symmetry, ...]] = {
     "SE(2)": ("reflection",),
     "O(3)": ("translation",),
     "SO(3)": ("reflection", "translation"),
+    "T(3)": ("rotation", "reflection"),
 }
-_NODE_KEYS = ("z", "pos", "vel", "charge", "x", "batch")
+_NODE_KEYS = ("z", "pos", "vel", "charge", "x", "tags", "batch")
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,8 @@ def equivariance_errors(
         candidate: a Layer, a Rowwise, a RadialFunction, an embedding, anything called as ``(x, graph)`` that has
             irreps_in and irreps_out, or anything that maps PyG Data to a dict of the names in ``geoeq.fields``.
         batch: structures to try; by default ``random_batch()`` in the dtype of the candidate.
-        symmetries: which to try; by default all that the candidate's ``group`` has ("SE(3)", without reflections,
-            and the other names of ``geoeq.frames.FrameGroup``).
+        symmetries: which to try; by default all that the candidate's ``group`` has: "SE(3)" without reflections,
+            "T(3)" without rotations too, and the other names of ``geoeq.frames.FrameGroup``.
         samples: group elements for each symmetry.
         seed: of the group elements and of the features of a layer.
 

@@ -9,6 +9,7 @@ from geoeq.layers.envelope import CosineEnvelope, PolynomialEnvelope
 from geoeq.layers.equiformer import EquiformerBlock
 from geoeq.layers.equiformer_v2 import EquiformerV2Layer
 from geoeq.layers.escn import ESCNLayer
+from geoeq.layers.faenet import FAENetLayer
 from geoeq.layers.feed_forward import GatedFeedForward
 from geoeq.layers.gate import Gate
 from geoeq.layers.gaussian_basis import LearnedGaussianBasis
@@ -47,6 +48,7 @@ __all__ = [
     "EquivariantLayerNorm",
     "EquivariantRMSNorm",
     "ExpNormalBasis",
+    "FAENetLayer",
     "Gate",
     "GatedFeedForward",
     "GaussianBasis",

@@ -12,8 +12,9 @@ from geoeq.graph import Graph
 
 __all__ = ["Group", "Layer", "RadialFunction", "Rowwise"]
 
-#: What turns a layer's output as it turns its input: with reflections, or rotations and translations alone.
-Group = Literal["E(3)", "SE(3)"]
+#: What turns a layer's output as it turns its input: rotations, reflections and translations, "SE(3)" without
+#: reflections, "T(3)" translations alone.
+Group = Literal["E(3)", "SE(3)", "T(3)"]
 
 
 class Layer(nn.Module, ABC):

@@ -6,6 +6,8 @@ from geoeq.models.equiformer import Equiformer
 from geoeq.models.equiformer_v2 import EquiformerV2
 from geoeq.models.equiformer_v2_heads import AttentionVector, SphereScalar
 from geoeq.models.escn import ESCN
+from geoeq.models.faenet import FAENet
+from geoeq.models.faenet_heads import DecodedVector, EveryLayerScalar
 from geoeq.models.frame_averaging import FrameAveraging
 from geoeq.models.heads import (
     Dipole,
@@ -29,6 +31,7 @@ NETWORKS = (
     "ESCN",
     "Equiformer",
     "EquiformerV2",
+    "FAENet",
     "IterativeSE3Transformer",
     "SE3Transformer",
     "TensorFieldNetwork",
@@ -40,9 +43,12 @@ __all__ = [
     "NETWORKS",
     "AttentionVector",
     "Configurable",
+    "DecodedVector",
     "Dipole",
     "Equiformer",
     "EquiformerV2",
+    "EveryLayerScalar",
+    "FAENet",
     "FrameAveraging",
     "GraphScalar",
     "Head",

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 from geoeq.errors import FieldError
 from geoeq.fields import field
 from geoeq.graph import Graph
+from geoeq.layers.layer import Group
 from geoeq.models.config import Configurable
 
 __all__ = ["Head", "checked_name", "two_layers"]
@@ -21,9 +22,11 @@ class Head(Configurable, nn.Module, ABC):
 
     Attributes:
         names: the outputs it gives, each in ``geoeq.fields``.
+        group: "T(3)" where its outputs do not turn with the features, as a model of the group T(3) alone takes it.
     """
 
     names: tuple[str, ...]
+    group: Group = "E(3)"
 
     def bind(self, irreps: o3.Irreps) -> None:
         """Make the parameters for features of these irreps: scalars (0e) first, vectors (1o) after them."""

@@ -34,10 +34,12 @@ class Model(Configurable, nn.Module, ABC):
 
     Raises:
         FieldError: two heads give the same name, or a name is not in ``geoeq.fields``.
+        InputError: a head does not keep the symmetry of the model.
 
     Attributes:
         group: "SE(3)" where reflections are not respected. Heads then see the features with the parity of
-            harmonics (0e, 1o, 2e ..), whatever the network calls them.
+            harmonics (0e, 1o, 2e ..), whatever the network calls them. "T(3)" where rotations are not respected
+            either: outputs are those of the orientation in which the structure is given.
         PRESETS: name -> the arguments of a published network, for ``preset``.
     """
 
@@ -60,6 +62,12 @@ class Model(Configurable, nn.Module, ABC):
             field(name)
             if names.count(name) > 1:
                 raise FieldError(f"Two heads give '{name}'; a name can be given once.")
+        for head in heads:
+            if head.group == "T(3)" and self.group != "T(3)":
+                raise InputError(
+                    f"{type(head).__name__} does not turn with the input, and {type(self).__name__} does: give a head "
+                    f"that respects rotations, such as those of geoeq.models.heads."
+                )
         if self.group == "SE(3)":
             irreps = o3.Irreps([(mul, (ir.l, (-1) ** ir.l)) for mul, ir in irreps])
         for head in heads:

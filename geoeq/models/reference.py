@@ -29,21 +29,24 @@ def check_hyperparameters(
             raise CheckpointError(f"{network}.from_reference needs the hyperparameter '{name}'.")
 
 
-def load_parameters(model: nn.Module, state_dict: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
+def load_parameters(
+    model: nn.Module, state_dict: Mapping[str, Tensor], names: Mapping[str, str], buffers: Collection[str] = ()
+) -> None:
     """Fill ``model`` with parameters under other names.
 
     Args:
-        model: all of its parameters are filled; buffers keep their values.
+        model: all of its parameters are filled; other buffers than those named keep their values.
         state_dict: parameters under the authors' names.
-        names: the authors' module names and ours.
+        names: the authors' names of modules, or of single parameters, and ours.
+        buffers: our names of the buffers that are filled too.
 
     Raises:
         CheckpointError: a parameter is missing, left over, or of another shape.
     """
-    ours = dict(model.named_parameters())
+    ours: dict[str, Tensor] = dict(model.named_parameters()) | {name: model.get_buffer(name) for name in buffers}
     for key, value in state_dict.items():
         module, _, kind = key.rpartition(".")
-        target = ours.pop(f"{names.get(module, '?')}.{kind}", None)
+        target = ours.pop(names.get(key, f"{names.get(module, '?')}.{kind}"), None)
         if target is None:
             raise CheckpointError(f"The parameter '{key}' has no place in this {type(model).__name__}.")
         if target.shape != value.shape:
@@ -51,5 +54,6 @@ def load_parameters(model: nn.Module, state_dict: Mapping[str, Tensor], names: M
         target.data = value.detach().clone()
     if ours:
         theirs = {our: their for their, our in names.items()}
-        missing = [f"{theirs.get(key.rpartition('.')[0], '?')}.{key.rpartition('.')[2]}" for key in ours]
+        parts = [(key, *key.rpartition(".")[::2]) for key in ours]
+        missing = [theirs.get(key, f"{theirs.get(module, '?')}.{kind}") for key, module, kind in parts]
         raise CheckpointError(f"The state dict lacks: {', '.join(missing)}.")

@@ -1,0 +1,126 @@
+"""FAENet's layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, Self, get_args
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from geoeq import kernels
+from geoeq.errors import InputError, TensorError, unknown_name
+from geoeq.graph import Graph
+from geoeq.layers.edge_attributes import edge_attributes
+from geoeq.layers.edge_linear import EdgeLinear
+from geoeq.layers.envelope import PolynomialEnvelope
+from geoeq.layers.graph_norms import EquivariantGraphNorm
+from geoeq.layers.layer import Layer
+from geoeq.layers.norms import EquivariantLayerNorm
+from geoeq.layers.tensor_paths import depthwise_paths
+
+__all__ = ["FAENetLayer", "Message", "NodeNorm"]
+
+Message = Literal["simple", "base", "updownscale", "updownscale_base", "updown_local_env"]
+NodeNorm = Literal["graph", "batch", "layer", "none"]
+
+
+class FAENetLayer(Layer):
+    """One round of FAENet: the features of the neighbours, filtered by what the edges are.
+
+    ``x_i <- x_i + W_u Norm(Σ_j f_ij ⊙ W_d x_j)`` with the filter ``f_ij = W (e_ij | x_j | x_i)``, SiLU after each W and
+    after the norm. As symmetric as the edge attributes e_ij are.
+
+    Args:
+        width: number C of channels.
+        edge_width: number F of edge attributes in ``graph.edge_attr``, and of filters.
+        message: "updownscale_base", as above; "updownscale", where filters do not see the nodes; "base", without W_d,
+            with C filters; "simple", without W_d, where e_ij itself is the filter, so that F is C; "updown_local_env",
+            where filters do not see the nodes, W_u is applied to ``(Norm(..) | Σ_j e_ij)``, and W and W_u have no SiLU.
+        norm: over the atoms of a graph ("graph"), of each atom by itself ("layer"), over the whole batch as published
+            ("batch"), or "none". "graph" makes atoms feel each other at any distance, "batch" those of other graphs.
+        second: a second linear map at the end, with SiLU ("complex" in the published code).
+        cutoff: in Å; messages then fall smoothly to zero there. None: as published.
+
+    Shapes:
+        x: [N, C], irreps ``Cx0e``. Returns the same.
+
+    Raises:
+        InputError: an option is none of those above, or "simple" has other than C edge attributes.
+        TensorError: x, or the edge attributes of the graph, have another width.
+
+    Source:
+        Duval et al. 2023, arXiv:2305.05577, section 5, and the published code. Differs: the norm is over a graph, not
+        over the batch; with a cutoff, an envelope.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        edge_width: int,
+        message: Message = "updownscale_base",
+        norm: NodeNorm = "graph",
+        second: bool = False,
+        cutoff: float | None = None,
+    ) -> None:
+        super().__init__()
+        for kind, given, known in (("message", message, Message), ("norm", norm, NodeNorm)):
+            if given not in get_args(known):
+                raise InputError(unknown_name(kind, given, get_args(known)))
+        if message == "simple" and edge_width != width:
+            raise InputError(f"FAENetLayer 'simple' needs as many edge attributes as channels: {edge_width}, {width}.")
+        scaled, self.local = message.startswith("updown"), message == "updown_local_env"
+        filters = edge_width if scaled else width
+        self.width, self.edge_width, self.whole_batch = width, edge_width, norm == "batch"
+        self.irreps_in = self.irreps_out = o3.Irreps([(width, "0e")])
+        self.paths, irreps = depthwise_paths(o3.Irreps([(filters, "0e")]), o3.Irreps("0e"), [o3.Irrep("0e")])
+        self.envelope = None if cutoff is None else PolynomialEnvelope(cutoff)
+        self.filter: EdgeLinear | nn.Linear | None = None
+        if message.endswith("base"):
+            self.filter = EdgeLinear(width, edge_width, filters)
+        elif scaled:
+            self.filter = nn.Linear(edge_width, filters)
+        self.down = nn.Linear(width, filters) if scaled else None
+        self.layer_norm = EquivariantLayerNorm(irreps) if norm == "layer" else None
+        self.graph_norm = EquivariantGraphNorm(irreps) if norm in ("graph", "batch") else None
+        self.up = nn.Linear(2 * filters if self.local else filters, width)
+        self.second = nn.Linear(width, width) if second else None
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(width=8, edge_width=4, second=True, cutoff=4.0)
+
+    def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        if x.shape[-1] != self.width:
+            raise TensorError(f"FAENetLayer: x has {x.shape[-1]} columns and {self.width} are needed.")
+        edges = edge_attributes(graph, self.edge_width, "FAENetLayer").to(graph.lengths.dtype)  # [E, F]
+        filters = self._filters(x, edges, graph).to(edges.dtype)
+        values = (x if self.down is None else silu(self.down(x))).to(edges.dtype)  # [N, F]
+        envelope = graph.harmonics[:, :1] if self.envelope is None else self.envelope(graph.lengths)  # [E, 1]
+        m = self._normalised(kernels.tensor_product_conv(values, envelope, filters, graph, self.paths), graph)
+        update: Tensor
+        if self.local:
+            update = self.up(torch.cat([m, kernels.weighted_sum(edges, envelope, graph)], dim=-1))
+        else:
+            update = silu(self.up(m))
+        if self.second is not None:
+            update = silu(self.second(update))
+        return x + update
+
+    def _filters(self, x: Tensor, edges: Tensor, graph: Graph) -> Tensor:
+        if isinstance(self.filter, EdgeLinear):
+            return silu(self.filter(x, edges, graph))
+        if self.filter is None:
+            return edges
+        return self.filter(edges) if self.local else silu(self.filter(edges))
+
+    def _normalised(self, m: Tensor, graph: Graph) -> Tensor:
+        if self.layer_norm is not None:
+            return silu(self.layer_norm(m))
+        if self.graph_norm is None:
+            return m
+        if self.whole_batch:
+            graph = dataclasses.replace(graph, batch=torch.zeros_like(graph.batch), num_graphs=1)
+        return silu(self.graph_norm(m, graph))

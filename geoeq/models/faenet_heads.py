@@ -1,0 +1,145 @@
+"""Heads of networks without symmetry: a scalar from the features of every layer, a vector read off numbers."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from e3nn import o3
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from geoeq.errors import InputError, unknown_name
+from geoeq.graph import Graph
+from geoeq.layers.layer import Group
+from geoeq.models.head import Head, checked_name
+from geoeq.models.scalar_heads import GraphScalar
+
+__all__ = ["Combine", "DecodedVector", "Decoder", "DecoderNorm", "EveryLayerScalar", "Weights"]
+
+Combine = Literal["linear", "sum"]
+Weights = Literal["none", "initial", "final"]
+Decoder = Literal["mlp", "res", "res_updown"]
+DecoderNorm = Literal["layer", "batch", "none"]
+
+
+class EveryLayerScalar(GraphScalar):
+    """A number for each graph: one network of the features of every layer, pooled, and combined over the layers.
+
+    ``Σ_k c_k Σ_atoms a(x_k) f(x_k)``; f is the same for every layer k, c is learned or 1.
+
+    Args:
+        name: a graph-level scalar of ``geoeq.fields``.
+        reduce: "sum" or "mean"; by default a sum for what grows with the number of atoms.
+        combine: "linear" learns c, "sum" takes 1.
+        weights: a is 1 ("none"), or a learned linear function of the features of the layer itself ("final") or of
+            those before the first layer ("initial").
+        bias: add a learned number to each graph, as published with "linear"; a sum is then no longer extensive.
+
+    Shapes:
+        Returns [G].
+
+    Raises:
+        InputError: an option is none of those above, or the features are not as many scalars of each layer.
+
+    Source:
+        Duval et al. 2023, arXiv:2305.05577, and the published code. Differs: no bias unless asked for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reduce: Literal["sum", "mean"] | None = None,
+        combine: Combine = "linear",
+        weights: Weights = "none",
+        bias: bool = False,
+    ) -> None:
+        super().__init__(name, reduce)
+        for kind, given, known in (("combine", combine, Combine), ("weights", weights, Weights)):
+            if given not in get_args(known):
+                raise InputError(unknown_name(kind, given, get_args(known)))
+        self.combine, self.weights, self.bias = combine, weights, bias
+
+    def make(self, irreps: o3.Irreps) -> None:
+        sizes = {(mul, str(ir)) for mul, ir in irreps}
+        if len(sizes) != 1 or irreps.count("0e") != irreps.dim:
+            raise InputError(f"EveryLayerScalar needs scalars, as many of each layer; the network gives {irreps}.")
+        linear = self.combine == "linear"
+        self.network = nn.Sequential(_EveryLayer(irreps[0].mul, self.weights, total=not linear))
+        self.pooled = nn.Linear(len(irreps), 1, bias=self.bias) if linear else None  # type: ignore[assignment]
+
+
+class _EveryLayer(nn.Module):
+    """The network of ``EveryLayerScalar``: [N, L C] to [N, L], or their total [N, 1]."""
+
+    def __init__(self, width: int, weights: Weights, total: bool) -> None:
+        super().__init__()
+        self.width, self.initial, self.total = width, weights == "initial", total
+        self.first = nn.Linear(width, max(width // 2, 1))
+        self.last = nn.Linear(max(width // 2, 1), 1)
+        self.weight = None if weights == "none" else nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unflatten(-1, (-1, self.width))  # [N, L, C]
+        values: Tensor = self.last(silu(self.first(x)))  # [N, L, 1]
+        if self.weight is not None:
+            values = values * self.weight(x[:, :1] if self.initial else x)
+        return values.sum(1) if self.total else values.squeeze(-1)
+
+
+class DecodedVector(Head):
+    """A vector for each node: three numbers of a network of its features in the last layer.
+
+    It does not turn with the input, so that a model of the group E(3) or SE(3) refuses it.
+
+    Args:
+        name: a node-level vector of ``geoeq.fields``, such as "forces" predicted directly.
+        hidden: number of hidden channels; by default those of the features.
+        kind: "mlp", a hidden layer; "res" and "res_updown", before it a residual of two layers as wide as the
+            features, or of three, of which the first two have the hidden width.
+        norm: before SiLU, of each atom ("layer"), over all atoms of the batch in training as published ("batch", a
+            BatchNorm: in training a prediction depends on what is in the batch), or "none".
+
+    Shapes:
+        Returns [N, 3].
+
+    Raises:
+        InputError: an option is none of those above, or the features are not scalars.
+
+    Source:
+        Duval et al. 2023, arXiv:2305.05577, and the published code. Differs: its norm is over a batch.
+    """
+
+    group: Group = "T(3)"
+
+    def __init__(
+        self, name: str, hidden: int | None = None, kind: Decoder = "mlp", norm: DecoderNorm = "layer"
+    ) -> None:
+        super().__init__()
+        self.name = checked_name(name, "node", "1o")
+        self.names = (name,)
+        for what, given, known in (("kind", kind, Decoder), ("norm", norm, DecoderNorm)):
+            if given not in get_args(known):
+                raise InputError(unknown_name(what, given, get_args(known)))
+        self.hidden, self.kind, self.norm = hidden, kind, norm
+
+    def make(self, irreps: o3.Irreps) -> None:
+        if not len(irreps) or irreps.count("0e") != irreps.dim:
+            raise InputError(f"DecodedVector needs scalars; the network gives {irreps}.")
+        self.channels = irreps[-1].mul
+        hidden = self.hidden or self.channels
+        trunk = {"mlp": (), "res": (self.channels,) * 2, "res_updown": (hidden, hidden, self.channels)}[self.kind]
+        widths = (self.channels, *trunk)
+        self.trunk = nn.ModuleList(self._block(*pair) for pair in zip(widths, trunk, strict=False))
+        self.network = nn.Sequential(*self._block(self.channels, hidden), nn.Linear(hidden, 3))
+
+    def _block(self, width: int, width_out: int) -> nn.Sequential:
+        norms: dict[str, type[nn.Module]] = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}
+        norm = [norms[self.norm](width_out)] if self.norm in norms else []
+        return nn.Sequential(nn.Linear(width, width_out), *norm, nn.SiLU())
+
+    def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
+        x = x[:, -self.channels :]
+        residual = x
+        for block in self.trunk:
+            residual = block(residual)
+        return {self.name: self.network(x + residual if len(self.trunk) else x)}
