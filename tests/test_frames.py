@@ -216,6 +216,7 @@ def test_derivatives_of_eigenvectors_stay_finite(gap):
     assert slope.isfinite().all()
     assert curvature.isfinite().all()
     assert slope.abs().max() < 1e6
+    torch.testing.assert_close(slope, slope.T)
     if gap >= 1e-3:
         value = matrix.detach().clone().requires_grad_()
         plain_values, plain = torch.linalg.eigh(value)

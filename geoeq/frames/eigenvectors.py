@@ -48,6 +48,6 @@ class _Eigenvectors(torch.autograd.Function):
         width = ctx.broadening * values.sum(-1).abs() + torch.finfo(values.dtype).tiny ** 0.125
         inverse = difference**3 / (difference**4 + (width**4)[..., None, None])
         turn = vectors.mT @ gradient_vectors
-        # The diagonal must vanish by itself: there the factor has a steep derivative.
+        # The part that rotates the eigenvectors; so the gradient is symmetric, as the matrix is.
         inner = inverse * (turn - turn.mT) / 2 + torch.diag_embed(gradient_values)
         return vectors @ inner @ vectors.mT, None
