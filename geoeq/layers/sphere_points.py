@@ -12,7 +12,7 @@ from torch import Tensor
 from geoeq.constants import constant
 from geoeq.errors import InputError
 
-__all__ = ["fibonacci_points", "point_harmonics", "quadrature_points"]
+__all__ = ["fibonacci_points", "point_harmonics", "quadrature_points", "spread_points"]
 
 
 @constant
@@ -60,6 +60,20 @@ def fibonacci_points(count: int) -> Tensor:
     points = torch.stack([radius * angle.cos(), radius * angle.sin(), height], dim=-1)
     crowd = (-torch.cdist(points, points).square() / 0.15).exp().sum(-1, keepdim=True)
     return points * (count / crowd / (1 / crowd).sum())
+
+
+@constant
+def spread_points(count: int) -> Tensor:
+    """Directions far from each other.
+
+    Shapes:
+        Returns [count, 3] float64, unit vectors.
+
+    Raises:
+        InputError: count is not positive.
+    """
+    points = torch.nn.functional.normalize(fibonacci_points(count), dim=-1)
+    return points
 
 
 def point_harmonics(points: Tensor, lmax: int) -> Tensor:
