@@ -34,19 +34,20 @@ class OrientationBasis:
     fibre: Tensor | None
 
 
-class _PolynomialNetwork(nn.Sequential):
+class _PolynomialNetwork(nn.Module):
     """Two linear maps with GELU, of all products of up to ``degree`` of the inputs, and of attributes as they are."""
 
     def __init__(self, inputs: int, degree: int, attributes: int, hidden: int, width: int) -> None:
+        super().__init__()
         width_in = sum(inputs**power for power in range(1, degree + 1)) + attributes
-        super().__init__(nn.Linear(width_in, hidden), nn.GELU(), nn.Linear(hidden, width), nn.GELU())
+        self.network = nn.Sequential(nn.Linear(width_in, hidden), nn.GELU(), nn.Linear(hidden, width), nn.GELU())
         self.degree = degree
 
     def forward(self, inputs: Tensor, attributes: Tensor | None = None) -> Tensor:
         products = [inputs]
         for _ in range(1, self.degree):
             products.append((products[-1].unsqueeze(-1) * inputs.unsqueeze(-2)).flatten(-2))
-        result: Tensor = super().forward(torch.cat(products if attributes is None else [*products, attributes], dim=-1))
+        result: Tensor = self.network(torch.cat(products if attributes is None else [*products, attributes], dim=-1))
         return result
 
 
@@ -168,7 +169,8 @@ class PonitaLayer(nn.Module):
         y = self.second(nn.functional.gelu(self.first(self.norm(y))))
         if self.layer_scale is not None:
             y = y * self.layer_scale
-        return x + y
+        result: Tensor = x + y
+        return result
 
     def convolve(self, x: Tensor, basis: OrientationBasis, graph: Graph) -> Tensor:
         """The two convolutions, [N, P, C] to the same."""

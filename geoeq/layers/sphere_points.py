@@ -1,4 +1,4 @@
-"""Points on the sphere with weights, for means over directions."""
+"""Points on the sphere, for means over directions."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def fibonacci_points(count: int) -> Tensor:
 
 @constant
 def spread_points(count: int) -> Tensor:
-    """Directions far from each other.
+    """Directions as far from each other as charges on a sphere come to lie, from a Fibonacci spiral on.
 
     Shapes:
         Returns [count, 3] float64, unit vectors.
@@ -72,8 +72,25 @@ def spread_points(count: int) -> Tensor:
     Raises:
         InputError: count is not positive.
     """
-    points = torch.nn.functional.normalize(fibonacci_points(count), dim=-1)
-    return points
+    start = fibonacci_points(count)
+    if count == 1:
+        return torch.nn.functional.normalize(start, dim=-1)
+    i, j = torch.triu_indices(count, count, 1)
+    with torch.inference_mode(False), torch.enable_grad():
+        points = start.clone().requires_grad_()
+        optimizer = torch.optim.LBFGS(
+            [points], max_iter=500, tolerance_grad=1e-10, tolerance_change=1e-15, line_search_fn="strong_wolfe"
+        )
+
+        def energy() -> Tensor:
+            optimizer.zero_grad()
+            units = torch.nn.functional.normalize(points, dim=-1)
+            total: Tensor = (1 / (units[i] - units[j]).norm(dim=-1)).sum()
+            total.backward()
+            return total
+
+        optimizer.step(energy)
+    return torch.nn.functional.normalize(points.detach(), dim=-1)
 
 
 def point_harmonics(points: Tensor, lmax: int) -> Tensor:

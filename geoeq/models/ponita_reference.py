@@ -78,10 +78,13 @@ def reference_parameters(state_dict: Mapping[str, Tensor], arguments: Mapping[st
     channels, width, points = arguments["channels"], arguments["basis_width"], arguments["num_orientations"]
     wide, inputs = arguments["widening"] * channels, int(arguments["features_irreps"].partition("x")[0])
     embedding = theirs.take("x_embedder.weight", [channels, inputs])
-    ours = {"embedding.scalars.linear.weight": embedding, "embedding.scalars.linear.bias": embedding.new_zeros(channels)}
-    networks = {"basis_fn": ("kernels.edge", 2 if points else 1)}
+    ours = {
+        "embedding.scalars.linear.weight": embedding,
+        "embedding.scalars.linear.bias": embedding.new_zeros(channels),
+    }
+    networks = {"basis_fn": ("kernels.edge.network", 2 if points else 1)}
     if points:
-        networks["fiber_basis_fn"] = ("kernels.fibre", 1)
+        networks["fiber_basis_fn"] = ("kernels.fibre.network", 1)
     for name, (mine, invariants) in networks.items():
         features = sum(invariants**power for power in range(1, arguments["degree"] + 1))
         for number, shape in ((1, [channels, features]), (3, [width, channels])):
