@@ -64,7 +64,10 @@ def fibonacci_points(count: int) -> Tensor:
 
 @constant
 def spread_points(count: int) -> Tensor:
-    """Directions as far from each other as charges on a sphere come to lie, from a Fibonacci spiral on.
+    """Directions whose mean is nearly that over all: where points come to rest that repel each other.
+
+    Each repels the others by a Gaussian of their distance, ``exp(-count |o - o'|² / 20)``, which weighs the errors of
+    means of harmonics, those of low degrees most; the start is a Fibonacci spiral.
 
     Shapes:
         Returns [count, 3] float64, unit vectors.
@@ -73,24 +76,25 @@ def spread_points(count: int) -> Tensor:
         InputError: count is not positive.
     """
     start = fibonacci_points(count)
-    if count == 1:
-        return torch.nn.functional.normalize(start, dim=-1)
-    i, j = torch.triu_indices(count, count, 1)
     with torch.inference_mode(False), torch.enable_grad():
         points = start.clone().requires_grad_()
+        i, j = torch.triu_indices(count, count, 1)
         optimizer = torch.optim.LBFGS(
-            [points], max_iter=500, tolerance_grad=1e-10, tolerance_change=1e-15, line_search_fn="strong_wolfe"
+            [points], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe"
         )
 
         def energy() -> Tensor:
             optimizer.zero_grad()
             units = torch.nn.functional.normalize(points, dim=-1)
-            total: Tensor = (1 / (units[i] - units[j]).norm(dim=-1)).sum()
+            total: Tensor = (-count / 20 * (units[i] - units[j]).square().sum(-1)).exp().sum().log1p()
             total.backward()
             return total
 
         optimizer.step(energy)
-    return torch.nn.functional.normalize(points.detach(), dim=-1)
+        result = torch.nn.functional.normalize(points.detach(), dim=-1)
+        for _ in range(4):  # Newton's steps to a mean of zero, which the search comes near to
+            result = torch.nn.functional.normalize(result - 1.5 * result.mean(0), dim=-1)
+        return result
 
 
 def point_harmonics(points: Tensor, lmax: int) -> Tensor:

@@ -111,7 +111,8 @@ class PONITA(Model):
             raise InputError("PONITA without orientations gives no vectors: leave them out, or take orientations.")
         super().__init__(heads, o3.Irreps(f"{self.scalars}x0e + {self.vectors}x1o"), cutoff, elements=elements)
         self.channels, self.num_orientations, self.orientations = channels, num_orientations, orientations
-        self.register_buffer("points", spread_points(num_orientations) if oriented else torch.zeros(1, 3).double())
+        points = spread_points(num_orientations).clone() if oriented else torch.zeros(1, 3, dtype=torch.float64)
+        self.register_buffer("points", points)
         irreps = o3.Irreps(f"{channels}x0e" + (f" + {channels}x1o" if oriented else ""))
         self.embedding = IrrepsEmbedding(irreps, node_inputs, o3.Irreps(features_irreps), velocity)
         self.edge_embedding = EdgeEmbedding(edge_inputs, edge_attr_width, cutoff=cutoff)
@@ -130,7 +131,7 @@ class PONITA(Model):
         """How far vectors may change under rotation where weights are large (measured: docs/families/ponita.md)."""
         if self.num_orientations == 0:
             return 0.0
-        return (100 if self.arguments["invariants"] == "length" else 400) / self.num_orientations**2
+        return (150 if self.arguments["invariants"] == "length" else 400) / self.num_orientations**2
 
     @classmethod
     def example(cls) -> Self:
