@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def case(request):
 def test_the_error_falls_with_the_number_of_orientations():
     found = [max(errors(network(num_orientations=count), "rotation").values()) for count in (8, 20, 50, 100)]
     assert found[0] > 0.03
-    for few, more in zip(found, found[1:], strict=False):
+    for few, more in pairwise(found):
         assert more < few / 2
     assert found[-1] < 1e-3
 
