@@ -21,11 +21,21 @@ from torch_geometric.data import Data
 
 from geoeq.errors import DataError, unknown_name
 from geoeq.graph import build_graph
-from geoeq.models import EGNN, ESCN, Equiformer, EquiformerV2, FAENet, Model, SE3Transformer
+from geoeq.models import EGNN, ESCN, PONITA, Equiformer, EquiformerV2, FAENet, Model, SE3Transformer
 from geoeq.parity_frames import PrincipalFrames
-from geoeq.parity_recovery import contradicts, recover_positions
+from geoeq.parity_recovery import contradicts, recover_orientations, recover_positions
 
-__all__ = ["NETWORKS", "CaseResult", "ColumnNetwork", "DegreeNetwork", "EnergyNetwork", "Network", "check_case", "run"]
+__all__ = [
+    "NETWORKS",
+    "CaseResult",
+    "ColumnNetwork",
+    "DegreeNetwork",
+    "EnergyNetwork",
+    "Network",
+    "OrientationNetwork",
+    "check_case",
+    "run",
+]
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 
@@ -52,7 +62,7 @@ class Network:
         """Our outputs of a case under its names, and what is to be said about its input."""
         model = self.model.from_reference(parts["param"], **hyperparameters).eval()
         data = self.data(parts["input"])
-        remark = _mend_positions(self, model, data, parts["output"])
+        remark = self.mend(model, data, parts)
         data.pos.requires_grad_()
         found = self.found(model, data)
         if "grad_pos" in parts["output"]:
@@ -66,6 +76,20 @@ class Network:
         """Our outputs under the case's names."""
         outputs = model(data)
         return {theirs: outputs[ours] for theirs, ours in self.outputs.items()}
+
+    def mend(self, model: Model, data: Data, parts: dict[str, dict[str, Tensor]]) -> str:
+        """Recover what the file should have and has not (see ``parity_recovery``); a remark on it.
+
+        Here input positions that the published code overwrote.
+        """
+        if self.squares is None or data.edge_attr is None or data.edge_attr.shape[-1] <= self.squares:
+            return ""
+        squares = data.edge_attr[:, self.squares]
+        if not contradicts(data.pos, data.edge_index, squares):
+            return ""
+        model.requires_grad_(False)
+        data.pos = recover_positions(lambda graph: model(graph)["positions"], data, squares, parts["output"]["pos"])
+        return "input.pos is not the input (its distances are not those of edge_attr); recovered from edge_attr"
 
 
 class DegreeNetwork(Network):
@@ -107,6 +131,33 @@ class EnergyNetwork(Network):
         return {name: value.unsqueeze(-1) for name, value in super().found(model, data).items()}
 
 
+class OrientationNetwork(Network):
+    """A network of functions on positions and orientations, before any head: outputs scalar and vector."""
+
+    def found(self, model: Model, data: Data) -> dict[str, Tensor]:
+        if not isinstance(model, PONITA):
+            raise DataError(f"{type(model).__name__} has no orientations.")
+        x = model.encode(data, build_graph(data, model.cutoff))
+        scalars, vectors = x[:, : model.scalars], x[:, model.scalars :]
+        return {"scalar": scalars} | ({"vector": vectors.reshape(len(x), -1, 3)} if model.vectors else {})
+
+    def mend(self, model: Model, data: Data, parts: dict[str, dict[str, Tensor]]) -> str:
+        if (
+            not isinstance(model, PONITA)
+            or not model.num_orientations
+            or any(key.endswith("ori_grid") for key in parts["param"])
+        ):
+            return ""
+        model.requires_grad_(False)
+
+        def outputs(points: Tensor) -> dict[str, Tensor]:
+            model.points = points
+            return self.found(model, data)
+
+        model.points = recover_orientations(outputs, model.points, parts["output"])
+        return "the grid of orientations is not in the file; recovered from the outputs, which are more numbers"
+
+
 _EGNN_INPUTS = {"h": "x", "pos": "pos", "vel": "vel", "edge_index": "edge_index", "edge_attr": "edge_attr"}
 
 #: folder of a case -> its network, or what else is compared.
@@ -132,6 +183,7 @@ NETWORKS: dict[str, Network | PrincipalFrames] = {
         {"energy": "energy", "forces": "forces"},
     ),
     "frames": PrincipalFrames(),
+    "ponita": OrientationNetwork(PONITA, {"x": "x", "pos": "pos", "edge_index": "edge_index", "batch": "batch"}, {}),
     "se3_transformer": DegreeNetwork(SE3Transformer, _EGNN_INPUTS | {"batch": "batch"}, {}),
 }
 
@@ -179,18 +231,6 @@ def check_case(path: Path, network: str | None = None) -> CaseResult:
     if loose:
         remark = f"the published code itself spreads by more than the tolerance: {loose}"
     return CaseResult(path, errors, limits, remark)
-
-
-def _mend_positions(known: Network, model: Model, data: Data, outputs: dict[str, Tensor]) -> str:
-    """Recover input positions that the published code overwrote (see ``parity_recovery``)."""
-    if known.squares is None or data.edge_attr is None or data.edge_attr.shape[-1] <= known.squares:
-        return ""
-    squares = data.edge_attr[:, known.squares]
-    if not contradicts(data.pos, data.edge_index, squares):
-        return ""
-    model.requires_grad_(False)
-    data.pos = recover_positions(lambda graph: model(graph)["positions"], data, squares, outputs["pos"])
-    return "input.pos is not the input (its distances are not those of edge_attr); recovered from edge_attr"
 
 
 def _probe(outputs: dict[str, Tensor]) -> Tensor:

@@ -1,10 +1,13 @@
-"""Input positions of a case whose file holds the output in their place.
+"""What the file of a case should have and has not: input positions, or a grid of orientations.
 
-The published N-body network moves its input in place, so a case that is saved after the run has the predicted
-positions as ``input.pos``. What it had at the start can still be told: the second edge attribute is
+Positions: the published N-body network moves its input in place, so a case that is saved after the run has the
+predicted positions as ``input.pos``. What it had at the start can still be told: the second edge attribute is
 ``|x_i - x_j|²`` of the true input, which gives each graph's shape up to a rotation, a reflection and a
 translation, and these six numbers follow from the 15 of the output. There are more equations than unknowns, so
 a network that is not the authors' finds no solution.
+
+Orientations: the published fibre-bundle network draws its grid when it is made, points that repel each other, and does
+not store it. Its outputs give it, up to the order of the points, where they are more numbers than it has angles.
 """
 
 from __future__ import annotations
@@ -16,12 +19,15 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from geoeq.errors import DataError
+from geoeq.rotations import random_rotations
 
-__all__ = ["contradicts", "recover_positions"]
+__all__ = ["contradicts", "recover_orientations", "recover_positions"]
 
 #: rotations from which the search starts, for each mirror image.
 STARTS = 12
 STEPS = 25
+#: rotations that are tried for orientations, how many of the best a search starts from, and its steps.
+TURNS, BEST_TURNS, TURN_STEPS = 1500, 8, 30
 
 
 def contradicts(positions: Tensor, edge_index: Tensor, squares: Tensor) -> bool:
@@ -126,3 +132,62 @@ def _fit(
     with torch.no_grad():
         translation = (output - network(turned)).mean(0)
     return turned + translation, float(miss.abs().max())
+
+
+def recover_orientations(
+    network: Callable[[Tensor], dict[str, Tensor]], points: Tensor, outputs: dict[str, Tensor]
+) -> Tensor:
+    """Unit vectors that the network takes to the outputs.
+
+    Args:
+        network: points [P, 3] to its outputs by name.
+        points: how they may lie to each other, about; the search begins with them, turned at random.
+        outputs: of the case.
+
+    Returns:
+        [P, 3]; if there is no solution, those that come closest.
+
+    Raises:
+        DataError: there are no more outputs than angles, so that anything could be explained.
+    """
+    scales = {key: float(value.abs().max()) for key, value in sorted(outputs.items())}
+    target = torch.cat([outputs[key].flatten() / scale for key, scale in scales.items()])  # [M]
+    if len(target) <= 2 * len(points):
+        raise DataError(f"{len(target)} outputs do not determine {len(points)} orientations.")
+
+    def residual(flat: Tensor) -> Tensor:
+        found = network(torch.nn.functional.normalize(flat.view(-1, 3), dim=-1))
+        return torch.cat([found[key].flatten() / scale for key, scale in scales.items()]) - target
+
+    turns = random_rotations(TURNS, torch.Generator().manual_seed(0), points.dtype)
+    starts = (points @ turns.transpose(1, 2)).flatten(1)  # [TURNS, 3 P]
+    with torch.no_grad():
+        misses = torch.stack([residual(start).norm() for start in starts])
+    best, error = points, float("inf")
+    for start in starts[misses.argsort()[:BEST_TURNS]]:
+        found, miss = _fit_points(residual, start)
+        if miss < error:
+            best, error = found.view(-1, 3), miss
+        if error < torch.finfo(points.dtype).eps ** 0.7:
+            break
+    return best
+
+
+def _fit_points(residual: Callable[[Tensor], Tensor], here: Tensor) -> tuple[Tensor, float]:
+    """Levenberg-Marquardt over all points, which go back to the sphere after each step."""
+    damping, miss = 0.1, residual(here).detach()
+    for _ in range(TURN_STEPS):
+        jacobian = torch.autograd.functional.jacobian(residual, here)
+        normal = jacobian.T @ jacobian
+        damped = normal + damping * normal.diagonal().mean() * torch.eye(len(here), dtype=here.dtype)
+        step = torch.linalg.solve(damped, -jacobian.T @ miss)
+        with torch.no_grad():
+            there = torch.nn.functional.normalize((here + step).view(-1, 3), dim=-1).flatten()
+            trial = residual(there)
+        if trial.norm() < miss.norm():
+            here, miss, damping = there, trial, damping / 5
+        else:
+            damping *= 4
+        if damping > 1e8 or float(miss.norm()) < 1e-12:
+            break
+    return here, float(miss.abs().max())

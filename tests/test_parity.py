@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from geoeq import parity, parity_recovery
 from geoeq.errors import CheckpointError, DataError
-from geoeq.models import EGNN
+from geoeq.models import EGNN, PONITA
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(GOLDEN.glob("*/*.safetensors"))
@@ -176,3 +176,35 @@ def test_from_reference_says_what_does_not_fit(case):
     del parameters["gcl_0.node_mlp.2.bias"]
     with pytest.raises(CheckpointError, match=r"lacks: gcl_0\.node_mlp\.2\.bias"):
         EGNN.from_reference(parameters, **given)
+
+
+def test_a_wrong_network_finds_no_orientations(tmp_path, monkeypatch):
+    monkeypatch.setattr(parity_recovery, "BEST_TURNS", 3)
+    source = GOLDEN / "ponita" / "ori8.safetensors"
+    shutil.copy(source.with_suffix(".json"), tmp_path)
+    case = tmp_path / source.name
+    shutil.copy(source, case)
+    alter(case, lambda tensors: tensors["param.interaction_layers.1.conv.kernel.weight"][0].mul_(1.01))
+    assert not parity.check_case(case, "ponita").passed
+
+
+def test_orientations_are_recovered_only_where_outputs_say_more():
+    points = torch.eye(3, dtype=torch.float64)
+    with pytest.raises(DataError, match="6 outputs do not determine 3 orientations"):
+        parity_recovery.recover_orientations(lambda x: {"y": x[:2]}, points, {"y": torch.ones(2, 3).double()})
+
+
+def test_a_case_with_its_orientations_needs_no_recovery(tmp_path):
+    """Of a case that we make ourselves, with a grid of our own, from which nothing is recovered."""
+    source = GOLDEN / "ponita" / "ori8.safetensors"
+    tensors, hyperparameters = load_file(source), json.loads(source.with_suffix(".json").read_text())["hyperparameters"]
+    parameters = {k[6:]: v for k, v in tensors.items() if k.startswith("param.")}
+    model = PONITA.from_reference(parameters, **hyperparameters)
+    known = parity.NETWORKS["ponita"]
+    data = known.data({k[6:]: v for k, v in tensors.items() if k.startswith("input.")})
+    outputs = {f"output.{key}": value.detach().contiguous() for key, value in known.found(model, data).items()}
+    shutil.copy(source.with_suffix(".json"), tmp_path)
+    save_file(tensors | outputs | {"param.ori_grid": model.points}, tmp_path / source.name)
+    result = parity.check_case(tmp_path / source.name, "ponita")
+    assert result.passed
+    assert not result.remark

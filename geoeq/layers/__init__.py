@@ -18,6 +18,7 @@ from geoeq.layers.graph_norms import EquivariantGraphNorm
 from geoeq.layers.linear import Linear
 from geoeq.layers.norm_activation import NormActivation
 from geoeq.layers.norms import DegreeNorm, EquivariantLayerNorm, EquivariantRMSNorm
+from geoeq.layers.ponita import OrientationKernels, PonitaLayer
 from geoeq.layers.radial import BesselBasis, ExpNormalBasis, GaussianBasis
 from geoeq.layers.radial_network import RadialNetwork
 from geoeq.layers.s2_activation import S2Activation, SeparableS2Activation
@@ -57,7 +58,9 @@ __all__ = [
     "Linear",
     "NodeEmbedding",
     "NormActivation",
+    "OrientationKernels",
     "PolynomialEnvelope",
+    "PonitaLayer",
     "RadialNetwork",
     "S2Activation",
     "SE3Attention",

@@ -1,4 +1,4 @@
-"""Points on the sphere with weights, for means over directions."""
+"""Points on the sphere, for means over directions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from geoeq.constants import constant
 from geoeq.errors import InputError
 
-__all__ = ["fibonacci_points", "point_harmonics", "quadrature_points"]
+__all__ = ["fibonacci_points", "point_harmonics", "quadrature_points", "spread_points"]
 
 
 @constant
@@ -60,6 +60,41 @@ def fibonacci_points(count: int) -> Tensor:
     points = torch.stack([radius * angle.cos(), radius * angle.sin(), height], dim=-1)
     crowd = (-torch.cdist(points, points).square() / 0.15).exp().sum(-1, keepdim=True)
     return points * (count / crowd / (1 / crowd).sum())
+
+
+@constant
+def spread_points(count: int) -> Tensor:
+    """Directions whose mean is nearly that over all: where points come to rest that repel each other.
+
+    Each repels the others by a Gaussian of their distance, ``exp(-count |o - o'|² / 20)``, which weighs the errors of
+    means of harmonics, those of low degrees most; the start is a Fibonacci spiral.
+
+    Shapes:
+        Returns [count, 3] float64, unit vectors.
+
+    Raises:
+        InputError: count is not positive.
+    """
+    start = fibonacci_points(count)
+    with torch.inference_mode(False), torch.enable_grad():
+        points = start.clone().requires_grad_()
+        i, j = torch.triu_indices(count, count, 1)
+        optimizer = torch.optim.LBFGS(
+            [points], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe"
+        )
+
+        def energy() -> Tensor:
+            optimizer.zero_grad()
+            units = torch.nn.functional.normalize(points, dim=-1)
+            total: Tensor = (-count / 20 * (units[i] - units[j]).square().sum(-1)).exp().sum().log1p()
+            total.backward()
+            return total
+
+        optimizer.step(energy)
+        result = torch.nn.functional.normalize(points.detach(), dim=-1)
+        for _ in range(4):  # Newton's steps to a mean of zero, which the search comes near to
+            result = torch.nn.functional.normalize(result - 1.5 * result.mean(0), dim=-1)
+        return result
 
 
 def point_harmonics(points: Tensor, lmax: int) -> Tensor:

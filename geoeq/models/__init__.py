@@ -21,6 +21,7 @@ from geoeq.models.heads import (
 )
 from geoeq.models.iterative_se3_transformer import IterativeSE3Transformer
 from geoeq.models.model import Model
+from geoeq.models.ponita import PONITA
 from geoeq.models.sampled_heads import SampledScalar, SampledVector
 from geoeq.models.se3_transformer import SE3Transformer
 from geoeq.models.tensor_field_network import TensorFieldNetwork
@@ -33,6 +34,7 @@ NETWORKS = (
     "EquiformerV2",
     "FAENet",
     "IterativeSE3Transformer",
+    "PONITA",
     "SE3Transformer",
     "TensorFieldNetwork",
 )
@@ -41,6 +43,7 @@ __all__ = [
     "EGNN",
     "ESCN",
     "NETWORKS",
+    "PONITA",
     "AttentionVector",
     "Configurable",
     "DecodedVector",

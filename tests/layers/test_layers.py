@@ -15,7 +15,7 @@ LAYERS = [name for name in ALL if issubclass(getattr(geoeq.layers, name), Layer)
 RADIAL = [name for name in ALL if issubclass(getattr(geoeq.layers, name), RadialFunction)]
 ROWWISE = [name for name in ALL if issubclass(getattr(geoeq.layers, name), Rowwise)]
 #: called in another way; each has a test file of its own.
-PARTS = ["SO2Convolution", "TensorProductConv"]
+PARTS = ["OrientationKernels", "PonitaLayer", "SO2Convolution", "TensorProductConv"]
 #: layers to which the positions are nothing.
 WITHOUT_GEOMETRY = ["EquivariantGraphNorm", "StochasticDepth"]
 DTYPES = [torch.float64, torch.float32]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from geoeq.errors import InputError
-from geoeq.layers.sphere_points import fibonacci_points, point_harmonics, quadrature_points
+from geoeq.layers.sphere_points import fibonacci_points, point_harmonics, quadrature_points, spread_points
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 7, 12])
@@ -40,6 +40,30 @@ def test_spiral_points_are_as_long_as_they_are_alone():
     assert crowd.max() < 1.1 * crowd.min()
     doubled = point_harmonics(2 * points, 2)
     torch.testing.assert_close(doubled[:, 4:], 4 * point_harmonics(points, 2)[:, 4:])
+
+
+@pytest.mark.parametrize(("count", "cosine"), [(2, -1), (4, -1 / 3), (6, 0), (12, 5**-0.5)])
+def test_spread_points_of_few_are_regular_solids(count, cosine):
+    points = spread_points(count)
+    products = (points @ points.T).fill_diagonal_(-1)
+    torch.testing.assert_close(products.amax(1), torch.full((count,), float(cosine)).double(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("count", "degree"), [(8, 1), (20, 3), (50, 5), (100, 9)])
+def test_means_over_spread_points_are_nearly_those_over_the_sphere(count, degree):
+    points = spread_points(count)
+    spiral = torch.nn.functional.normalize(fibonacci_points(count), dim=-1)
+    torch.testing.assert_close(points.norm(dim=-1), torch.ones(count, dtype=torch.float64))
+    ours, others = (point_harmonics(found, degree).mean(0)[1:].abs().max() for found in (points, spiral))
+    assert points.mean(0).norm() < 1e-12
+    assert ours < 0.02
+    assert ours < others / 5
+
+
+def test_spread_points_are_made_under_any_mode():
+    with torch.inference_mode():
+        assert spread_points(9).shape == (9, 3)
+    assert not spread_points(9).is_inference()
 
 
 def test_counts_that_cannot_be_are_refused():
