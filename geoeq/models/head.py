@@ -21,12 +21,15 @@ class Head(Configurable, nn.Module, ABC):
 
     Attributes:
         names: the outputs it gives, each in ``geoeq.fields``.
+        irreps: of the features that it is bound to.
     """
 
     names: tuple[str, ...]
+    irreps: o3.Irreps
 
     def bind(self, irreps: o3.Irreps) -> None:
         """Make the parameters for features of these irreps: scalars (0e) first, vectors (1o) after them."""
+        self.irreps = irreps
         self.width = irreps.count("0e")
         self.num_vectors = irreps.count("1o")
         self.make(irreps)

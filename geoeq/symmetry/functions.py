@@ -64,10 +64,11 @@ def as_function(candidate: object) -> tuple[Function, o3.Irreps]:
         return features, o3.Irreps(irreps_in)
     if not callable(candidate):
         raise InputError(f"{type(candidate).__name__} is neither a layer nor a model: it cannot be called.")
-    model: Callable[[Data], Mapping[str, Tensor]] = candidate
+    model: Callable[[Data], Mapping[str, Tensor | Output]] = candidate
 
     def outputs(data: Data) -> dict[str, Output]:
-        return {name: named_output(name, value) for name, value in model(data).items()}
+        found = model(data).items()
+        return {name: value if isinstance(value, Output) else named_output(name, value) for name, value in found}
 
     return outputs, INVARIANT_FEATURES
 
