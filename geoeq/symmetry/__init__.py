@@ -10,16 +10,21 @@ from geoeq.symmetry.checks import CHECKS
 from geoeq.symmetry.equivariance import assert_equivariant, equivariance_errors
 from geoeq.symmetry.functions import layer_graph
 from geoeq.symmetry.group import Symmetry
+from geoeq.symmetry.layers import Culprit, LayerError, LayerReport, layer_report
 from geoeq.symmetry.report import Report, Result, report
 
 __all__ = [
     "CHECKS",
+    "Culprit",
+    "LayerError",
+    "LayerReport",
     "Report",
     "Result",
     "Symmetry",
     "assert_equivariant",
     "equivariance_errors",
     "layer_graph",
+    "layer_report",
     "random_batch",
     "report",
 ]

@@ -71,19 +71,19 @@ def to_calculator(outputs: Outputs, like: Data) -> Any:
     """
     from ase.calculators.calculator import Calculator, all_changes
 
-    class FunctionCalculator(Calculator):  # type: ignore[misc]  # ASE has no types
+    class FunctionCalculator(Calculator):
         """The function, at the positions of the atoms."""
 
-        implemented_properties = ("energy", "forces")
+        implemented_properties = ["energy", "forces"]  # noqa: RUF012  # as ASE declares it
 
         def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
-            super().calculate(atoms, properties, system_changes)
+            super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
             moved = like.clone()
-            moved.pos = torch.as_tensor(self.atoms.positions.copy(), dtype=like.pos.dtype)
+            moved.pos = torch.as_tensor(atoms.positions.copy(), dtype=like.pos.dtype)
             found = outputs(Batch.from_data_list([moved]))
             self.results = {
                 "energy": float(found["energy"].detach().reshape(-1)[0]),
                 "forces": found["forces"].detach().double().numpy(),
             }
 
-    return FunctionCalculator()
+    return FunctionCalculator()  # type: ignore[no-untyped-call]

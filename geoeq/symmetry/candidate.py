@@ -174,7 +174,7 @@ def prepare(
         precision=_precision(found, dtype),
         batches=tuple(batches),
         remarks=tuple(remarks),
-        group=group or getattr(candidate, "group", "E(3)"),
+        group=group or ("SE(3)" if getattr(candidate, "group", "") == "SE(3)" else "E(3)"),
         symmetric_to=float(getattr(candidate, "equivariance_error", 0.0)),
         cutoff=cutoff or (float(known_cutoff) if isinstance(known_cutoff, int | float) else None),
         calculator=calculator,

@@ -13,7 +13,7 @@ from geoeq.random_structures import random_batch
 from geoeq.symmetry.functions import INVARIANT_FEATURES, Function, as_function
 from geoeq.symmetry.group import Symmetry, random_element, relative_error
 
-__all__ = ["assert_equivariant", "equivariance_errors"]
+__all__ = ["assert_equivariant", "dtype_of", "equivariance_errors"]
 
 
 def _one_by_one(function: Function, data: Batch) -> dict[str, Tensor]:
@@ -51,7 +51,7 @@ def equivariance_errors(
     for symmetry in symmetries:
         if symmetry not in get_args(Symmetry):
             raise InputError(unknown_name("symmetry", symmetry, get_args(Symmetry)))
-    dtype = _dtype(candidate, batch)
+    dtype = dtype_of(candidate, batch)
     data = (random_batch(dtype=dtype) if batch is None else batch).clone()
     function, irreps_x = as_function(candidate)
     generator = torch.Generator().manual_seed(seed)
@@ -75,7 +75,8 @@ def equivariance_errors(
     return errors
 
 
-def _dtype(candidate: object, batch: Batch | None) -> torch.dtype:
+def dtype_of(candidate: object, batch: Batch | None) -> torch.dtype:
+    """That of its parameters and, where it has none, of the structures; float64 where there are none either."""
     if isinstance(candidate, nn.Module):
         for tensor in (*candidate.parameters(), *candidate.buffers()):
             if tensor.is_floating_point():
@@ -105,7 +106,7 @@ def assert_equivariant(
     """
     errors = equivariance_errors(candidate, batch, symmetries=symmetries, samples=samples, seed=seed)
     if tolerance is None:
-        tolerance = 1e-9 if _dtype(candidate, batch) == torch.float64 else 1e-4
+        tolerance = 1e-9 if dtype_of(candidate, batch) == torch.float64 else 1e-4
     own: float = getattr(candidate, "equivariance_error", 0.0)
     limits = {"rotation": max(tolerance, own), "reflection": max(tolerance, own)}
     broken = [

@@ -139,9 +139,8 @@ def precision(candidate: Candidate, seed: int) -> Measured | str:
     for name in _symmetries(candidate):
         double = max(_errors(candidate.function, (batch,), (name,), seed).values())
         float_ = max(_errors(candidate.single, (single,), (name,), seed).values())
-        verdicts.append(
-            f"{name} {double:.0e} in float64, {float_:.0e} in float32: {_verdict(double, float_, candidate.symmetric_to)}"
-        )
+        verdict = _verdict(double, float_, candidate.symmetric_to)
+        verdicts.append(f"{name} {double:.0e} in float64, {float_:.0e} in float32: {verdict}")
     return Measured(errors, "; ".join(verdicts))
 
 
