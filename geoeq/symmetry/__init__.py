@@ -10,7 +10,8 @@ from geoeq.symmetry.checks import CHECKS
 from geoeq.symmetry.equivariance import assert_equivariant, equivariance_errors
 from geoeq.symmetry.functions import layer_graph
 from geoeq.symmetry.group import Symmetry
-from geoeq.symmetry.layers import Culprit, LayerError, LayerReport, layer_report
+from geoeq.symmetry.layers import Culprit, LayerReport, layer_report
+from geoeq.symmetry.pair import LayerError
 from geoeq.symmetry.report import Report, Result, report
 
 __all__ = [

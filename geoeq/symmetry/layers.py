@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 import torch
-from e3nn import o3
-from torch import Tensor, nn
+from torch import nn
 from torch_geometric.data import Batch
 
 from geoeq.errors import InputError
 from geoeq.random_structures import random_batch
 from geoeq.symmetry.equivariance import dtype_of
 from geoeq.symmetry.functions import INVARIANT_FEATURES
-from geoeq.symmetry.group import Element, Output, Symmetry, named_output, random_element, relative_error
-from geoeq.symmetry.watch import Call, watched
+from geoeq.symmetry.group import Element, Symmetry, named_output, random_element, relative_error
+from geoeq.symmetry.pair import LayerError, Pair
+from geoeq.symmetry.watch import watched
 
 __all__ = ["Culprit", "LayerError", "LayerReport", "layer_report"]
 
 LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4}
-
-
-@dataclass(frozen=True)
-class LayerError:
-    """Errors of one call of a layer.
-
-    Attributes:
-        name: of the layer in its network.
-        kind: its class.
-        input: error of its input features; None where it takes structures.
-        output: of its output.
-        tolerance: the largest error that passes.
-    """
-
-    name: str
-    kind: str
-    input: float | None
-    output: float
-    tolerance: float
 
 
 @dataclass(frozen=True)
@@ -118,102 +99,55 @@ def layer_report(
     Raises:
         InputError: the network has no such layer.
     """
-    dtype = dtype_of(network, batch)
-    data = random_batch(dtype=dtype) if batch is None else batch
+    data = random_batch(dtype=dtype_of(network, batch)) if batch is None else batch
     if symmetries is None:
         known: tuple[Symmetry, ...] = get_args(Symmetry)[:-1]
         proper = getattr(network, "group", "E(3)") == "SE(3)"
         symmetries = [name for name in known if not (proper and name == "reflection")]
     stated = float(getattr(network, "equivariance_error", 0.0)) if stated is None else stated
     generator = torch.Generator().manual_seed(seed)
-    layers: dict[str, tuple[LayerError, ...]] = {}
-    culprits: dict[str, Culprit] = {}
-    for symmetry in symmetries:
-        element = random_element(symmetry, data, generator)
-        with torch.no_grad():
-            with watched(network) as before:
-                outputs = network(data)
-            with watched(network) as after:
-                found = network(element.on_data(data, INVARIANT_FEATURES))
-            if not before:
-                raise InputError(f"{type(network).__name__} has no layer with irreps_in and irreps_out.")
-            pairs = [_Pair(one, two, element, symmetry == "permutation") for one, two in zip(before, after)]
-            limits = [_limit(pair, symmetry, LIMITS[dtype], stated) for pair in pairs]
-            rows = [pair.errors(limit) for pair, limit in zip(pairs, limits)]
-            kept = [place for place, row in enumerate(rows) if not _has_its_own_layout(row, rows[place + 1 :])]
-            pairs, rows = [pairs[place] for place in kept], [rows[place] for place in kept]
-            layers[symmetry] = tuple(rows)
-            culprit = _culprit(pairs, rows)
-            if culprit is None and (error := _broken(outputs, found, element)) > max(limits):
-                culprit = _outside(rows, error)
-        if culprit is not None:
-            culprits[symmetry] = culprit
+    with torch.no_grad():
+        walks = {name: _Walk(network, data, random_element(name, data, generator), name, stated) for name in symmetries}
+        if not all(walk.rows for walk in walks.values()):
+            raise InputError(f"{type(network).__name__} has no layer with irreps_in and irreps_out.")
+        hidden = {place for walk in walks.values() for place in walk.hidden}
+        layers, culprits = {}, {}
+        for symmetry, walk in walks.items():
+            layers[str(symmetry)] = tuple(row for place, row in enumerate(walk.rows) if place not in hidden)
+            culprit = walk.culprit()
+            if culprit is not None:
+                culprits[str(symmetry)] = culprit
     return LayerReport(layers, culprits)
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """The same call of a layer before and after a group element."""
+class _Walk:
+    """All calls of a network beside the same calls after a group element."""
 
-    before: Call
-    after: Call
-    element: Element
-    permuted: bool
+    def __init__(self, network: nn.Module, data: Batch, element: Element, symmetry: Symmetry, stated: float) -> None:
+        with watched(network) as before:
+            outputs = network(data)
+        with watched(network) as after:
+            moved = network(element.on_data(data, INVARIANT_FEATURES))
+        self.pairs = [Pair(one, two, element, symmetry == "permutation") for one, two in zip(before, after)]
+        self.limit = LIMITS[data.pos.dtype]
+        turns = symmetry in ("rotation", "reflection")
+        if turns:
+            self.limit = max(self.limit, stated)
+        self.rows = [pair.errors(max(self.limit, pair.before.own_error if turns else 0.0)) for pair in self.pairs]
+        self.error = _broken(outputs, moved, element)
 
-    def moved(self, output: Output) -> Tensor:
-        """An output after the group element; rows that are not of nodes keep their order."""
-        rows = len(output.value) == len(self.element.order)
-        level = "edge" if output.level == "node" and not rows else output.level
-        return self.element.on_output(replace(output, level=level))
+    @property
+    def hidden(self) -> set[int]:
+        """Places of layers inside layers that have their features in another layout: the outer one is right."""
+        return {place for place, row in enumerate(self.rows) if _has_its_own_layout(row, self.rows[place + 1 :])}
 
-    def errors(self, tolerance: float) -> LayerError:
-        """Of input and output."""
-        known = None
-        if self.before.x is not None and self.after.x is not None:
-            known = self._error(self.after.x, Output(self.before.x, "node", self.before.irreps))
-        worst = self._largest(self.before.outputs, self.after.outputs)
-        return LayerError(self.before.name, self.before.kind, known, worst, tolerance)
-
-    def _error(self, found: Tensor, before: Output) -> float:
-        of_edges = before.level != "graph" and len(before.value) != len(self.element.order)
-        if self.permuted and of_edges:
-            return 0.0  # edges are in another order, and are not compared
-        return relative_error(found, self.moved(before))
-
-    def _largest(self, before: dict[str, Output], after: dict[str, Output]) -> float:
-        return max((self._error(after[name].value, output) for name, output in before.items()), default=0.0)
-
-    def again(self, keep: Tensor) -> float:
-        """Error of the output where only some columns of the input are kept."""
-        if self.before.x is None:
-            return 0.0
-        x = self.before.x * keep.to(self.before.x)
-        moved = self.moved(Output(x, "node", self.before.irreps))
-        return self._largest(self.before.again(x), self.after.again(moved))
-
-    def wrong_outputs(self, tolerance: float) -> tuple[str, ...]:
-        """Names or irreps of the outputs that are wrong."""
-        wrong = []
-        for name, output in self.before.outputs.items():
-            if name != "features" or output.irreps is None:
-                wrong += [name] if self._error(self.after.outputs[name].value, output) > tolerance else []
-                continue
-            expected, found = self.moved(output), self.after.outputs[name].value
-            for (mul, ir), columns in zip(output.irreps, output.irreps.slices()):
-                if relative_error(found[..., columns], expected[..., columns]) > tolerance:
-                    wrong.append(f"{mul}x{ir}")
-        return tuple(wrong)
-
-
-def _limit(pair: _Pair, symmetry: str, tolerance: float, stated: float) -> float:
-    return max(tolerance, stated, pair.before.own_error) if symmetry in ("rotation", "reflection") else tolerance
-
-
-def _culprit(pairs: Sequence[_Pair], rows: Sequence[LayerError]) -> Culprit | None:
-    for pair, row in zip(pairs, rows):
-        if row.output > row.tolerance and (row.input is None or row.input <= row.tolerance):
-            return _accuse(pair, row)
-    return None
+    def culprit(self) -> Culprit | None:
+        """The first layer whose input agrees and whose output does not; else the place between layers."""
+        for pair, row in zip(self.pairs, self.rows):
+            if row.output > row.tolerance and (row.input is None or row.input <= row.tolerance):
+                return _accuse(pair, row)
+        seen = [row for place, row in enumerate(self.rows) if place not in self.hidden]
+        return _outside(seen, self.error) if self.error > self.limit else None
 
 
 def _has_its_own_layout(row: LayerError, later: Sequence[LayerError]) -> bool:
@@ -247,9 +181,8 @@ def _outside(rows: Sequence[LayerError], error: float) -> Culprit:
     return Culprit(f"after {rows[-1].name}" if rows else "network", "", (), (), text)
 
 
-def _accuse(pair: _Pair, row: LayerError) -> Culprit:
+def _accuse(pair: Pair, row: LayerError) -> Culprit:
     """The layer and the irreps of its input that break the symmetry."""
-    irreps = pair.before.irreps
     wrong = pair.wrong_outputs(row.tolerance)
     where = f"{row.name} ({row.kind}) breaks it: its input is right, and its output is wrong by {row.output:.1e}"
     where += f" in {', '.join(wrong)}" if wrong else ""
@@ -261,28 +194,17 @@ def _accuse(pair: _Pair, row: LayerError) -> Culprit:
         if one is not None and two is not None and relative_error(two, one) > row.tolerance:
             text = f"{where}; the attributes of its edges are not invariant."
             return Culprit(row.name, row.kind, (), wrong, text)
-    zeros = torch.zeros(irreps.dim)
+    zeros = torch.zeros(pair.before.irreps.dim)
     if pair.again(zeros) > row.tolerance:
         text = f"{where}; also where its input is zero, so that it comes from the graph or from a constant."
         return Culprit(row.name, row.kind, (), wrong, text)
-    alone = _guilty(pair, irreps, row.tolerance, alone=True)
+    alone = pair.guilty(row.tolerance, alone=True)
     if alone:
         text = f"{where}; of its input irreps {', '.join(alone)} do so alone."
         return Culprit(row.name, row.kind, alone, wrong, text)
-    needed = _guilty(pair, irreps, row.tolerance, alone=False)
+    needed = pair.guilty(row.tolerance, alone=False)
     text = f"{where}; it is right without {' or without '.join(needed)} of its input irreps." if needed else f"{where}."
     return Culprit(row.name, row.kind, needed, wrong, text)
-
-
-def _guilty(pair: _Pair, irreps: o3.Irreps, tolerance: float, *, alone: bool) -> tuple[str, ...]:
-    """Irreps that break the symmetry with all others zero, or without which it is kept."""
-    found = []
-    for (mul, ir), columns in zip(irreps, irreps.slices()):
-        keep = torch.zeros(irreps.dim) if alone else torch.ones(irreps.dim)
-        keep[columns] = 1.0 if alone else 0.0
-        if (pair.again(keep) > tolerance) == alone:
-            found.append(f"{mul}x{ir}")
-    return tuple(found)
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

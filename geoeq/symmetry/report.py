@@ -12,8 +12,9 @@ from torch_geometric.data import Data
 
 from geoeq.errors import InputError, unknown_name
 from geoeq.layers.layer import Group
-from geoeq.symmetry.candidate import Candidate, one_line, prepare
+from geoeq.symmetry.candidate import Candidate
 from geoeq.symmetry.checks import CHECKS, Check
+from geoeq.symmetry.prepare import one_line, prepare
 
 __all__ = ["Report", "Result", "report", "report_of"]
 
