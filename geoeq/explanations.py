@@ -106,8 +106,8 @@ def explanation_scores(
     """Invariance and equivariance of an explanation, for each symmetry.
 
     ``Inv = 1/|S| Σ_g cos(e(g·x), e(x))`` and ``Equiv = 1/|S| Σ_g cos(e(g·x), g·e(x))`` over random elements g. For a
-    symmetric model, the gradient is equivariant, and occlusion too; under rotations occlusion is invariant besides. A score
-    below 1 says that the explanation depends on the pose of a structure, whatever the model does.
+    symmetric model gradient and occlusion are equivariant; under rotations occlusion is invariant besides. An
+    equivariance below 1 says that the explanation depends on the pose of a structure or on the order of its atoms.
 
     Args:
         attribution: ``gradient_attribution``, ``occlusion_attribution`` or a function of yours.
@@ -123,7 +123,7 @@ def explanation_scores(
         InputError: there is no sample.
 
     Source:
-        Crabbé & van der Schaar, NeurIPS 2023, arXiv:2304.06715, eqs. 3 and 4, with the cosine similarity. Differs:
+        Crabbé & van der Schaar, NeurIPS 2023, arXiv:2304.06715, its two metrics with the cosine similarity. Differs:
         explanations are of nodes, and vectors of these turn with the structure; a structure whose explanation is zero
         before and after counts as 1.
     """
@@ -136,7 +136,7 @@ def explanation_scores(
         invariance, equivariance = [], []
         for _ in range(samples):
             element = random_element(symmetry, data, generator)
-            after = attribution(model, element.on_data(data, INVARIANT_FEATURES), name)  # type: ignore[arg-type]
+            after = attribution(model, element.on_data(data, INVARIANT_FEATURES), name)
             invariance.append(_cosine(after.value, before.value, data.batch))
             equivariance.append(_cosine(after.value, element.on_output(before), data.batch))
         scores[str(symmetry)] = ExplanationScore(_mean(invariance), _mean(equivariance))

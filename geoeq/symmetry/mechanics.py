@@ -155,15 +155,15 @@ def energy_drift(candidate: Candidate, seed: int) -> Measured | str:
 def _total_energies(candidate: Candidate, parts: int, seed: int) -> list[float]:
     """Energy of each atom after each step, where a step is taken in ``parts``."""
     from ase import units
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
     from ase.md.verlet import VelocityVerlet
     from numpy.random import default_rng
 
     data = max((candidate.molecules or candidate.batches[0]).to_data_list(), key=lambda graph: graph.num_nodes)
     atoms = to_atoms(data)
     atoms.calc = to_calculator(candidate.energy_and_forces, data)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=TEMPERATURE, rng=default_rng(seed))
-    Stationary(atoms)
+    masses = atoms.get_masses()[:, None]
+    momenta = default_rng(seed).normal(size=(len(atoms), 3)) * (masses * units.kB * TEMPERATURE) ** 0.5
+    atoms.set_momenta(momenta - masses * momenta.sum(0) / masses.sum())  # the centre of mass rests
     simulation = VelocityVerlet(atoms, timestep=STEP / parts * units.fs)
     energies = [atoms.get_total_energy() / len(atoms)]
     for _ in range(NUM_STEPS):

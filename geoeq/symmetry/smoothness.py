@@ -13,9 +13,9 @@ from geoeq.symmetry.structures import moving_atom
 __all__ = ["smoothness"]
 
 #: where the walk begins and, where no cutoff is known, ends; its steps; all in Å.
-START, END, STEP = 1.5, 8.0, 0.02
+START, END, STEP = 1.5, 8.0, 0.04
 #: how often an interval is halved: to about 1e-6 Å.
-HALVINGS = 14
+HALVINGS = 15
 #: how many of the most suspicious intervals of each output are looked into.
 SUSPECTS = 4
 
