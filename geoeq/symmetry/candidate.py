@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from e3nn import o3
@@ -57,7 +58,7 @@ class Candidate:
     differentiable: bool
     module: nn.Module | None = None
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The outputs."""
         with torch.no_grad():
@@ -99,8 +100,12 @@ class Candidate:
 
     def energy_and_forces(self, data: Data) -> dict[str, Tensor]:
         """Energies, and the forces that it gives or, where it gives none, those by differentiation."""
-        with torch.no_grad():
-            found = dict(self.function(data))
-        if "forces" not in found:
-            found["forces"] = -self.gradients(data, "energy")
-        return found
+        if "forces" in self.names:
+            with torch.no_grad():
+                return dict(self.function(data))
+        moved = data.clone()
+        moved.pos = data.pos.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            energy = self.function(moved)["energy"]
+            (gradient,) = torch.autograd.grad(energy.sum(), moved.pos)
+        return {"energy": energy.detach(), "forces": -gradient}

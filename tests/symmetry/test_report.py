@@ -87,7 +87,7 @@ FAULTS = {
     "absolute": ({"translation", "size extensivity"}, set()),
     "cap": ({"permutation"}, {"size extensivity", "smoothness at the cutoff", "energy drift", "continuity"}),
     "parity": ({"reflection"}, set()),
-    "batch": ({"batch invariance", "size extensivity"}, {"derivatives"}),
+    "batch": ({"batch invariance", "size extensivity"}, {"derivatives", "smoothness at the cutoff"}),
     "mean": ({"size extensivity"}, set()),
     "complete": ({"size extensivity"}, set()),
     "jump": ({"smoothness at the cutoff"}, {"continuity", "energy drift"}),
