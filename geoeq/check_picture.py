@@ -82,7 +82,7 @@ def _draw_layers(axes: Axes, layers: LayerReport) -> None:
     limit = max((row.tolerance for rows in layers.layers.values() for row in rows), default=LOWEST)
     axes.axvline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.set_xlabel("error of the output of each layer (dashed: limit)")
-    axes.set_title("layers, from input to output", loc="left", fontsize=11, color=INK)
+    axes.set_title("layers", loc="left", fontsize=11, color=INK)
     axes.legend(**_LEGEND)
 
 

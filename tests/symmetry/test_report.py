@@ -85,12 +85,12 @@ TURNS = {"rotation", "reflection", "edges along the axes", "nearly degenerate fr
 FAULTS = {
     "transposed": (TURNS, set()),
     "absolute": ({"translation", "size extensivity"}, set()),
-    "cap": ({"permutation"}, {"size extensivity", "smoothness at the cutoff", "energy drift", "continuity"}),
+    "cap": ({"permutation"}, {"size extensivity", "smoothness at the cutoff", "continuity"}),
     "parity": ({"reflection"}, set()),
     "batch": ({"batch invariance", "size extensivity"}, {"derivatives", "smoothness at the cutoff"}),
     "mean": ({"size extensivity"}, set()),
     "complete": ({"size extensivity"}, set()),
-    "jump": ({"smoothness at the cutoff"}, {"continuity", "energy drift"}),
+    "jump": ({"smoothness at the cutoff"}, {"continuity"}),
     "detach": ({"derivatives", "energy drift"}, set()),
     "cancellation": ({"float32 against float64"}, set()),
     "pole": ({"edges along the axes"}, {"nearly degenerate frames"}),
@@ -108,8 +108,9 @@ def test_a_right_function_passes():
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found_and_named(fault):
-    found = report(lambda data: potential(data, fault))
     needed, allowed = FAULTS[fault]
+    checks = [name for name in CHECKS if name in needed or name != "energy drift"]  # which takes the longest
+    found = report(lambda data: potential(data, fault), checks=checks)
     assert needed <= set(found.failed) <= needed | allowed, str(found)
     assert not found.passed
     assert all(CHECKS[name].meaning in str(found) for name in needed)
