@@ -291,7 +291,7 @@ def import_without(blocked: tuple[str, ...], modules: list[str]) -> subprocess.C
     ("rooms", "blocked"),
     [
         ({name for name, rank in RANKS.items() if rank <= 4} - {"data"}, NOT_CORE + NOT_AT_START),
-        ({"data", "symmetry", "parity", "parity_recovery", "doctor", "cli"}, NOT_AT_START),
+        ({"data", "symmetry", "explanations", "parity", "parity_recovery", "doctor", "cli"}, NOT_AT_START),
     ],
     ids=["core", "start"],
 )

@@ -8,6 +8,9 @@ from torch_geometric.data import Batch, Data
 
 __all__ = ["axis_structures", "degenerate_structures", "doubled", "moving_atom"]
 
+#: what belongs to atoms and is copied with them.
+_NODE_KEYS = ("z", "vel", "charge", "x")
+
 #: how far from an exact symmetry; in Å.
 _OFF = (0.0, 1e-8, 1e-4)
 
@@ -46,18 +49,17 @@ def moving_atom(distances: Tensor, like: Batch) -> Batch:
 
 
 def doubled(batch: Batch, distance: float) -> Batch:
-    """Each molecule beside a copy of itself, or each crystal in a cell twice as long."""
+    """Each structure beside a copy of itself: in a cell twice as long where it is periodic, else this far away."""
     graphs = []
     for graph in batch.to_data_list():
+        twice = Data(**{key: torch.cat([graph[key], graph[key]]) for key in _NODE_KEYS if key in graph})
         shift = graph.pos.new_tensor([distance, 0.0, 0.0])
-        twice = Data(
-            **{key: torch.cat([value, value]) for key, value in graph.to_dict().items() if key != "edge_index"}
-        )
         if "cell" in graph:
-            cell = graph.cell.reshape(1, 3, 3)
-            shift = cell[0, 0]
-            twice.cell = torch.cat([2 * cell[:, :1], cell[:, 1:]], dim=1)
-            twice.pbc = graph.pbc
+            twice.cell, twice.pbc = graph.cell.reshape(1, 3, 3).clone(), graph.pbc
+            periodic = graph.pbc.reshape(3).nonzero().flatten().tolist()
+            if periodic:
+                shift = graph.cell.reshape(3, 3)[periodic[0]]
+                twice.cell[0, periodic[0]] *= 2
         twice.pos = torch.cat([graph.pos, graph.pos + shift])
         graphs.append(twice)
     return Batch.from_data_list(graphs)
@@ -69,7 +71,7 @@ def _batch(positions: list[Tensor], like: Batch) -> Batch:
     for pos in positions:
         rows = torch.arange(len(pos)) % len(like.pos)
         data = Data(pos=pos.to(like.pos))
-        for key in ("z", "vel", "charge", "x"):
+        for key in _NODE_KEYS:
             if key in like:
                 data[key] = like[key][rows]
         graphs.append(data)

@@ -268,3 +268,15 @@ def test_group_elements_are_uniform():
         traces = rotations.diagonal(dim1=1, dim2=2).sum(-1)
         assert abs(traces.mean()) < 0.06
         assert abs(traces.square().mean() - 1) < 0.1
+
+
+def test_slabs_and_labelled_structures_are_doubled_along_a_periodic_direction():
+    data = random_batch((4, 3), periodic=True)
+    data.pbc[:] = torch.tensor([False, True, False])
+    data.name, data.energy = ["a", "b"], torch.zeros(2)
+    model = EGNN([GraphScalar("energy")], width=4, layers=1, cutoff=4.0)
+    assert report(model, data, checks=["size extensivity"]).passed
+
+
+def test_positions_that_are_predicted_are_fine():
+    assert report(lambda data: {"positions": data.pos + 0.1 * data.vel}).passed
