@@ -17,6 +17,7 @@ from geoeq.models import Model
 from geoeq.random_structures import random_batch
 from geoeq.symmetry.calculators import from_calculator, is_calculator
 from geoeq.symmetry.candidate import Candidate, Outputs
+from geoeq.symmetry.group import relative_error
 
 __all__ = ["one_line", "prepare"]
 
@@ -73,6 +74,9 @@ def prepare(
         found = function(batches[0])
     for key in found:
         field(key)
+    remarks += [
+        f"{key} hardly depends on the positions, so that its checks say little" for key in _dead(function, batches[0])
+    ]
     known_cutoff = getattr(candidate, "cutoff", None) if isinstance(candidate, nn.Module) else None
     own_forces = isinstance(candidate, Model) and "forces" in candidate.fields
     return Candidate(
@@ -190,6 +194,15 @@ def _ignores_cells(function: Outputs, periodic: Batch, batches: Sequence[Batch])
         return one_line(error)
     same = all(torch.equal(before[name], after[name]) for name in before if name in after)
     return "it ignores data.cell" if same else ""
+
+
+def _dead(function: Outputs, batch: Batch) -> list[str]:
+    """Outputs that stay as they are where the atoms move by a tenth of an Å."""
+    moved = batch.clone()
+    moved.pos = batch.pos + 0.1 * torch.randn(batch.pos.shape, generator=torch.Generator().manual_seed(1)).to(batch.pos)
+    with torch.no_grad():
+        before, after = function(batch), function(moved)
+    return [name for name, value in before.items() if relative_error(after[name], value) < 1e-7]
 
 
 def _precision(found: Mapping[str, Tensor], dtype: torch.dtype) -> torch.dtype:

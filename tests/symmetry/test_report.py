@@ -280,3 +280,9 @@ def test_slabs_and_labelled_structures_are_doubled_along_a_periodic_direction():
 
 def test_positions_that_are_predicted_are_fine():
     assert report(lambda data: {"positions": data.pos + 0.1 * data.vel}).passed
+
+
+def test_what_does_not_depend_on_the_positions_is_said():
+    found = report(lambda data: {"energy": data.pos.new_ones(data.num_graphs)}, checks=["rotation"])
+    assert "energy hardly depends on the positions" in str(found)
+    assert "hardly depends" not in str(report(potential, checks=["rotation"]))
