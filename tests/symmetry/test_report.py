@@ -144,11 +144,11 @@ def test_what_is_raised_on_some_structure_is_reported():
 
 def test_round_off_and_bugs_are_told_apart():
     found = report(lambda data: potential(data, "transposed"), checks=["float32 against float64"])
-    detail = found["float32 against float64"].detail
-    assert "rotation" in detail.split("a bug, not round-off")[0]
-    assert "translation" in detail
-    assert detail.split("translation")[1].split(";")[0].endswith("round-off")
-    assert "not round-off" not in detail.split("translation")[1]
+    said = dict(part.strip().split(" ", 1) for part in found["float32 against float64"].detail.split(";"))
+    assert said["rotation"].endswith(": a bug, not round-off")
+    assert said["reflection"].endswith(": a bug, not round-off")
+    assert said["translation"].endswith(": round-off")
+    assert said["permutation"].endswith(": round-off")
 
 
 def test_what_computes_in_float32_is_held_to_float32():
