@@ -1,4 +1,4 @@
-"""The command line: geoeq train | compare | evaluate | predict | data | doctor | parity."""
+"""The command line: geoeq train | compare | evaluate | predict | data | check | doctor | parity."""
 
 from __future__ import annotations
 
@@ -104,6 +104,21 @@ def _parser() -> argparse.ArgumentParser:
         if name != "fetch":
             action.add_argument("--sample", action="store_true", help="only the records that come with geoeq")
 
+    check = commands.add_parser("check", help="the symmetries of a model, and its forces: what is broken, and where")
+    check.add_argument("model", help="the folder of a run, geoeq.models.EGNN, my_module:my_function, or a calculator")
+    check.add_argument("--layers", action="store_true", help="watch every layer, and name the first that breaks it")
+    check.add_argument("--data", type=Path, metavar="FILE", help="structures to try; random ones if not given")
+    check.add_argument("--elements", metavar="H,C,O", help="elements of random structures")
+    check.add_argument("--cutoff", type=float, metavar="Å", help="where the model does not say it itself")
+    check.add_argument("--group", choices=("E(3)", "SE(3)"), help="SE(3): reflections need not be respected")
+    check.add_argument(
+        "--conservative",
+        action=argparse.BooleanOptionalAction,
+        help="forces claim to be minus the derivative of the energy",
+    )
+    check.add_argument("--seed", type=int, default=0, help="of structures and group elements (0)")
+    check.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="for check.json and check.png")
+
     commands.add_parser("doctor", help="what is installed and available here, and why something is not")
 
     parity = commands.add_parser("parity", help="compare to the numbers of the authors' own code")
@@ -192,6 +207,27 @@ def _data(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check(arguments: argparse.Namespace) -> int:
+    from geoeq.extras import import_extra
+
+    import_extra("matplotlib", "train")
+    from geoeq.check import check
+
+    lines, passed = check(
+        arguments.model,
+        file=arguments.data,
+        elements=arguments.elements,
+        cutoff=arguments.cutoff,
+        group=arguments.group,
+        conservative=arguments.conservative,
+        layers=arguments.layers,
+        output=arguments.output,
+        seed=arguments.seed,
+    )
+    print("\n".join(lines))
+    return 0 if passed else 1
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
     from geoeq.doctor import doctor_lines
 
@@ -213,6 +249,7 @@ _COMMANDS = {
     "evaluate": _evaluate,
     "predict": _predict,
     "data": _data,
+    "check": _check,
     "doctor": _doctor,
     "parity": _parity,
 }

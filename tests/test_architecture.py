@@ -37,11 +37,14 @@ RANKS = {
     "models": 4,
     "data": 4,
     "symmetry": 5,
+    "explanations": 5,
     "parity": 5,
     "parity_frames": 5,
     "parity_recovery": 5,
     "training": 6,
     "simulate": 6,
+    "check": 6,
+    "check_picture": 6,
     "doctor": 6,
     "cli": 7,
     "__main__": 7,
@@ -290,7 +293,10 @@ def import_without(blocked: tuple[str, ...], modules: list[str]) -> subprocess.C
     ("rooms", "blocked"),
     [
         ({name for name, rank in RANKS.items() if rank <= 4} - {"data"}, NOT_CORE + NOT_AT_START),
-        ({"data", "symmetry", "parity", "parity_frames", "parity_recovery", "doctor", "cli"}, NOT_AT_START),
+        (
+            {"data", "symmetry", "explanations", "parity", "parity_frames", "parity_recovery", "doctor", "cli"},
+            NOT_AT_START,
+        ),
     ],
     ids=["core", "start"],
 )

@@ -53,3 +53,8 @@ def test_the_reference_names_every_part() -> None:
     there = {path.stem for path in (ROOT / "geoeq").iterdir() if path.suffix == ".py" or any(path.glob("*.py"))}
     assert there - written - {"__init__", "cli"} - PARTS == set()
     assert written <= there
+
+
+def test_the_examples_of_the_page_on_checks_run() -> None:
+    for block in python_blocks(ROOT / "docs" / "check.md"):
+        exec(block, {})

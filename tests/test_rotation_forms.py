@@ -6,18 +6,21 @@ import math
 
 import pytest
 import torch
+from e3nn import o3
 from torch.autograd import gradcheck, gradgradcheck
 
 from geoeq.errors import TensorError
 from geoeq.rotations import (
     align,
     geodesic_distance,
+    irreps_to_matrix,
     matrix_from_6d,
     matrix_from_9d,
     matrix_from_quaternion,
     matrix_from_rotation_vector,
     matrix_to_6d,
     matrix_to_9d,
+    matrix_to_irreps,
     matrix_to_quaternion,
     matrix_to_rotation_vector,
     mean_rotation,
@@ -254,3 +257,15 @@ def test_fits_of_nothing_and_of_what_does_not_match():
     assert nothing.rotation.isfinite().all()
     with pytest.raises(TensorError, match=r"points are \[4, 3\] and target \[5, 3\]"):
         align(torch.zeros(4, 3), torch.zeros(5, 3))
+
+
+@pytest.mark.usefixtures("float64")
+def test_symmetric_matrices_turn_as_their_irreps():
+    numbers, rotation = normal(5, 6), random_rotations(1)[0]
+    matrix = irreps_to_matrix(numbers)
+    turned = numbers @ o3.Irreps("0e + 2e").D_from_matrix(rotation).T
+    torch.testing.assert_close(irreps_to_matrix(turned), rotation @ matrix @ rotation.T)
+    torch.testing.assert_close(
+        matrix_to_irreps(matrix + normal(5, 3, 3).tril(-1) - normal(5, 3, 3).tril(-1).mT), numbers
+    )
+    torch.testing.assert_close(matrix.square().sum((1, 2)), numbers.square().sum(1))

@@ -12,7 +12,7 @@ from torch_geometric.data import Batch
 from geoeq.fields import FIELDS
 from geoeq.frames.frames import Frames, has_translations
 from geoeq.pointers import batch_from_ptr, graph_pointers
-from geoeq.rotations import wigner_d
+from geoeq.rotations import irreps_to_matrix, matrix_to_irreps, wigner_d
 
 __all__ = ["Framed", "average", "in_frames", "inputs_that_turn"]
 
@@ -111,9 +111,12 @@ def average(value: Tensor, irreps: str, frames: Frames, frame: Tensor, target: T
         num_rows: of the result.
 
     Shapes:
-        value: [K, ...]. frame, target: [K]. Returns [num_rows, ...].
+        value: [K, ...]; symmetric matrices, such as a stress, as irreps [K, 6] or as [K, 3, 3]. frame, target: [K].
+        Returns [num_rows, ...].
     """
     parts = o3.Irreps(irreps)
+    if parts.dim == 6 and value.shape[1:] == (3, 3):
+        return irreps_to_matrix(average(matrix_to_irreps(value), irreps, frames, frame, target, num_rows))
     flat = value.flatten(1) if value.dim() > 1 else value.unsqueeze(1)
     if any(ir.l > 0 or ir.p < 0 for _, ir in parts):
         flat = _back(flat, parts, frames, frame)

@@ -23,13 +23,16 @@ class Head(Configurable, nn.Module, ABC):
     Attributes:
         names: the outputs it gives, each in ``geoeq.fields``.
         group: "T(3)" where its outputs do not turn with the features, as a model of the group T(3) alone takes it.
+        irreps: of the features that it is bound to.
     """
 
     names: tuple[str, ...]
+    irreps: o3.Irreps
     group: Group = "E(3)"
 
     def bind(self, irreps: o3.Irreps) -> None:
         """Make the parameters for features of these irreps: scalars (0e) first, vectors (1o) after them."""
+        self.irreps = irreps
         self.width = irreps.count("0e")
         self.num_vectors = irreps.count("1o")
         self.make(irreps)

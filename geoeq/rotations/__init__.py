@@ -17,6 +17,7 @@ from geoeq.rotations.distance import geodesic_distance, mean_rotation
 from geoeq.rotations.fitting import Alignment, align
 from geoeq.rotations.orthogonalize import nearest_orthogonal, nearest_rotation
 from geoeq.rotations.sampling import random_orthogonals, random_rotations, random_turns
+from geoeq.rotations.tensors import irreps_to_matrix, matrix_to_irreps
 from geoeq.rotations.wigner import MAX_DEGREE, wigner_blocks, wigner_d
 
 __all__ = [
@@ -24,12 +25,14 @@ __all__ = [
     "Alignment",
     "align",
     "geodesic_distance",
+    "irreps_to_matrix",
     "matrix_from_6d",
     "matrix_from_9d",
     "matrix_from_quaternion",
     "matrix_from_rotation_vector",
     "matrix_to_6d",
     "matrix_to_9d",
+    "matrix_to_irreps",
     "matrix_to_quaternion",
     "matrix_to_rotation_vector",
     "mean_rotation",

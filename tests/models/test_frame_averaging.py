@@ -16,7 +16,7 @@ from geoeq.errors import EmptyGraphError, FieldError, InputError, RecipeError
 from geoeq.frames import FrameGroup
 from geoeq.models import EGNN, FrameAveraging, GraphScalar, Model, NodeVector, from_config
 from geoeq.models import frame_averaging as module
-from geoeq.rotations import random_orthogonals
+from geoeq.rotations import irreps_to_matrix, random_orthogonals
 from geoeq.symmetry import assert_equivariant, equivariance_errors, random_batch
 from geoeq.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -421,3 +421,22 @@ def test_irreps_of_every_parity_are_turned_back(irreps, monkeypatch):
             expected = base @ o3.Irreps(irreps).D_from_matrix(turn).T
             torch.testing.assert_close(model(single(pos @ turn.T))["stress"], expected, rtol=0, atol=1e-9)
     assert base.abs().max() > 1e-4
+
+
+class MatrixStress(PointNet):
+    """The same numbers, the stress as matrices."""
+
+    def forward(self, data):
+        found = super().forward(data)
+        return {**found, "stress": irreps_to_matrix(found["stress"])}
+
+
+def test_a_stress_may_be_a_matrix():
+    torch.manual_seed(0)
+    inner = MatrixStress().double()
+    plain = PointNet().double()
+    plain.load_state_dict(inner.state_dict())
+    data = random_batch(periodic=True)
+    found = FrameAveraging(inner)(data)["stress"]
+    torch.testing.assert_close(found, irreps_to_matrix(FrameAveraging(plain)(data)["stress"]))
+    assert_equivariant(FrameAveraging(inner))

@@ -1,0 +1,89 @@
+"""ASE's calculators as functions of Data, and functions of Data as calculators of ASE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+__all__ = ["from_calculator", "is_calculator", "to_atoms", "to_calculator"]
+
+Outputs = Callable[[Data], Mapping[str, Tensor]]
+
+#: property of ASE -> the field.
+_PROPERTIES = {"energy": "energy", "forces": "forces", "stress": "stress", "dipole": "dipole", "charges": "charges"}
+
+
+def is_calculator(candidate: object) -> bool:
+    """Whether this is a calculator as ASE defines them."""
+    return hasattr(candidate, "get_property") and hasattr(candidate, "implemented_properties")
+
+
+def to_atoms(data: Data) -> Any:
+    """One structure as ASE's Atoms."""
+    from ase import Atoms
+
+    atoms = Atoms(data.z.numpy(), data.pos.detach().double().numpy())
+    if "cell" in data:
+        atoms.set_cell(data.cell.reshape(3, 3).detach().double().numpy())
+        atoms.set_pbc(data.pbc.reshape(3).numpy())
+    return atoms
+
+
+def from_calculator(calculator: Any) -> Outputs:
+    """A calculator of ASE as a function of Data: what it offers of energy, forces, stress, dipole and charges.
+
+    Each structure is computed anew, nothing is taken from an earlier one. A stress is asked for only where all
+    directions are periodic.
+    """
+    offered = [name for name in _PROPERTIES if name in calculator.implemented_properties]
+
+    def outputs(data: Data) -> dict[str, Tensor]:
+        parts: dict[str, list[Tensor]] = {}
+        for graph in data.to_data_list():
+            atoms = to_atoms(graph)
+            calculator.reset()
+            atoms.calc = calculator
+            for name in offered:
+                if name == "stress":
+                    if not atoms.pbc.all():
+                        continue
+                    value = atoms.get_stress(voigt=False)[None]
+                else:
+                    value = np.atleast_1d(np.asarray(calculator.get_property(name, atoms), dtype=np.float64))
+                    value = value[None] if name == "dipole" else value
+                parts.setdefault(_PROPERTIES[name], []).append(torch.as_tensor(value.copy(), dtype=data.pos.dtype))
+        return {name: torch.cat(values) for name, values in parts.items() if len(values)}
+
+    return outputs
+
+
+def to_calculator(outputs: Outputs, like: Data) -> Any:
+    """A function of Data as a calculator that gives energy and forces.
+
+    Args:
+        outputs: gives "energy" and "forces".
+        like: the structure whose other entries (charges, features ...) it is given with each new set of positions.
+    """
+    from ase.calculators.calculator import Calculator, all_changes
+
+    class FunctionCalculator(Calculator):
+        """The function, at the positions of the atoms."""
+
+        implemented_properties = ["energy", "forces"]  # noqa: RUF012  # as ASE declares it
+
+        def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+            super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+            moved = like.clone()
+            moved.pos = torch.as_tensor(atoms.positions.copy(), dtype=like.pos.dtype)
+            found = outputs(Batch.from_data_list([moved]))
+            self.results = {
+                "energy": float(found["energy"].detach().reshape(-1)[0]),
+                "forces": found["forces"].detach().double().numpy(),
+            }
+
+    return FunctionCalculator()  # type: ignore[no-untyped-call]
