@@ -16,7 +16,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "chem": ("rdkit",),
     "scatter": ("torch_scatter",),
     "triton": ("triton",),
-    "cuequivariance": ("cuequivariance", "cuequivariance_torch"),
+    "cuequivariance": ("cuequivariance_torch",),
     "lmdb": ("lmdb",),
 }
 

@@ -13,7 +13,11 @@ from geoeq.errors import MissingExtraError
 from geoeq.extras import EXTRAS, import_extra, missing
 
 #: module -> the package that brings it, where the names differ.
-PACKAGES = {"yaml": "PyYAML", "torch_scatter": "torch-scatter"}
+PACKAGES = {
+    "yaml": "PyYAML",
+    "torch_scatter": "torch-scatter",
+    "cuequivariance_torch": "cuequivariance-torch",
+}
 
 
 def test_import_extra_returns_the_module() -> None:
