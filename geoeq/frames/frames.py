@@ -22,9 +22,10 @@ _AXES = {"x": 0, "y": 1, "z": 2}
 class Frames:
     """M frames of G structures, those of a structure in a row; ``(pos - centroid) @ rotation`` is seen from a frame.
 
-    Shapes:
+    Attributes:
         rotations: [M, 3, 3], orthogonal; the columns are the axes of the frame.
-        graph: [M] int64, sorted: whose frame it is. weights: [M], with sum 1 over the frames of a structure.
+        graph: [M] int64, sorted: whose frame it is.
+        weights: [M], with sum 1 over the frames of a structure.
         centroids: [G, 3] Å, zero for groups without translations.
         gap: [G], between 0 and 1: how far from where other frames would do as well. At 0 they are not unique, and
             what is made with them not symmetric. Structures on a line or in one point count as unique, as
@@ -32,8 +33,6 @@ class Frames:
         off_axis: [M], 0 where all vectors lie on ``pole`` and the turn about it is open, else 1 (or between):
             what is not symmetric about the pole counts by this factor when it is turned back.
         on_axis: [M], 0 where there are no vectors but zero, else 1: factor of all but scalars.
-
-    Attributes:
         pole: column of the axis that ``off_axis`` is about: the fixed axis, or the first of a frame.
     """
 

@@ -37,13 +37,13 @@ def weighted_frames(
         a_i  = (|x_i|² / m² - 0.8)₊³   / sum over i        m = (mean |x_i|³²)^(1/32) <= max |x_i|
         b_ij = (d_ij² / m_i² - 0.8)₊³  / sum over j        m_i = (mean_j d_ij³²)^(1/32) <= max d_ij
 
-    **Continuous:** the longest x_i has |x_i| >= m, so that the sums are never below 0.2³, and all weights are
-    continuous (twice differentiable, even) functions. Where a weight is not zero, |x_i|² > 0.8 m² and d_ij² > 0.8
-    m_i², and there the frame is smooth. So the average of any continuous function over the frames is continuous,
-    however moments cross, but for structures on a line, m_i = 0. There the second axis is open; the weights a_i stay
-    continuous and the positions in the frame do not depend on it, so that what is invariant is continuous too; and
-    so is all else, as ``off_axis`` falls smoothly to zero before. **Equivariant:** lengths and distances are
-    invariant, axes turn along, and a new order of the vectors is a new order of the frames.
+    **Continuous:** the longest x_i has ``|x_i| >= m``, so that the sums are never below 0.2³, and all weights are
+    continuous (twice differentiable, even) functions. Where a weight is not zero, ``|x_i|² > 0.8 m²`` and
+    ``d_ij² > 0.8 m_i²``, and there the frame is smooth. So the average of any continuous function over the frames is
+    continuous, however moments cross, but for structures on a line, m_i = 0. There the second axis is open; the
+    weights a_i stay continuous and the positions in the frame do not depend on it, so that what is invariant is
+    continuous too; and so is all else, as ``off_axis`` falls smoothly to zero before. **Equivariant:** lengths and
+    distances are invariant, axes turn along, and a new order of the vectors is a new order of the frames.
 
     Only the outermost vectors have a weight: few frames for a molecule, a part of P² for large structures.
 
