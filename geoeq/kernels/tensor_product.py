@@ -36,7 +36,7 @@ class ReferenceBackend(Reference):
     def tensor_product_conv(
         cls, x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths
     ) -> Tensor:
-        receivers = Segments(edges.receiver, edges.num_nodes, edges.row_pointers)
+        receivers = Segments(edges.receiver, x.shape[0], edges.row_pointers)
         messages = ReferenceBackend.tensor_product(x.index_select(0, edges.sender), harmonics, weights, paths)
         sums = [cls.segment_sum(message, receivers).flatten(1) for message in messages]
         return torch.cat(sums, dim=1)
