@@ -19,6 +19,8 @@ __all__ = ["Attribution", "ExplanationScore", "explanation_scores", "gradient_at
 
 Outputs = Callable[[Data], Mapping[str, Tensor]]
 
+_NODE_KEYS = ("z", "pos", "vel", "charge", "x", "tags")
+
 #: model, structures and the name of an output to what each atom has to do with it.
 Attribution = Callable[[Outputs, Batch, str], Output]
 
@@ -68,7 +70,7 @@ def _without(graph: Data, atom: int) -> Data | None:
     if graph.num_nodes == 1:
         return None
     rows = torch.arange(graph.num_nodes) != atom
-    kept = {key: value[rows] for key, value in graph.to_dict().items() if key in ("z", "pos", "vel", "charge", "x")}
+    kept = {key: value[rows] for key, value in graph.to_dict().items() if key in _NODE_KEYS}
     cell = {key: graph[key] for key in ("cell", "pbc") if key in graph}
     return Data(**kept, **cell)
 

@@ -52,6 +52,15 @@ def test_occlusion_of_a_sum_over_atoms_is_its_terms():
     torch.testing.assert_close(occlusion_attribution(atoms, data).value, data.z.double())
 
 
+def test_tags_are_handed_on():
+    def tagged(data):
+        totals = data.pos.new_zeros(data.num_graphs).index_add(0, data.batch, data.tags.to(data.pos))
+        return {"energy": totals}
+
+    data = random_batch()
+    torch.testing.assert_close(occlusion_attribution(tagged, data).value, data.tags.double())
+
+
 def test_an_explanation_that_depends_on_the_pose_is_found(model):
     def first_component(model, data, name):
         return Output(gradient_attribution(model, data, name).value[:, 0], "node", o3.Irreps("0e"))

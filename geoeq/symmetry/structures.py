@@ -9,7 +9,7 @@ from torch_geometric.data import Batch, Data
 __all__ = ["axis_structures", "degenerate_structures", "doubled", "moving_atom"]
 
 #: what belongs to atoms and is copied with them.
-_NODE_KEYS = ("z", "vel", "charge", "x")
+_NODE_KEYS = ("z", "vel", "charge", "x", "tags")
 
 #: how far from an exact symmetry; in Å.
 _OFF = (0.0, 1e-8, 1e-4)

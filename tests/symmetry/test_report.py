@@ -136,6 +136,14 @@ def test_nan_fails():
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+def test_special_structures_have_tags_where_the_others_do():
+    def tagged(data):
+        return {name: value + 0 * data.tags.sum() for name, value in potential(data).items()}
+
+    checks = ["edges along the axes", "size extensivity", "smoothness at the cutoff"]
+    assert report(tagged, checks=checks).passed
+
+
 def test_what_is_raised_on_some_structure_is_reported():
     found = report(lambda data: potential(data, "raises"), checks=["rotation", "edges along the axes"])
     assert found.failed == ("edges along the axes",)
