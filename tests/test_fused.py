@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 import warnings
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from geoeq.kernels import backend as backends
 from geoeq.kernels.cuequivariance import CuEquivariance
 from geoeq.kernels.fused import LLVMBackend
 from geoeq.kernels.llvm import compiler, launch, radial
+from geoeq.kernels.llvm import threads as kernel_threads
 from geoeq.kernels.llvm.backend import LLVM
 from geoeq.kernels.llvm.product_kernels import edge_kernel, receiver_kernel, sender_kernel
 from geoeq.kernels.paths import described_paths
@@ -421,6 +423,25 @@ def run_once(result):
     paths, graph = paths_of(*MACE), graph_of(200, 3000)
     with kernels.use("llvm"):
         result.append(kernels.tensor_product_conv(*factors_of(paths, graph), graph, paths).detach())
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads are bound to cores on Linux")
+def test_threads_are_not_bound_to_the_core_of_the_first(monkeypatch):
+    """OpenMP binds the first thread with OMP_PROC_BIND, and what a thread starts is bound as it is."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) == 1:
+        pytest.skip("there is one core")
+    monkeypatch.setattr(kernel_threads, "_pools", {})
+    found = []
+
+    def bound():
+        os.sched_setaffinity(0, {min(cores)})
+        found.append(kernel_threads._pool(1).submit(os.sched_getaffinity, 0).result())
+
+    thread = threading.Thread(target=bound)
+    thread.start()
+    thread.join()
+    assert found == [cores]
 
 
 def test_two_threads_at_once():
