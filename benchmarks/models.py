@@ -148,7 +148,7 @@ def seconds(run: Callable[[], None]) -> float:
 
 
 def in_turns(run: Callable[[], None], repeats: int) -> tuple[float, float]:
-    """Milliseconds without and with kernels: each pass of one follows one of the other, as a machine's speed changes."""
+    """Milliseconds without and with kernels, one pass of each after the other: the speed of a machine changes."""
     plain: list[float] = []
     own: list[float] = []
     run()

@@ -374,9 +374,9 @@ def test_offsets_beyond_32_bits():
     harmonics = harmonics[:, : paths.harmonics_dim].contiguous()
     assert first * paths.weight_numel > 2**31
     pointers, found = graph.row_pointers + first, torch.empty(4, paths.out_dim, dtype=torch.float64)
-    function = launch.function_of(receiver_kernel, paths, True, False, dtype=torch.float64)
+    kernel = launch.kernel_of(receiver_kernel, paths, True, False, dtype=torch.float64)
     starts = [tensor.data_ptr() - 8 * first * width for tensor, width in _rows(harmonics, weights, graph.sender)]
-    launch.run(function, (x, *starts, pointers, found), 4, [0, 4])
+    launch.run(kernel, (x, *starts, pointers, found), 4, [0, 4])
     with kernels.use("reference"):
         assert_same([found], [kernels.tensor_product_conv(x, harmonics, weights, graph, paths)])
 
@@ -510,13 +510,13 @@ def test_object_code_is_kept_and_a_damaged_file_is_made_anew(monkeypatch, tmp_pa
     made = []
     original = compiler._object
     monkeypatch.setattr(compiler, "_object", lambda text: made.append(text) or original(text))
-    compiler.compiled.__wrapped__(kernel)
-    compiler.compiled.__wrapped__(kernel)
+    compiler.address.__wrapped__(kernel)
+    compiler.address.__wrapped__(kernel)
     assert len(made) == 1
     (file,) = (tmp_path / "kernels").iterdir()
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
-    compiler.compiled.__wrapped__(kernel)
+    compiler.address.__wrapped__(kernel)
     assert len(made) == 2
     assert file.read_bytes() == whole
 
@@ -524,7 +524,7 @@ def test_object_code_is_kept_and_a_damaged_file_is_made_anew(monkeypatch, tmp_pa
 def test_a_folder_that_cannot_be_written_does_no_harm(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path / "file"))
-    compiler.compiled.__wrapped__(receiver_kernel(paths_of("3x0e", "0e", "0e"), True, False, "double", 4))
+    compiler.address.__wrapped__(receiver_kernel(paths_of("3x0e", "0e", "0e"), True, False, "double", 4))
 
 
 @pytest.mark.parametrize("lanes", [2, 4, 8])
@@ -534,9 +534,9 @@ def test_vectors_of_any_width(lanes, monkeypatch):
     factors = factors_of(paths, graph)
     expected = derivatives("reference", paths, graph, factors)
     monkeypatch.setattr(launch, "lanes", lambda size: lanes)
-    launch.function_of.cache_clear()
+    launch.kernel_of.cache_clear()
     assert_same(derivatives("llvm", paths, graph, factors), expected)
-    launch.function_of.cache_clear()
+    launch.kernel_of.cache_clear()
 
 
 def test_kernels_say_what_they_take():
