@@ -99,7 +99,7 @@ def embed(molecule: Any, seed: int, count: int = 1) -> list[int]:
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
     with rdBase.BlockLogs():
-        found = list(rdDistGeom.EmbedMultipleConfs(molecule, count, randomSeed=seed))
+        found = [int(place) for place in rdDistGeom.EmbedMultipleConfs(molecule, count, randomSeed=seed)]
         if found and rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
             rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(molecule, maxIters=2000)
     return found

@@ -100,6 +100,7 @@ def find_method(name: str, arguments: Mapping[str, Any] | None = None) -> Method
         raise InputError(f"--method: {unknown_name('method', name, METHODS)} Or give the class path of a calculator.")
     known = METHODS[name] if name in METHODS else _of_class(name)
     method = Method(**{**vars(known), "arguments": {**known.arguments, **(arguments or {})}})
+    _check_arguments(name, method)
     try:
         made = method.make()
     except (TypeError, ValueError) as error:
@@ -121,6 +122,18 @@ def method_version(method: Method) -> str:
         return f"{method.package} {version(method.package)}"
     except PackageNotFoundError:
         return f"{method.package}, of no known version"
+
+
+def _check_arguments(name: str, method: Method) -> None:
+    """ASE's calculators take any argument and ignore those that they do not know."""
+    kind = _import(method.class_path)
+    parameters = inspect.signature(kind).parameters
+    defaults = getattr(kind, "default_parameters", {})
+    if not defaults or all(one.kind is not one.VAR_KEYWORD for one in parameters.values()):
+        return
+    for argument in method.arguments:
+        if argument not in defaults and argument not in parameters:
+            raise InputError(f"--method {name}: {unknown_name('argument', argument, [*defaults, *parameters])}")
 
 
 def _of_class(path: str) -> Method:

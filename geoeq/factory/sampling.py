@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.constraints import FixAtoms
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.velocitydistribution import Stationary
 from ase.optimize import BFGS
 from numpy.typing import NDArray
 
@@ -66,7 +66,8 @@ def _is_relaxed(atoms: Atoms, force: float) -> bool:
 
 def dynamics(atoms: Atoms, settings: MD, generator: np.random.Generator) -> Iterator[Atoms]:
     """Frames of Langevin dynamics; ``atoms`` is moved and given each time."""
-    MaxwellBoltzmannDistribution(atoms, temperature_K=settings.temperature, rng=generator)
+    spread = np.sqrt(atoms.get_masses() * units.kB * settings.temperature)[:, None]
+    atoms.set_momenta(spread * generator.standard_normal((len(atoms), 3)))
     if not atoms.constraints and len(atoms) > 1:
         Stationary(atoms)
     options = {"temperature_K": settings.temperature, "friction": 1 / (_FRICTION_TIME * units.fs)}
