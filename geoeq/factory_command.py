@@ -96,7 +96,7 @@ def _lines(summary: Summary) -> list[str]:
         f"division: {summary.division}",
     ]
     if summary.failures:
-        lines.append(f"{len(summary.failures)} failures, in {summary.card.parent / 'failures.csv'}:")
+        lines.append(f"failures: {len(summary.failures)}, in {summary.card.parent / 'failures.csv'}:")
         counted = Counter(f"{failure.step.partition(',')[0]}: {failure.reason}" for failure in summary.failures)
         lines += [f"  {count} x {reason}" for reason, count in counted.most_common(5)]
     return [*lines, f"next: geoeq train RECIPE dataset={summary.card.parent}"]

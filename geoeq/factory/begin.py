@@ -9,7 +9,7 @@ from geoeq.factory.plan import Sources
 from geoeq.factory.pool import run_items
 from geoeq.factory.results import Failure, Result
 from geoeq.factory.settings import Settings
-from geoeq.factory.starts import Start, spin_fault
+from geoeq.factory.starts import Start, fewest_unpaired, spin_fault
 from geoeq.factory.surfaces import Surface, adsorbed, gas_start, slab_start
 
 __all__ = ["begin"]
@@ -76,10 +76,11 @@ def _of_file(path: Path) -> Result:
     starts, failures = [], []
     for place, structure in enumerate(read_structures(path)):
         info = structure.atoms.info
-        charge = int(info.get("charge", 0))
-        fewest = 1 + (int(structure.atoms.numbers.sum()) - charge) % 2
-        multiplicity = int(info.get("multiplicity", fewest))
+        charge = round(float(info.get("charge", 0)))
+        multiplicity = round(float(info.get("multiplicity", fewest_unpaired(structure.atoms, charge))))
         fault = spin_fault(structure.atoms, charge, multiplicity)
+        if charge != float(info.get("charge", 0)):
+            fault = f"its charge {info['charge']} is no whole number"
         if fault is not None:
             failures.append(Failure(path.name, place, "spin", fault))
             continue

@@ -78,17 +78,19 @@ def write_set(folder: Path, results: Sequence[Path], failures: Sequence[Failure]
     """
     starts: list[tuple[Path, Start, int]] = []
     failed = list(failures)
+    fields: list[str] = []
     for path in results:
         result = Result.read(path)
         failed += result.failures
         if result.start is not None:
             starts.append((path, Start.from_dict(result.start), len(result.frames["energy"])))
+            given = [name for name in result.frames if name in FIELDS and name != "positions"]
+            fields = [name for name in fields or given if name in given]  # a crystal has no dipole
     _write_failures(folder / _FAILURES, failed)
     if not starts:
         raise DataError(f"{folder}: nothing could be labelled. The first of {len(failed)} reasons: {_said(failed)}.")
     division = divide([start.group for _, start, _ in starts], [count for *_, count in starts], int(made["seed"]))
     order = [starts[place] for place in division.order]
-    fields = [name for name in Result.read(order[0][0]).frames if name in FIELDS and name != "positions"]
     card = _card(folder, fields, division, made)
     groups = {group: number for number, group in enumerate(dict.fromkeys(start.group for _, start, _ in starts))}
     write_chunks(folder / _ARRAYS, card, in_chunks(_frames(order, fields, groups)), {"name": card.name})

@@ -67,7 +67,13 @@ def make_set(
             for place, start in enumerate(Result.read(file).starts)
         ]
         run_items(items, settings, count, "structures", work)
-        said = {"title": _title(sources, method), "citation": _citation(sources, method), "seed": settings.seed}
+        counts = {name: len(given) for name, given in plan["sources"].items()}  # plan.json has them all
+        said = {
+            "sources": counts,
+            "title": _title(sources, method),
+            "citation": _citation(sources, method),
+            "seed": settings.seed,
+        }
         summary = write_set(folder, [Path(str(item["output"])) for item in items], failures, {**plan, **said})
     shutil.rmtree(work)
     return summary

@@ -8,7 +8,7 @@ from typing import Any, Self
 from ase import Atoms
 from ase.io.jsonio import decode, encode
 
-__all__ = ["Start", "spin_fault"]
+__all__ = ["Start", "fewest_unpaired", "spin_fault"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Start:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """What was given to ``to_dict``."""
         return cls(**{**values, "atoms": decode(values["atoms"])})
+
+
+def fewest_unpaired(atoms: Atoms, charge: int = 0) -> int:
+    """The multiplicity of a structure all of whose electrons are paired, but the last one of an odd number."""
+    return 1 + (int(atoms.numbers.sum()) - charge) % 2
 
 
 def spin_fault(atoms: Atoms, charge: int, multiplicity: int) -> str | None:

@@ -13,7 +13,7 @@ from ase.data import chemical_symbols, covalent_radii
 from ase.data.g2 import molecule_names
 
 from geoeq.errors import InputError, unknown_name
-from geoeq.factory.starts import Start
+from geoeq.factory.starts import Start, fewest_unpaired
 
 __all__ = ["Surface", "adsorbed", "gas_start", "slab_start"]
 
@@ -87,7 +87,8 @@ class Surface:
 
 def slab_start(surface: Surface) -> Start:
     """The clean surface."""
-    return Start(group=str(surface), name=str(surface), number=0, atoms=surface.build())
+    atoms = surface.build()
+    return Start(str(surface), str(surface), 0, atoms, multiplicity=fewest_unpaired(atoms))
 
 
 def gas_start(adsorbate: str) -> Start:
@@ -104,7 +105,8 @@ def gas_start(adsorbate: str) -> Start:
         known = [*chemical_symbols[1:], *molecule_names]
         close = unknown_name("adsorbate", adsorbate, known).partition(" Known:")[0]
         raise InputError(f"--adsorbates: {close} Atoms, and the molecules of ase.data.g2, are known.")
-    return Start(group=adsorbate, name=adsorbate, number=0, atoms=Atoms(atoms.numbers, atoms.positions))
+    found = Atoms(atoms.numbers, atoms.positions)
+    return Start(adsorbate, adsorbate, 0, found, multiplicity=fewest_unpaired(found))
 
 
 def adsorbed(slab: Start, gas: Start) -> list[Start]:
@@ -131,7 +133,8 @@ def adsorbed(slab: Start, gas: Start) -> list[Start]:
         atoms.set_tags(tags)
         atoms.info = {"site": site}
         reference = (slab.reference or 0.0) + (gas.reference or 0.0)
-        found.append(Start(name, name, number, atoms, reference=reference))
+        multiplicity = fewest_unpaired(atoms)
+        found.append(Start(name, name, number, atoms, multiplicity=multiplicity, reference=reference))
     return found
 
 

@@ -6,6 +6,7 @@ Whatever a calculator raises becomes a failure with its reason; the numbers depe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,12 @@ def frames_of(start: Start, settings: Settings, method: Method) -> Result:
     frames: list[dict[str, Any]] = []
     failures: list[Failure] = []
     step = "start"
+    fields = [name for name in method.fields if name != "dipole" or not start.atoms.pbc.any()]
     along = start.reference is not None and not settings.samples
     try:
         for step, atoms in _relaxed(start, method) if along else _sampled(start, settings, method):
             try:
-                found = label(atoms, method.fields, settings.max_force)
+                found = label(atoms, fields, settings.max_force)
             except ValueError as error:
                 failures.append(Failure(start.name, start.number, step, _reason(error)))
                 continue
@@ -125,7 +127,7 @@ def _reference(start: Start, settings: Settings, method: Method) -> Result:
         energy = float(label(atoms, method.fields, settings.max_force)["energy"])
     except Exception as error:  # calculators raise what they like
         return Result(failures=[Failure(start.name, start.number, "reference", _reason(error))])
-    return Result(starts=[Start(start.group, start.name, 0, _bare(atoms), reference=energy).to_dict()])
+    return Result(starts=[replace(start, atoms=_bare(atoms), reference=energy).to_dict()])
 
 
 def _ready(start: Start, method: Method) -> Atoms:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import write
 
@@ -117,6 +118,28 @@ def test_ions_and_radicals_carry_charge_and_multiplicity(tmp_path: Path) -> None
         "lumo": "eV",
         "gap": "eV",
     }
+
+
+def test_files_say_charges_and_crystals_have_no_dipole(tmp_path: Path) -> None:
+    pytest.importorskip("tblite")
+    ions = [Atoms("OH", [(0, 0, 0), (0, 0, 0.97)], info={"charge": charge}) for charge in (-1, 0, 0.5)]
+    ions.append(Atoms("OH", [(0, 0, 0), (0, 0, 0.97)], info={"charge": -1, "multiplicity": 2}))
+    write(tmp_path / "ions.xyz", ions)
+    summary = make_set(tmp_path / "ions", Sources(structures=(tmp_path / "ions.xyz",)), Settings("gfn2"), processes=1)
+    assert [(failure.number, failure.reason) for failure in summary.failures] == [
+        (2, "its charge 0.5 is no whole number"),
+        (3, "with a charge of -1 e it has 10 electrons, of which 1 cannot be unpaired"),
+    ]
+    batch = load(tmp_path / "ions").batch([0, 1], dtype=torch.float64)
+    found = sorted(zip(batch.total_charge.tolist(), batch.multiplicity.tolist()))
+    assert found == [(-1, 1), (0, 2)]
+    crystal = bulk("Si")
+    write(tmp_path / "both.xyz", [*ions[:2], crystal])
+    make_set(tmp_path / "both", Sources(structures=(tmp_path / "both.xyz",)), Settings("gfn2"), processes=1)
+    dataset = load(tmp_path / "both")
+    assert "dipole" not in dataset.targets
+    periodic = dataset.batch([0, 1, 2], dtype=torch.float64).pbc.all(dim=1).tolist()
+    assert sorted(periodic) == [False, False, True]
 
 
 def test_numbers_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
@@ -244,4 +267,3 @@ def test_surfaces_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert batch.fid[0] == 0
     assert len(set(batch.sid.tolist())) == 4  # the sites of one system
     assert main(["data", "info", str(folder)]) == 0
-    assert main(["data", "doctor", str(folder)]) in (0, 1)

@@ -54,6 +54,10 @@ def test_layers_are_tagged_and_held_as_in_oc20() -> None:
     assert heights[free_atoms(slab)].min() > heights[~free_atoms(slab)].max()
 
 
+def test_an_odd_electron_is_unpaired() -> None:
+    assert [gas_start(name).multiplicity for name in ("H", "O", "CO", "OH", "CH3")] == [2, 1, 1, 2, 2]
+
+
 def start_of(adsorbate: str) -> list[Start]:
     slab, gas = replace(slab_start(SURFACE), reference=1.0), replace(gas_start(adsorbate), reference=2.0)
     return adsorbed(slab, gas)
