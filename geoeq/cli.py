@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import geoeq
+import geoeq.factory_command as factory_command
 from geoeq.errors import GeoeqError
 
 __all__ = ["main"]
@@ -93,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--batch-size", type=int, default=256, help="structures at once (256)")
 
-    data = commands.add_parser("data", help="the data sets: list, fetch, prepare, info")
+    data = commands.add_parser("data", help="the data sets: list, fetch, prepare, info, make, doctor")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="the data sets that geoeq knows")
     for name, text in (
@@ -120,6 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     patient.add_argument("--key", action="append", default=[], metavar="NAME=KEY", help="of a file: forces=REF_forces")
     patient.add_argument("--strict", action="store_true", help="warnings count as errors")
     patient.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="for doctor.json and doctor.png")
+
+    factory_command.add_parser(actions)
 
     check = commands.add_parser("check", help="the symmetries of a model, and its forces: what is broken, and where")
     check.add_argument("model", help="the folder of a run, geoeq.models.EGNN, my_module:my_function, or a calculator")
@@ -262,6 +265,8 @@ def _data(arguments: argparse.Namespace) -> int:
         lines = commands.list_lines()
     elif arguments.action == "fetch":
         lines = commands.fetch_lines(arguments.name)
+    elif arguments.action == "make":
+        lines = factory_command.make(arguments)
     elif arguments.action == "prepare":
         lines = commands.prepare_lines(arguments.name, sample=arguments.sample, processes=arguments.processes)
     else:

@@ -14,6 +14,7 @@ __all__ = ["EXTRAS", "import_extra", "missing"]
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("lightning", "jsonargparse", "torchmetrics", "rich", "matplotlib", "yaml"),
     "chem": ("rdkit",),
+    "xtb": ("tblite",),
     "scatter": ("torch_scatter",),
     "triton": ("triton",),
     "cuequivariance": ("cuequivariance_torch",),

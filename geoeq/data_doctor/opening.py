@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from geoeq.data import Dataset, is_name, load, load_file
+from geoeq.data import Dataset, card_path, is_name, load, load_file
 from geoeq.data.formats.quantities import check_keys
 from geoeq.data_doctor.findings import finding
 from geoeq.data_doctor.report import Diagnosis
@@ -29,7 +29,7 @@ def open_patient(
         InputError: keys are told for what is not a file, or for what is no quantity.
     """
     path = Path(name_or_path)
-    named = path.suffix == ".yaml" or is_name(name_or_path)
+    named = card_path(name_or_path) is not None or is_name(name_or_path)
     if named and keys:
         raise InputError(f"--key is for files; the keys of {name_or_path} are in its card.")
     if named:

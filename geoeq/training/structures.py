@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 
 from geoeq.data.ase_files import read_frames
 from geoeq.errors import DataError, InputError
-from geoeq.extras import import_extra
+from geoeq.factory.conformers import embed, parse_smiles
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -72,22 +72,13 @@ def from_smiles(smiles: Sequence[str]) -> list[Structure]:
         InputError: a SMILES is wrong, or has no conformer; the message names it.
         MissingExtraError: the extra "chem" is not installed.
     """
-    import_extra("rdkit", "chem")
     from ase import Atoms
-    from rdkit import Chem, rdBase
-    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
     structures = []
     for text in smiles:
-        with rdBase.BlockLogs():
-            molecule = Chem.MolFromSmiles(text)
-            if molecule is None or molecule.GetNumAtoms() == 0:
-                raise InputError(f"'{text}' is not a SMILES that RDKit understands.")
-            molecule = Chem.AddHs(molecule)
-            if rdDistGeom.EmbedMolecule(molecule, randomSeed=CONFORMER_SEED) != 0:
-                raise InputError(f"RDKit finds no conformer for '{text}'; give a file with its geometry.")
-            if rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
-                rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, maxIters=2000)
+        molecule, _ = parse_smiles(text)
+        if not embed(molecule, CONFORMER_SEED):
+            raise InputError(f"RDKit finds no conformer for '{text}'; give a file with its geometry.")
         numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
         atoms = Atoms(numbers, molecule.GetConformer().GetPositions(), info={"smiles": text})
         structures.append(Structure(atoms, text))

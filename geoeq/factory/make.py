@@ -1,0 +1,93 @@
+"""From SMILES, files or surfaces to a labelled data set, by several processes, going on where it was killed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoeq.extras import import_extra
+from geoeq.factory.begin import begin
+from geoeq.factory.methods import Method, find_method
+from geoeq.factory.plan import Sources, locked, make_plan, prepare_folder
+from geoeq.factory.pool import cores, run_items
+from geoeq.factory.results import Result
+from geoeq.factory.settings import Settings
+
+if TYPE_CHECKING:
+    from geoeq.factory.dataset import Summary
+
+__all__ = ["make_set"]
+
+_CONFORMERS = "conformers: S. Riniker, G. A. Landrum, J. Chem. Inf. Model. 55, 2562 (2015), and MMFF94"
+
+
+def make_set(
+    folder: Path, sources: Sources, settings: Settings, *, processes: int | None = None, again: bool = False
+) -> Summary:
+    """Make the data set ``folder``, which ``geoeq train`` takes by that name.
+
+    Each start is labelled by one thread and has a seed of its own, so that the numbers do not depend on how many
+    processes there are. What is done is kept when this is killed; what fails is left out, and ``failures.csv`` says
+    why.
+
+    Args:
+        folder: made if it is not there.
+        sources: what is sampled.
+        settings: how it is sampled and labelled.
+        processes: as many as there are cores if None.
+        again: throw away what was made before.
+
+    Raises:
+        InputError: a setting is wrong, or the folder holds a set of other settings, or something else.
+        DataError: a file cannot be read, or not one structure could be labelled.
+        MissingExtraError: a package is not installed.
+    """
+    method = find_method(settings.method, settings.arguments)
+    if sources.smiles:
+        import_extra("rdkit", "chem")
+    from geoeq.factory.dataset import Summary, write_set  # with PyTorch, which the processes do without
+
+    plan = make_plan(sources, settings, method)
+    prepare_folder(folder, plan, again)
+    if (folder / "card.yaml").exists():
+        return Summary.read(folder)
+    work, count = folder / ".work", processes or cores()
+    with locked(work):
+        files, failures = begin(work, sources, settings, count)
+        items = [
+            {
+                "start": str(file),
+                "place": place,
+                "name": start["name"],
+                "number": start["number"],
+                "output": str(work / f"frames-{file.stem}-{place}.npz"),
+            }
+            for file in files
+            for place, start in enumerate(Result.read(file).starts)
+        ]
+        run_items(items, settings, count, "structures", work)
+        counts = {name: len(given) for name, given in plan["sources"].items()}  # plan.json has them all
+        said = {
+            "sources": counts,
+            "title": _title(sources, method),
+            "citation": _citation(sources, method),
+            "seed": settings.seed,
+        }
+        summary = write_set(folder, [Path(str(item["output"])) for item in items], failures, {**plan, **said})
+    shutil.rmtree(work)
+    return summary
+
+
+def _title(sources: Sources, method: Method) -> str:
+    what = {
+        "molecules from SMILES": len(sources.smiles),
+        "files of structures": len(sources.structures),
+        "surfaces": len(sources.surfaces),
+        "adsorbates": len(sources.adsorbates),
+    }
+    return f"{', '.join(f'{count} {name}' for name, count in what.items() if count)}; {method.title}"
+
+
+def _citation(sources: Sources, method: Method) -> str:
+    return "; ".join(filter(None, [method.citation, _CONFORMERS if sources.smiles else ""]))

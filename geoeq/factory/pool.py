@@ -1,0 +1,128 @@
+"""Processes that work on items, each with one thread; one that dies is replaced, and its item tried once more."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from geoeq.factory.results import Failure, Result
+from geoeq.factory.settings import Settings
+
+__all__ = ["cores", "run_items"]
+
+_TRIES = 2
+
+#: Computing in several threads gives other last digits.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_items(items: Sequence[Mapping[str, Any]], settings: Settings, processes: int, title: str, work: Path) -> None:
+    """Work on all items whose "output" is not there yet.
+
+    Args:
+        items: as for ``geoeq.factory.tasks.run_item``, with "name" and "number" for failures, and "output", the file of
+            its result.
+        settings: of the set.
+        processes: how many work at once.
+        title: of the progress bar.
+        work: a folder for what calculators print.
+    """
+    waiting = [item for item in items if not Path(item["output"]).exists()]
+    local = threading.local()
+    workers: list[_Worker] = []
+    stopped = threading.Event()
+
+    def run(item: Mapping[str, Any]) -> None:
+        if stopped.is_set():
+            return
+        for _ in range(_TRIES):
+            if getattr(local, "worker", None) is None:
+                local.worker = _Worker(settings, work / f"log-{threading.get_ident()}.txt")
+                workers.append(local.worker)
+            reason = local.worker.ask(item)
+            if reason is None:
+                return
+            local.worker = None
+            if stopped.is_set():
+                return
+        failure = Failure(item["name"], item["number"], "process", f"{reason}, {_TRIES} times")
+        Result(failures=[failure]).write(Path(item["output"]))
+
+    try:
+        with ThreadPoolExecutor(max(1, min(processes, len(waiting)))) as threads:
+            try:
+                found = threads.map(run, waiting)
+                for _ in tqdm(found, total=len(items), initial=len(items) - len(waiting), desc=title, disable=None):
+                    pass
+            except BaseException:
+                stopped.set()
+                _end(workers)
+                raise
+    finally:
+        _end(workers)
+
+
+def _end(workers: Sequence[_Worker]) -> None:
+    for worker in list(workers):
+        worker.end()
+
+
+class _Worker:
+    def __init__(self, settings: Settings, log: Path) -> None:
+        # Its modules are found where ours are.
+        self._log = log
+        environment = os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "geoeq.factory.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                encoding="utf-8",
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the one who asked
+            )
+        self._write(settings.to_json())
+
+    def ask(self, item: Mapping[str, Any]) -> str | None:
+        """Have it work on an item; None if all is well, else how it died, in words."""
+        self._write(json.dumps(item))
+        if self._process.stdout is not None and self._process.stdout.readline():
+            return None
+        status = self._process.wait()
+        if status < 0:
+            return f"its process was ended by signal {-status} ({signal.Signals(-status).name})"
+        lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
+        return f"its process ended with status {status} ({next(filter(None, map(str.strip, lines[::-1])), '')})"
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # one that is gone is noticed by its silence
+            if self._process.stdin is not None:
+                self._process.stdin.write(text + "\n")
+                self._process.stdin.flush()
+
+    def end(self) -> None:
+        """Kill it if it is still there, and close its pipes."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
