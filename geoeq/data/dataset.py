@@ -295,8 +295,8 @@ class Dataset(torch.utils.data.Dataset[Data]):
         return make_loader(view, sampler, workers=workers)
 
     def _limit(self, graphs: int | None, atoms: int | None, edges: int | None, cutoff: float | None) -> Limit:
-        given = {"graphs": graphs, "atoms": atoms, "edges": edges}
-        given = {unit: largest for unit, largest in given.items() if largest is not None}
+        told = {"graphs": graphs, "atoms": atoms, "edges": edges}
+        given = {unit: largest for unit, largest in told.items() if largest is not None}
         if len(given) != 1:
             raise InputError("The size of a batch is told by one of batch_size, batch_atoms and batch_edges.")
         unit, largest = next(iter(given.items()))
