@@ -44,6 +44,7 @@ RANKS = {
     "parity_frames": 5,
     "parity_recovery": 5,
     "training": 6,
+    "train_command": 6,
     "simulate": 6,
     "check": 6,
     "check_picture": 6,

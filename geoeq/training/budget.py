@@ -112,7 +112,7 @@ class BudgetClock(Callback):
         batch_idx: int,
     ) -> None:
         """End the run when the budget is spent; say whether there is a validation after this batch."""
-        used, seconds = self._budget.used, self._budget.seconds
+        used, seconds = trainer.strategy.broadcast(self._budget.used), self._budget.seconds  # one clock counts for all
         if used >= seconds:
             trainer.should_stop = True
         due = used >= seconds or used - self._validated >= seconds / VALIDATIONS

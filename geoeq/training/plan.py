@@ -1,0 +1,4 @@
+"""x."""
+
+
+def print_plan(recipe, file, console): ...
