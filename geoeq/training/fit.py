@@ -56,7 +56,9 @@ def fit(
         job.model.load_state_dict(weights)
         save_checkpoint(job.model, folder.path / "checkpoint", meta)
 
-    progress = ProgressReport(console, recipe.total_epochs, batches.sampler.batches(0), job.units, budget=budget)
+    progress = ProgressReport(
+        console, recipe.total_epochs, job.units, budget=budget, batches=batches.sampler.batches(0)
+    )
     keeper = Keeper(recipe, folder.path, job.units, save_best, progress.epoch_done, budget, writes=team.first)
     batches.sampler.resume(keeper.epoch, keeper.batches)
     clock = [] if budget is None else [BudgetClock(budget, next(iter(checks or batches)))]

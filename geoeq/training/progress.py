@@ -23,20 +23,20 @@ class ProgressReport(Callback):
     Args:
         console: where to.
         epochs: of the whole run.
-        batches: in an epoch.
         units: target -> unit of its headline metric; empty for none.
         every: seconds between the lines where there is no terminal.
         budget: the time of the run, where that ends it in place of the epochs.
+        batches: in an epoch; they move the bar.
     """
 
     def __init__(
         self,
         console: Console,
         epochs: int,
-        batches: int,
         units: dict[str, str],
         every: float = 2.0,
         budget: Budget | None = None,
+        batches: int = 1,
     ) -> None:
         super().__init__()
         self._budget = budget

@@ -78,8 +78,30 @@ def dying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_killed_run_ends_as_an_uninterrupted_one(
     dying: Path, recipe_file: Path, console: Console, moment: dict[str, str]
 ) -> None:
-    file = recipe_file
-    command = [sys.executable, "-m", "geoeq.cli", "train", str(file), *SETTINGS, "run=killed"]
+    kill_and_go_on(dying, recipe_file, console, moment, SETTINGS)
+    assert "Going on after epoch" in console.file.getvalue()
+    assert len(comparable_log(dying / "whole")) == 5
+
+
+# A call before, and 2 × (5 batches + 1 validation): call 17 is the fourth batch of the third epoch.
+@pytest.mark.parametrize(
+    ("settings", "batches"),
+    [
+        (["save_every=2"], 2),
+        pytest.param(["save_every=1", "accumulate=2"], 2, marks=pytest.mark.slow),
+        pytest.param(["save_every=1", "batch_atoms=250"], 3, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_killed_amid_an_epoch_goes_on_there(
+    dying: Path, recipe_file: Path, console: Console, settings: list[str], batches: int
+) -> None:
+    kill_and_go_on(dying, recipe_file, console, {"DIE_IN_CALL": "17"}, [*SETTINGS, *settings])
+    assert f"Going on after epoch 2 and {batches} batches." in console.file.getvalue()
+
+
+def kill_and_go_on(dying: Path, file: Path, console: Console, moment: dict[str, str], settings: list[str]) -> None:
+    """A run that is killed ends with the bits of one that is not."""
+    command = [sys.executable, "-m", "geoeq.cli", "train", str(file), *settings, "run=killed"]
     root = Path(__file__).parents[2]
     environment = {**os.environ, **moment, "PYTHONPATH": str(root)}
     died = subprocess.run(command, env=environment, cwd=dying, capture_output=True, timeout=120)
@@ -87,12 +109,10 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     assert not (dying / "killed" / "results.json").exists()
 
     for folder in ("killed", "whole"):
-        recipe = read_recipe(file, [*SETTINGS, f"run={dying / folder}"])
+        recipe = read_recipe(file, [*settings, f"run={dying / folder}"])
         train(recipe, file, console)
     killed, whole = dying / "killed", dying / "whole"
-    assert "Going on after epoch" in console.file.getvalue()
     assert comparable_log(killed) == comparable_log(whole)
-    assert len(comparable_log(whole)) == 5
     weights = Path("checkpoint") / "model.safetensors"
     assert (killed / weights).read_bytes() == (whole / weights).read_bytes()
     results = [json.loads((folder / "results.json").read_text()) for folder in (killed, whole)]
