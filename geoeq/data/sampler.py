@@ -47,20 +47,26 @@ class Limit:
     unit: str = "graphs"
     sizes: NDArray[np.int64] | None = None
 
-    def bounds(self, order: Places) -> NDArray[np.int64]:
-        """Where batches of structures in this order begin, and where the last ends: [batches + 1].
+    def check(self, places: Places) -> None:
+        """Whether each of these structures fits into a batch.
 
         Raises:
-            InputError: one structure alone is larger than a batch may be.
+            InputError: one alone is larger than a batch may be, or no batch may hold anything.
         """
+        if self.largest < 1:
+            raise InputError(f"The batch size is {self.largest}; 1 or more would be right.")
+        sizes = np.zeros(0) if self.sizes is None else self.sizes[places]
+        if len(sizes) and sizes.max() > self.largest:
+            raise InputError(
+                f"Structure {places[sizes.argmax()]} has {sizes.max()} {self.unit}, and a batch holds {self.largest} "
+                f"at the most; batch_{self.unit} of {sizes.max()} or more would be right."
+            )
+
+    def bounds(self, order: Places) -> NDArray[np.int64]:
+        """Where batches of structures in this order begin, and where the last ends: [batches + 1]."""
         if self.sizes is None:
             return np.append(np.arange(0, len(order), self.largest, dtype=np.int64), len(order))
         sizes = self.sizes[order]
-        if len(order) and sizes.max() > self.largest:
-            raise InputError(
-                f"Structure {order[sizes.argmax()]} has {sizes.max()} {self.unit}, and a batch holds {self.largest} at "
-                f"the most; batch_{self.unit} of {sizes.max()} or more would be right."
-            )
         ends = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         bounds = [0]
         while bounds[-1] < len(order):
@@ -96,6 +102,9 @@ class BatchSampler(Sampler[Portion]):
         epoch: the epoch to begin with.
         drop_last: leave out batches at the end that are smaller (of graphs) or fill no step of all processes.
         share: the batches that are wanted.
+
+    Raises:
+        InputError: a structure is larger than a batch may be, or the batch size is not positive.
     """
 
     def __init__(
@@ -109,9 +118,8 @@ class BatchSampler(Sampler[Portion]):
         drop_last: bool = False,
         share: Share | None = None,
     ) -> None:
-        if limit.largest < 1:
-            raise InputError(f"The batch size is {limit.largest}; 1 or more would be right.")
         self.indices = np.asarray(indices, dtype=np.int64)
+        limit.check(self.indices)
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = epoch

@@ -91,7 +91,7 @@ def test_what_cannot_be(qm7):
     with pytest.raises(InputError, match="one of batch_size, batch_atoms and batch_edges"):
         qm7.loader([0], 1, batch_atoms=10)
     with pytest.raises(InputError, match=r"Structure \d+ has \d+ atoms, and a batch holds 3 at the most"):
-        qm7.loader(range(100), batch_atoms=3).sampler.steps(0)
+        qm7.loader(range(100), batch_atoms=3)
     with pytest.raises(DataError, match="without a cutoff none are found"):
         qm7.loader(range(100), batch_edges=3)
     with pytest.raises(InputError, match="there is no structure 100"):

@@ -95,7 +95,7 @@ def test_batches_are_filled_by_atoms() -> None:
     sampler = BatchSampler(np.arange(7), Limit(10, "atoms", sizes))
     assert [portion.places for portion in sampler] == [[0, 1], [2], [3, 4], [5], [6]]
     with pytest.raises(InputError, match="Structure 5 has 10 atoms, and a batch holds 9 at the most; batch_atoms"):
-        list(BatchSampler(np.arange(7), Limit(9, "atoms", sizes)))
+        BatchSampler(np.arange(7), Limit(9, "atoms", sizes))
 
 
 def test_the_last_batches_are_split_between_processes() -> None:
