@@ -87,13 +87,15 @@ class TrainingModule(lightning.LightningModule):
         return self._recipe.optimizer.lr * self.schedule.factor(self.step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """``step_loss``; Lightning takes the mean over processes and accumulated batches, where the sum is meant."""
+        return self.trainer.world_size * self.trainer.accumulate_grad_batches * self.step_loss(batch)
+
+    def step_loss(self, batch: Batch) -> Tensor:
         """The loss of one batch, with the auxiliary losses that the recipe asks for.
 
         Of a batch that is a part of a step it is the part of the step's loss: gradients of all parts, added up, are
-        those of the whole step in one batch. Lightning takes their mean over processes and over the batches that are
-        accumulated, so each is multiplied by the number of parts.
+        those of the whole step in one batch.
         """
-        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         whole = _whole_step(batch)
         terms = []
         for name, (total, count) in self._measure("train", self.model, batch).items():
@@ -104,7 +106,7 @@ class TrainingModule(lightning.LightningModule):
             term = self.model.auxiliary_losses[name](batch)
             self.tallies["train"].add(auxiliary_label(name), term * graphs, graphs)
             terms.append(weight * term * (1.0 if whole is None else graphs / whole[0]))
-        return parts * torch.stack(terms).sum()
+        return torch.stack(terms).sum()
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
         """Count the step, and let the average follow; nothing yet where more batches are accumulated."""

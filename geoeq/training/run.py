@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch.utils.data import DataLoader
+from torch_geometric.data import Batch
 
 from geoeq.data_doctor import diagnose
 from geoeq.errors import DataError, RecipeError
@@ -18,9 +20,11 @@ from geoeq.extras import import_extra
 from geoeq.training.checkpoint import save_checkpoint
 from geoeq.training.folder import RunFolder
 from geoeq.training.job import Job, prepare_job
-from geoeq.training.loaders import check_loader, train_loader
+from geoeq.training.loaders import Epochs, check_loader, train_loader
 from geoeq.training.log import read_log
+from geoeq.training.memory import is_out_of_memory
 from geoeq.training.parsing import at
+from geoeq.training.plan import out_of_memory
 from geoeq.training.recipe import Recipe
 from geoeq.training.results import TargetResults, compare, predict_parts
 from geoeq.training.team import Team, join_team
@@ -83,8 +87,6 @@ def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) 
 
 def _work(recipe: Recipe, file: Path, folder: RunFolder, console: Console, team: Team) -> None:
     """All of a run that is not finished."""
-    from geoeq.training.fit import fit
-
     job = prepare_job(recipe, file.name)
     if recipe.doctor:
         with at(file.name, "dataset"):
@@ -94,20 +96,32 @@ def _work(recipe: Recipe, file: Path, folder: RunFolder, console: Console, team:
     with at(file.name, next(iter(recipe.batch_limit))):
         loaders = train_loader(job, team), check_loader(job, team)
     team.wait()  # the others find all that is prepared here
-    _finish(job, folder, fit(job, folder, console, team, *loaders))
+    _finish(job, folder, _fit(job, folder, console, team, *loaders))
 
 
 def _help(recipe: Recipe, file: Path, folder: RunFolder, team: Team) -> list[TargetResults]:
     """The part of a process that is not the first: it computes, and writes and shows nothing."""
     from rich.console import Console
 
-    from geoeq.training.fit import fit
-
     team.wait()
     if folder.results() is None:
         job = prepare_job(recipe, file.name)
-        fit(job, folder, Console(quiet=True), team, train_loader(job, team), check_loader(job, team))
+        _fit(job, folder, Console(quiet=True), team, train_loader(job, team), check_loader(job, team))
     return []
+
+
+def _fit(
+    job: Job, folder: RunFolder, console: Console, team: Team, batches: Epochs, checks: DataLoader[Batch] | None
+) -> Keeper:
+    """``fit``; a want of memory is explained when all that it held is given back."""
+    from geoeq.training.fit import fit
+
+    try:
+        return fit(job, folder, console, team, batches, checks)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    raise out_of_memory(job)
 
 
 def _examine(job: Job, console: Console) -> None:
