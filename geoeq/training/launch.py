@@ -45,6 +45,7 @@ def launch(recipe: Recipe, arguments: Sequence[str]) -> int:
         )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(recipe.threads or max(1, cores // count)))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP remarks on networks that use all their parameters
     # Its modules are found where ours are, a user's own in the folder of the call among them.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))
     config = LaunchConfig(

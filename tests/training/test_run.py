@@ -96,7 +96,7 @@ def test_a_run_that_is_killed_amid_an_epoch_goes_on_there(
     dying: Path, recipe_file: Path, console: Console, settings: list[str], batches: int
 ) -> None:
     kill_and_go_on(dying, recipe_file, console, {"DIE_IN_CALL": "17"}, [*SETTINGS, *settings])
-    assert f"Going on after epoch 2 and {batches} batches." in console.file.getvalue()
+    assert f"Going on after epoch 2 and {batches} batches." in console.file.getvalue(), console.file.getvalue()
 
 
 def kill_and_go_on(dying: Path, file: Path, console: Console, moment: dict[str, str], settings: list[str]) -> None:
