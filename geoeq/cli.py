@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "prepare":
             text = "that read a large data set (as many as there are cores, up to 4)"
             action.add_argument("--processes", type=int, metavar="N", help=text)
+            action.add_argument("--dask", metavar="ADDRESS", help="the workers of this scheduler read, on all machines")
 
     text = "what is wrong with data: labels, units, outliers, copies, leaks (geoeq doctor: with this machine)"
     patient = actions.add_parser("doctor", help=text)
@@ -245,7 +246,9 @@ def _data(arguments: argparse.Namespace) -> int:
     elif arguments.action == "fetch":
         lines = commands.fetch_lines(arguments.name)
     elif arguments.action == "prepare":
-        lines = commands.prepare_lines(arguments.name, sample=arguments.sample, processes=arguments.processes)
+        lines = commands.prepare_lines(
+            arguments.name, sample=arguments.sample, processes=arguments.processes, dask=arguments.dask
+        )
     else:
         lines = commands.info_lines(arguments.name, sample=arguments.sample)
     print("\n".join(lines))

