@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +73,8 @@ class Limit:
         return np.array(bounds, dtype=np.int64)
 
 
-class Portion(NamedTuple):
+@dataclass(frozen=True)
+class Portion:
     """What one process computes at once.
 
     Attributes:

@@ -61,10 +61,13 @@ def launch(recipe: Recipe, arguments: Sequence[str]) -> int:
     try:
         elastic_launch(config, sys.executable)("-m", "geoeq.cli", *arguments)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        if failure.exitcode in (_EXPLAINED, _INTERRUPTED):
-            return int(failure.exitcode)
-        raise GeoeqError(_died(rank, count, int(failure.exitcode))) from error
+        codes = {rank: int(failure.exitcode) for rank, failure in error.failures.items()}
+        # One that was killed comes first: the others may have said that they lost it, and were ended by SIGTERM.
+        died = {rank: code for rank, code in sorted(codes.items()) if code not in (_EXPLAINED, _INTERRUPTED)}
+        if not died:
+            return next(iter(codes.values()))
+        rank = min(died, key=lambda rank: (died[rank] == -signal.SIGTERM, died[rank] >= 0))
+        raise GeoeqError(_died(rank, count, died[rank])) from error
     except SignalException as error:
         if error.sigval == signal.SIGINT:
             return _INTERRUPTED

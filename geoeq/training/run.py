@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
 from geoeq.data_doctor import diagnose
-from geoeq.errors import DataError, RecipeError
+from geoeq.errors import DataError, GeoeqError, RecipeError
 from geoeq.extras import import_extra
 from geoeq.training.checkpoint import save_checkpoint
 from geoeq.training.folder import RunFolder
@@ -113,12 +113,18 @@ def _help(recipe: Recipe, file: Path, folder: RunFolder, team: Team) -> list[Tar
 def _fit(
     job: Job, folder: RunFolder, console: Console, team: Team, batches: Epochs, checks: DataLoader[Batch] | None
 ) -> Keeper:
-    """``fit``; a want of memory is explained when all that it held is given back."""
+    """``fit``; a want of memory is explained when all that it held is given back, and so is the loss of a process.
+
+    Raises:
+        GeoeqError: there was no memory left, or another process has ended.
+    """
     from geoeq.training.fit import fit
 
     try:
         return fit(job, folder, console, team, batches, checks)
     except (RuntimeError, MemoryError) as error:
+        if team.lost(error):
+            raise GeoeqError(f"Process {team.rank} of {team.size} has lost another one, which has ended.") from error
         if not is_out_of_memory(error):
             raise
     raise out_of_memory(job)

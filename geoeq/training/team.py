@@ -45,6 +45,11 @@ class Team:
         if self.size > 1:
             torch.distributed.all_reduce(torch.zeros(1))  # on the CPU: it needs no GPU to be chosen yet
 
+    def lost(self, error: BaseException) -> bool:
+        """Whether an error says that another process has gone."""
+        gone = isinstance(error, torch.distributed.DistError) or "by peer" in str(error)
+        return self.size > 1 and gone
+
 
 def launched() -> bool:
     """Whether torchrun or SLURM has started this process as one of several."""

@@ -167,6 +167,7 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on(tmp_path: Path, recipe
     assert died.returncode == 2, died.stderr
     assert "Process 1 of 2 (counted from 0) was ended by SIGKILL, perhaps for want of memory" in died.stderr
     assert "The others were stopped." in died.stderr
+    assert "Traceback" not in died.stderr
     again = geoeq(tmp_path, *command)
     assert again.returncode == 0, again.stderr
     assert "Going on after epoch 1 and 2 batches." in again.stdout
