@@ -186,6 +186,15 @@ def test_another_recipe_in_the_folder_is_an_error(train_small) -> None:
     train_small("log=auto")  # how a run is watched does not matter
 
 
+def test_a_run_of_an_older_version_lacks_new_settings(train_small) -> None:
+    folder, _ = train_small()
+    file = folder / "recipe.yaml"
+    file.write_text(file.read_text().replace("accumulate: 1\n", ""))
+    train_small()
+    with pytest.raises(RecipeError, match="accumulate is 1 there and 2 here"):
+        train_small("accumulate=2")
+
+
 def test_files_of_others_are_never_thrown_away(train_small, recipe_file: Path) -> None:
     folder = recipe_file.parent / "run"
     folder.mkdir()
