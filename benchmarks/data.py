@@ -102,8 +102,8 @@ def main() -> None:
         edges = dataset.batch(range(1000), cutoff=CUTOFF).num_edges / 1000
 
         def on_the_fly() -> Iterable[Batch]:
-            for chosen in fresh.loader(places, BATCH, **options).batch_sampler:
-                yield fresh.batch(chosen, cutoff=CUTOFF, targets=["gap"])
+            for chosen in fresh.loader(places, BATCH, **options).sampler:
+                yield fresh.batch(chosen.places, cutoff=CUTOFF, targets=["gap"])
 
         # Each loader is timed with only its own data in memory: objects that are not its own would slow it down.
         rows = {

