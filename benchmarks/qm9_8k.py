@@ -151,14 +151,15 @@ def vector_error(folder: Path, card: Path) -> float:
 def markdown(results: dict[str, Any]) -> str:
     """The table, with where it comes from."""
     made, networks = results["made"], results["networks"]
+    threads = f"{made['threads']} thread{'s' * (made['threads'] > 1)}"
     heading = [f"{name} MAE [{report}]" for name, (_, _, report) in TARGETS.items()]
     sizes = " / ".join(str(size) for size in SPLIT["sizes"].values())
     lines = [
         "# 8000 molecules of QM9",
         "",
-        f"Written by `python benchmarks/qm9_8k.py --minutes {made['minutes']:g}` on {made['date']}: {made['processor']}, "
-        f"{made['threads']} thread{'s' * (made['threads'] > 1)}, geoeq {made['geoeq']} (commit {made['commit']}), torch "
-        f"{made['torch']}, Python {made['python']}.",
+        f"Written by `python benchmarks/qm9_8k.py --minutes {made['minutes']:g}` on {made['date']}: "
+        f"{made['processor']}, {threads}, geoeq {made['geoeq']} (commit {made['commit']}), "
+        f"torch {made['torch']}, Python {made['python']}.",
         f"RI-MP2/def2-TZVP energies and dipoles, HOMO and LUMO of Hartree-Fock; {sizes} molecules for "
         "training, validation and test (seed 0); one network for all four targets.",
         "Errors are of the test set. MAE of the dipole is the mean over its three components; the last column is the",

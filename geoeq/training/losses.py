@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,10 +14,18 @@ from geoeq.training.recipe import LossSettings
 
 __all__ = ["Loss"]
 
+
+def _length(output: Tensor, target: Tensor) -> Tensor:
+    """The mean length of the rows [M, ..] of the error; of numbers [M] the mean absolute error."""
+    difference = (output - target).reshape(len(output), -1)
+    return torch.linalg.vector_norm(difference, dim=-1).mean()
+
+
 _FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": functional.mse_loss,
     "mae": functional.l1_loss,
     "huber": functional.huber_loss,
+    "length": _length,
 }
 
 
