@@ -36,7 +36,7 @@ def test_the_length_of_an_error_does_not_turn() -> None:
     turned, straight = (
         loss({"forces": rows}, {"forces": torch.zeros_like(rows)}, torch.tensor([2])) for rows in (error @ turn, error)
     )
-    assert float(straight) == pytest.approx(5 / 2 / 2)
+    assert straight.item() == pytest.approx(5 / 2 / 2)
     torch.testing.assert_close(turned, straight)
     (slope,) = torch.autograd.grad(straight, error)
     torch.testing.assert_close(slope, torch.tensor([[0.6, 0.0, 0.8], [0.0, 0.0, 0.0]], dtype=torch.float64) / 4)
