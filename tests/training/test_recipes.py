@@ -14,15 +14,29 @@ from geoeq.training.run import train
 
 RECIPES = sorted(share("recipes").glob("*/*.yaml"))
 
-#: Of networks that are too large for a test, the first layer with fewer channels.
+#: What makes networks for large structures small enough for a test.
+FEWER = ("model.init_args.layers=1", "model.init_args.cutoff=3.0")
+SLIM = tuple(f"model.init_args.{key}" for key in ("channels=8", "hidden_channels=8", "lmax=2", "resolution=6"))
 SMALLER = {
-    "is2re-equiformer_v2": ("layers=1", "channels=8", "hidden_channels=8"),
-    "s2ef-equiformer_v2": ("layers=1", "channels=8", "hidden_channels=8", "lmax=2", "resolution=6", "cutoff=3.0"),
-    "s2ef-faenet": ("model.init_args.layers=1",),
+    "is2re-equiformer_v2": (*FEWER, *SLIM),
+    "s2ef-egnn": (*FEWER, "model.init_args.width=32"),
+    "s2ef-egnn-quick": FEWER,
+    "s2ef-equiformer_v2": (*FEWER, *SLIM),
+    "s2ef-equiformer_v2-quick": FEWER,
+    "s2ef-faenet": tuple(setting.replace("init_args", "init_args.model.init_args") for setting in FEWER),
+    "s2ef-faenet-quick": tuple(setting.replace("init_args", "init_args.model.init_args") for setting in FEWER),
 }
 
 
-@pytest.mark.parametrize("file", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+#: Seconds each.
+SLOW = ("s2ef-equiformer_v2", "s2ef-faenet")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(file, marks=[pytest.mark.slow] * (file.stem in SLOW)) for file in RECIPES],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
 def test_recipe_runs_for_one_step(file: Path, tmp_path: Path, console: Console) -> None:
     settings = [
         "sample=true",
@@ -32,7 +46,7 @@ def test_recipe_runs_for_one_step(file: Path, tmp_path: Path, console: Console) 
         "workers=0",
         "device=cpu",
         f"run={tmp_path}/run",
-        *(f"model.init_args.{setting}" for setting in SMALLER.get(file.stem, ())),
+        *SMALLER.get(file.stem, ()),
     ]
     found = train(read_recipe(file, settings), file, console)
     (row,) = read_log(tmp_path / "run" / "log.csv")
