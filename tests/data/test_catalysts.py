@@ -307,7 +307,7 @@ def test_samples(name):
     assert (batch.sid > 0).all()
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("s2ef", (4249, 500, 500)), ("is2re", (24, 3, 3))])
+@pytest.mark.parametrize(("name", "sizes"), [("s2ef", (4749, 250, 250)), ("is2re", (24, 3, 3))])
 def test_thirty_relaxations_are_divided_whole(name, sizes):
     card = load_card(f"oc20_relaxations_{name}")
     split = card.splits["systems"]
