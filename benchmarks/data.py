@@ -23,8 +23,9 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -35,62 +36,48 @@ import numpy as np
 import torch
 import torch_geometric
 from data_rivals import InMemory, OnDisk, Reading, as_atoms, as_list, ase_readings, pyg_loader
+from data_structures import qm9_sized, slabs
 from data_tables import markdown
 from data_waiting import network, waiting
 from models import processor
 from torch_geometric.data import Batch
 
-import geoeq.data
 from geoeq.data.dataset import Dataset
 from geoeq.data.loader import BatchView, EpochSampler, make_loader
 from geoeq.data.nbody import draw
 from geoeq.data.simulation import simulate
-from geoeq.data.store import write_store
 from geoeq.neighbors import radius_edges
 from geoeq.training.environment import git_commit
 
 MOLECULES, MANY, CUTOFF, BATCH = 20_000, 130_000, 5.0, 96
-SMALLEST, TARGET = 17, "atomization_energy"
 READ_MOLECULES, READ_SLABS, SLABS_BATCH = 4000, 1000, 32
+#: How often a loader goes through these, so that it runs for longer than its workers take to start.
+PASSES = 10
 KEPT, PRECOMPUTED = "geoeq, edges kept (the default)", "PyG DataLoader, list of Data, edges precomputed"
 RESULTS = Path(__file__).parent / "results" / "data"
 
 
-def repeated(source: Dataset, chosen: Sequence[int], targets: dict[str, str], folder: Path) -> Dataset:
-    """The structures ``chosen`` with jitter, in a cache of their own; ``targets``: new name -> name in ``source``."""
-    batch = source.batch(chosen, targets=list(set(targets.values())), dtype=torch.float64)
-    jitter = np.random.default_rng(0).normal(scale=0.02, size=batch.pos.shape)
-    arrays = {"positions": batch.pos.numpy() + jitter, "numbers": batch.z.numpy().astype(np.uint8)}
-    arrays |= {"ptr": batch.ptr.numpy(), **{f"target.{new}": batch[old].numpy() for new, old in targets.items()}}
-    arrays |= {name: batch[name].numpy() for name in ("cell", "pbc") if name in batch}
-    write_store(folder, arrays, {})
-    return Dataset.open(replace(source.card, name="repeated"), folder)
-
-
-def qm9_sized(count: int, folder: Path) -> Dataset:
-    """Molecules with as many atoms, and as many columns, as QM9 has."""
-    source = geoeq.data.load("qm7", root=folder)
-    large = np.flatnonzero(np.diff(source.ptr) >= SMALLEST)
-    targets = dict.fromkeys(geoeq.data.load_card("qm9").targets, TARGET)
-    return repeated(source, np.resize(large, count), targets, folder / f"molecules-{count}")
-
-
-def slabs(count: int, folder: Path) -> Dataset:
-    """Periodic slabs with an adsorbate, with energies and forces."""
-    source = geoeq.data.load("oc20_s2ef_200k", sample=True, root=folder)
-    targets = {"energy": "energy", "forces": "forces"}
-    return repeated(source, np.resize(np.arange(len(source)), count), targets, folder / f"slabs-{count}")
-
-
-def seconds(epoch: Reading, repeats: int = 5, clock: Callable[[], float] = time.process_time) -> float:
-    """The best of several epochs; by default in seconds of one core, which other programs disturb least."""
+def seconds(epoch: Reading, repeats: int = 5) -> float:
+    """The best of several epochs, in seconds of one core, which other programs on the machine disturb least."""
     times = []
     for _ in range(repeats):
-        start = clock()
+        start = time.process_time()
         for _batch in epoch():
             pass
-        times.append(clock() - start)
+        times.append(time.process_time() - start)
     return min(times)
+
+
+def per_second(reading: Reading, repeats: int) -> float:
+    """Structures a second by the clock, after the first batch: the start of worker processes does not count."""
+    rates = []
+    for _ in range(repeats):
+        found = iter(reading())
+        next(found)
+        start = time.perf_counter()
+        count = sum(getattr(batch, "num_graphs", 1) for batch in found)
+        rates.append(count / (time.perf_counter() - start))
+    return max(rates)
 
 
 class WithEdges:
@@ -129,10 +116,10 @@ def time_loaders(count: int, folder: Path) -> dict[str, Any]:
         KEPT: seconds(lambda: dataset.loader(places, BATCH, cutoff=CUTOFF, **options)),
     }
     data = as_list(dataset, ["gap"])
-    rows["PyG DataLoader, no edges"] = seconds(lambda: pyg_loader(data, BATCH, 0))
-    rows["PyG DataLoader, edges found for each batch"] = seconds(lambda: WithEdges(pyg_loader(data, BATCH, 0)))
+    rows["PyG DataLoader, no edges"] = seconds(lambda: pyg_loader(data, BATCH))
+    rows["PyG DataLoader, edges found for each batch"] = seconds(lambda: WithEdges(pyg_loader(data, BATCH)))
     data = as_list(dataset, ["gap"], CUTOFF)
-    rows[PRECOMPUTED] = seconds(lambda: pyg_loader(data, BATCH, 0))
+    rows[PRECOMPUTED] = seconds(lambda: pyg_loader(data, BATCH))
     return {
         "count": count,
         "atoms": float(np.diff(dataset.ptr).mean()),
@@ -146,38 +133,36 @@ def time_loaders(count: int, folder: Path) -> dict[str, Any]:
 
 
 def time_reading(dataset: Dataset, targets: list[str], batch_size: int, folder: Path) -> dict[str, Any]:
-    """The same structures as geoeq, PyG and ASE read them, without edges."""
-    count, places = len(dataset), np.arange(len(dataset))
+    """The same structures as geoeq, PyG and ASE read them, without edges: structures a second."""
+    count = len(dataset)
     data = as_list(dataset, targets)
-    atoms = [as_atoms(structure, targets[0]) for structure in data]
-    readings = ase_readings(atoms, folder)
-    del atoms
-    clock = time.perf_counter
-    rows = {name: seconds(reading, 2, clock) for name, reading in readings.items()}
-    fastest = min(rows, key=lambda name: rows[name])
-    ase_best = rows[fastest]
+    readings = ase_readings([as_atoms(structure, targets[0]) for structure in data], folder)
+    rates = {name: per_second(reading, 2) for name, reading in readings.items()}
+    fastest = max(rates, key=lambda name: rates[name])
     kinds = {"PyG InMemoryDataset": InMemory(data), "PyG OnDiskDataset (SQLite)": OnDisk(folder / "disk", data)}
     del data
     for kind, held in kinds.items():
         for workers in (0, 1, 2):
-            rows[workers_label(kind, workers)] = seconds(partial(pyg_loader, held, batch_size, workers), 3, clock)
+            reading = partial(pyg_loader, held, batch_size, workers, PASSES * count)
+            rates[workers_label(kind, workers)] = per_second(reading, 2)
+    places = np.resize(np.arange(count), PASSES * count)
     for workers in (0, 1, 2):
-        own = partial(dataset.loader, places, batch_size, shuffle=True, targets=targets, workers=workers)
-        rows[workers_label("geoeq", workers)] = seconds(own, 5, clock)
-    atoms_each = float(np.diff(dataset.ptr).mean())
-    # An element of one byte, positions and forces as float32, and an energy.
-    size = atoms_each * (13 + 12 * ("forces" in targets)) + 4
-    alone = rows[workers_label("geoeq", 0)]
+        reading = partial(dataset.loader, places, batch_size, shuffle=True, targets=targets, workers=workers)
+        rates[workers_label("geoeq", workers)] = per_second(reading, 5)
+    atoms = float(np.diff(dataset.ptr).mean())
+    own = rates[workers_label("geoeq", 0)]
     return {
         "count": count,
-        "atoms": atoms_each,
+        "passes": PASSES,
+        "atoms": atoms,
         "batch": batch_size,
         "targets": targets,
-        "bytes": size,
-        "seconds": rows,
+        # An element of one byte, positions and forces as float32, and an energy.
+        "bytes": atoms * (13 + 12 * ("forces" in targets)) + 4,
+        "rates": rates,
         "fastest of ASE": fastest,
-        "times ASE": ase_best / alone,
-        "times PyG": min(rows[workers_label(kind, n)] for kind in kinds for n in (0, 1, 2)) / alone,
+        "times ASE": own / rates[fastest],
+        "times PyG": own / max(rates[workers_label(kind, n)] for kind in kinds for n in (0, 1, 2)),
     }
 
 
@@ -250,6 +235,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help=f"the .json and .md to write, without the ending ({RESULTS})")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", module=r"torch\.utils\.data")  # on machines with one core, of workers
     share = 10 if arguments.quick else 1
     made = {
         "date": str(date.today()),

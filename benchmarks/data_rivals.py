@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import Trajectory
+from torch.utils.data import RandomSampler
 from torch_geometric.data import Batch, Data, InMemoryDataset, OnDiskDataset
 from torch_geometric.loader import DataLoader
 
@@ -102,6 +103,7 @@ class OnDisk(OnDiskDataset):
         return Data(**data)
 
 
-def pyg_loader(dataset: Any, batch_size: int, workers: int) -> Iterable[Batch]:
-    """PyG's own loader."""
-    return DataLoader(dataset, batch_size, shuffle=True, num_workers=workers)
+def pyg_loader(dataset: Any, batch_size: int, workers: int = 0, samples: int | None = None) -> Iterable[Batch]:
+    """PyG's own loader: an epoch at random, or ``samples`` structures, some of them several times."""
+    sampler = RandomSampler(dataset, replacement=samples is not None, num_samples=samples)
+    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers)

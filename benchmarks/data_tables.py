@@ -55,17 +55,15 @@ def _loader(found: dict[str, Any]) -> list[str]:
 
 def _reading(what: str, found: dict[str, Any]) -> list[str]:
     count, size = found["count"], found["bytes"]
-    rows = []
-    for name, taken in found["seconds"].items():
-        rows.append(f"| {name} | {count / taken:,.0f} | {count * size / taken / 1e6:,.1f} |")
+    rows = [f"| {name} | {rate:,.0f} | {rate * size / 1e6:,.1f} |" for name, rate in found["rates"].items()]
     return [
         "",
         f"## Reading {what}",
         "",
         f"{count} structures of {found['atoms']:.1f} atoms on average with {' and '.join(found['targets'])}, no edges. "
-        f"geoeq and PyG: batches of {found['batch']}, shuffled; with workers their start counts. ASE: structure by "
-        "structure. The best of some epochs, by the clock; everything is in the page cache. Megabytes are of what is "
-        f"asked for ({size:.0f} bytes a structure), whatever the file has.",
+        f"geoeq and PyG: batches of {found['batch']} at random, {found['passes']} times through them, after the first "
+        "batch. ASE: structure by structure. The best of some passes, by the clock; everything is in the page cache. "
+        f"Megabytes are of what is asked for ({size:.0f} bytes a structure), whatever the file has.",
         "",
         "| how | structures a second | MB/s |",
         "|---|---:|---:|",
