@@ -52,7 +52,7 @@ from geoeq.training.environment import git_commit
 MOLECULES, MANY, CUTOFF, BATCH = 20_000, 130_000, 5.0, 96
 READ_MOLECULES, READ_SLABS, SLABS_BATCH = 4000, 1000, 32
 #: How often a loader goes through these, so that it runs for longer than its workers take to start.
-PASSES = 10
+PASSES = 5
 KEPT, PRECOMPUTED = "geoeq, edges kept (the default)", "PyG DataLoader, list of Data, edges precomputed"
 RESULTS = Path(__file__).parent / "results" / "data"
 
@@ -258,7 +258,7 @@ def main() -> None:
                 "molecules": time_reading(molecules, ["gap"], BATCH, folder / "molecules"),
                 "slabs": time_reading(periodic, ["energy", "forces"], SLABS_BATCH, folder / "slabs"),
             },
-            "waiting": time_waiting(molecules, periodic, 20.0 / share),
+            "waiting": time_waiting(molecules, periodic, 15.0 / share),
             "opening": time_opening(MANY // share, folder),
         }
     results["simulation"] = time_simulation(14_000 // share)

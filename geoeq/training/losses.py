@@ -18,7 +18,8 @@ __all__ = ["Loss"]
 def _length(output: Tensor, target: Tensor) -> Tensor:
     """The mean length of the rows [M, ..] of the error; of numbers [M] the mean absolute error."""
     difference = (output - target).reshape(len(output), -1)
-    return torch.linalg.vector_norm(difference, dim=-1).mean()
+    lengths: Tensor = torch.linalg.vector_norm(difference, dim=-1)
+    return lengths.mean()
 
 
 _FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
