@@ -235,9 +235,9 @@ class Dataset(torch.utils.data.Dataset[Data]):
         return stored_split(self.card.splits[name], len(self), self.sample, folder, where, self.parts, self._places_of)
 
     def _places_of(self) -> dict[str, NDArray[np.int64]]:
-        """The records of each file, and of each list that came with the data."""
+        """The records of each file or part, and of each list that came with the data."""
         details = {} if self.folder is None else read_index(self.folder)["details"]
-        counts = details.get("graphs", {})
+        counts = details.get("graphs", self.parts)
         ends = np.cumsum(list(counts.values()), dtype=np.int64)
         places = {name: np.arange(end - counts[name], end, dtype=np.int64) for name, end in zip(counts, ends)}
         for name, listed in details.get("lists", {}).items():

@@ -14,10 +14,19 @@ from geoeq.training.recipe import LossSettings
 
 __all__ = ["Loss"]
 
+
+def _length(output: Tensor, target: Tensor, reduction: str) -> Tensor:
+    """The sum (as ``reduction`` asks) of the lengths of the rows [M, ..] of the error; numbers [M] are rows of one."""
+    difference = (output - target).reshape(len(output), -1)
+    lengths: Tensor = torch.linalg.vector_norm(difference, dim=-1)
+    return lengths.sum()
+
+
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
     "mae": functional.l1_loss,
     "huber": functional.huber_loss,
+    "length": _length,
 }
 
 
@@ -34,7 +43,7 @@ class Loss:
     """
 
     def __init__(self, settings: LossSettings, scales: Mapping[str, float], mean_atoms: float = 1.0) -> None:
-        self._function = _FUNCTIONS[settings.name]
+        self._function, self._of_rows = _FUNCTIONS[settings.name], settings.name == "length"
         self._weights = {name: settings.weights.get(name, 1.0) for name in scales}
         self._per_atom = {name for name in scales if settings.per_atom and field(name).extensive}
         self._scales = {name: scale / (mean_atoms if name in self._per_atom else 1) for name, scale in scales.items()}
@@ -72,7 +81,7 @@ class Loss:
                 )
             sizes = scale * atoms if name in self._per_atom else scale
             error = self._function(output / sizes, (target / sizes).to(output.dtype), reduction="sum")
-            found[name] = (self._weights[name] * error, target.numel())
+            found[name] = (self._weights[name] * error, len(target) if self._of_rows else target.numel())
         if not found:
             raise TensorError("A loss needs at least one target.")
         return found

@@ -40,14 +40,15 @@ class LossSettings:
     """What is minimised, on targets divided by their scale in the training set.
 
     Attributes:
-        name: mean squared error, mean absolute error, or Huber's (squared below 1 scale, absolute above).
+        name: mean squared error (mse), mean absolute error (mae), Huber's (huber: squared below 1 scale, absolute
+            above), or the mean length of errors (length: of a vector, whatever way it turns; of a number, mae).
         weights: factors of the targets, 1 where none is given.
         per_atom: divide the errors of what grows with the number of atoms (energies) by that number.
         auxiliary: factors of the losses of the model's own (``Model.auxiliary_losses``), which are added in training,
             and in training alone: what is validated is the targets.
     """
 
-    name: Literal["mse", "mae", "huber"] = "mse"
+    name: Literal["mse", "mae", "huber", "length"] = "mse"
     weights: dict[str, float] = field(default_factory=dict)
     per_atom: bool = False
     auxiliary: dict[str, float] = field(default_factory=dict)
