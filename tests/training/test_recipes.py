@@ -49,7 +49,9 @@ def _with_its_mark(file: Path) -> Any:
     return pytest.param(file, marks=pytest.mark.slow if large else ())
 
 
-@pytest.mark.parametrize("file", map(_with_its_mark, RECIPES), ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize(
+    "file", [_with_its_mark(file) for file in RECIPES], ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
 def test_recipe_runs_for_one_step(file: Path, tmp_path: Path, console: Console, request: pytest.FixtureRequest) -> None:
     dataset = read_recipe(file, []).dataset
     shipped = load_card(dataset).sample is not None
