@@ -44,8 +44,8 @@ from torch_geometric.data import Batch
 
 from geoeq.data.dataset import Dataset
 from geoeq.data.loader import BatchView, make_loader
-from geoeq.data.sampler import BatchSampler, Limit
 from geoeq.data.nbody import draw
+from geoeq.data.sampler import BatchSampler, Limit
 from geoeq.data.simulation import simulate
 from geoeq.neighbors import radius_edges
 from geoeq.training.environment import git_commit
