@@ -3,6 +3,8 @@
 from geoeq.models.canonicalization import Canonicalization
 from geoeq.models.canonicalizer import Canonicalizer, PCACanonicalizer
 from geoeq.models.config import Configurable, from_config
+from geoeq.models.coulomb import Coulomb
+from geoeq.models.dispersion import Dispersion
 from geoeq.models.egnn import EGNN
 from geoeq.models.equiformer import Equiformer
 from geoeq.models.equiformer_v2 import EquiformerV2
@@ -76,8 +78,10 @@ __all__ = [
     "Canonicalization",
     "Canonicalizer",
     "Configurable",
+    "Coulomb",
     "DecodedVector",
     "Dipole",
+    "Dispersion",
     "Equiformer",
     "EquiformerV2",
     "EveryLayerScalar",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Self
 
 import torch
@@ -20,6 +20,8 @@ __all__ = ["Prior", "pairs_within"]
 
 class Prior(Configurable, nn.Module, ABC):
     """Structures, and what a network says of them, to energies of atoms. ``WithPriors`` adds them to a network's.
+
+    Its buffers keep their dtype, float64, whatever that of the model becomes; register them as not persistent.
 
     Attributes:
         needs: outputs of the network that it reads. What it gives is then learnt too.
@@ -47,6 +49,13 @@ class Prior(Configurable, nn.Module, ABC):
     def heads(self) -> list[Head]:
         """Heads for what it needs, which a recipe gives to a network that is written without heads."""
         return []
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        exact = dict(self.named_buffers(recurse=False))  # which a change of the dtype of the model does not round
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in exact.items():
+            setattr(self, name, buffer.to(getattr(self, name).device))
+        return self
 
     def reach(self, elements: Sequence[int] | None = None) -> float:
         """How far apart two atoms feel each other, in Å, where there are no other elements; infinity by default."""

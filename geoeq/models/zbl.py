@@ -91,7 +91,7 @@ class ZBL(Prior):
         screening = sum(factor * torch.exp(-decay * scaled) for factor, decay in _SCREENING)
         cutoff: Tensor | float | None = self.cutoff
         if cutoff is None:
-            radii = self.radii.double().index_select(0, numbers)
+            radii = self.radii.index_select(0, numbers)
             cutoff = radii.index_select(0, graph.receiver) + radii.index_select(0, graph.sender)
         switched = self.envelope(graph.lengths / cutoff).squeeze(-1)
         energy = self.coulomb * first * second / graph.lengths * screening * switched

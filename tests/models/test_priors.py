@@ -181,7 +181,7 @@ def test_a_network_in_float32_has_priors_in_float64():
     data32 = data.clone()
     data32.pos = data.pos.float().double()
     model = WithPriors(network(), [ZBL()])
-    single = WithPriors(network(dtype=torch.float32), [ZBL()])
+    single = WithPriors(network(), [ZBL()]).float()
     given = data32.clone()
     for key in ("pos", "vel", "charge", "x"):
         given[key] = data32[key].float()
