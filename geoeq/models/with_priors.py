@@ -77,22 +77,26 @@ class WithPriors(SameSymmetry):
         Raises:
             InputError: a structure cannot be what was meant.
         """
-        if torch.compiler.is_compiling():
-            self._check_reach()
         outputs: dict[str, Tensor] = dict(self.model(data))
         if "energy" not in outputs:
             _check(type(self.model).__name__, set(outputs), ())
         with torch.autocast(data.pos.device.type, enabled=False):
             atoms = self.atomic(data, outputs)
             ptr = graph_pointers(data)
-            batch = batch_from_ptr(ptr, len(atoms))
-            outputs["energy"] = outputs["energy"] + kernels.segment_sum(atoms, batch, len(ptr) - 1)
+            batch = batch_from_ptr(ptr, atoms.shape[0])
+            outputs["energy"] = outputs["energy"] + kernels.segment_sum(atoms, batch, ptr.shape[0] - 1)
         if "atomic_energies" in outputs:
             outputs["atomic_energies"] = outputs["atomic_energies"] + atoms
         return outputs
 
     def atomic(self, data: Data, outputs: dict[str, Tensor]) -> Tensor:
-        """The energies that the priors give to atoms, [N] eV."""
+        """The energies that the priors give to atoms beside these outputs of the network, [N] eV.
+
+        Raises:
+            InputError: while torch.compile or torch.export looks, a prior reaches beyond the edges that are given.
+        """
+        if torch.compiler.is_compiling():
+            self._check_reach()
         exact = in_dtype(data, torch.float64)
         return torch.stack([prior(exact, outputs) for prior in self.priors]).sum(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -11,7 +12,6 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from geoeq import kernels
-from geoeq.constants import constant
 from geoeq.errors import TensorError
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.layers.envelope import PolynomialEnvelope, positive_cutoff
@@ -27,12 +27,12 @@ _SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.028
 _LENGTH, _POWER = 0.8854, 0.23
 
 
-@constant
-def _covalent_radii() -> Tensor:
-    """Of each atomic number, in Å, [119]."""
+@functools.cache
+def _covalent_radii() -> tuple[float, ...]:
+    """Of each atomic number, in Å."""
     from ase.data import covalent_radii
 
-    return torch.tensor(covalent_radii[:NUM_ELEMENTS].tolist())
+    return tuple(map(float, covalent_radii[:NUM_ELEMENTS]))
 
 
 class ZBL(Prior):
@@ -65,7 +65,7 @@ class ZBL(Prior):
         self.cutoff = None if cutoff is None else positive_cutoff(cutoff)
         self.envelope = PolynomialEnvelope(1.0, power)
         self.bohr, self.coulomb = conversion("a0", "Å"), conversion("Ha*a0", "eV*Å")
-        self.register_buffer("radii", _covalent_radii(), persistent=False)
+        self.register_buffer("radii", torch.tensor(_covalent_radii(), dtype=torch.float64), persistent=False)
 
     @classmethod
     def example(cls) -> Self:
@@ -76,7 +76,7 @@ class ZBL(Prior):
         if self.cutoff is not None:
             return self.cutoff
         radii = _covalent_radii()
-        return 2 * float((radii if elements is None else radii[list(elements)]).max())
+        return 2 * max(radii[number] for number in (range(NUM_ELEMENTS) if elements is None else elements))
 
     def forward(self, data: Data, outputs: Mapping[str, Tensor]) -> Tensor:
         """Half of the energy of its pairs for each atom."""
