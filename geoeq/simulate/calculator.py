@@ -128,9 +128,7 @@ class GeoeqCalculator(Calculator):
         """A structure as the model takes it, with its edges."""
         data = to_data(Structure(atoms, "atoms"), torch.float64, periodic=bool(atoms.pbc.any())).to(self.device)
         if "total_charge" in atoms.info:
-            data.total_charge = torch.tensor(
-                [float(atoms.info["total_charge"])], dtype=torch.float64, device=self.device
-            )
+            data.total_charge = data.pos.new_full((1,), float(atoms.info["total_charge"]))
         finite = bool(data.pos.isfinite().all()) and ("cell" not in data or bool(data.cell.isfinite().all()))
         if self.neighbor_list is not None and len(atoms) and finite:
             edges = self.neighbor_list.edges(data.pos, data.get("cell"), data.get("pbc"))

@@ -45,6 +45,7 @@ def test_a_crystal_keeps_the_stress_of_its_priors():
     assert (stresses[0] - stresses[1] < -1e-3).all()
 
 
+@pytest.mark.slow
 def test_one_graph_has_what_the_model_gives():
     potential = as_potential(model(ZBL(), ZBL(cutoff=3.0), elements=[1, 6, 7, 8, 16]), "cpu")
     data = random_batch((5, 9, 3), periodic=True)
@@ -58,6 +59,7 @@ def test_one_graph_has_what_the_model_gives():
     torch.testing.assert_close(atoms, expected["atomic_energies"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prior", "said"), [(ZBL(cutoff=4.5), "ZBL reaches 4.5 Å"), (Coulomb(), "Coulomb reaches inf")]
 )
