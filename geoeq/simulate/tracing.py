@@ -78,7 +78,7 @@ class _AtomicEnergies(nn.Module):
         if not isinstance(self.model, WithPriors):
             energies: Tensor = self.model(data)["energy"]
             return energies
-        outputs = dict(self.model.model(data))
+        outputs: dict[str, Tensor] = dict(self.model.model(data))
         return outputs["energy"] + self.model.atomic(data, outputs)
 
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from geoeq.errors import FieldError, RecipeError
-from geoeq.models import EGNN, Dipole, Forces, FrameAveraging, GraphScalar
+from geoeq.models import EGNN, Dipole, Forces, FrameAveraging, GraphScalar, WithPriors
 from geoeq.training import load_checkpoint
 from geoeq.training.build import build_model
 from geoeq.training.log import read_log
@@ -138,3 +138,27 @@ def test_priors_are_a_line_of_a_recipe(tmp_path: Path) -> None:
             read_recipe(file, [f"priors={given}"])
     with pytest.raises(FieldError, match="priors are added to an 'energy'"):
         build_model(read_recipe(file, []))
+
+
+@pytest.mark.slow
+def test_a_network_beside_priors_is_trained_and_read_again(tmp_path: Path) -> None:
+    """Energies and forces of a periodic sample; the checkpoint has the priors, and what was measured is of the whole."""
+    file = tmp_path / "priors.yaml"
+    lines = [
+        "dataset: lips",
+        "target: [energy, forces]",
+        "sample: true",
+        "model: {class_path: geoeq.models.EGNN, init_args: {width: 8, layers: 1, cutoff: 3.0}}",
+        "priors: [{class_path: geoeq.models.ZBL}]",
+        "loss: {name: huber, per_atom: true, weights: {forces: 10}}",
+        "epochs: 1",
+        "threads: 1",
+        "device: cpu",
+    ]
+    file.write_text("\n".join(lines))
+    train(read_recipe(file, [f"run={tmp_path / 'run'}"]), file, Console(file=io.StringIO()))
+    model, _ = load_checkpoint(tmp_path / "run")
+    assert isinstance(model, Forces)
+    assert isinstance(model.model, WithPriors)
+    assert model.title == "EGNN + ZBL"
+    assert model.heads[0].references.abs().max() > 1
