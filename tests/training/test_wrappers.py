@@ -142,7 +142,7 @@ def test_priors_are_a_line_of_a_recipe(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_network_beside_priors_is_trained_and_read_again(tmp_path: Path) -> None:
-    """Energies and forces of a periodic sample; the checkpoint has the priors, and what was measured is of the whole."""
+    """Energies and forces of a periodic sample; the checkpoint has the priors."""
     file = tmp_path / "priors.yaml"
     lines = [
         "dataset: lips",
