@@ -4,6 +4,7 @@ from geoeq.models.canonicalization import Canonicalization
 from geoeq.models.canonicalizer import Canonicalizer, PCACanonicalizer
 from geoeq.models.config import Configurable, from_config
 from geoeq.models.egnn import EGNN
+from geoeq.models.ensemble import Ensemble
 from geoeq.models.equiformer import Equiformer
 from geoeq.models.equiformer_v2 import EquiformerV2
 from geoeq.models.equiformer_v2_heads import AttentionVector, SphereScalar
@@ -74,6 +75,7 @@ __all__ = [
     "Configurable",
     "DecodedVector",
     "Dipole",
+    "Ensemble",
     "Equiformer",
     "EquiformerV2",
     "EveryLayerScalar",
