@@ -29,6 +29,7 @@ from geoeq.models.heads import (
 )
 from geoeq.models.hessians import hessian, hessian_vector_product
 from geoeq.models.iterative_se3_transformer import IterativeSE3Transformer
+from geoeq.models.last_layer import LastLayer
 from geoeq.models.model import Model
 from geoeq.models.network_canonicalizer import FrameVectors, NetworkCanonicalizer
 from geoeq.models.ponita import PONITA
@@ -89,6 +90,7 @@ __all__ = [
     "GroupAveraging",
     "Head",
     "IterativeSE3Transformer",
+    "LastLayer",
     "Model",
     "NetworkCanonicalizer",
     "NodeFeatures",
