@@ -45,6 +45,8 @@ RANKS = {
     "parity_recovery": 5,
     "training": 6,
     "simulate": 6,
+    "uncertainty": 6,
+    "uncertainty_command": 6,
     "check": 6,
     "check_picture": 6,
     "doctor": 6,

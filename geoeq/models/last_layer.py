@@ -33,9 +33,9 @@ class LastLayer(Wrapper):
 
         σ² = α² fᵀ (Fᵀ F + ς² I)⁻¹ f
 
-    α and ς are found on a validation set (``geoeq calibrate``); until ``set_covariance`` was called, σ is NaN. The output
-    itself is not changed, and the estimate costs a product with a matrix. It is of the error of a structure; there is
-    none for its forces, which would need a derivative for each feature.
+    α and ς are found on a validation set (``geoeq calibrate``); until ``set_covariance`` was called, σ is NaN. The
+    output itself is not changed, and the estimate costs a product with a matrix. It is of the error of a structure;
+    there is none for its forces, which would need a derivative for each feature.
 
     Every network has it through ``GraphScalar`` (also within frames and other wrappers, whose averages are linear).
 
@@ -181,5 +181,4 @@ def _with_one(hidden: Tensor) -> Tensor:
 
 
 def _last_linear(head: GraphScalar) -> nn.Linear:
-    last = (head.network if head.pooled is None else head.pooled)[-1]
-    return last  # type: ignore[return-value]
+    return (head.network if head.pooled is None else head.pooled)[-1]  # type: ignore[return-value]
