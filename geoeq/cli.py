@@ -11,6 +11,7 @@ from typing import Any
 
 import geoeq
 import geoeq.factory_command as factory_command
+import geoeq.uncertainty_command as uncertainty
 from geoeq.errors import GeoeqError
 from geoeq.train_command import add_train, run_train
 
@@ -137,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="for check.json and check.png")
 
     _add_md(commands)
+    uncertainty.add_parsers(commands)
 
     export = commands.add_parser("export", help="a trained potential as a file that is run without its network")
     export.add_argument("run", type=Path, help="the folder of a run, such as runs/qm7-egnn")
@@ -379,6 +381,7 @@ _COMMANDS = {
     "evaluate": _evaluate,
     "predict": _predict,
     "data": _data,
+    "calibrate": uncertainty.run_calibrate,
     "check": _check,
     "md": _md,
     "export": _export,

@@ -48,6 +48,8 @@ RANKS = {
     "training": 6,
     "train_command": 6,
     "simulate": 6,
+    "uncertainty": 6,
+    "uncertainty_command": 6,
     "check": 6,
     "check_picture": 6,
     "doctor": 6,

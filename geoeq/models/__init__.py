@@ -6,6 +6,7 @@ from geoeq.models.config import Configurable, from_config
 from geoeq.models.coulomb import Coulomb
 from geoeq.models.dispersion import Dispersion
 from geoeq.models.egnn import EGNN
+from geoeq.models.ensemble import Ensemble
 from geoeq.models.equiformer import Equiformer
 from geoeq.models.equiformer_v2 import EquiformerV2
 from geoeq.models.equiformer_v2_heads import AttentionVector, SphereScalar
@@ -30,6 +31,7 @@ from geoeq.models.heads import (
 )
 from geoeq.models.hessians import hessian, hessian_vector_product
 from geoeq.models.iterative_se3_transformer import IterativeSE3Transformer
+from geoeq.models.last_layer import LastLayer
 from geoeq.models.model import Model
 from geoeq.models.network_canonicalizer import FrameVectors, NetworkCanonicalizer
 from geoeq.models.ponita import PONITA
@@ -82,6 +84,7 @@ __all__ = [
     "DecodedVector",
     "Dipole",
     "Dispersion",
+    "Ensemble",
     "Equiformer",
     "EquiformerV2",
     "EveryLayerScalar",
@@ -95,6 +98,7 @@ __all__ = [
     "GroupAveraging",
     "Head",
     "IterativeSE3Transformer",
+    "LastLayer",
     "Model",
     "NetworkCanonicalizer",
     "NodeFeatures",
