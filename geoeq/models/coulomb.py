@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -112,12 +114,29 @@ class Coulomb(Prior):
 
     def _images(self, positions: Tensor, charges: Tensor, cell: Tensor, periodic: Tensor) -> Tensor:
         """The same for one structure and all its images."""
-        calculator = _calculator(import_extra("torchpme", "electrostatics"), self.method, self.width)
+        calculator = _calculator(_torchpme(), self.method, self.width)
         nobody = torch.zeros(0, 2, dtype=torch.int64, device=positions.device)  # the sum has no part in real space
         potential: Tensor = calculator.to(positions.device)(
             charges.unsqueeze(1), cell, positions, nobody, positions.new_zeros(0), periodic=periodic
         )
         return potential.squeeze(1)
+
+
+@functools.cache
+def _torchpme() -> ModuleType:
+    """torch-pme without its interface to metatensor, which, if that is installed, cannot be imported beside PyG.
+
+    TorchScript does not read PyG's ``torch.index_select``, which metatensor's operations call.
+    """
+    interface = "torchpme.metatensor"
+    hidden = "torchpme" not in sys.modules
+    if hidden:
+        sys.modules[interface] = None  # type: ignore[assignment]  # an import of it fails as if it were not there
+    try:
+        return import_extra("torchpme", "electrostatics")
+    finally:
+        if hidden:
+            del sys.modules[interface]
 
 
 def _periodic(data: Data, count: int) -> Tensor:

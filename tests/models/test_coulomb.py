@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from geoeq.errors import CellError, FieldError, InputError, MissingExtraError
-from geoeq.models import EGNN, Coulomb, Forces, GraphScalar, NodeScalar, WithPriors
+from geoeq.extras import missing
+from geoeq.models import EGNN, Coulomb, Forces, GraphScalar, NodeScalar, WithPriors, coulomb
 from geoeq.random_structures import random_batch
 from geoeq.symmetry import report
 from geoeq.units import conversion
@@ -81,7 +83,8 @@ def test_what_cannot_be_is_refused():
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torchpme", None)
+    monkeypatch.setitem(sys.modules, "torchpme", None)
+    coulomb._torchpme.cache_clear()
     with pytest.raises(MissingExtraError, match=r"geoeq\[electrostatics\]"):
         Coulomb()(random_batch((2,), periodic=True), {"charges": torch.zeros(2).double()})
 
@@ -91,7 +94,8 @@ class TestPeriodic:
 
     @pytest.fixture(autouse=True)
     def library(self):
-        pytest.importorskip("torchpme", reason="needs the extra electrostatics")
+        if missing("electrostatics"):
+            pytest.skip("needs the extra electrostatics")
 
     @pytest.mark.parametrize(
         ("structure", "a", "distance", "madelung"),
