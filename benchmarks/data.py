@@ -1,68 +1,64 @@
-"""Times the data pipeline and writes ``results/data.md`` beside this file.
+"""Times the data pipeline beside PyTorch Geometric's and ASE's, and writes ``results/data.json`` and ``data.md``.
 
-Loader: molecules a second of geoeq's loader and of PyTorch Geometric's own DataLoader over a list of Data, for 20 000
-molecules of the size of QM9's, edges at 5 Å, batches of 96, shuffled. The molecules are those of QM7 that have 17 atoms
-or more (18.2 on average, QM9's have 18.0), repeated with jitter. Also: how long a cache of 130 000 molecules takes to
-open, and the published N-body set to simulate. Run with: python benchmarks/data.py
+    python benchmarks/data.py [--quick] [--output STEM]
+
+- Loader: molecules a second of geoeq's loader and of PyTorch Geometric's own DataLoader over a list of Data, for 20 000
+  molecules of the size of QM9's, edges at 5 Å, batches of 96, shuffled. The molecules are those of QM7 that have 17
+  atoms or more (18.2 on average, QM9's have 18.0), repeated with jitter. In seconds of one core.
+- Reading: the same structures from geoeq's memory-mapped cache, in batches at random, with 0, 1 and 2 worker processes;
+  from PyG's InMemoryDataset and OnDiskDataset with its DataLoader; and with ASE from extended xyz, its database and a
+  trajectory, one by one. By the clock. Once those molecules, with one number each, and once periodic slabs (the
+  relaxation of 97 atoms that comes with OC20's card, repeated with jitter), with energies and forces.
+- Waiting: for how much of the time EGNN, in training, waits for its batches.
+- How long a cache of 130 000 molecules takes to open, and the published N-body set to simulate.
+
+What is read is in the page cache: disks are not compared. With --quick a tenth of the structures, to try the script.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import date
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import ase
 import numpy as np
 import torch
 import torch_geometric
-from torch_geometric.data import Batch, Data
-from torch_geometric.loader import DataLoader
+from data_rivals import InMemory, OnDisk, Reading, as_atoms, as_list, ase_readings, pyg_loader
+from data_structures import qm9_sized, slabs
+from data_tables import markdown
+from data_waiting import network, waiting
+from models import processor
+from torch_geometric.data import Batch
 
-import geoeq.data
 from geoeq.data.dataset import Dataset
+from geoeq.data.loader import BatchView, make_loader
 from geoeq.data.nbody import draw
+from geoeq.data.sampler import BatchSampler, Limit
 from geoeq.data.simulation import simulate
-from geoeq.data.store import write_store
 from geoeq.neighbors import radius_edges
+from geoeq.training.environment import git_commit
 
 MOLECULES, MANY, CUTOFF, BATCH = 20_000, 130_000, 5.0, 96
-SMALLEST, TARGET = 17, "atomization_energy"
+READ_MOLECULES, READ_SLABS, SLABS_BATCH = 4000, 1000, 32
+#: How often a loader goes through these, so that it runs for longer than its workers take to start.
+PASSES = 5
 KEPT, PRECOMPUTED = "geoeq, edges kept (the default)", "PyG DataLoader, list of Data, edges precomputed"
-RESULTS = Path(__file__).parent / "results" / "data.md"
+RESULTS = Path(__file__).parent / "results" / "data"
 
 
-def qm9_sized(count: int, folder: Path) -> Dataset:
-    """A data set of ``count`` molecules in a cache of its own."""
-    source = geoeq.data.load("qm7", root=folder)
-    counts = np.diff(source.ptr)
-    chosen = np.resize(np.flatnonzero(counts >= SMALLEST), count)
-    rows = np.concatenate([np.arange(source.ptr[g], source.ptr[g + 1]) for g in chosen])
-    jitter = np.random.default_rng(0).normal(scale=0.02, size=(len(rows), 3))
-    arrays = {
-        "positions": source.positions[rows] + jitter,
-        "numbers": source.numbers[rows],
-        "ptr": np.concatenate([[0], np.cumsum(counts[chosen])]),
-        # As many columns as QM9 has.
-        **{f"target.{name}": source.targets[TARGET][chosen] for name in geoeq.data.load_card("qm9").targets},
-    }
-    path = folder / f"molecules-{count}"
-    write_store(path, arrays, {})
-    return Dataset.open(replace(source.card, name="qm9-sized"), path)
-
-
-def as_list(dataset: Dataset, edges: bool) -> list[Data]:
-    """The same molecules as PyG would hold them."""
-    whole = dataset.batch(range(len(dataset)), cutoff=CUTOFF if edges else None, targets=["gap"])
-    names = ("z", "pos", "gap", "edge_index") if edges else ("z", "pos", "gap")
-    return [Data(**{name: data[name].clone() for name in names}) for data in whole.to_data_list()]
-
-
-def seconds(epoch: Callable[[], Iterable[object]], repeats: int = 5) -> float:
+def seconds(epoch: Reading, repeats: int = 5) -> float:
     """The best of several epochs, in seconds of one core, which other programs on the machine disturb least."""
     times = []
     for _ in range(repeats):
@@ -73,10 +69,22 @@ def seconds(epoch: Callable[[], Iterable[object]], repeats: int = 5) -> float:
     return min(times)
 
 
+def per_second(reading: Reading, repeats: int) -> float:
+    """Structures a second by the clock, after the first batch: the start of worker processes does not count."""
+    rates = []
+    for _ in range(repeats):
+        found = iter(reading())
+        next(found)
+        start = time.perf_counter()
+        count = sum(getattr(batch, "num_graphs", 1) for batch in found)
+        rates.append(count / (time.perf_counter() - start))
+    return max(rates)
+
+
 class WithEdges:
     """PyG's collation followed by the search for edges, batch by batch."""
 
-    def __init__(self, loader: DataLoader) -> None:
+    def __init__(self, loader: Iterable[Batch]) -> None:
         self.loader = loader
 
     def __iter__(self) -> Iterable[Batch]:
@@ -86,82 +94,182 @@ class WithEdges:
             yield batch
 
 
+def unkept(dataset: Dataset, places: np.ndarray, size: int, cutoff: float, targets: list[str], workers: int = 0) -> Any:
+    """The loader of a large data set, whose edges are found batch by batch."""
+    view = BatchView(Dataset.open(dataset.card, dataset.folder), cutoff=cutoff, targets=targets)
+    return make_loader(view, BatchSampler(places, Limit(size), shuffle=True), workers=workers)
+
+
+def time_loaders(count: int, folder: Path) -> dict[str, Any]:
+    """Molecules with edges, one target, no workers."""
+    dataset = qm9_sized(count, folder)
+    places = np.arange(count)
+    options: dict[str, Any] = {"shuffle": True, "targets": ["gap"]}
+    start = time.process_time()
+    dataset.keep_edges(CUTOFF)
+    found = time.process_time() - start
+    edges = dataset.batch(range(min(1000, count)), cutoff=CUTOFF)
+
+    # Each loader is timed with only its own data in memory: objects that are not its own would slow it down.
+    rows = {
+        "geoeq, no edges": seconds(lambda: dataset.loader(places, BATCH, **options)),
+        "geoeq, edges found for each batch": seconds(lambda: unkept(dataset, places, BATCH, CUTOFF, ["gap"])),
+        KEPT: seconds(lambda: dataset.loader(places, BATCH, cutoff=CUTOFF, **options)),
+    }
+    data = as_list(dataset, ["gap"])
+    rows["PyG DataLoader, no edges"] = seconds(lambda: pyg_loader(data, BATCH))
+    rows["PyG DataLoader, edges found for each batch"] = seconds(lambda: WithEdges(pyg_loader(data, BATCH)))
+    data = as_list(dataset, ["gap"], CUTOFF)
+    rows[PRECOMPUTED] = seconds(lambda: pyg_loader(data, BATCH))
+    return {
+        "count": count,
+        "atoms": float(np.diff(dataset.ptr).mean()),
+        "edges": edges.num_edges / edges.num_graphs,
+        "cutoff": CUTOFF,
+        "batch": BATCH,
+        "seconds": rows,
+        "ratio": rows[PRECOMPUTED] / rows[KEPT],
+        "finding edges": found,
+    }
+
+
+def time_reading(dataset: Dataset, targets: list[str], batch_size: int, folder: Path) -> dict[str, Any]:
+    """The same structures as geoeq, PyG and ASE read them, without edges: structures a second."""
+    count = len(dataset)
+    data = as_list(dataset, targets)
+    readings = ase_readings([as_atoms(structure, targets[0]) for structure in data], folder)
+    rates = {name: per_second(reading, 2) for name, reading in readings.items()}
+    fastest = max(rates, key=lambda name: rates[name])
+    kinds = {"PyG InMemoryDataset": InMemory(data), "PyG OnDiskDataset (SQLite)": OnDisk(folder / "disk", data)}
+    del data
+    for kind, held in kinds.items():
+        for workers in (0, 1, 2):
+            reading = partial(pyg_loader, held, batch_size, workers, PASSES * count)
+            rates[workers_label(kind, workers)] = per_second(reading, 2)
+    places = np.resize(np.arange(count), PASSES * count)
+    for workers in (0, 1, 2):
+        reading = partial(dataset.loader, places, batch_size, shuffle=True, targets=targets, workers=workers)
+        rates[workers_label("geoeq", workers)] = per_second(reading, 5)
+    atoms = float(np.diff(dataset.ptr).mean())
+    own = rates[workers_label("geoeq", 0)]
+    return {
+        "count": count,
+        "passes": PASSES,
+        "atoms": atoms,
+        "batch": batch_size,
+        "targets": targets,
+        # An element of one byte, positions and forces as float32, and an energy.
+        "bytes": atoms * (13 + 12 * ("forces" in targets)) + 4,
+        "rates": rates,
+        "fastest of ASE": fastest,
+        "times ASE": own / rates[fastest],
+        "times PyG": own / max(rates[workers_label(kind, n)] for kind in kinds for n in (0, 1, 2)),
+    }
+
+
+def workers_label(kind: str, workers: int) -> str:
+    """What a row is called."""
+    return f"{kind}, {('no workers', '1 worker', '2 workers')[workers]}"
+
+
+def time_waiting(molecules: Dataset, periodic: Dataset, budget: float) -> list[dict[str, Any]]:
+    """EGNN in training: molecules as for QM9 and QM7, slabs as for S2EF (edges kept, and found batch by batch)."""
+    quick = network("oc20/s2ef-egnn-quick")
+    names, cutoff, size = ["energy", "forces"], float(quick.cutoff or 0), 8
+    long = {id(dataset): np.resize(np.arange(len(dataset)), 100_000) for dataset in (molecules, periodic)}
+
+    def batches(dataset: Dataset, size: int, cutoff: float | None, names: list[str]) -> Any:
+        return dataset.loader(long[id(dataset)], size, shuffle=True, cutoff=cutoff, targets=names)
+
+    qm9, qm7 = network("qm9/egnn"), network("qm7/egnn", "gap")
+    cases = [
+        ("recipes/qm9/egnn.yaml", "batches of 96, all atoms connected", qm9, batches(molecules, 96, None, ["gap"])),
+        ("recipes/qm7/egnn.yaml", "batches of 64, edges kept", qm7, batches(molecules, 64, qm7.cutoff, ["gap"])),
+        (
+            "recipes/oc20/s2ef-egnn-quick.yaml",
+            "batches of 8, edges kept",
+            quick,
+            batches(periodic, size, cutoff, names),
+        ),
+    ]
+    cases += [
+        (
+            "recipes/oc20/s2ef-egnn-quick.yaml",
+            workers_label("batches of 8, edges found for each", workers),
+            quick,
+            unkept(periodic, long[id(periodic)], size, cutoff, names, workers),
+        )
+        for workers in (0, 1)
+    ]
+    rows = []
+    for recipe, what, model, loader in cases:
+        targets = [name for name in loader.dataset.targets if name in model.fields]
+        measured = waiting(model, loader, targets, budget)
+        rows.append({"recipe": recipe, "what": what, **asdict(measured), "share": measured.share})
+    return rows
+
+
+def time_opening(count: int, folder: Path) -> dict[str, float]:
+    """A large cache."""
+    many = qm9_sized(count, folder)
+    size = sum(path.stat().st_size for path in many.folder.iterdir()) / 1e6
+    start = time.perf_counter()
+    opened = Dataset.open(many.card, many.folder)
+    opened.batch([0, count - 1])
+    opening = time.perf_counter() - start
+    start = time.process_time()
+    Dataset.open(many.card, many.folder, verify=True)
+    return {"count": count, "MB": size, "opening": opening, "verifying": time.process_time() - start}
+
+
+def time_simulation(count: int) -> dict[str, float]:
+    """The published N-body set."""
+    start = time.process_time()
+    systems = draw("charged", 5, count, np.random.RandomState(43))
+    simulate("charged", systems.positions, systems.velocities, systems.couplings, states=49)
+    return {"count": count, "seconds": time.process_time() - start}
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the structures; nothing is written")
+    parser.add_argument("--output", type=Path, help=f"the .json and .md to write, without the ending ({RESULTS})")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", module=r"torch\.utils\.data")  # on machines with one core, of workers
+    share = 10 if arguments.quick else 1
+    made = {
+        "date": str(date.today()),
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torch-geometric": torch_geometric.__version__,
+        "ase": ase.__version__,
+        "numpy": np.__version__,
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        dataset = qm9_sized(MOLECULES, folder)
-        places = np.arange(MOLECULES)
-        options = {"shuffle": True, "targets": ["gap"]}
-
-        start = time.process_time()
-        dataset.keep_edges(CUTOFF)
-        found = time.process_time() - start
-        fresh = Dataset.open(dataset.card, dataset.folder)
-        sizes = np.diff(dataset.ptr)
-        edges = dataset.batch(range(1000), cutoff=CUTOFF).num_edges / 1000
-
-        def on_the_fly() -> Iterable[Batch]:
-            for chosen in fresh.loader(places, BATCH, **options).batch_sampler:
-                yield fresh.batch(chosen, cutoff=CUTOFF, targets=["gap"])
-
-        # Each loader is timed with only its own data in memory: objects that are not its own would slow it down.
-        rows = {
-            "geoeq, no edges": seconds(lambda: dataset.loader(places, BATCH, **options)),
-            "geoeq, edges found for each batch": seconds(on_the_fly),
-            KEPT: seconds(lambda: dataset.loader(places, BATCH, cutoff=CUTOFF, **options)),
+        molecules, periodic = qm9_sized(READ_MOLECULES // share, folder), slabs(READ_SLABS // share, folder)
+        results: dict[str, Any] = {
+            "made": made,
+            "loader": time_loaders(MOLECULES // share, folder),
+            "reading": {
+                "molecules": time_reading(molecules, ["gap"], BATCH, folder / "molecules"),
+                "slabs": time_reading(periodic, ["energy", "forces"], SLABS_BATCH, folder / "slabs"),
+            },
+            "waiting": time_waiting(molecules, periodic, 15.0 / share),
+            "opening": time_opening(MANY // share, folder),
         }
-        data = as_list(dataset, edges=False)
-        rows["PyG DataLoader, no edges"] = seconds(lambda: DataLoader(data, BATCH, shuffle=True))
-        rows["PyG DataLoader, edges found for each batch"] = seconds(
-            lambda: WithEdges(DataLoader(data, BATCH, shuffle=True))
-        )
-        data = as_list(dataset, edges=True)
-        rows[PRECOMPUTED] = seconds(lambda: DataLoader(data, BATCH, shuffle=True))
-        ratio = rows[PRECOMPUTED] / rows[KEPT]
-
-        many = qm9_sized(MANY, folder)
-        size = sum(path.stat().st_size for path in many.folder.iterdir()) / 1e6
-        start = time.perf_counter()
-        opened = Dataset.open(many.card, many.folder)
-        opened.batch([0, MANY - 1])
-        opening = time.perf_counter() - start
-        start = time.process_time()
-        Dataset.open(many.card, many.folder, verify=True)
-        verifying = time.process_time() - start
-
-    start = time.process_time()
-    systems = draw("charged", 5, 14_000, np.random.RandomState(43))
-    simulate("charged", systems.positions, systems.velocities, systems.couplings, states=49)
-    simulating = time.process_time() - start
-
-    lines = [
-        "# Data pipeline",
-        "",
-        f"Written by `python benchmarks/data.py` on {date.today()}: {platform.processor() or platform.machine()}, "
-        f"{os.cpu_count()} cores (one thread used), Python {platform.python_version()}, torch {torch.__version__}, "
-        f"torch-geometric {torch_geometric.__version__}, numpy {np.__version__}.",
-        "",
-        f"Loader: {MOLECULES} molecules of {sizes.mean():.1f} atoms and {edges:.0f} edges (within {CUTOFF} Å) on "
-        f"average, batches of {BATCH}, shuffled, one target, no workers; the best of five epochs, in seconds of one "
-        "core.",
-        "",
-        "| loader | molecules a second | an epoch |",
-        "|---|---:|---:|",
-        *[f"| {name} | {MOLECULES / time_taken:,.0f} | {time_taken:.2f} s |" for name, time_taken in rows.items()],
-        "",
-        f"With edges, geoeq's loader yields **{ratio:.1f} times** the molecules a second of PyG's with precomputed "
-        f"edges. Finding the edges of all {MOLECULES} molecules, once, took {found:.1f} s.",
-        "",
-        f"Opening the cache of {MANY} molecules ({size:.0f} MB, 17 targets) and reading the first and last: "
-        f"{opening * 1000:.1f} ms; comparing every checksum: {verifying * 1000:.0f} ms.",
-        "",
-        f"Simulating the 14 000 charged systems of the published N-body set, 5000 steps each: {simulating:.1f} s.",
-        "",
-    ]
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text("\n".join(lines), encoding="utf-8")
-    print("\n".join(lines))
+    results["simulation"] = time_simulation(14_000 // share)
+    output = arguments.output or (None if arguments.quick else RESULTS)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
+        output.with_suffix(".json").write_text(text, encoding="utf-8")
+        output.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
+    print(markdown(results))
 
 
 if __name__ == "__main__":

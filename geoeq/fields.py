@@ -10,7 +10,7 @@ from typing import Literal
 
 from geoeq.errors import FieldError, unknown_name
 
-__all__ = ["FIELDS", "NUM_ELEMENTS", "Field", "Level", "field"]
+__all__ = ["FIELDS", "NUM_ELEMENTS", "Field", "Level", "field", "uncertainty_name"]
 
 Level = Literal["graph", "node", "edge"]
 
@@ -69,20 +69,43 @@ FIELDS: dict[str, Field] = {
     "zero_point_energy": Field("graph", "0e", "eV", True, "zero-point vibrational energy"),
     "heat_capacity": Field("graph", "0e", "eV/K", True, "Cv: heat capacity at 298.15 K"),
     "rotational_constants": Field("graph", "3x0e", "1/fs", False, "A, B and C"),
+    "atomic_energies": Field("node", "0e", "eV", False, "share of an atom in the energy of its structure"),
     "charges": Field("node", "0e", "e", False, "partial charge of an atom"),
+    "total_charge": Field("graph", "0e", "e", False, "net charge of the structure"),
     "positions": Field("node", "1o", "Å", False, "predicted positions", translates=True),
     "relaxed_positions": Field("node", "1o", "Å", False, "positions after the relaxation", translates=True),
     "velocities": Field("node", "1o", "Å/fs", False, "predicted velocities"),
     "features": Field("node", "0e", "1", False, "invariant features of a node, of a width that the model chooses"),
+    "last_layer": Field(
+        "graph", "0e", "1", False, "of what a head gives the derivative by the weights of its last layer"
+    ),
 }
+
+_UNCERTAINTY = "_uncertainty"
 
 
 def field(name: str) -> Field:
-    """The field called ``name``.
+    """The field called ``name``: of the table, or the uncertainty of one of them.
 
     Raises:
         FieldError: there is none; the message gives the closest and all known names.
     """
+    of = name.removesuffix(_UNCERTAINTY)
+    if of != name and of in FIELDS:
+        known = FIELDS[of]
+        said = f"estimated standard deviation of the {of.replace('_', ' ')}"
+        return Field(known.level, "0e", known.unit, False, said + ("" if known.irreps == "0e" else ", as a norm"))
     if name not in FIELDS:
         raise FieldError(unknown_name("field", name, FIELDS))
     return FIELDS[name]
+
+
+def uncertainty_name(name: str) -> str:
+    """How the estimated standard deviation of ``name`` is called; a scalar, the norm of that of the components.
+
+    Raises:
+        FieldError: there is no such field, or it is an uncertainty itself.
+    """
+    if name not in FIELDS:
+        raise FieldError(unknown_name("field", name, FIELDS))
+    return name + _UNCERTAINTY

@@ -45,6 +45,7 @@ class Graph:
         positions: [N, 3] Å. edge_attr: [E, A] in the order of the edges, or None.
         numbers: [N] int64 atomic numbers, or None.
         frames: for l = 0, 1 .. the [E, 2l + 1, 2l + 1] of ``wigner_blocks``, or None.
+        total_charge: [G] e, the net charges of the structures, or None.
 
     Attributes:
         num_graphs: G.
@@ -68,6 +69,7 @@ class Graph:
     lmax: int = 0
     numbers: Tensor | None = None
     frames: tuple[Tensor, ...] | None = None
+    total_charge: Tensor | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -101,7 +103,8 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
 
     Args:
         data: a PyG Data or Batch, or any object with such attributes: ``pos`` and, where there are, ``ptr`` or
-            ``batch``, ``cell`` and ``pbc``, ``edge_index``, ``edge_shifts``, ``edge_attr``, ``edge_cutoff``.
+            ``batch``, ``cell`` and ``pbc``, ``edge_index``, ``edge_shifts``, ``edge_attr``, ``edge_cutoff``,
+            ``total_charge``.
         cutoff: in Å.
         lmax: highest degree of the harmonics.
         k: number of neighbours of each node.
@@ -155,6 +158,7 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
         cutoff=cutoff,
         lmax=lmax,
         numbers=_get(data, "z"),
+        total_charge=_get(data, "total_charge"),
     )
 
 

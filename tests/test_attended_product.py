@@ -91,9 +91,9 @@ def test_vectors_of_any_width(lanes, monkeypatch):
     given = arguments_of(paths, 9)
     expected = derivatives("reference", paths, graph, given)
     monkeypatch.setattr(launch, "lanes", lambda size: lanes)
-    launch.function_of.cache_clear()
+    launch.kernel_of.cache_clear()
     assert_same(derivatives("llvm", paths, graph, given), expected)
-    launch.function_of.cache_clear()
+    launch.kernel_of.cache_clear()
 
 
 def test_threads_share_it_and_change_nothing():

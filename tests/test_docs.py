@@ -83,3 +83,13 @@ def test_the_examples_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path))
     for block in python_blocks(ROOT / "docs" / f"{page}.md"):
         exec(block, {})
+
+
+def test_the_examples_of_the_page_on_potentials_run() -> None:
+    torch.manual_seed(0)
+    names: dict[str, object] = {}
+    for block in python_blocks(ROOT / "docs" / "potentials.md"):
+        exec(block, names)
+    outputs = names["outputs"]
+    assert isinstance(outputs, dict)
+    assert sorted(outputs) == ["atomic_energies", "energy", "forces", "stress"]

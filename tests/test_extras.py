@@ -19,6 +19,8 @@ PACKAGES = {
     "cuequivariance_torch": "cuequivariance-torch",
     "torch_sim": "torch-sim-atomistic",
     "metatomic": "metatomic-torch",
+    "torch_dftd": "torch-dftd",
+    "torchpme": "torch-pme",
 }
 
 

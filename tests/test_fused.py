@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 import warnings
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from geoeq.kernels import backend as backends
 from geoeq.kernels.cuequivariance import CuEquivariance
 from geoeq.kernels.fused import LLVMBackend
 from geoeq.kernels.llvm import compiler, launch, radial
+from geoeq.kernels.llvm import threads as kernel_threads
 from geoeq.kernels.llvm.backend import LLVM
 from geoeq.kernels.llvm.product_kernels import edge_kernel, receiver_kernel, sender_kernel
 from geoeq.kernels.paths import described_paths
@@ -372,9 +374,9 @@ def test_offsets_beyond_32_bits():
     harmonics = harmonics[:, : paths.harmonics_dim].contiguous()
     assert first * paths.weight_numel > 2**31
     pointers, found = graph.row_pointers + first, torch.empty(4, paths.out_dim, dtype=torch.float64)
-    function = launch.function_of(receiver_kernel, paths, True, False, dtype=torch.float64)
+    kernel = launch.kernel_of(receiver_kernel, paths, True, False, dtype=torch.float64)
     starts = [tensor.data_ptr() - 8 * first * width for tensor, width in _rows(harmonics, weights, graph.sender)]
-    launch.run(function, (x, *starts, pointers, found), 4, [0, 4])
+    launch.run(kernel, (x, *starts, pointers, found), 4, [0, 4])
     with kernels.use("reference"):
         assert_same([found], [kernels.tensor_product_conv(x, harmonics, weights, graph, paths)])
 
@@ -421,6 +423,25 @@ def run_once(result):
     paths, graph = paths_of(*MACE), graph_of(200, 3000)
     with kernels.use("llvm"):
         result.append(kernels.tensor_product_conv(*factors_of(paths, graph), graph, paths).detach())
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads are bound to cores on Linux")
+def test_threads_are_not_bound_to_the_core_of_the_first(monkeypatch):
+    """OpenMP binds the first thread with OMP_PROC_BIND, and what a thread starts is bound as it is."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) == 1:
+        pytest.skip("there is one core")
+    monkeypatch.setattr(kernel_threads, "_pools", {})
+    found = []
+
+    def bound():
+        os.sched_setaffinity(0, {min(cores)})
+        found.append(kernel_threads._pool(1).submit(os.sched_getaffinity, 0).result())
+
+    thread = threading.Thread(target=bound)
+    thread.start()
+    thread.join()
+    assert found == [cores]
 
 
 def test_two_threads_at_once():
@@ -489,13 +510,13 @@ def test_object_code_is_kept_and_a_damaged_file_is_made_anew(monkeypatch, tmp_pa
     made = []
     original = compiler._object
     monkeypatch.setattr(compiler, "_object", lambda text: made.append(text) or original(text))
-    compiler.compiled.__wrapped__(kernel)
-    compiler.compiled.__wrapped__(kernel)
+    compiler.address.__wrapped__(kernel)
+    compiler.address.__wrapped__(kernel)
     assert len(made) == 1
     (file,) = (tmp_path / "kernels").iterdir()
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
-    compiler.compiled.__wrapped__(kernel)
+    compiler.address.__wrapped__(kernel)
     assert len(made) == 2
     assert file.read_bytes() == whole
 
@@ -503,7 +524,7 @@ def test_object_code_is_kept_and_a_damaged_file_is_made_anew(monkeypatch, tmp_pa
 def test_a_folder_that_cannot_be_written_does_no_harm(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path / "file"))
-    compiler.compiled.__wrapped__(receiver_kernel(paths_of("3x0e", "0e", "0e"), True, False, "double", 4))
+    compiler.address.__wrapped__(receiver_kernel(paths_of("3x0e", "0e", "0e"), True, False, "double", 4))
 
 
 @pytest.mark.parametrize("lanes", [2, 4, 8])
@@ -513,9 +534,9 @@ def test_vectors_of_any_width(lanes, monkeypatch):
     factors = factors_of(paths, graph)
     expected = derivatives("reference", paths, graph, factors)
     monkeypatch.setattr(launch, "lanes", lambda size: lanes)
-    launch.function_of.cache_clear()
+    launch.kernel_of.cache_clear()
     assert_same(derivatives("llvm", paths, graph, factors), expected)
-    launch.function_of.cache_clear()
+    launch.kernel_of.cache_clear()
 
 
 def test_kernels_say_what_they_take():

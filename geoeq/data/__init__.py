@@ -24,6 +24,7 @@ from geoeq.data.dataset import Dataset
 from geoeq.data.edges import EdgeTable
 from geoeq.data.load_file import load_file
 from geoeq.data.records import Reader, Records, Shard, ShardedReader
+from geoeq.data.sampler import Share
 from geoeq.resources import cache_root
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Sample",
     "Shard",
     "ShardedReader",
+    "Share",
     "Source",
     "Split",
     "Target",

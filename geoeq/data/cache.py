@@ -16,7 +16,7 @@ from geoeq.data.reading import make_reader, reader_options
 from geoeq.data.records import Records, ShardedReader
 from geoeq.data.store import INDEX, file_sha256, read_index, write_store
 from geoeq.data.streaming import write_chunks, write_shards
-from geoeq.errors import DataError
+from geoeq.errors import DataError, InputError
 from geoeq.resources import cache_root
 
 __all__ = ["cache_folder", "prepare"]
@@ -33,7 +33,13 @@ def cache_folder(card: Card, sample: bool, root: str | Path | None = None) -> Pa
     return cache_root(root) / card.name / f"{'sample' if sample else 'full'}-{digest}"
 
 
-def prepare(card: Card, sample: bool = False, root: str | Path | None = None, processes: int | None = None) -> Path:
+def prepare(
+    card: Card,
+    sample: bool = False,
+    root: str | Path | None = None,
+    processes: int | None = None,
+    dask: str | None = None,
+) -> Path:
     """Make the cache of ``card`` unless it is there and its source is unchanged.
 
     What a reader yields in chunks is written as it comes, in bounded memory; shards are read by several processes,
@@ -44,12 +50,14 @@ def prepare(card: Card, sample: bool = False, root: str | Path | None = None, pr
         sample: take only the records that come with geoeq.
         root: the folder of all caches.
         processes: that read shards at once; None for as many as there are cores, up to four.
+        dask: the address of a scheduler of Dask, whose workers read shards in place of processes here.
 
     Returns:
         The folder of the cache.
 
     Raises:
         DataError: a file cannot be had, or is not what the card says.
+        InputError: the data are not read in shards, or Dask does not answer.
     """
     folder = cache_folder(card, sample, root)
     if _is_current(folder):
@@ -67,8 +75,10 @@ def prepare(card: Card, sample: bool = False, root: str | Path | None = None, pr
             survey = reader.survey(files)
             details |= {"notes": list(survey.notes), "graphs": dict(survey.counts), "lists": dict(survey.lists)}
         if isinstance(reader, ShardedReader):
-            write_shards(folder, card, sample, reader, files, details, processes)
+            write_shards(folder, card, sample, reader, files, details, processes, dask)
             return folder
+        if dask is not None:
+            raise InputError(f"{card.name}: its reader reads the files as one, not in shards; prepare it without Dask.")
         records = reader.read(files)
         if isinstance(records, Records):
             write_store(folder, checked_arrays(card, records), details)

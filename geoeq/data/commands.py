@@ -44,15 +44,26 @@ def fetch_lines(name: str, root: str | Path | None = None) -> list[str]:
 
 
 def prepare_lines(
-    name: str, sample: bool = False, root: str | Path | None = None, processes: int | None = None
+    name: str,
+    sample: bool = False,
+    root: str | Path | None = None,
+    processes: int | None = None,
+    dask: str | None = None,
 ) -> list[str]:
-    """Fetch and convert a data set, with so many processes; says where the cache is and what is in it.
+    """Fetch and convert a data set; says where the cache is and what is in it.
+
+    Args:
+        name: of the data set.
+        sample: only the records that come with geoeq.
+        root: the folder of all caches.
+        processes: that read at once.
+        dask: the address of a scheduler whose workers read in their place.
 
     Raises:
         DataError: a file cannot be had, or is not what the card says.
     """
     card = _card(name)
-    folder = prepare(card, sample, root, processes)
+    folder = prepare(card, sample, root, processes, dask)
     return [f"cache: {folder}", *_contents(Dataset.open(card, folder, sample))]
 
 

@@ -16,9 +16,10 @@ from torch_geometric.data import Batch, Data
 
 from geoeq.data.batches import make_batch
 from geoeq.data.card import Card
-from geoeq.data.edges import EdgeTable, find_edges, stored_edges
-from geoeq.data.loader import BatchView, EpochSampler, make_loader
+from geoeq.data.edges import EdgeTable, count_edges, find_edges, stored_edge_counts, stored_edges
+from geoeq.data.loader import BatchView, make_loader
 from geoeq.data.ragged import Array, Ranges
+from geoeq.data.sampler import BatchSampler, Limit, Share
 from geoeq.data.splits import stored_split
 from geoeq.data.store import open_store, read_index
 from geoeq.errors import DataError, InputError, unknown_name
@@ -187,6 +188,23 @@ class Dataset(torch.utils.data.Dataset[Data]):
         find = partial(find_edges, self.positions, self.ptr, cutoff, self._graphs.get("cell"), self._graphs.get("pbc"))
         self._edges[cutoff] = find() if self.folder is None else stored_edges(self.folder, cutoff, find)
 
+    def edge_counts(self, cutoff: float | None) -> NDArray[np.int64]:
+        """The number of edges of each structure, [G]; they are counted once, and kept in the cache if there is one.
+
+        Args:
+            cutoff: of edges shorter than this, Å; None for those that belong to the data.
+
+        Raises:
+            DataError: no edges belong to the data.
+        """
+        if cutoff in self._edges:
+            return np.diff(self._edges[cutoff].ptr)
+        if cutoff is None:
+            raise DataError(f"{self.card.name}: no edges belong to the data, and without a cutoff none are found.")
+        cell, pbc = self._graphs.get("cell"), self._graphs.get("pbc")
+        count = partial(count_edges, self.positions, self.ptr, cutoff, cell, pbc)
+        return count() if self.folder is None else stored_edge_counts(self.folder, cutoff, count)
+
     def _places(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         places = np.array(indices, dtype=np.int64).reshape(-1)
         if len(places) == 0:
@@ -217,9 +235,9 @@ class Dataset(torch.utils.data.Dataset[Data]):
         return stored_split(self.card.splits[name], len(self), self.sample, folder, where, self.parts, self._places_of)
 
     def _places_of(self) -> dict[str, NDArray[np.int64]]:
-        """The records of each file, and of each list that came with the data."""
+        """The records of each file or part, and of each list that came with the data."""
         details = {} if self.folder is None else read_index(self.folder)["details"]
-        counts = details.get("graphs", {})
+        counts = details.get("graphs", self.parts)
         ends = np.cumsum(list(counts.values()), dtype=np.int64)
         places = {name: np.arange(end - counts[name], end, dtype=np.int64) for name, end in zip(counts, ends)}
         for name, listed in details.get("lists", {}).items():
@@ -231,8 +249,10 @@ class Dataset(torch.utils.data.Dataset[Data]):
     def loader(
         self,
         indices: Sequence[int] | NDArray[np.int64],
-        batch_size: int,
+        batch_size: int | None = None,
         *,
+        batch_atoms: int | None = None,
+        batch_edges: int | None = None,
         shuffle: bool = False,
         seed: int = 0,
         epoch: int = 0,
@@ -241,12 +261,15 @@ class Dataset(torch.utils.data.Dataset[Data]):
         dtype: torch.dtype = torch.float32,
         drop_last: bool = False,
         workers: int = 0,
+        share: Share | None = None,
     ) -> DataLoader[Batch]:
         """Batches of the structures at ``indices``, in an order that depends only on (seed, epoch).
 
         Args:
             indices: such as one part of ``split()``.
             batch_size: structures in a batch.
+            batch_atoms: in place of it, the largest number of atoms in a batch.
+            batch_edges: in place of it, the largest number of edges in a batch.
             shuffle: a new order each epoch; ``loader.sampler.set_epoch(epoch)`` chooses it.
             seed: of the order.
             epoch: the epoch to begin with.
@@ -255,16 +278,31 @@ class Dataset(torch.utils.data.Dataset[Data]):
             dtype: of everything that is not a whole number.
             drop_last: leave out the last batch if it is smaller than the others.
             workers: processes that read ahead.
+            share: the batches of one of several processes; None for all of them.
 
         Raises:
-            DataError: there is no such target.
-            InputError: an index is outside the data set, or the batch size is not positive.
+            DataError: there is no such target, or there are no edges to count.
+            InputError: an index is outside the data set, the batch size is not positive or not told in one of the
+                three ways, or a structure is larger than a batch may be.
         """
         if cutoff is not None and len(self.positions) <= _ATOMS_WITH_KEPT_EDGES:
             self.keep_edges(cutoff)
+        limit = self._limit(batch_size, batch_atoms, batch_edges, cutoff)
         view = BatchView(self, cutoff=cutoff, targets=targets, dtype=dtype)
-        sampler = EpochSampler(self._places(indices), shuffle=shuffle, seed=seed, epoch=epoch)
-        return make_loader(view, sampler, batch_size, drop_last=drop_last, workers=workers)
+        sampler = BatchSampler(
+            self._places(indices), limit, shuffle=shuffle, seed=seed, epoch=epoch, drop_last=drop_last, share=share
+        )
+        return make_loader(view, sampler, workers=workers)
+
+    def _limit(self, graphs: int | None, atoms: int | None, edges: int | None, cutoff: float | None) -> Limit:
+        told = {"graphs": graphs, "atoms": atoms, "edges": edges}
+        given = {unit: largest for unit, largest in told.items() if largest is not None}
+        if len(given) != 1:
+            raise InputError("The size of a batch is told by one of batch_size, batch_atoms and batch_edges.")
+        unit, largest = next(iter(given.items()))
+        if unit == "graphs":
+            return Limit(largest)
+        return Limit(largest, unit, np.diff(self.ptr) if unit == "atoms" else self.edge_counts(cutoff))
 
 
 def _named(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:

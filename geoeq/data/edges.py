@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from geoeq.data.ragged import Array, Ranges
 from geoeq.data.store import INDEX, open_store, read_index, write_store
 from geoeq.neighbors import radius_edges
 
-__all__ = ["EdgeTable", "find_edges", "stored_edges"]
+__all__ = ["EdgeTable", "count_edges", "find_edges", "stored_edge_counts", "stored_edges"]
 
 #: Of the arrays of an EdgeTable: edges that another version kept are found again.
 _LAYOUT = 2
@@ -75,16 +75,19 @@ def find_edges(positions: Array, ptr: Array, cutoff: float, cell: Array | None, 
     Shapes:
         positions: [N, 3] Å. ptr: [G + 1]. cell: [G, 3, 3] Å. pbc: [G, 3].
     """
-    tables = []
-    start = 0
-    while start < len(ptr) - 1:
-        end = max(int(np.searchsorted(ptr, ptr[start] + _CHUNK_ATOMS, side="right")) - 1, start + 1)
-        tables.append(_find(positions, ptr, cutoff, cell, pbc, slice(start, end)))
-        start = end
+    tables = list(_tables(positions, ptr, cutoff, cell, pbc))
     counts = np.concatenate([np.diff(table.ptr) for table in tables])
     shifts = None if cell is None else np.concatenate([table.shifts for table in tables if table.shifts is not None])
     sender, receiver = np.concatenate([table.pairs for table in tables]).T
     return EdgeTable.from_local(sender, receiver, counts, shifts)
+
+
+def count_edges(
+    positions: Array, ptr: Array, cutoff: float, cell: Array | None, pbc: Array | None
+) -> NDArray[np.int64]:
+    """How many edges ``find_edges`` would find in each structure, [G], in the memory of some."""
+    counts = [np.diff(table.ptr) for table in _tables(positions, ptr, cutoff, cell, pbc)]
+    return np.concatenate([np.zeros(0, np.int64), *counts])
 
 
 def stored_edges(data: Path, cutoff: float, find: Callable[[], EdgeTable]) -> EdgeTable:
@@ -93,15 +96,32 @@ def stored_edges(data: Path, cutoff: float, find: Callable[[], EdgeTable]) -> Ed
     Raises:
         DataError: a kept file is missing, truncated or altered.
     """
-    folder = data.with_name(f"{data.name}-edges-{cutoff!r}")
+    return EdgeTable(**_stored(data, "edges", cutoff, lambda: find().arrays()))
+
+
+def stored_edge_counts(data: Path, cutoff: float, count: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
+    """As ``stored_edges``, of the numbers of edges alone, [G]."""
+    return _stored(data, "edge-counts", cutoff, lambda: {"counts": count()})["counts"]
+
+
+def _stored(data: Path, kind: str, cutoff: float, make: Callable[[], dict[str, Array]]) -> dict[str, Array]:
+    folder = data.with_name(f"{data.name}-{kind}-{cutoff!r}")
     belongs = {"layout": _LAYOUT, "cutoff": cutoff, "positions": read_index(data)["arrays"]["positions"]["sha256"]}
     if (folder / INDEX).exists():
         arrays, details = open_store(folder)
         if details == belongs:
-            return EdgeTable(**{name: np.asarray(array) for name, array in arrays.items()})
-    table = find()
-    write_store(folder, table.arrays(), belongs)
-    return table
+            return {name: np.asarray(array) for name, array in arrays.items()}
+    made = make()
+    write_store(folder, made, belongs)
+    return made
+
+
+def _tables(positions: Array, ptr: Array, cutoff: float, cell: Array | None, pbc: Array | None) -> Iterator[EdgeTable]:
+    start = 0
+    while start < len(ptr) - 1:
+        end = max(int(np.searchsorted(ptr, ptr[start] + _CHUNK_ATOMS, side="right")) - 1, start + 1)
+        yield _find(positions, ptr, cutoff, cell, pbc, slice(start, end))
+        start = end
 
 
 def _find(

@@ -1,69 +1,28 @@
-"""Batches for training: an order that depends on seed and epoch alone, and edges found on the way."""
+"""Batches for training, with edges found on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
-from geoeq.errors import InputError
+from geoeq.data.sampler import BatchSampler, Portion
 
 if TYPE_CHECKING:
     from geoeq.data.dataset import Dataset
 
-__all__ = ["BatchView", "EpochSampler", "make_loader"]
-
-
-class EpochSampler(Sampler[int]):
-    """The places of a part of a data set, in an order that depends only on (seed, epoch).
-
-    Args:
-        indices: the part, such as one of a split.
-        shuffle: a new order each epoch; otherwise that of ``indices``.
-        seed: of the order.
-        epoch: the epoch to begin with.
-    """
-
-    def __init__(self, indices: NDArray[np.int64], *, shuffle: bool = False, seed: int = 0, epoch: int = 0) -> None:
-        self.indices = np.asarray(indices, dtype=np.int64)
-        self.shuffle = shuffle
-        self.seed = seed
-        self.epoch = epoch
-        self._skip = (epoch, 0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration has."""
-        self.epoch = epoch
-
-    def resume(self, epoch: int, records: int) -> None:
-        """Begin ``epoch`` after its first ``records`` records; other epochs stay whole."""
-        self.epoch = epoch
-        self._skip = (epoch, records)
-
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """All places in the order of ``epoch``."""
-        if not self.shuffle:
-            return self.indices
-        return np.random.default_rng([self.seed, epoch]).permutation(self.indices)
-
-    def _skipped(self) -> int:
-        epoch, records = self._skip
-        return records if epoch == self.epoch else 0
-
-    def __iter__(self) -> Iterator[int]:
-        yield from self.order(self.epoch)[self._skipped() :].tolist()
-
-    def __len__(self) -> int:
-        return max(len(self.indices) - self._skipped(), 0)
+__all__ = ["BatchView", "make_loader"]
 
 
 class BatchView(torch.utils.data.Dataset[Batch]):
-    """A data set as the loader sees it: a list of places gives one batch.
+    """A data set as the loader sees it: a portion of a sampler gives one batch.
+
+    A batch that is not the whole of a step has ``whole_step`` [1, 4]: the graphs, atoms and free atoms of the step, and
+    whether the batch counts.
 
     Args:
         dataset: where the records are.
@@ -88,40 +47,28 @@ class BatchView(torch.utils.data.Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Batch:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """The records at ``indices`` as one batch."""
-        return self.dataset.batch(indices, cutoff=self.cutoff, targets=self.targets, dtype=self.dtype)
+    def __getitem__(self, portion: Portion) -> Batch:
+        batch = self.dataset.batch(portion.places, cutoff=self.cutoff, targets=self.targets, dtype=self.dtype)
+        if portion.step is not None:
+            step, ptr = np.array(portion.step), self.dataset.ptr
+            atoms = int((ptr[step + 1] - ptr[step]).sum())
+            free = self.dataset.free_atoms(portion.step)
+            whole = [len(portion.step), atoms, atoms if free is None else int(free.sum()), int(portion.counted)]
+            batch.whole_step = torch.tensor([whole])  # [1, 4]
+        return batch
 
 
 def _identity(batch: Batch) -> Batch:
     return batch
 
 
-def make_loader(
-    view: BatchView, sampler: EpochSampler, batch_size: int, *, drop_last: bool = False, workers: int = 0
-) -> DataLoader[Batch]:
+def make_loader(view: BatchView, sampler: BatchSampler, *, workers: int = 0) -> DataLoader[Batch]:
     """A torch DataLoader that yields PyG batches.
 
     Args:
         view: the records.
-        sampler: their order.
-        batch_size: graphs in a batch.
-        drop_last: leave out the last batch if it is smaller than the others.
+        sampler: what is in the batches.
         workers: processes that read ahead.
-
-    Raises:
-        InputError: the batch size is not positive.
     """
-    if batch_size < 1:
-        raise InputError(f"The batch size is {batch_size}; 1 or more would be right.")
-    return DataLoader(
-        view,
-        batch_size=batch_size,
-        sampler=sampler,
-        drop_last=drop_last,
-        num_workers=workers,
-        collate_fn=_identity,
-    )
+    # Without a batch size of its own it asks the view for what the sampler yields.
+    return DataLoader(view, batch_size=None, sampler=sampler, num_workers=workers, collate_fn=_identity)

@@ -17,6 +17,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from geoeq.data.arrays import checked_arrays
 from geoeq.data.card import Card
+from geoeq.data.dask_workers import DaskWorkers
 from geoeq.data.records import Records, Shard, ShardedReader
 from geoeq.data.store import open_store, publish, replacing
 from geoeq.data.worker import Workers, write_part
@@ -59,6 +60,7 @@ def write_shards(
     files: Mapping[str, Path],
     details: Mapping[str, Any],
     processes: int | None = None,
+    dask: str | None = None,
 ) -> None:
     """Write all shards as the cache ``folder``. What was read before a kill or an error is kept and gone on with.
 
@@ -70,6 +72,7 @@ def write_shards(
         files: name -> path.
         details: for the index, beside the number of structures of each part (``parts``).
         processes: that read at once; None for as many as there are cores, up to four.
+        dask: the address of a scheduler of Dask, whose workers read in place of processes here.
 
     Raises:
         GeoeqError: a shard cannot be read, is unlike the others, or there is something impossible in it.
@@ -83,7 +86,7 @@ def write_shards(
         for number in range(done):
             shutil.rmtree(work / str(number), ignore_errors=True)
         with tqdm(total=len(shards), initial=done, unit="shard", desc=card.name, disable=None) as bar:
-            for number in _parts(card, sample, reader, files, shards, work, done, processes):
+            for number in _parts(card, sample, reader, files, shards, work, done, processes, dask):
                 _append(writer, work / str(number), files, shards[number])
                 bar.update()
         parts: dict[str, int] = {}
@@ -129,17 +132,19 @@ def _parts(
     work: Path,
     first: int,
     processes: int | None,
+    dask: str | None,
 ) -> Iterator[int]:
     """The numbers of the shards from ``first`` on, each when it is written in ``work``."""
     count = min(processes or min(_cores(), _MOST_PROCESSES), len(shards) - first)
-    if count <= 1:
+    if count <= 1 and dask is None:
         for number in range(first, len(shards)):
             write_part(card, reader, files, shards[number], work / str(number))
             yield number
         return
     waiting: deque[tuple[int, Future[None]]] = deque()
     numbers = iter(range(first, len(shards)))
-    with Workers(card, sample, files, count) as workers:
+    with Workers(card, sample, files, count) if dask is None else DaskWorkers(card, sample, files, dask) as workers:
+        count = workers.count
         while True:
             for number in islice(numbers, count * _AHEAD - len(waiting)):
                 waiting.append((number, workers.submit(shards[number], work / str(number))))

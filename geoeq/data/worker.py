@@ -64,9 +64,13 @@ class Workers:
         sample: take only the records that come with geoeq.
         files: name -> path.
         count: how many processes.
+
+    Attributes:
+        count: the same.
     """
 
     def __init__(self, card: Card, sample: bool, files: Mapping[str, Path], count: int) -> None:
+        self.count = count
         pipes = [(*os.pipe(), *os.pipe()) for _ in range(count)]
         theirs = [(asked, answer) for asked, _, _, answer in pipes]
         begin = {"card": asdict(card), "sample": sample, "files": {name: str(path) for name, path in files.items()}}

@@ -3,7 +3,10 @@
 from geoeq.models.canonicalization import Canonicalization
 from geoeq.models.canonicalizer import Canonicalizer, PCACanonicalizer
 from geoeq.models.config import Configurable, from_config
+from geoeq.models.coulomb import Coulomb
+from geoeq.models.dispersion import Dispersion
 from geoeq.models.egnn import EGNN
+from geoeq.models.ensemble import Ensemble
 from geoeq.models.equiformer import Equiformer
 from geoeq.models.equiformer_v2 import EquiformerV2
 from geoeq.models.equiformer_v2_heads import AttentionVector, SphereScalar
@@ -28,9 +31,11 @@ from geoeq.models.heads import (
 )
 from geoeq.models.hessians import hessian, hessian_vector_product
 from geoeq.models.iterative_se3_transformer import IterativeSE3Transformer
+from geoeq.models.last_layer import LastLayer
 from geoeq.models.model import Model
 from geoeq.models.network_canonicalizer import FrameVectors, NetworkCanonicalizer
 from geoeq.models.ponita import PONITA
+from geoeq.models.prior import Prior, pairs_within
 from geoeq.models.sampled_heads import SampledScalar, SampledVector
 from geoeq.models.score_canonicalizer import FrameScore, ScoreCanonicalizer
 from geoeq.models.se3_transformer import SE3Transformer
@@ -39,7 +44,9 @@ from geoeq.models.tensor_field_network import TensorFieldNetwork
 from geoeq.models.tinvnn import TinvNN
 from geoeq.models.transformer import Transformer
 from geoeq.models.vector_neurons import VectorNeurons
-from geoeq.models.wrapper import Wrapper
+from geoeq.models.with_priors import WithPriors
+from geoeq.models.wrapper import SameSymmetry, Wrapper
+from geoeq.models.zbl import ZBL
 
 #: the networks; each has ``example()`` and runs through the whole model suite of the tests.
 NETWORKS = (
@@ -68,12 +75,16 @@ __all__ = [
     "NETWORKS",
     "PONITA",
     "SOFT_SYMMETRIES",
+    "ZBL",
     "AttentionVector",
     "Canonicalization",
     "Canonicalizer",
     "Configurable",
+    "Coulomb",
     "DecodedVector",
     "Dipole",
+    "Dispersion",
+    "Ensemble",
     "Equiformer",
     "EquiformerV2",
     "EveryLayerScalar",
@@ -87,6 +98,7 @@ __all__ = [
     "GroupAveraging",
     "Head",
     "IterativeSE3Transformer",
+    "LastLayer",
     "Model",
     "NetworkCanonicalizer",
     "NodeFeatures",
@@ -94,7 +106,9 @@ __all__ = [
     "NodeVector",
     "PCACanonicalizer",
     "Positions",
+    "Prior",
     "SE3Transformer",
+    "SameSymmetry",
     "SampledScalar",
     "SampledVector",
     "ScoreCanonicalizer",
@@ -104,9 +118,11 @@ __all__ = [
     "TinvNN",
     "Transformer",
     "VectorNeurons",
+    "WithPriors",
     "Wrapper",
     "default_head",
     "from_config",
     "hessian",
     "hessian_vector_product",
+    "pairs_within",
 ]

@@ -12,16 +12,15 @@ from torch_geometric.data import Data
 from geoeq.errors import FieldError, InputError
 from geoeq.fields import Field, field
 from geoeq.lattice import cell_faults
-from geoeq.layers.layer import Group
 from geoeq.models.egnn import EGNN
 from geoeq.models.scalar_heads import GraphScalar
-from geoeq.models.wrapper import Wrapper
+from geoeq.models.wrapper import SameSymmetry
 from geoeq.pointers import batch_from_ptr, graph_pointers
 
 __all__ = ["Forces", "has_volume", "stretch"]
 
 
-class Forces(Wrapper):
+class Forces(SameSymmetry):
     """A network that gives an energy, with its forces and its stress, by one backward pass.
 
     ``F_i = -∂E/∂r_i`` and ``σ = (1/V) ∂E/∂ε``, where a strain ε takes positions and cell vectors r to (1 + ε) r: the
@@ -68,22 +67,6 @@ class Forces(Wrapper):
     def title(self) -> str:
         """That of the network inside."""
         return str(getattr(self.model, "title", type(self.model).__name__))
-
-    @property
-    def group(self) -> Group:  # type: ignore[override]
-        """That of the network inside."""
-        group: Group = getattr(self.model, "group", "E(3)")
-        return group
-
-    @property
-    def axis(self) -> str | None:
-        """That of the network inside, where its group has one."""
-        return getattr(self.model, "axis", None)
-
-    @property
-    def equivariance_error(self) -> float:
-        """That which the network inside states."""
-        return float(getattr(self.model, "equivariance_error", 0.0))
 
     @property
     def fields(self) -> dict[str, Field]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geoeq import kernels
-from geoeq.errors import InputError
+from geoeq.errors import InputError, TensorError
 from geoeq.fields import NUM_ELEMENTS, field
 from geoeq.graph import Graph
 from geoeq.models.head import Head, checked_name, two_layers
@@ -33,23 +33,38 @@ class GraphScalar(Head):
         reduce: "sum" or "mean"; by default a sum for what grows with the number of atoms.
         after_pooling: apply a second network to the pooled features, as EGNN does on QM9; a sum is
             then no longer extensive.
+        atomic: give "atomic_energies" too, the shares of the atoms in a sum called "energy".
 
     Shapes:
-        Returns [G], in float64 where it is a sum over atoms.
+        Returns [G], in float64 where it is a sum over atoms; atomic_energies: [N], float64.
+
+    Raises:
+        InputError: an option is unknown, or what is asked for is no sum of energies over atoms.
     """
 
     references: Tensor
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, name: str, reduce: Literal["sum", "mean"] | None = None, after_pooling: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        reduce: Literal["sum", "mean"] | None = None,
+        after_pooling: bool = False,
+        atomic: bool = False,
+    ) -> None:
         super().__init__()
         if reduce not in (None, "sum", "mean"):
             raise InputError(f"reduce must be 'sum' or 'mean', not {reduce!r}.")
         self.name = checked_name(name, "graph", "0e")
-        self.names = (name,)
         self.reduce = reduce or ("sum" if field(name).extensive else "mean")
-        self.after_pooling = after_pooling
+        if atomic and (name != "energy" or self.reduce != "sum" or after_pooling):
+            raise InputError(
+                "atomic_energies are the parts of a sum over atoms called 'energy': leave out atomic, or take "
+                "GraphScalar('energy', atomic=True) without reduce='mean' and after_pooling."
+            )
+        self.names = (name, "atomic_energies") if atomic else (name,)
+        self.after_pooling, self.atomic = after_pooling, atomic
         self.register_buffer("references", torch.zeros(NUM_ELEMENTS, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("shift", torch.zeros(()))
@@ -75,8 +90,8 @@ class GraphScalar(Head):
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         value = self.network(self.scalars(x))  # [N, 1 or C]
+        atoms = value = value.double() if self.reduce == "sum" and self.pooled is None else value
         if self.reduce == "sum":
-            value = value.double() if self.pooled is None else value
             value = kernels.segment_sum(value, graph.batch, graph.num_graphs)  # [G, 1 or C]
         else:
             value = kernels.segment_mean(value, graph.batch, graph.num_graphs)
@@ -86,7 +101,13 @@ class GraphScalar(Head):
         if graph.numbers is not None:
             reference = kernels.gather(self.references, graph.numbers)  # [N]
             value = value + kernels.segment_sum(reference, graph.batch, graph.num_graphs)
-        return {self.name: value}
+        if not self.atomic:
+            return {self.name: value}
+        atoms = self.scale * atoms.squeeze(-1)  # [N]
+        if graph.numbers is not None:
+            atoms = atoms + reference
+        count = graph.ptr.diff().clamp(min=1)
+        return {self.name: value, "atomic_energies": atoms + kernels.gather(self.shift / count, graph.batch)}
 
 
 class NodeScalar(Head):
@@ -94,21 +115,30 @@ class NodeScalar(Head):
 
     Args:
         name: a node-level scalar of ``geoeq.fields``.
+        conserve: charges alone: their sum over a structure is ``data.total_charge`` (zero without it); what the
+            network gives too much or too little is shared equally by its atoms.
 
     Shapes:
-        Returns [N].
+        ``data.total_charge``: [G] e. Returns [N].
+
+    Raises:
+        InputError: something other than charges is to be conserved.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, conserve: bool = False) -> None:
         super().__init__()
         self.name = checked_name(name, "node", "0e")
+        if conserve and name != "charges":
+            raise InputError(f"Only the sum of charges is known beforehand, not that of {name}: leave out conserve.")
         self.names = (name,)
+        self.conserve = conserve
 
     def make(self, irreps: o3.Irreps) -> None:
         self.network = two_layers(self.width, 1)
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
-        return {self.name: self.network(self.scalars(x)).squeeze(-1)}
+        value = self.network(self.scalars(x)).squeeze(-1)  # [N]
+        return {self.name: _conserved(value, graph) if self.conserve else value}
 
 
 class NodeFeatures(Head):
@@ -133,3 +163,17 @@ class NodeFeatures(Head):
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         return {self.name: self.linear(self.scalars(x))}
+
+
+def _conserved(charges: Tensor, graph: Graph) -> Tensor:
+    """Charges [N] whose sums are the net charges of the structures."""
+    surplus = kernels.segment_sum(charges, graph.batch, graph.num_graphs)  # [G]
+    if graph.total_charge is not None:
+        if graph.total_charge.numel() != graph.num_graphs:
+            raise TensorError(
+                f"total_charge has shape {list(graph.total_charge.shape)}: it must be [{graph.num_graphs}], a net "
+                "charge in e for each structure."
+            )
+        surplus = surplus - graph.total_charge.reshape(-1).to(surplus)
+    count = graph.ptr.diff().clamp(min=1)
+    return charges - kernels.gather(surplus / count, graph.batch)

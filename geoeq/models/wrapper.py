@@ -11,9 +11,10 @@ from torch_geometric.data import Data
 from geoeq.errors import InputError
 from geoeq.fields import Field
 from geoeq.graph import Graph
+from geoeq.layers.layer import Group
 from geoeq.models.model import Model
 
-__all__ = ["Wrapper"]
+__all__ = ["SameSymmetry", "Wrapper"]
 
 
 class Wrapper(Model):
@@ -82,3 +83,23 @@ class Wrapper(Model):
         raise InputError(
             f"{type(self).__name__} has no features of its own: call it, or encode with the network inside."
         )
+
+
+class SameSymmetry(Wrapper):
+    """A wrapper that leaves the symmetry as it is."""
+
+    @property
+    def group(self) -> Group:  # type: ignore[override]
+        """That of the network inside."""
+        group: Group = getattr(self.model, "group", "E(3)")
+        return group
+
+    @property
+    def axis(self) -> str | None:
+        """That of the network inside, where its group has one."""
+        return getattr(self.model, "axis", None)
+
+    @property
+    def equivariance_error(self) -> float:
+        """That which the network inside states."""
+        return float(getattr(self.model, "equivariance_error", 0.0))

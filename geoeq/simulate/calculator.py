@@ -23,7 +23,7 @@ from geoeq.training.structures import Structure, to_data
 
 __all__ = ["GeoeqCalculator"]
 
-#: property of ASE -> field.
+#: property of ASE, or one that it does not know -> field.
 _PROPERTIES = {
     "energy": "energy",
     "free_energy": "energy",
@@ -32,6 +32,8 @@ _PROPERTIES = {
     "stress": "stress",
     "dipole": "dipole",
     "charges": "charges",
+    "energy_uncertainty": "energy_uncertainty",
+    "forces_uncertainty": "forces_uncertainty",
 }
 
 
@@ -42,6 +44,11 @@ class GeoeqCalculator(Calculator):
     dipole, charges and energies of atoms. A model without forces of its own gets those that are derivatives of its
     energy, and a stress where it has a cutoff. Positions are float64 whatever the dtype of the model
     (``Model.forward``).
+
+    The net charge of a structure, for a model that conserves charges, is ``atoms.info["total_charge"]``; 0 without it.
+
+    What knows its uncertainty (``Ensemble``, ``LastLayer``) adds ``results["energy_uncertainty"]`` in eV and, of an
+    ensemble, ``results["forces_uncertainty"]`` [N] in eV/Å, a norm for each atom.
 
     A stress is that of a periodic structure whose cell has a volume; of a molecule or a layer without a third cell
     vector ASE's ``PropertyNotImplementedError`` says that there is none. The volume of a slab includes its vacuum.
@@ -125,6 +132,8 @@ class GeoeqCalculator(Calculator):
     def data(self, atoms: Atoms) -> Data:
         """A structure as the model takes it, with its edges."""
         data = to_data(Structure(atoms, "atoms"), torch.float64, periodic=bool(atoms.pbc.any())).to(self.device)
+        if "total_charge" in atoms.info:
+            data.total_charge = data.pos.new_full((1,), float(atoms.info["total_charge"]))
         finite = bool(data.pos.isfinite().all()) and ("cell" not in data or bool(data.cell.isfinite().all()))
         if self.neighbor_list is not None and len(atoms) and finite:
             edges = self.neighbor_list.edges(data.pos, data.get("cell"), data.get("pbc"))
@@ -139,6 +148,6 @@ def _as_ase(name: str, value: Tensor) -> Any:
     array = value.detach().double().cpu().numpy()
     if name == "stress":
         return np.asarray(full_3x3_to_voigt_6_stress(array[0]))
-    if name in ("energy", "free_energy"):
+    if name in ("energy", "free_energy", "energy_uncertainty"):
         return float(array[0])
     return array[0] if name == "dipole" else array

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from geoeq.errors import InputError
-from geoeq.models import Forces, Model
+from geoeq.models import Ensemble, Forces, Model
 from geoeq.simulate.exported import ExportedPotential, load_potential
 from geoeq.training.checkpoint import load_checkpoint
 
@@ -23,7 +23,8 @@ def as_potential(
 ) -> Model:
     """A model of its own for an engine: in evaluation mode, without gradients of parameters.
 
-    One that gives an energy and no forces gets those that are derivatives of its energy.
+    One that gives an energy and no forces gets those that are derivatives of its energy. Of an ensemble each member
+    does, so that their spread is known.
 
     What was exported is taken as it is: it has one device and one dtype.
 
@@ -45,9 +46,15 @@ def as_potential(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if "energy" in loaded.fields and loaded.conservative:
-        inner = loaded.model if isinstance(loaded, Forces) else loaded
-        loaded = Forces(inner, stress=inner.cutoff is not None if stress is None else stress)
+        loaded = _with_forces(loaded, loaded.cutoff is not None if stress is None else stress)
     return loaded.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def _with_forces(model: Model, stress: bool) -> Model:
+    inner = model.model if isinstance(model, Forces) else model
+    if isinstance(inner, Ensemble):
+        return Ensemble([_with_forces(member, stress) for member in inner.models], inner.factors)
+    return Forces(inner, stress=stress)
 
 
 def _as_exported(

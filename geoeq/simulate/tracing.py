@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 from geoeq import kernels
 from geoeq.errors import InputError
 from geoeq.graph import Graph
-from geoeq.models import Forces, Model
+from geoeq.models import Forces, Model, WithPriors
 from geoeq.models.forces import stretch
 from geoeq.pointers import row_pointers
 from geoeq.random_structures import random_batch
@@ -74,8 +74,12 @@ class _AtomicEnergies(nn.Module):
     def forward(
         self, positions: Tensor, numbers: Tensor, batch: Tensor, cells: Tensor, edges: Tensor, shifts: Tensor
     ) -> Tensor:
-        energies: Tensor = self.model(_data(GraphInputs(positions, numbers, batch, cells, edges, shifts)))["energy"]
-        return energies
+        data = _data(GraphInputs(positions, numbers, batch, cells, edges, shifts))
+        if not isinstance(self.model, WithPriors):
+            energies: Tensor = self.model(data)["energy"]
+            return energies
+        outputs: dict[str, Tensor] = dict(self.model.model(data))
+        return outputs["energy"] + self.model.atomic(data, outputs)
 
 
 class _EachAtom(nn.Module):

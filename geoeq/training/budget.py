@@ -89,7 +89,7 @@ class BudgetClock(Callback):
     def __init__(self, budget: Budget, batch: Batch) -> None:
         super().__init__()
         self._budget, self._batch = budget, batch
-        self._validated = 0.0
+        self._agreed = self._validated = 0.0
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Try a step with a copy of the model: tables and compiled code that are made once cost no training time."""
@@ -97,7 +97,7 @@ class BudgetClock(Callback):
             model = copy.deepcopy(pl_module.model).train()
             outputs = model(self._batch.to(pl_module.device))
             torch.stack([value.float().sum() for value in outputs.values()]).sum().backward()
-        self._validated = self._budget.used
+        self._agreed = self._validated = self._budget.used
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Let the watch run."""
@@ -112,7 +112,8 @@ class BudgetClock(Callback):
         batch_idx: int,
     ) -> None:
         """End the run when the budget is spent; say whether there is a validation after this batch."""
-        used, seconds = self._budget.used, self._budget.seconds
+        self._agreed = trainer.strategy.broadcast(self._budget.used)  # the clock of one process counts for all
+        used, seconds = self._agreed, self._budget.seconds
         if used >= seconds:
             trainer.should_stop = True
         due = used >= seconds or used - self._validated >= seconds / VALIDATIONS
@@ -121,7 +122,7 @@ class BudgetClock(Callback):
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Let the watch stand still."""
         self._budget.stop()
-        self._validated = self._budget.used
+        self._validated = self._agreed
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Let the watch stand still."""

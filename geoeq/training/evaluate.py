@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from geoeq.data import load
+from geoeq.data import Dataset, load
 from geoeq.data.splits import indices_sha256
 from geoeq.errors import CheckpointError, DataError, RecipeError, unknown_name
 from geoeq.extras import import_extra
@@ -19,7 +22,31 @@ from geoeq.training.results import TargetResults, compare, predict_parts
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "trained_on"]
+
+
+def trained_on(run: Path, meta: Mapping[str, Any]) -> tuple[Dataset, dict[str, NDArray[np.int64]]]:
+    """The data set of a saved model, and its split: part -> places.
+
+    Args:
+        run: the folder of a run, or of a checkpoint, for messages.
+        meta: what its checkpoint says.
+
+    Raises:
+        CheckpointError: the checkpoint says nothing of its data.
+        DataError: the data set is not there, or is divided in another way than it was in training.
+    """
+    data = meta.get("data")
+    if not isinstance(data, dict) or "targets" not in meta:
+        raise CheckpointError(f"The checkpoint in '{run}' does not say what it was trained on.")
+    dataset = load(data["name"], sample=data["sample"])
+    split = dataset.split(data["split"])
+    if indices_sha256(split) != data["split_sha256"]:
+        raise DataError(
+            f"The split '{data['split']}' of {data['name']} is not the one that the model was trained with: "
+            "its test set may hold structures of the training set. Restore the card or the data of that time."
+        )
+    return dataset, split
 
 
 def evaluate(run: Path, console: Console, part: str | None = None) -> list[TargetResults]:
@@ -39,18 +66,10 @@ def evaluate(run: Path, console: Console, part: str | None = None) -> list[Targe
     from geoeq.training.report import print_results
 
     model, meta = load_checkpoint(run)
-    data = meta.get("data")
-    if not isinstance(data, dict) or "targets" not in meta:
-        raise CheckpointError(f"The checkpoint in '{run}' does not say what it was trained on.")
-    dataset = load(data["name"], sample=data["sample"])
-    split = dataset.split(data["split"])
+    dataset, split = trained_on(run, meta)
+    data = meta["data"]
     if part is not None and part not in split:
         raise RecipeError(unknown_name("part of the split", part, split))
-    if indices_sha256(split) != data["split_sha256"]:
-        raise DataError(
-            f"The split '{data['split']}' of {data['name']} is not the one that the model was trained with: "
-            "its test set may hold structures of the training set. Restore the card or the data of that time."
-        )
     parts = {name: split[name] for name in ((part,) if part else ("valid", "test")) if len(split[name])}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = predict_parts(model, dataset, parts, meta["targets"], device=device)

@@ -10,7 +10,7 @@ from typing import Any
 from geoeq.errors import RecipeError
 from geoeq.extras import import_extra
 from geoeq.training.files import write_text
-from geoeq.training.recipe import Recipe
+from geoeq.training.recipe import ModelSettings, Recipe
 
 __all__ = ["RunFolder", "differences"]
 
@@ -43,7 +43,9 @@ class RunFolder:
         if again and file.is_file():
             self._clear()
         elif file.is_file():
-            found = differences(self._read(file), recipe.to_dict(), set(recipe.decides()))
+            # A setting that there was not yet had the effect of its default.
+            before = Recipe("", "", ModelSettings("")).to_dict() | self._read(file)
+            found = differences(before, recipe.to_dict(), set(recipe.decides()))
             if found:
                 raise RecipeError(
                     f"The folder '{self.path}' holds a run of another recipe ({'; '.join(found[:3])}). "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,10 +14,19 @@ from geoeq.training.recipe import LossSettings
 
 __all__ = ["Loss"]
 
-_FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+
+def _length(output: Tensor, target: Tensor, reduction: str) -> Tensor:
+    """The sum (as ``reduction`` asks) of the lengths of the rows [M, ..] of the error; numbers [M] are rows of one."""
+    difference = (output - target).reshape(len(output), -1)
+    lengths: Tensor = torch.linalg.vector_norm(difference, dim=-1)
+    return lengths.sum()
+
+
+_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
     "mae": functional.l1_loss,
     "huber": functional.huber_loss,
+    "length": _length,
 }
 
 
@@ -33,13 +43,21 @@ class Loss:
     """
 
     def __init__(self, settings: LossSettings, scales: Mapping[str, float], mean_atoms: float = 1.0) -> None:
-        self._function = _FUNCTIONS[settings.name]
+        self._function, self._of_rows = _FUNCTIONS[settings.name], settings.name == "length"
         self._weights = {name: settings.weights.get(name, 1.0) for name in scales}
         self._per_atom = {name for name in scales if settings.per_atom and field(name).extensive}
         self._scales = {name: scale / (mean_atoms if name in self._per_atom else 1) for name, scale in scales.items()}
 
     def __call__(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], atoms: Tensor) -> Tensor:
-        """The loss, a scalar.
+        """The loss, a scalar; arguments and errors are those of ``sums``."""
+        return torch.stack(
+            [total / max(count, 1) for total, count in self.sums(outputs, targets, atoms).values()]
+        ).sum()
+
+    def sums(
+        self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], atoms: Tensor
+    ) -> dict[str, tuple[Tensor, int]]:
+        """Target -> weighted sum of its errors, and of how many; the sum over the targets of their means is the loss.
 
         Args:
             outputs: of the model.
@@ -49,7 +67,7 @@ class Loss:
         Raises:
             TensorError: an output is missing, or not of the shape of its target.
         """
-        total: Tensor | None = None
+        found = {}
         for name, scale in self._scales.items():
             if name not in outputs:
                 raise TensorError(
@@ -62,8 +80,8 @@ class Loss:
                     "its head is at another level (graph, node) or of other irreps than the field."
                 )
             sizes = scale * atoms if name in self._per_atom else scale
-            term = self._weights[name] * self._function(output / sizes, (target / sizes).to(output.dtype))
-            total = term if total is None else total + term
-        if total is None:
+            error = self._function(output / sizes, (target / sizes).to(output.dtype), reduction="sum")
+            found[name] = (self._weights[name] * error, len(target) if self._of_rows else target.numel())
+        if not found:
             raise TensorError("A loss needs at least one target.")
-        return total
+        return found

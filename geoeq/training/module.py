@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import lightning
+import numpy as np
 import torch
-import torchmetrics
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Batch
 
+from geoeq.fields import field
 from geoeq.models import Model
 from geoeq.training.ema import AverageWeights
-from geoeq.training.free_atoms import free
+from geoeq.training.free_atoms import MOVED, free
 from geoeq.training.losses import Loss
 from geoeq.training.metrics import headline
 from geoeq.training.recipe import Recipe
 from geoeq.training.schedule import Schedule
+from geoeq.training.tally import Tally
 
 __all__ = ["TrainingModule", "auxiliary_label"]
 
@@ -31,7 +35,9 @@ class TrainingModule(lightning.LightningModule):
 
     Attributes:
         step: optimizer steps done.
-        measured: after an epoch: "train loss", "valid MAE energy" ... -> value, in the units of the report.
+        measured: after an epoch: "train loss", "valid MAE energy" ... -> value, in the units of the report; of all
+            processes, and the same in each.
+        tallies: "train" and "valid" -> what is measured in the epoch so far.
     """
 
     def __init__(self, model: Model, recipe: Recipe, loss: Loss, schedule: Schedule, factors: dict[str, float]) -> None:
@@ -44,9 +50,9 @@ class TrainingModule(lightning.LightningModule):
         self._recipe = recipe
         self._loss = loss
         self._factors = factors
-        self._meters = {stage: _meters(factors) for stage in ("train", "valid")}
-        self._meters["train"] |= {auxiliary_label(name): _mean() for name in recipe.loss.auxiliary}
-        self._on_device = nn.ModuleList(meter for meters in self._meters.values() for meter in meters.values())
+        names = [*map(_loss_label, factors), *factors]
+        self.tallies = {"train": Tally([*names, *map(auxiliary_label, recipe.loss.auxiliary)]), "valid": Tally(names)}
+        self._global_step = 0
 
     @property
     def evaluated(self) -> Model:
@@ -61,14 +67,19 @@ class TrainingModule(lightning.LightningModule):
         return kind(parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch from its own seed, so that a resumed run draws what an uninterrupted one draws."""
-        lightning.seed_everything(self._recipe.seed + 1_000_003 * (self.current_epoch + 1) % 2**32, verbose=False)
+        """Measure anew."""
         self.measured = {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rate of this step."""
+        """Set the learning rate of this step, and draw from its own seed: a resumed run draws what another draws."""
+        rate = self.learning_rate
+        if self._recipe.budget is not None:  # each process has a clock of its own
+            rate = self.trainer.strategy.broadcast(rate)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.learning_rate
+            group["lr"] = rate
+        part = [self.trainer.global_rank, batch_idx % self.trainer.accumulate_grad_batches]
+        seed = np.random.SeedSequence([self._recipe.seed, self.step, *part]).generate_state(1)[0]
+        lightning.seed_everything(int(seed), verbose=False)
 
     @property
     def learning_rate(self) -> float:
@@ -76,16 +87,32 @@ class TrainingModule(lightning.LightningModule):
         return self._recipe.optimizer.lr * self.schedule.factor(self.step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch, with the auxiliary losses that the recipe asks for."""
-        loss = self._measure("train", self.model, batch)
+        """``step_loss``; Lightning takes the mean over processes and accumulated batches, where the sum is meant."""
+        return self.trainer.world_size * self.trainer.accumulate_grad_batches * self.step_loss(batch)
+
+    def step_loss(self, batch: Batch) -> Tensor:
+        """The loss of one batch, with the auxiliary losses that the recipe asks for.
+
+        Of a batch that is a part of a step it is the part of the step's loss: gradients of all parts, added up, are
+        those of the whole step in one batch.
+        """
+        whole = _whole_step(batch)
+        terms = []
+        for name, (total, count) in self._measure("train", self.model, batch).items():
+            rows = count if whole is None else whole[_level(name, batch)] * _components(batch[name])
+            terms.append(total / torch.as_tensor(rows, device=total.device).clamp(min=1))
+        graphs = batch.num_graphs * _counted(batch)
         for name, weight in self._recipe.loss.auxiliary.items():
             term = self.model.auxiliary_losses[name](batch)
-            self._meters["train"][auxiliary_label(name)].update(term.detach(), batch.num_graphs)
-            loss = loss + weight * term
-        return loss
+            self.tallies["train"].add(auxiliary_label(name), term * graphs, graphs)
+            terms.append(weight * term * (1.0 if whole is None else graphs / whole[0]))
+        return torch.stack(terms).sum()
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        """Count the step, and let the average follow."""
+        """Count the step, and let the average follow; nothing yet where more batches are accumulated."""
+        if self.trainer.global_step == self._global_step:
+            return
+        self._global_step = self.trainer.global_step
         self.step += 1
         if self.average is not None:
             self.average.update(self.model, self.step)
@@ -105,24 +132,39 @@ class TrainingModule(lightning.LightningModule):
         self._read("train")
         self.measured |= self.model.watched()
 
-    def _measure(self, stage: str, model: Model, batch: Batch) -> Tensor:
+    def add_up(self, values: Tensor) -> Tensor:
+        """The sum over all processes, each of which calls this."""
+        return self.trainer.strategy.reduce(values, reduce_op="sum")
+
+    def _measure(self, stage: str, model: Model, batch: Batch) -> dict[str, tuple[Tensor, Tensor | int]]:
+        """Target -> sum of the errors that the loss counts, and of how many; zero for a batch that does not count."""
         outputs = model(batch)
         outputs = {name: free(name, values, batch) for name, values in outputs.items()}
         targets = {name: free(name, batch[name], batch) for name in self._factors}
-        loss = self._loss(outputs, targets, batch.ptr.diff())
-        meters = self._meters[stage]
-        meters["loss"].update(loss.detach(), batch.num_graphs)
+        counted = _counted(batch)
+        sums = {
+            name: (total * counted, count * counted)
+            for name, (total, count) in self._loss.sums(outputs, targets, batch.ptr.diff()).items()
+        }
+        tally = self.tallies[stage]
+        for name, (total, count) in sums.items():
+            tally.add(_loss_label(name), total, count)
         for name, factor in self._factors.items():
-            found = outputs[name].detach().flatten() * factor
-            meters[name].update(found, targets[name].flatten().to(found.dtype) * factor)
-        return loss
+            error = (outputs[name].detach().double() - targets[name].double()) * factor
+            error = error.square() if headline(name) == "MSE" else error.abs()
+            tally.add(name, error.sum() * counted, error.numel() * counted)
+        return sums
 
     def _read(self, stage: str) -> None:
-        for name, meter in self._meters[stage].items():
-            label = f"{stage} {headline(name)} {name}" if name in self._factors else f"{stage} {name}"
-            if meter.update_called:
-                self.measured[label] = float(meter.compute())
-            meter.reset()
+        tally = self.tallies[stage]
+        found = tally.means(tally.reduced(self.add_up, self.device))
+        self.measured[f"{stage} loss"] = sum(found.get(_loss_label(name), 0.0) for name in self._factors)
+        for name, value in found.items():
+            if name in self._factors:
+                self.measured[f"{stage} {headline(name)} {name}"] = value
+            elif not name.startswith(_LOSS):
+                self.measured[f"{stage} {name}"] = value
+        tally.reset()
 
 
 def auxiliary_label(name: str) -> str:
@@ -130,13 +172,29 @@ def auxiliary_label(name: str) -> str:
     return f"auxiliary {name}"
 
 
-def _meters(targets: dict[str, float]) -> dict[str, torchmetrics.Metric]:
-    meters: dict[str, torchmetrics.Metric] = {"loss": _mean()}
-    for name in targets:
-        kind = torchmetrics.MeanSquaredError if headline(name) == "MSE" else torchmetrics.MeanAbsoluteError
-        meters[name] = kind()
-    return meters
+_LOSS = "loss of "
 
 
-def _mean() -> torchmetrics.Metric:
-    return torchmetrics.MeanMetric(nan_strategy="disable")
+def _loss_label(name: str) -> str:
+    return f"{_LOSS}{name}"
+
+
+def _whole_step(batch: Batch) -> Tensor | None:
+    """Graphs, atoms and free atoms of the whole step, and whether this part of it counts; None if it is the whole."""
+    return batch.whole_step[0] if "whole_step" in batch else None
+
+
+def _counted(batch: Batch) -> Tensor | int:
+    whole = _whole_step(batch)
+    return 1 if whole is None else whole[3]
+
+
+def _level(name: str, batch: Batch) -> int:
+    """The place in ``whole_step`` of the number of rows that a target has."""
+    if field(name).level != "node":
+        return 0
+    return 2 if name in MOVED and "fixed" in batch else 1
+
+
+def _components(values: Tensor) -> int:
+    return math.prod(values.shape[1:])

@@ -94,16 +94,21 @@ def _read(cls: type[Settings], settings: Mapping[str, Any], section: str, file: 
     """An instance of the dataclass ``cls`` from a mapping."""
     hints = get_type_hints(cls)
     known = {entry.name: entry for entry in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in settings.items():
         name = f"{section}.{key}" if section else str(key)
         where = COMMAND_LINE if name in given else file
         with at(where, section):
             if key not in known:
                 raise RecipeError(unknown_name("setting", str(key), known))
-            if dataclasses.is_dataclass(hints[key]) and not isinstance(value, Mapping):
-                raise RecipeError(f"'{key}' must be a section of settings, not {_show(value)}.")
-        if dataclasses.is_dataclass(hints[key]):
+            listed = _listed(hints[key]) if isinstance(value, list) else None
+            sections = value if listed else [value] if dataclasses.is_dataclass(hints[key]) else []
+            for entry in sections:
+                if not isinstance(entry, Mapping):
+                    raise RecipeError(f"'{key}' must be a section of settings, not {_show(entry)}.")
+        if listed:
+            values[key] = [_read(listed, entry, f"{name}[{i}]", file, given) for i, entry in enumerate(value)]
+        elif dataclasses.is_dataclass(hints[key]):
             values[key] = _read(hints[key], value, name, file, given)
         elif key == "init_args":
             values[key] = _read_arguments(settings.get("class_path"), value, name, where, given)
@@ -119,6 +124,12 @@ def _read(cls: type[Settings], settings: Mapping[str, Any], section: str, file: 
             if required and key not in values:
                 raise RecipeError(f"The setting '{key}' is missing.")
         return cls(**values)
+
+
+def _listed(hint: Any) -> Any:
+    """The dataclass of which ``hint`` is a list (or null), or None."""
+    found = [get_args(kind)[0] for kind in (hint, *get_args(hint)) if get_origin(kind) is list]
+    return found[0] if found and dataclasses.is_dataclass(found[0]) else None
 
 
 def _read_arguments(class_path: Any, arguments: Any, section: str, file: str, given: set[str]) -> dict[str, Any]:

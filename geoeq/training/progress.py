@@ -26,6 +26,7 @@ class ProgressReport(Callback):
         units: target -> unit of its headline metric; empty for none.
         every: seconds between the lines where there is no terminal.
         budget: the time of the run, where that ends it in place of the epochs.
+        batches: in an epoch; they move the bar.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class ProgressReport(Callback):
         units: dict[str, str],
         every: float = 2.0,
         budget: Budget | None = None,
+        batches: int = 1,
     ) -> None:
         super().__init__()
         self._budget = budget
         self._console, self._epochs, self._units, self._every = console, epochs, units, every
+        self._batches = batches
         self._last = -every
         self._bar: Progress | None = None
         self._task: Any = None
@@ -55,8 +58,8 @@ class ProgressReport(Callback):
                 console=self._console,
                 transient=True,
             )
-            total: float = self._epochs * int(trainer.num_training_batches)
-            done = trainer.current_epoch * int(trainer.num_training_batches)
+            total: float = self._epochs * self._batches
+            done = trainer.current_epoch * self._batches
             if self._budget is not None:
                 total, done = self._budget.seconds, int(self._budget.used)
             self._task = self._bar.add_task("", total=total, completed=done, epoch=self._count(1), news="")

@@ -12,6 +12,10 @@ from geoeq.errors import RecipeError
 __all__ = ["LossSettings", "ModelSettings", "OptimizerSettings", "Recipe", "ScheduleSettings"]
 
 
+#: Settings that decide nothing about the result.
+_WATCHED = ("run", "log", "workers", "doctor", "save_every")
+
+
 def _require(condition: bool, setting: str, rule: str, value: object) -> None:
     if not condition:
         raise RecipeError(f"'{setting}' must be {rule}, not {value}.")
@@ -36,14 +40,15 @@ class LossSettings:
     """What is minimised, on targets divided by their scale in the training set.
 
     Attributes:
-        name: mean squared error, mean absolute error, or Huber's (squared below 1 scale, absolute above).
+        name: mean squared error (mse), mean absolute error (mae), Huber's (huber: squared below 1 scale, absolute
+            above), or the mean length of errors (length: of a vector, whatever way it turns; of a number, mae).
         weights: factors of the targets, 1 where none is given.
         per_atom: divide the errors of what grows with the number of atoms (energies) by that number.
         auxiliary: factors of the losses of the model's own (``Model.auxiliary_losses``), which are added in training,
             and in training alone: what is validated is the targets.
     """
 
-    name: Literal["mse", "mae", "huber"] = "mse"
+    name: Literal["mse", "mae", "huber", "length"] = "mse"
     weights: dict[str, float] = field(default_factory=dict)
     per_atom: bool = False
     auxiliary: dict[str, float] = field(default_factory=dict)
@@ -109,6 +114,8 @@ class Recipe:
             of a file of structures.
         target: the field to learn, or several.
         model: the network.
+        priors: what is known of the energy beforehand (``geoeq.models.WithPriors``), each by the path of its class, as
+            in ``[{class_path: geoeq.models.ZBL}]``; null for nothing.
         forces: where forces (and stress) are targets: gradient, derivatives of the energy (``geoeq.models.Forces``
             around the network), or direct, outputs of a head, which conserve no energy.
         split: name of a split of the card; null for its first.
@@ -121,7 +128,15 @@ class Recipe:
         max_steps: stop after so many steps, whatever the epochs; null for no limit.
         budget: train for so many seconds (validation apart) in place of ``epochs``, and validate at most fifty times in
             place of ``validate_every``; the schedule ends with that time. null for none.
-        batch_size: graphs a step.
+        batch_size: graphs in a batch of each device.
+        batch_atoms: in place of ``batch_size``, the largest number of atoms in a batch; null for none.
+        batch_edges: in place of ``batch_size``, the largest number of edges in a batch; null for none.
+        accumulate: batches of each device in a step.
+        devices: GPUs of each machine, or processes on CPUs. A step has the batches of all devices, and its gradient is
+            that of one batch that holds them all.
+        num_nodes: machines.
+        strategy: auto (ddp on several devices), ddp (each has all weights) or fsdp (weights are shared out; GPUs only).
+        save_every: steps between the states, within an epoch, from which a killed run goes on; null: only its end.
         ema: decay of the exponential moving average of the weights, which is then evaluated and saved; null for none.
         gradient_clip: largest norm of the gradient; null for no limit.
         precision: "32", "64", or "bf16-mixed" (layers in bfloat16; geometry, weights and sums stay float32).
@@ -141,6 +156,7 @@ class Recipe:
     dataset: str
     target: str | list[str]
     model: ModelSettings
+    priors: list[ModelSettings] | None = None
     forces: Literal["gradient", "direct"] = "gradient"
     split: str | None = None
     sample: bool = False
@@ -152,6 +168,13 @@ class Recipe:
     max_steps: int | None = None
     budget: float | None = None
     batch_size: int = 32
+    batch_atoms: int | None = None
+    batch_edges: int | None = None
+    accumulate: int = 1
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    save_every: int | None = 1000
     ema: float | None = None
     gradient_clip: float | None = None
     precision: Literal["32", "64", "bf16-mixed"] = "32"
@@ -167,21 +190,32 @@ class Recipe:
     run: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every"):
+        for name in ("epochs", "batch_size", "validate_every", "accumulate", "devices", "num_nodes"):
             _require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
-        for name in ("sample_epochs", "max_steps", "early_stop", "threads"):
+        for name in ("sample_epochs", "max_steps", "early_stop", "threads", "batch_atoms", "batch_edges", "save_every"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, "1 or more, or null", value)
         _require(self.budget is None or self.budget > 0, "budget", "seconds above 0, or null", self.budget)
         _require(self.workers >= 0, "workers", "0 or more", self.workers)
         _require(self.ema is None or 0 < self.ema < 1, "ema", "between 0 and 1, or null", self.ema)
         _require(self.gradient_clip is None or self.gradient_clip > 0, "gradient_clip", "above 0", self.gradient_clip)
+        one = self.batch_atoms is None or self.batch_edges is None
+        _require(one, "batch_atoms", "null where batch_edges is given", self.batch_atoms)
+        if self.strategy == "fsdp":
+            for name in ("ema", "gradient_clip"):
+                _require(getattr(self, name) is None, name, "null with strategy: fsdp", getattr(self, name))
         _require(len(set(self.targets)) == len(self.targets) > 0, "target", "one or several names", self.target)
 
     @property
     def targets(self) -> list[str]:
         """The fields to learn, as a list."""
         return [self.target] if isinstance(self.target, str) else list(self.target)
+
+    @property
+    def batch_limit(self) -> dict[str, Any]:
+        """The size of a batch, as a loader takes it."""
+        given = {"batch_atoms": self.batch_atoms, "batch_edges": self.batch_edges}
+        return {name: size for name, size in given.items() if size} or {"batch_size": self.batch_size}
 
     @property
     def total_epochs(self) -> int:
@@ -200,7 +234,7 @@ class Recipe:
 
     def decides(self) -> dict[str, Any]:
         """What the result depends on: all but where the run is kept, and how it is watched."""
-        return {key: value for key, value in self.to_dict().items() if key not in ("run", "log", "workers", "doctor")}
+        return {key: value for key, value in self.to_dict().items() if key not in _WATCHED}
 
 
 def _plain(value: Any) -> Any:

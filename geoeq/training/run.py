@@ -5,28 +5,29 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
-import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch.utils.data import DataLoader
+from torch_geometric.data import Batch
 
 from geoeq.data_doctor import diagnose
-from geoeq.errors import DataError, RecipeError
+from geoeq.errors import DataError, GeoeqError, RecipeError
 from geoeq.extras import import_extra
-from geoeq.models import Model
 from geoeq.training.checkpoint import save_checkpoint
-from geoeq.training.environment import describe_environment
 from geoeq.training.folder import RunFolder
 from geoeq.training.job import Job, prepare_job
+from geoeq.training.loaders import Epochs, check_loader, train_loader
 from geoeq.training.log import read_log
+from geoeq.training.memory import is_out_of_memory
 from geoeq.training.parsing import at
+from geoeq.training.plan import out_of_memory
 from geoeq.training.recipe import Recipe
 from geoeq.training.results import TargetResults, compare, predict_parts
-from geoeq.training.schedule import Schedule
+from geoeq.training.team import Team, join_team
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,25 +53,25 @@ def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) 
         RecipeError: a setting cannot work; the message names the file and the section.
         MissingExtraError: the extra "train" is not installed.
     """
-    for module in ("lightning", "torchmetrics", "rich", "matplotlib"):
+    for module in ("lightning", "rich", "matplotlib"):
         import_extra(module, "train")
     from geoeq.training.report import print_results
 
     folder = RunFolder(recipe.folder(file))
-    with at(file.name):
-        folder.check(recipe, again=again)
-    if folder.results() is None:
-        with _quiet(), _algorithms(recipe, file.name):
-            job = prepare_job(recipe, file.name)
-            if recipe.doctor:
-                with at(file.name, "dataset"):
-                    _examine(job, console)
-            folder.start(recipe)
-            _announce(console, job, folder.path)
-            keeper = _fit(job, folder, console)
-            _finish(job, folder, keeper)
-    else:
-        console.print(f"The run in '{folder.path}' is finished; --again trains from scratch.", highlight=False)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_quiet())
+        with at(file.name):
+            team = stack.enter_context(join_team(recipe))
+            if team.first:
+                folder.check(recipe, again=again)
+        stack.enter_context(_algorithms(recipe, file.name, team))
+        if not team.first:
+            return _help(recipe, file, folder, team)
+        if folder.results() is None:
+            _work(recipe, file, folder, console, team)
+        else:
+            team.wait()
+            console.print(f"The run in '{folder.path}' is finished; --again trains from scratch.", highlight=False)
     done = folder.results() or {}
     results = [TargetResults.from_dict(entry) for entry in done["targets"]]
     for entry in results:
@@ -82,6 +83,51 @@ def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) 
         soft_wrap=True,
     )
     return results
+
+
+def _work(recipe: Recipe, file: Path, folder: RunFolder, console: Console, team: Team) -> None:
+    """All of a run that is not finished."""
+    job = prepare_job(recipe, file.name)
+    if recipe.doctor:
+        with at(file.name, "dataset"):
+            _examine(job, console)
+    folder.start(recipe)
+    _announce(console, job, folder.path, team)
+    with at(file.name, next(iter(recipe.batch_limit))):
+        loaders = train_loader(job, team), check_loader(job, team)
+    team.wait()  # the others find all that is prepared here
+    _finish(job, folder, _fit(job, folder, console, team, *loaders))
+
+
+def _help(recipe: Recipe, file: Path, folder: RunFolder, team: Team) -> list[TargetResults]:
+    """The part of a process that is not the first: it computes, and writes and shows nothing."""
+    from rich.console import Console
+
+    team.wait()
+    if folder.results() is None:
+        job = prepare_job(recipe, file.name)
+        _fit(job, folder, Console(quiet=True), team, train_loader(job, team), check_loader(job, team))
+    return []
+
+
+def _fit(
+    job: Job, folder: RunFolder, console: Console, team: Team, batches: Epochs, checks: DataLoader[Batch] | None
+) -> Keeper:
+    """``fit``; a want of memory is explained when all that it held is given back, and so is the loss of a process.
+
+    Raises:
+        GeoeqError: there was no memory left, or another process has ended.
+    """
+    from geoeq.training.fit import fit
+
+    try:
+        return fit(job, folder, console, team, batches, checks)
+    except (RuntimeError, MemoryError) as error:
+        if team.lost(error):
+            raise GeoeqError(f"Process {team.rank} of {team.size} has lost another one, which has ended.") from error
+        if not is_out_of_memory(error):
+            raise
+    raise out_of_memory(job)
 
 
 def _examine(job: Job, console: Console) -> None:
@@ -102,68 +148,19 @@ def _examine(job: Job, console: Console) -> None:
         )
 
 
-def _announce(console: Console, job: Job, folder: Path) -> None:
+def _announce(console: Console, job: Job, folder: Path, team: Team) -> None:
     parameters = sum(parameter.numel() for parameter in job.model.parameters())
     sample = " (sample)" if job.recipe.sample else ""
+    many = f" in {team.size} processes" if team.size > 1 else ""
     console.print(
         f"{job.model_name} with {parameters:,} parameters learns {', '.join(job.recipe.targets)} from "
-        f"{job.sizes['train']:,} structures of {job.recipe.dataset}{sample}, on {job.device.type}, in '{folder}'.",
+        f"{job.sizes['train']:,} structures of {job.recipe.dataset}{sample}, on {job.device.type}{many}, "
+        f"in '{folder}'.",
         highlight=False,
         soft_wrap=True,
     )
     for note in job.dataset.notes:
         console.print(f"{job.recipe.dataset}: {note}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _fit(job: Job, folder: RunFolder, console: Console) -> Keeper:
-    lightning = import_extra("lightning", "train")
-    from geoeq.training.budget import Budget, BudgetClock
-    from geoeq.training.keeper import Keeper
-    from geoeq.training.module import TrainingModule
-    from geoeq.training.progress import ProgressReport
-
-    recipe, split, options = job.recipe, job.split, job.loader_options()
-    batches = job.dataset.loader(split["train"], recipe.batch_size, shuffle=True, seed=recipe.seed, **options)
-    checks = job.dataset.loader(split["valid"], recipe.batch_size, **options) if len(split["valid"]) else None
-    total_steps = min(recipe.total_epochs * len(batches), recipe.max_steps or 2**62)
-    budget = None if recipe.budget is None else Budget(recipe.budget)
-    schedule = Schedule(recipe.schedule, len(batches), total_steps, budget)
-    module = TrainingModule(job.model, recipe, job.loss(), schedule, job.factors)
-    meta = job.meta()
-
-    def save_best(model: Model) -> None:
-        save_checkpoint(model, folder.path / "checkpoint", meta)
-
-    progress = ProgressReport(console, recipe.total_epochs, job.units, budget=budget)
-    keeper = Keeper(recipe, folder.path, job.units, save_best, progress.epoch_done, budget)
-    clock = [] if budget is None else [BudgetClock(budget, next(iter(checks or batches)))]
-    if keeper.epoch:
-        console.print(f"Going on after epoch {keeper.epoch}.", highlight=False)
-    trainer = lightning.Trainer(
-        accelerator="gpu" if job.device.type == "cuda" else "cpu",
-        devices=1,
-        precision={"32": "32-true", "64": "64-true"}.get(recipe.precision, recipe.precision),
-        max_epochs=recipe.total_epochs if budget is None else -1,
-        check_val_every_n_epoch=min(recipe.validate_every, recipe.total_epochs),
-        gradient_clip_val=recipe.gradient_clip,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,
-        use_distributed_sampler=False,
-        default_root_dir=folder.path,
-        callbacks=[*clock, progress, keeper],
-    )
-    if not keeper.finished:
-        folder.write_json("environment.json", describe_environment())
-        try:
-            trainer.fit(module, batches, checks)
-        except SystemExit as error:  # Lightning turns Ctrl-C into an exit, and makes the process deaf to it
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt from error
-    return keeper
 
 
 def _finish(job: Job, folder: RunFolder, keeper: Keeper) -> None:
@@ -221,12 +218,14 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _algorithms(recipe: Recipe, file: str) -> Iterator[None]:
+def _algorithms(recipe: Recipe, file: str, team: Team) -> Iterator[None]:
     """With as many threads, and as deterministic, as the recipe says; afterwards as before."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
         if recipe.threads is not None:
             torch.set_num_threads(recipe.threads)
+        elif team.here > 1 and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, threads // team.here))
         if recipe.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
             torch.use_deterministic_algorithms(True)

@@ -1,4 +1,4 @@
-"""What a killed run needs to go on as if nothing had happened, written at the end of every epoch.
+"""What a killed run needs to go on as if nothing had happened, written at the end of every epoch and within long ones.
 
 The file is of tensors, numbers and text only, and is read with ``weights_only``: nothing is unpickled from it.
 Lightning's own checkpoint files do not promise that, and do not resume to the same bits (plateaus and the
@@ -18,7 +18,7 @@ from geoeq.training.files import written_whole
 
 __all__ = ["load_state", "save_state"]
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

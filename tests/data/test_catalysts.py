@@ -20,7 +20,7 @@ import torch
 import yaml
 from torch_geometric.data import Batch, Data
 
-from geoeq.data import Records, join, load, load_card, read_card
+from geoeq.data import Dataset, Records, join, load, load_card, read_card
 from geoeq.data.catalysts import OpenCatalystReader
 from geoeq.data.catalysts.entries import list_entries
 from geoeq.data.fetch import fetch_sources
@@ -291,7 +291,11 @@ def test_splits_are_the_published_parts():
 
 
 @pytest.mark.parametrize(
-    "name", ["oc20_s2ef_200k", "oc20_s2ef_2m", "oc20_s2ef_20m", "oc20_s2ef_all", "oc20_is2re", "oc22_s2ef"]
+    "name",
+    [
+        *("oc20_s2ef_200k", "oc20_s2ef_2m", "oc20_s2ef_20m", "oc20_s2ef_all", "oc20_is2re", "oc22_s2ef"),
+        *("oc20_relaxations_s2ef", "oc20_relaxations_is2re"),
+    ],
 )
 def test_samples(name):
     dataset = load(name, sample=True)
@@ -301,6 +305,23 @@ def test_samples(name):
     assert batch.tags.max() <= 2
     assert batch.pbc.all()
     assert (batch.sid > 0).all()
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("s2ef", (4749, 250, 250)), ("is2re", (24, 3, 3))])
+def test_thirty_relaxations_are_divided_whole(name, sizes):
+    card = load_card(f"oc20_relaxations_{name}")
+    split = card.splits["systems"]
+    named = [file for files in split.lists.values() for file in files]
+    assert sorted(named) == [source.file for source in card.sources]
+    assert tuple(card.splits[card.default_split].sizes.values()) == sizes
+    counts = {source.file: 1 + place % 3 for place, source in enumerate(card.sources)}
+    total = sum(counts.values())
+    arrays = {"positions": np.zeros((total, 3)), "ptr": np.arange(total + 1)}
+    found = Dataset(card, arrays, parts=counts).split("systems")
+    file = np.repeat(list(counts), list(counts.values()))
+    assert sorted(np.concatenate(list(found.values()))) == list(range(total))
+    for part, files in split.lists.items():
+        assert set(file[found[part]]) == set(files)
 
 
 def test_the_sample_is_the_relaxation():

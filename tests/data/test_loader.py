@@ -8,6 +8,7 @@ from torch_geometric.data import Batch
 
 from geoeq.data import load
 from geoeq.data.dataset import Dataset
+from geoeq.data.sampler import Share
 from geoeq.errors import DataError, InputError
 
 
@@ -53,7 +54,7 @@ def test_resuming_in_the_middle_of_an_epoch(qm7):
     whole = qm7.loader(places, 8, shuffle=True, seed=1, epoch=4)
     expected = order(whole)
     resumed = qm7.loader(places, 8, shuffle=True, seed=1)
-    resumed.sampler.resume(4, 3 * 8)
+    resumed.sampler.resume(4, 3)
     assert len(resumed) == 4
     assert order(resumed) == expected[24:]
     resumed.sampler.set_epoch(5)
@@ -85,7 +86,49 @@ def test_edges_and_targets(qm7):
 def test_what_cannot_be(qm7):
     with pytest.raises(InputError, match="The batch size is 0"):
         qm7.loader([0], 0)
+    with pytest.raises(InputError, match="one of batch_size, batch_atoms and batch_edges"):
+        qm7.loader([0])
+    with pytest.raises(InputError, match="one of batch_size, batch_atoms and batch_edges"):
+        qm7.loader([0], 1, batch_atoms=10)
+    with pytest.raises(InputError, match=r"Structure \d+ has \d+ atoms, and a batch holds 3 at the most"):
+        qm7.loader(range(100), batch_atoms=3)
+    with pytest.raises(DataError, match="without a cutoff none are found"):
+        qm7.loader(range(100), batch_edges=3)
     with pytest.raises(InputError, match="there is no structure 100"):
         qm7.loader([100], 1)
     with pytest.raises(DataError, match="No target is called 'energy'"):
         qm7.loader([0], 1, targets=["energy"])
+
+
+def test_batches_of_so_many_atoms_or_edges(qm7):
+    options = {"shuffle": True, "seed": 5, "cutoff": 3.0}
+    for loader, size in (
+        (qm7.loader(range(100), batch_atoms=120, **options), lambda batch: batch.num_nodes),
+        (qm7.loader(range(100), batch_edges=900, **options), lambda batch: batch.num_edges),
+    ):
+        largest = loader.sampler._limit.largest
+        sizes = [size(batch) for batch in loader]
+        assert len(loader) == len(sizes) > 3
+        assert max(sizes) <= largest
+        assert min(sizes[:-1]) > 0.7 * largest
+        assert sorted(order(loader)) == list(range(100))
+    for cutoff in (3.0, 2.0):  # kept edges, and edges that are only counted
+        if cutoff == 3.0:
+            assert cutoff in qm7._edges
+        expected = [qm7.batch([place], cutoff=cutoff).num_edges for place in range(100)]
+        for _ in range(2):  # the second time they are read
+            assert qm7.edge_counts(cutoff).tolist() == expected
+
+
+def test_shares_of_a_step_say_what_the_whole_step_holds(qm7):
+    loaders = [
+        qm7.loader(range(41), 4, shuffle=True, share=Share(rank, 2, accumulate=2), targets=[]) for rank in range(2)
+    ]
+    shares = [list(loader) for loader in loaders]
+    assert [len(batches) for batches in shares] == [6, 6]
+    whole = list(qm7.loader(range(41), 16, shuffle=True, targets=[]))
+    for number, step in enumerate(whole):
+        parts = [batches[2 * number + micro] for micro in range(2) for batches in shares]
+        assert sorted(torch.cat([part.place for part in parts if part.whole_step[0, 3]])) == sorted(step.place)
+        for part in parts:
+            assert part.whole_step[0, :3].tolist() == [step.num_graphs, step.num_nodes, step.num_nodes]

@@ -14,7 +14,7 @@ import yaml
 
 from geoeq.data import Card, Dataset, Frame, Records, in_chunks, join, prepare, read_card, stack
 from geoeq.data.store import INDEX, open_store, read_index
-from geoeq.errors import DataError, NonFiniteError
+from geoeq.errors import DataError, InputError, NonFiniteError
 
 READERS = """
 import os, signal
@@ -140,6 +140,31 @@ def test_shards_are_the_whole(toy, root, processes):
     assert read_index(folder)["details"]["parts"] == {"a": 5, "b": 2, "c": 4}
     assert not [path for path in root.rglob(".*") if path.name != ".lock"], "nothing is left beside the cache"
     assert not (folder / "journal.jsonl").exists()
+
+
+def test_the_workers_of_a_cluster_read_the_same(toy, root):
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster:
+        address = cluster.scheduler_address
+        folder = prepare(make_card(toy, "Shards"), dask=address)
+        assert sorted(log(toy)) == ALL
+        with pytest.raises(InputError, match="reads the files as one, not in shards; prepare it without Dask"):
+            prepare(make_card(toy, "Whole"), dask=address)
+        (toy / "a").write_text("12 30 7 25 8")
+        (toy / "bad-a-4").touch()
+        with pytest.raises(NonFiniteError, match=r"a \[4:6\]"):
+            prepare(make_card(toy, "Shards"), dask=address)
+        (toy / "a").write_text(SIZES["a"])
+        (toy / "bad-a-4").unlink()
+    assert_whole(toy, open_store(folder, verify=True)[0])
+
+
+def test_a_scheduler_that_is_not_there_is_told_of(toy, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("geoeq.data.dask_workers._PATIENCE", 0.2)
+    with pytest.raises(InputError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        prepare(make_card(toy, "Shards"), dask="tcp://127.0.0.1:9")
 
 
 def test_energies_are_double_and_names_of_structures_are_there(toy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,8 +79,32 @@ def dying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_killed_run_ends_as_an_uninterrupted_one(
     dying: Path, recipe_file: Path, console: Console, moment: dict[str, str]
 ) -> None:
-    file = recipe_file
-    command = [sys.executable, "-m", "geoeq.cli", "train", str(file), *SETTINGS, "run=killed"]
+    kill_and_go_on(dying, recipe_file, console, moment, SETTINGS)
+    assert "Going on after epoch" in console.file.getvalue()
+    assert len(comparable_log(dying / "whole")) == 5
+
+
+# 2 × (5 batches and a validation): call 17 is the last batch of the third epoch.
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["save_every=2"],
+        pytest.param(["save_every=1", "accumulate=2"], marks=pytest.mark.slow),
+        pytest.param(["save_every=1", "batch_atoms=250"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_killed_amid_an_epoch_goes_on_there(
+    dying: Path, recipe_file: Path, console: Console, settings: list[str]
+) -> None:
+    kill_and_go_on(dying, recipe_file, console, {"DIE_IN_CALL": "17"}, [*SETTINGS, *settings])
+    going_on = re.search(r"Going on after epoch 2 and (\d+) batches\.", console.file.getvalue())
+    assert going_on is not None
+    assert int(going_on[1]) >= 2
+
+
+def kill_and_go_on(dying: Path, file: Path, console: Console, moment: dict[str, str], settings: list[str]) -> None:
+    """A run that is killed ends with the bits of one that is not."""
+    command = [sys.executable, "-m", "geoeq.cli", "train", str(file), *settings, "run=killed"]
     root = Path(__file__).parents[2]
     environment = {**os.environ, **moment, "PYTHONPATH": str(root)}
     died = subprocess.run(command, env=environment, cwd=dying, capture_output=True, timeout=120)
@@ -87,12 +112,10 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     assert not (dying / "killed" / "results.json").exists()
 
     for folder in ("killed", "whole"):
-        recipe = read_recipe(file, [*SETTINGS, f"run={dying / folder}"])
+        recipe = read_recipe(file, [*settings, f"run={dying / folder}"])
         train(recipe, file, console)
     killed, whole = dying / "killed", dying / "whole"
-    assert "Going on after epoch" in console.file.getvalue()
     assert comparable_log(killed) == comparable_log(whole)
-    assert len(comparable_log(whole)) == 5
     weights = Path("checkpoint") / "model.safetensors"
     assert (killed / weights).read_bytes() == (whole / weights).read_bytes()
     results = [json.loads((folder / "results.json").read_text()) for folder in (killed, whole)]
@@ -161,6 +184,15 @@ def test_another_recipe_in_the_folder_is_an_error(train_small) -> None:
     with pytest.raises(RecipeError, match=r"optimizer\.lr is 0\.001 there and 0\.01 here.*run=FOLDER"):
         train_small("optimizer.lr=1e-2")
     train_small("log=auto")  # how a run is watched does not matter
+
+
+def test_a_run_of_an_older_version_lacks_new_settings(train_small) -> None:
+    folder, _ = train_small()
+    file = folder / "recipe.yaml"
+    file.write_text(file.read_text().replace("accumulate: 1\n", ""))
+    train_small()
+    with pytest.raises(RecipeError, match="accumulate is 1 there and 2 here"):
+        train_small("accumulate=2")
 
 
 def test_files_of_others_are_never_thrown_away(train_small, recipe_file: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from geoeq.models import EGNN, Dipole, FrameAveraging, GraphScalar
+from geoeq.errors import FieldError, RecipeError
+from geoeq.models import EGNN, Dipole, Forces, FrameAveraging, GraphScalar, WithPriors
 from geoeq.training import load_checkpoint
+from geoeq.training.build import build_model
 from geoeq.training.log import read_log
 from geoeq.training.parsing import read_recipe
+from geoeq.training.recipe import ModelSettings
 from geoeq.training.run import train
 
 RECIPE = """
@@ -97,3 +101,64 @@ def test_a_head_that_is_named_goes_inside_as_written() -> None:
     model = FrameAveraging(EGNN([Dipole("dipole")], width=8, layers=1))
     assert list(model.fields) == ["dipole"]
     assert isinstance(model.heads[0], Dipole)
+
+
+def test_priors_are_a_line_of_a_recipe(tmp_path: Path) -> None:
+    """They are within Forces and around the network, which has the heads that they read."""
+    file = tmp_path / "priors.yaml"
+    lines = [
+        "dataset: qm7",
+        "target: atomization_energy",
+        "sample: true",
+        "model: {class_path: geoeq.models.EGNN, init_args: {width: 8, layers: 1, cutoff: 3.0}}",
+        "priors: [{class_path: geoeq.models.ZBL, init_args: {cutoff: 1.5}}, {class_path: geoeq.models.Coulomb}]",
+    ]
+    file.write_text("\n".join(lines))
+    recipe = dataclasses.replace(read_recipe(file, []), target=["energy", "forces", "stress"])
+    model = build_model(recipe)
+    assert isinstance(model, Forces)
+    assert model.stress
+    assert model.title == "EGNN + ZBL + Coulomb"
+    inner = model.model.model
+    assert [head.names for head in inner.heads] == [("energy",), ("charges",)]
+    assert inner.heads[1].conserve
+    around = {"class_path": "geoeq.models.Forces", "init_args": {"model": dataclasses.asdict(recipe.model)}}
+    explicit = build_model(dataclasses.replace(recipe, model=ModelSettings(**around)))
+    assert explicit.config() == model.config()
+    charges = build_model(dataclasses.replace(recipe, target=["energy", "charges"]))
+    assert charges.model.heads[1].conserve  # a target that a prior reads has the prior's head
+    with pytest.raises(FieldError, match="in which those of the priors would be missing"):
+        build_model(dataclasses.replace(recipe, forces="direct", target=["energy", "forces"]))
+    for given, said in (
+        ("[{class_path: geoeq.models.ZBL, init_args: {cutof: 1}}]", r"priors\[0\].*argument of ZBL is called 'cutof'"),
+        ("[geoeq.models.ZBL]", "'priors' must be a section of settings, not 'geoeq.models.ZBL'"),
+        ("geoeq.models.ZBL", "'priors' must be a list"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            read_recipe(file, [f"priors={given}"])
+    with pytest.raises(FieldError, match="priors are added to an 'energy'"):
+        build_model(read_recipe(file, []))
+
+
+@pytest.mark.slow
+def test_a_network_beside_priors_is_trained_and_read_again(tmp_path: Path) -> None:
+    """Energies and forces of a periodic sample; the checkpoint has the priors."""
+    file = tmp_path / "priors.yaml"
+    lines = [
+        "dataset: lips",
+        "target: [energy, forces]",
+        "sample: true",
+        "model: {class_path: geoeq.models.EGNN, init_args: {width: 8, layers: 1, cutoff: 3.0}}",
+        "priors: [{class_path: geoeq.models.ZBL}]",
+        "loss: {name: huber, per_atom: true, weights: {forces: 10}}",
+        "epochs: 1",
+        "threads: 1",
+        "device: cpu",
+    ]
+    file.write_text("\n".join(lines))
+    train(read_recipe(file, [f"run={tmp_path / 'run'}"]), file, Console(file=io.StringIO()))
+    model, _ = load_checkpoint(tmp_path / "run")
+    assert isinstance(model, Forces)
+    assert isinstance(model.model, WithPriors)
+    assert model.title == "EGNN + ZBL"
+    assert model.heads[0].references.abs().max() > 1

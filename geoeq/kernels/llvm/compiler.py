@@ -19,13 +19,14 @@ from typing import Any
 from geoeq.kernels.llvm.kernel import Kernel
 from geoeq.resources import cache_root
 
-__all__ = ["compiled", "lanes", "unavailable"]
+__all__ = ["address", "compiled", "lanes", "unavailable"]
 
 #: To be raised when what is written for one text changes by other means than LLVM's version.
 _FORMAT = 1
 
 _DIGEST = hashlib.sha256().digest_size
 _lock = threading.Lock()
+_engines: list[Any] = []
 
 
 def _renew() -> None:
@@ -79,18 +80,24 @@ def lanes(size: int) -> int:
 
 
 @functools.cache
-def compiled(kernel: Kernel) -> Callable[..., None]:
-    """The kernel as a function of addresses and three numbers, which does not hold Python's lock while it runs."""
+def address(kernel: Kernel) -> int:
+    """Where the compiled kernel is, for as long as the process lives."""
     with _lock:  # LLVM's objects belong to one thread at a time
         llvm = _llvm()
         code = _cached(kernel.text) or _keep(kernel.text, _object(kernel.text))
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
-        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * kernel.pointers, *[ctypes.c_int64] * 3)
-        function = kind(engine.get_function_address(kernel.name))
-    function.engine = engine  # type: ignore[attr-defined]  # its memory lives as long as the function
-    return function
+        _engines.append(engine)  # a function lives as long as its engine
+        found: int = engine.get_function_address(kernel.name)
+    return found
+
+
+@functools.cache
+def compiled(kernel: Kernel) -> Callable[..., None]:
+    """The kernel as a function of addresses and three numbers, which does not hold Python's lock while it runs."""
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * kernel.pointers, *[ctypes.c_int64] * 3)
+    return kind(address(kernel))
 
 
 def _object(text: str) -> bytes:

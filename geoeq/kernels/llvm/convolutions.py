@@ -6,7 +6,7 @@ from torch import Tensor
 
 from geoeq.kernels.backend import EdgeTensors
 from geoeq.kernels.llvm.head_kernel import head_kernel
-from geoeq.kernels.llvm.launch import check_senders, even_bounds, function_of, node_bounds, run
+from geoeq.kernels.llvm.launch import check_senders, even_bounds, kernel_of, node_bounds, run
 from geoeq.kernels.llvm.memory import empty
 from geoeq.kernels.llvm.product_kernels import edge_kernel, receiver_kernel, sender_kernel
 from geoeq.kernels.paths import Paths
@@ -21,18 +21,18 @@ class Convolutions:
     def conv(x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
         check_senders(edges, x.shape[0])
         out = empty(x, paths.out_shape(edges.num_nodes))
-        function = function_of(receiver_kernel, paths, weights.numel() > 0, False, dtype=x.dtype)
+        kernel = kernel_of(receiver_kernel, paths, weights.numel() > 0, False, dtype=x.dtype)
         tensors = (x, harmonics, weights, edges.sender, edges.row_pointers, out)
-        run(function, tensors, edges.num_nodes, node_bounds(edges.row_pointers, paths.work))
+        run(kernel, tensors, edges.num_nodes, node_bounds(edges.row_pointers, paths.work))
         return out
 
     @staticmethod
     def grad_x(g: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
         order, pointers = edges.by_sender()
         x = empty(g, (pointers.shape[0] - 1, paths.x_dim))
-        function = function_of(sender_kernel, paths, weights.numel() > 0, False, dtype=g.dtype)
+        kernel = kernel_of(sender_kernel, paths, weights.numel() > 0, False, dtype=g.dtype)
         tensors = (g, harmonics, weights, edges.receiver, order, pointers, x)
-        run(function, tensors, edges.num_nodes, node_bounds(pointers, paths.work))
+        run(kernel, tensors, edges.num_nodes, node_bounds(pointers, paths.work))
         return x
 
     @staticmethod
@@ -51,10 +51,10 @@ class Convolutions:
             empty(weights, weights.shape) if by_weights else weights.new_empty(0),
         )
         if paths.heads:
-            function = function_of(head_kernel, paths, by_harmonics, by_weights, dtype=x.dtype)
+            kernel = kernel_of(head_kernel, paths, by_harmonics, by_weights, dtype=x.dtype)
         else:
             options = weights.numel() > 0, by_harmonics, by_weights, False
-            function = function_of(edge_kernel, paths, *options, dtype=x.dtype)
+            kernel = kernel_of(edge_kernel, paths, *options, dtype=x.dtype)
         tensors = (x, harmonics, weights, g, edges.sender, edges.receiver, *found)
-        run(function, tensors, edges.num_nodes, even_bounds(len(harmonics), paths.work))
+        run(kernel, tensors, edges.num_nodes, even_bounds(len(harmonics), paths.work))
         return found

@@ -12,9 +12,10 @@ from geoeq.errors import TensorError
 from geoeq.kernels.backend import EdgeTensors
 from geoeq.kernels.llvm.compiler import compiled, lanes
 from geoeq.kernels.llvm.kernel import Kernel
+from geoeq.kernels.llvm.team import run_in_team
 from geoeq.kernels.llvm.threads import in_threads, shares
 
-__all__ = ["SCALARS", "check_senders", "even_bounds", "function_of", "node_bounds", "run"]
+__all__ = ["SCALARS", "check_senders", "even_bounds", "kernel_of", "node_bounds", "run"]
 
 SCALARS = {torch.float32: "float", torch.float64: "double"}
 
@@ -23,20 +24,22 @@ _SMALLEST = 20_000
 
 
 @functools.cache
-def function_of(
-    make: Callable[..., Kernel], *options: object, dtype: torch.dtype, widest: int | None = None
-) -> Callable[..., None]:
-    """The compiled kernel ``make(*options, scalar, lanes)``; no lane is idle where a row has ``widest`` numbers."""
+def kernel_of(make: Callable[..., Kernel], *options: object, dtype: torch.dtype, widest: int | None = None) -> Kernel:
+    """The kernel ``make(*options, scalar, lanes)``; no lane is idle where a row has ``widest`` numbers."""
     most = lanes(dtype.itemsize)
     if widest is not None:
         most = min(most, 1 << max(widest - 1, 1).bit_length())
-    return compiled(make(*options, scalar=SCALARS[dtype], lanes=most))
+    return make(*options, scalar=SCALARS[dtype], lanes=most)
 
 
-def run(function: Callable[..., None], tensors: Sequence[Tensor | int], rows: int, bounds: Sequence[int]) -> None:
+def run(kernel: Kernel, tensors: Sequence[Tensor | int], rows: int, bounds: Sequence[int]) -> None:
     """The kernel with these tensors (or addresses), of ``rows`` rows those between the bounds."""
     addresses = [tensor if isinstance(tensor, int) else tensor.data_ptr() for tensor in tensors]
-    in_threads(lambda first, last: function(*addresses, rows, first, last), bounds)
+    function = compiled(kernel)
+    if len(bounds) == 2:
+        function(*addresses, rows, *bounds)
+    elif not run_in_team(kernel, addresses, rows, bounds):
+        in_threads(lambda first, last: function(*addresses, rows, first, last), bounds)
 
 
 def even_bounds(rows: int, width: int) -> list[int]:

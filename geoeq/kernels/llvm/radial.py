@@ -7,14 +7,15 @@ Weights are ``w = h R`` with h the hidden layer of an edge and R the matrix. For
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from geoeq.kernels.backend import EdgeTensors
-from geoeq.kernels.llvm.launch import check_senders, function_of, run
+from geoeq.kernels.llvm.kernel import Kernel
+from geoeq.kernels.llvm.launch import check_senders, kernel_of, run
 from geoeq.kernels.llvm.memory import empty
 from geoeq.kernels.llvm.product_kernels import edge_kernel, receiver_kernel, sender_kernel
 from geoeq.kernels.llvm.threads import in_order
@@ -65,21 +66,21 @@ class _Contractions:
         self.given, self.paths, self.dtype = edges, paths, like.dtype
         self.own = torch.arange(len(edges.sender) + 1)
 
-    def _run(self, function: Callable[..., None], tensors: Sequence[Tensor | int], first: int, last: int) -> None:
-        run(function, tensors, self.given.num_nodes, [first, last])
+    def _run(self, kernel: Kernel, tensors: Sequence[Tensor | int], first: int, last: int) -> None:
+        run(kernel, tensors, self.given.num_nodes, [first, last])
 
     def conv(self, piece: _Piece, x: Tensor, harmonics: Tensor, weights: Tensor, out: Tensor, added: bool) -> None:
         """∂Φ/∂g to the rows of ``out`` of these receivers."""
-        function = function_of(receiver_kernel, self.paths, True, added, dtype=self.dtype)
+        kernel = kernel_of(receiver_kernel, self.paths, True, added, dtype=self.dtype)
         tensors = (x, harmonics, _before(weights, piece), self.given.sender, self.given.row_pointers, out)
-        self._run(function, tensors, piece.first, piece.last)
+        self._run(kernel, tensors, piece.first, piece.last)
 
     def back(self, piece: _Piece, g: Tensor, harmonics: Tensor, weights: Tensor, rows: Tensor, added: bool) -> None:
         """∂Φ/∂x of each edge by itself, to ``rows``."""
-        function = function_of(sender_kernel, self.paths, True, added, dtype=self.dtype)
+        kernel = kernel_of(sender_kernel, self.paths, True, added, dtype=self.dtype)
         ends = self.given.receiver, self.own, self.own
         tensors = (g, harmonics, _before(weights, piece), *ends, _before(rows, piece))
-        self._run(function, tensors, piece.begin, piece.end)
+        self._run(kernel, tensors, piece.begin, piece.end)
 
     def of_edges(
         self,
@@ -94,13 +95,13 @@ class _Contractions:
         if by_harmonics is None and by_weights is None:
             return
         options = by_harmonics is not None, by_weights is not None, added
-        function = function_of(edge_kernel, self.paths, True, *options, dtype=self.dtype)
+        kernel = kernel_of(edge_kernel, self.paths, True, *options, dtype=self.dtype)
         ends = self.given.sender, self.given.receiver
         results = (
             0 if by_harmonics is None else by_harmonics,
             0 if by_weights is None else _before(by_weights, piece),
         )
-        self._run(function, (x, harmonics, _before(weights, piece), g, *ends, *results), piece.begin, piece.end)
+        self._run(kernel, (x, harmonics, _before(weights, piece), g, *ends, *results), piece.begin, piece.end)
 
 
 def _results(factors: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from geoeq.kernels.backend import Blocks
-from geoeq.kernels.llvm.launch import even_bounds, function_of, node_bounds, run
+from geoeq.kernels.llvm.launch import even_bounds, kernel_of, node_bounds, run
 from geoeq.kernels.llvm.memory import empty
 from geoeq.kernels.llvm.sum_kernels import softmax_gradient_kernel, softmax_kernel, sum_edge_kernel, sum_kernel
 
@@ -25,8 +25,8 @@ class Sums:
     def weighted_sum(values: Tensor, weights: Tensor, receiver: Tensor, row_pointers: Tensor, blocks: Blocks) -> Tensor:
         nodes, width = row_pointers.shape[0] - 1, values.shape[1]
         out = empty(values, (nodes, width))
-        function = function_of(sum_kernel, blocks, weights.shape[1], dtype=values.dtype, widest=width)
-        run(function, (values, weights, row_pointers, out), nodes, node_bounds(row_pointers, -(-width // _QUICK)))
+        kernel = kernel_of(sum_kernel, blocks, weights.shape[1], dtype=values.dtype, widest=width)
+        run(kernel, (values, weights, row_pointers, out), nodes, node_bounds(row_pointers, -(-width // _QUICK)))
         return out
 
     @staticmethod
@@ -46,9 +46,9 @@ class Sums:
             torch.empty_like(weights) if by_weights else weights.new_empty(0),
         )
         options = blocks, weights.shape[1], by_values, by_weights
-        function = function_of(sum_edge_kernel, *options, dtype=values.dtype, widest=width)
+        kernel = kernel_of(sum_edge_kernel, *options, dtype=values.dtype, widest=width)
         run(
-            function,
+            kernel,
             (values, weights, g, receiver, *found),
             len(values),
             even_bounds(len(values), -(-width // _QUICK)),
@@ -58,13 +58,13 @@ class Sums:
     @staticmethod
     def segment_softmax(scores: Tensor, receiver: Tensor, row_pointers: Tensor) -> Tensor:
         out, heads = torch.empty_like(scores), scores.shape[1]
-        function = function_of(softmax_kernel, heads, dtype=scores.dtype, widest=heads)
-        run(function, (scores, row_pointers, out), len(scores), node_bounds(row_pointers, heads))
+        kernel = kernel_of(softmax_kernel, heads, dtype=scores.dtype, widest=heads)
+        run(kernel, (scores, row_pointers, out), len(scores), node_bounds(row_pointers, heads))
         return out
 
     @staticmethod
     def segment_softmax_gradient(softmax: Tensor, cotangent: Tensor, receiver: Tensor, row_pointers: Tensor) -> Tensor:
         out, heads = torch.empty_like(softmax), softmax.shape[1]
-        function = function_of(softmax_gradient_kernel, heads, dtype=softmax.dtype, widest=heads)
-        run(function, (softmax, cotangent, row_pointers, out), len(softmax), node_bounds(row_pointers, heads))
+        kernel = kernel_of(softmax_gradient_kernel, heads, dtype=softmax.dtype, widest=heads)
+        run(kernel, (softmax, cotangent, row_pointers, out), len(softmax), node_bounds(row_pointers, heads))
         return out

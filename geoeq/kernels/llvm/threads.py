@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -36,10 +38,23 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
+def _spread() -> None:
+    """Let this thread use every core that a thread of the process may use.
+
+    Where OpenMP binds threads to cores (OMP_PROC_BIND), a new one would share that of the thread which made it.
+    """
+    if sys.platform == "linux":
+        cores = set()
+        for task in os.listdir("/proc/self/task"):
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                cores |= os.sched_getaffinity(int(task))
+        os.sched_setaffinity(0, cores)
+
+
 def _pool(threads: int) -> ThreadPoolExecutor:
     with _lock:
         if threads not in _pools:
-            _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="geoeq")
+            _pools[threads] = ThreadPoolExecutor(threads, "geoeq", _spread)
         return _pools[threads]
 
 
@@ -68,11 +83,16 @@ def _work(function: Callable[[int, int], None], pieces: Iterator[tuple[int, int]
         function(first, last)
 
 
+def _alone() -> None:
+    _spread()
+    torch.set_num_threads(1)
+
+
 def _lone_pool(threads: int) -> ThreadPoolExecutor:
     """Threads in which torch uses no others."""
     with _lock:
         if threads not in _lone:
-            pool = ThreadPoolExecutor(threads, "geoeq", torch.set_num_threads, (1,))
+            pool = ThreadPoolExecutor(threads, "geoeq", _alone)
             started = threading.Barrier(threads)
             for future in [pool.submit(started.wait) for _ in range(threads)]:
                 future.result()

@@ -1,0 +1,94 @@
+"""Shards that are read by the workers of a Dask cluster, on other machines too."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, astuple
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from geoeq.data.card import Card
+from geoeq.data.reading import make_reader
+from geoeq.data.records import Shard, ShardedReader
+from geoeq.data.store import INDEX
+from geoeq.data.typed import parse
+from geoeq.data.worker import write_part
+from geoeq.errors import DataError, InputError
+from geoeq.extras import import_extra
+
+__all__ = ["DaskWorkers"]
+
+#: Seconds in which a scheduler has to answer.
+_PATIENCE = 30
+
+
+class DaskWorkers:
+    """The workers of a cluster, to which shards can be given; a context manager that leaves the cluster.
+
+    They have geoeq, and see the files and the folder of the cache under the same paths.
+
+    Args:
+        card: the data set.
+        sample: take only the records that come with geoeq.
+        files: name -> path.
+        address: of the scheduler, as in ``tcp://HOST:8786``.
+
+    Attributes:
+        count: threads of all workers: so many shards are read at once.
+
+    Raises:
+        InputError: no scheduler answers there, or it has no workers.
+        MissingExtraError: the extra "dask" is not installed.
+    """
+
+    def __init__(self, card: Card, sample: bool, files: Mapping[str, Path], address: str) -> None:
+        distributed = import_extra("distributed", "dask")
+        try:
+            self._client = distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"No Dask scheduler answers at {address} ({error}); tcp://HOST:8786 is the usual form."
+            ) from error
+        self.count = sum(self._client.nthreads().values())
+        if self.count == 0:
+            self._client.close()
+            raise InputError(f"The Dask scheduler at {address} has no workers; start some: dask worker {address}.")
+        absolute = {name: str(path.resolve()) for name, path in files.items()}
+        self._begin = json.dumps({"card": asdict(card), "sample": sample, "files": absolute})
+        self._threads = ThreadPoolExecutor(2 * self.count)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+        self._threads.shutdown(cancel_futures=True)
+
+    def submit(self, shard: Shard, folder: Path) -> Future[None]:
+        """Have ``shard`` written as the cache ``folder``; the result is None, or what ``write_part`` raises."""
+        task = self._client.submit(_write, self._begin, astuple(shard), str(folder.resolve()), pure=False)
+        return self._threads.submit(self._wait, task, shard, folder)
+
+    @staticmethod
+    def _wait(task: Any, shard: Shard, folder: Path) -> None:
+        task.result()
+        if not (folder / INDEX).exists():
+            raise DataError(f"{folder}: a Dask worker wrote {shard}, and it is not there: all machines have to see it.")
+
+
+def _write(begin: str, shard: tuple[Any, ...], folder: str) -> None:
+    card, sample, files = _begun(begin)
+    write_part(card, cast(ShardedReader, make_reader(card, sample)), files, Shard(*shard), Path(folder))
+
+
+@functools.lru_cache(maxsize=4)
+def _begun(begin: str) -> tuple[Card, bool, dict[str, Path]]:
+    found = json.loads(begin)
+    files = {name: Path(path) for name, path in found["files"].items()}
+    return parse(Card, found["card"], "card"), found["sample"], files

@@ -1,0 +1,109 @@
+"""The training itself: Lightning's trainer, with what watches it and keeps what it comes to."""
+
+from __future__ import annotations
+
+import copy
+import signal
+import threading
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch import strategies
+from rich.console import Console
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch_geometric.data import Batch
+
+from geoeq.errors import RecipeError
+from geoeq.training.budget import Budget, BudgetClock
+from geoeq.training.checkpoint import save_checkpoint
+from geoeq.training.environment import describe_environment
+from geoeq.training.folder import RunFolder
+from geoeq.training.job import Job
+from geoeq.training.keeper import Keeper
+from geoeq.training.loaders import Epochs
+from geoeq.training.module import TrainingModule
+from geoeq.training.progress import ProgressReport
+from geoeq.training.recipe import Recipe
+from geoeq.training.schedule import Schedule
+from geoeq.training.team import Team
+
+__all__ = ["fit"]
+
+
+def fit(
+    job: Job, folder: RunFolder, console: Console, team: Team, batches: Epochs, checks: DataLoader[Batch] | None
+) -> Keeper:
+    """Train a copy of the model of a job, or go on; the weights of the best validation are kept by what is returned.
+
+    Args:
+        job: what is trained on what.
+        folder: of the run; the first process of the team writes into it.
+        console: for the progress.
+        team: the processes, each of which calls this.
+        batches: of this process, to train on.
+        checks: of this process, to validate with.
+    """
+    recipe, steps = job.recipe, batches.sampler.steps(0)
+    total_steps = min(recipe.total_epochs * steps, recipe.max_steps or 2**62)
+    budget = None if recipe.budget is None else Budget(recipe.budget)
+    schedule = Schedule(recipe.schedule, steps, total_steps, budget)
+    meta = job.meta()
+    module = TrainingModule(copy.deepcopy(job.model), recipe, job.loss(), schedule, job.factors)
+
+    def save_best(weights: dict[str, Tensor]) -> None:
+        job.model.load_state_dict(weights)
+        save_checkpoint(job.model, folder.path / "checkpoint", meta)
+
+    progress = ProgressReport(
+        console, recipe.total_epochs, job.units, budget=budget, batches=batches.sampler.batches(0)
+    )
+    keeper = Keeper(recipe, folder.path, job.units, save_best, progress.epoch_done, budget, writes=team.first)
+    batches.sampler.resume(keeper.epoch, keeper.batches)
+    clock = [] if budget is None else [BudgetClock(budget, next(iter(checks or batches)))]
+    if keeper.epoch or keeper.batches:
+        more = f" and {keeper.batches} batches" if keeper.batches else ""
+        console.print(f"Going on after epoch {keeper.epoch}{more}.", highlight=False)
+    precision: Any = {"32": "32-true", "64": "64-true"}.get(recipe.precision, recipe.precision)
+    trainer = lightning.Trainer(
+        accelerator="gpu" if job.device.type == "cuda" else "cpu",
+        devices=recipe.devices,
+        num_nodes=recipe.num_nodes,
+        strategy=_strategy(recipe),
+        accumulate_grad_batches=recipe.accumulate,
+        precision=precision,
+        max_epochs=recipe.total_epochs if budget is None else -1,
+        check_val_every_n_epoch=min(recipe.validate_every, recipe.total_epochs),
+        gradient_clip_val=recipe.gradient_clip,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        inference_mode=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder.path,
+        callbacks=[*clock, progress, keeper],
+    )
+    if not keeper.finished:
+        if team.first:
+            folder.write_json("environment.json", describe_environment())
+        try:
+            trainer.fit(module, batches, checks)
+        except SystemExit as error:  # Lightning turns Ctrl-C into an exit, and makes the process deaf to it
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from error
+    return keeper
+
+
+def _strategy(recipe: Recipe) -> str | strategies.Strategy:
+    """Lightning's way to share out the work."""
+    if recipe.strategy == "fsdp":
+        if recipe.device == "cpu" or not torch.cuda.is_available():
+            raise RecipeError("strategy: fsdp needs GPUs; on CPUs there is ddp.")
+        return strategies.FSDPStrategy()
+    if recipe.devices * recipe.num_nodes == 1:
+        return "auto"
+    # A network may have parameters that a target does not need; processes are the same from the start.
+    return strategies.DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)

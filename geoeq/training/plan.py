@@ -1,0 +1,257 @@
+"""Which batches fit into memory and how long an epoch takes, from a few training steps that are measured."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch_geometric.data import Batch
+
+from geoeq.data.sampler import BatchSampler, Share
+from geoeq.errors import GeoeqError
+from geoeq.extras import import_extra
+from geoeq.training.job import Job, prepare_job
+from geoeq.training.memory import available_memory, is_out_of_memory, peak_memory, start_peak
+from geoeq.training.recipe import Recipe
+from geoeq.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Measured", "Plan", "make_plan", "out_of_memory", "print_plan"]
+
+#: The part of the memory that batches may take: some are larger than most, and memory has gaps.
+_USED = 0.9
+
+#: Sizes that are measured, and seconds after which no larger one is.
+_MOST_SIZES, _PATIENCE = 6, 20.0
+
+#: A larger batch is measured while it is expected to take no more than this part of the memory.
+_CAREFUL = 0.5
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A training step.
+
+    Attributes:
+        size: of the batch, as the recipe counts it.
+        graphs: in it.
+        atoms: in it.
+        edges: in it; 0 where the model finds its own.
+        memory: bytes at the peak.
+        seconds: that it took.
+    """
+
+    size: int
+    graphs: int
+    atoms: int
+    edges: int
+    memory: int
+    seconds: float
+
+    @property
+    def work(self) -> int:
+        """What memory and time grow with: edges where they are known, else atoms."""
+        return self.edges or self.atoms
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was measured, and what follows.
+
+    Memory and time are taken for straight lines in the number of edges (or atoms), by least squares.
+
+    Attributes:
+        setting: by which the recipe tells the size of a batch: "batch_size", "batch_atoms" or "batch_edges".
+        measured: the steps, by growing size.
+        available: bytes; None if unknown.
+        biggest: the largest size that means anything: one batch of all.
+    """
+
+    setting: str
+    measured: tuple[Measured, ...]
+    available: int | None
+    biggest: int
+
+    def memory(self, size: float) -> float:
+        """Bytes that a step with a batch of this size takes."""
+        return self._line("memory", size)
+
+    def seconds(self, size: float) -> float:
+        """Seconds that a step with a batch of this size takes."""
+        return self._line("seconds", size)
+
+    @property
+    def largest(self) -> int | None:
+        """The largest size that fits, with a tenth of the memory to spare; None if nothing follows from the steps."""
+        if self.available is None or len(self.measured) < 2:
+            return None
+        start, slope = self.memory(0), self.memory(1) - self.memory(0)
+        if slope <= 0:
+            return None
+        return int(min(max((_USED * self.available - start) / slope, 0), self.biggest))
+
+    def _line(self, name: str, size: float) -> float:
+        work = np.array([step.work for step in self.measured], dtype=np.float64)
+        values = np.array([getattr(step, name) for step in self.measured], dtype=np.float64)
+        each = work.sum() / sum(step.size for step in self.measured)
+        if len(work) < 2 or np.ptp(work) == 0:
+            return float(values.mean())
+        slope, start = np.polyfit(work, values, 1)
+        if slope * np.ptp(work) <= 1e-6 * values.max():  # too little to be measured
+            return float(values.max())
+        return max(float(start + slope * each * size), 0.0)
+
+
+def make_plan(job: Job, *, most: int | None = None, seconds: float = _PATIENCE) -> Plan:
+    """Measure training steps with batches of growing sizes, each twice as large as the one before.
+
+    Args:
+        job: what is trained on what.
+        most: the largest size to measure; None for one that fits.
+        seconds: after which no larger batch is measured.
+    """
+    ((setting, wanted),) = job.recipe.batch_limit.items()
+    sizes = _sizes(job, setting)
+    biggest, least = (len(sizes), 1) if setting == "batch_size" else (int(sizes.sum()), int(sizes.max()))
+    available = available_memory(job.device)
+    step = _stepper(job)
+    measured: list[Measured] = []
+    plan = Plan(setting, (), available, biggest)
+    size, start = max(least, min(wanted // 4, most or wanted)), time.monotonic()
+    size = min(size, biggest)
+    step(_batch(job, setting, size))  # tables and compiled code are made once
+    while len(measured) < _MOST_SIZES:
+        try:
+            measured.append(_measure(job, setting, size, step))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or not measured:
+                raise
+            break
+        plan = Plan(setting, tuple(measured), available, biggest)
+        size *= 2
+        too_large = size > biggest or (most is not None and size > most)
+        full = available is not None and len(measured) > 1 and plan.memory(size) > _CAREFUL * available
+        if too_large or full or time.monotonic() - start > seconds:
+            break
+    return plan
+
+
+def print_plan(recipe: Recipe, file: Path, console: Console) -> None:
+    """What ``geoeq train --plan`` shows."""
+    table_class = import_extra("rich.table", "train").Table
+    job = prepare_job(recipe, file.name)
+    plan = make_plan(job)
+    processes = recipe.devices * recipe.num_nodes
+    table = table_class(title=f"{job.model_name} on {job.device.type}: a training step", title_justify="left")
+    for name in (plan.setting, "graphs", "atoms", "edges", "memory [GB]", "step [s]", "epoch"):
+        table.add_column(name, justify="right")
+    for step in plan.measured:
+        counts = [f"{value:,}" for value in (step.size, step.graphs, step.atoms, step.edges)]
+        epoch = _epoch(job, plan, step.size, processes)
+        table.add_row(*counts, f"{step.memory / 1e9:.2f}", f"{step.seconds:.3g}", epoch)
+    console.print(table)
+    size, own = plan.largest, job.recipe.batch_limit[plan.setting]
+    where = "" if processes == 1 else f", on each of {processes} devices"
+    for line in [
+        f"Of {(plan.available or 0) / 1e9:.1f} GB that there are, the largest batch that fits has {plan.setting}: "
+        f"{size}{where} (with a tenth to spare); an epoch then takes {_epoch(job, plan, size, processes)}."
+        if size
+        else "From these steps nothing follows on the largest batch: the memory did not grow, or is not known.",
+        f"The recipe says {plan.setting}: {own}; an epoch takes {_epoch(job, plan, own, processes)}, and a step "
+        f"{plan.memory(own) / 1e9:.2f} GB. Times are of steps alone, without reading and validation.",
+    ]:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def out_of_memory(job: Job) -> GeoeqError:
+    """The error for a training that found no memory left: it names a size that fits, from smaller steps."""
+    ((setting, size),) = job.recipe.batch_limit.items()
+    if job.device.type == "cuda":
+        torch.cuda.empty_cache()
+    text = f"There was no memory left on {job.device.type} for a step with {setting}: {size}."
+    try:
+        plan = make_plan(job, most=max(1, size // 2))
+    except (RuntimeError, MemoryError, GeoeqError):
+        return GeoeqError(f"{text} Smaller batches could not be measured either; take a smaller network.")
+    fits = min(plan.largest or size // 2, int(_USED * size))
+    if fits < 1:
+        return GeoeqError(f"{text} Not even one structure fits; take a smaller network.")
+    more = max(2, -(-size // fits))
+    return GeoeqError(
+        f"{text} {setting}={fits} fits, as smaller steps show ({plan.memory(fits) / 1e9:.2f} GB); with "
+        f"accumulate={more} a step has as many structures, or more. geoeq train --plan tells more."
+    )
+
+
+def _sizes(job: Job, setting: str) -> NDArray[np.int64]:
+    places = job.split["train"]
+    if setting == "batch_edges":
+        return job.dataset.edge_counts(job.model.cutoff)[places]
+    return np.diff(job.dataset.ptr)[places]
+
+
+def _batch(job: Job, setting: str, size: int) -> Batch:
+    options = job.loader_options() | {"workers": 0, setting: size}
+    loader = job.dataset.loader(job.split["train"], shuffle=True, seed=job.recipe.seed, **options)
+    return next(iter(loader)).to(job.device)
+
+
+def _stepper(job: Job) -> Callable[[Batch], None]:
+    """A training step, with a copy of the model and an optimizer."""
+    from geoeq.training.module import TrainingModule
+
+    recipe = job.recipe
+    model = copy.deepcopy(job.model).to(job.device).train()
+    module = TrainingModule(model, recipe, job.loss(), Schedule(recipe.schedule, 1, 1), job.factors).to(job.device)
+    optimizer = module.configure_optimizers()
+    mixed = torch.autocast(job.device.type, torch.bfloat16) if recipe.precision == "bf16-mixed" else None
+
+    def step(batch: Batch) -> None:
+        optimizer.zero_grad()
+        with mixed or contextlib.nullcontext():
+            loss = module.step_loss(batch)
+        loss.backward()
+        optimizer.step()
+        if job.device.type == "cuda":
+            torch.cuda.synchronize(job.device)
+
+    return step
+
+
+def _measure(job: Job, setting: str, size: int, step: Callable[[Batch], None]) -> Measured:
+    batch = _batch(job, setting, size)
+    start_peak(job.device)
+    step(batch)
+    memory = peak_memory(job.device)
+    begin = time.perf_counter()
+    step(batch)
+    seconds = time.perf_counter() - begin
+    edges = batch.edge_index.shape[1] if "edge_index" in batch else 0
+    return Measured(size, batch.num_graphs, batch.num_nodes, edges, memory, seconds)
+
+
+def _epoch(job: Job, plan: Plan, size: int, processes: int) -> str:
+    options = job.loader_options() | {plan.setting: size}
+    share = Share(0, processes, job.recipe.accumulate)
+    loader = job.dataset.loader(job.split["train"], shuffle=True, seed=job.recipe.seed, share=share, **options)
+    sampler = loader.sampler
+    batches = sampler.batches(0) if isinstance(sampler, BatchSampler) else 0
+    full = min(size, plan.biggest / (batches * processes))
+    seconds = batches * plan.seconds(full)
+    return (
+        f"{seconds:.1f} s"
+        if seconds < 120
+        else f"{seconds / 60:.1f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

@@ -1,0 +1,51 @@
+"""What was measured of a calibration, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from geoeq.training.progress import format_number
+from geoeq.uncertainty.calibration import Calibration
+
+__all__ = ["print_calibration"]
+
+
+def print_calibration(
+    console: Console, measured: Mapping[str, Mapping[str, Calibration]], units: Mapping[str, str], title: str
+) -> None:
+    """Print a row for each output and part of the split.
+
+    Args:
+        console: where to.
+        measured: output -> part -> numbers, in the units.
+        units: output -> unit; "1" for none.
+        title: of the table.
+    """
+    table = Table(title=escape(title), title_justify="left", title_style="bold", header_style="")
+    table.add_column("", no_wrap=True)
+    for column in ("RMSE", "mean σ", "NLL", "area", "in 1σ", "in 2σ", "Spearman"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, parts in measured.items():
+        unit = "" if units[name] == "1" else f" [{units[name]}]"
+        for part, found in parts.items():
+            table.add_row(
+                escape(f"{name}{unit}, {part}"),
+                format_number(found.rmse),
+                format_number(found.deviation),
+                f"{found.nll:.3f}",
+                f"{found.miscalibration:.3f}",
+                f"{100 * found.within_1:.1f}%",
+                f"{100 * found.within_2:.1f}%",
+                f"{found.spearman:.3f}",
+            )
+    console.print(table)
+    console.print(
+        "Of a Gaussian 68.3% are within 1σ, 95.4% within 2σ, and the area (miscalibration) is 0. The scale was found on "
+        "valid: the measure is test.",
+        highlight=False,
+        style="dim",
+    )

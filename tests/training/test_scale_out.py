@@ -1,0 +1,183 @@
+"""Several processes, and batches that are accumulated, compute what one process does with one large batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from geoeq.data import load
+from geoeq.data.sampler import Share
+from geoeq.errors import RecipeError
+from geoeq.training import load_checkpoint
+from geoeq.training.job import prepare_job
+from geoeq.training.log import read_log
+from geoeq.training.module import TrainingModule
+from geoeq.training.parsing import read_recipe
+from geoeq.training.schedule import Schedule
+
+#: Energies of graphs and forces of atoms, some of which are held: each has a number of its own to be divided by.
+CATALYST = """
+dataset: oc20_s2ef_200k
+target: [energy, forces]
+sample: true
+forces: direct
+model: {class_path: geoeq.models.EGNN, init_args: {width: 8, layers: 1, cutoff: 3.0}}
+loss: {name: mae, weights: {forces: 3.0}}
+precision: "64"
+device: cpu
+"""
+
+#: A model that kills the process of one rank when it is called for the n-th time.
+DYING = """
+import os, signal
+from geoeq.models import EGNN
+
+class DyingEGNN(EGNN):
+    calls = 0
+
+    def encode(self, data, graph):
+        DyingEGNN.calls += 1
+        if os.environ.get("RANK") == "1" and os.environ.get("DIE_IN_CALL") == str(DyingEGNN.calls):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode(data, graph)
+"""
+
+EXACT = ["precision=64", "ema=0.9", "gradient_clip=1.0", "loss.name=huber", "epochs=3"]
+
+
+def geoeq(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(root), *filter(None, sys.path)])
+    return subprocess.run(
+        [sys.executable, "-m", "geoeq.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def numbers(folder: Path) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in read_log(folder / "log.csv")]
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    for ours, theirs in zip(numbers(one), numbers(two), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)  # as many digits as a log has
+    weights = [load_checkpoint(folder)[0].state_dict() for folder in (one, two)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-9, atol=1e-11)
+
+
+def gradients(module: TrainingModule, batches: list[object], processes: int, accumulate: int) -> list[torch.Tensor]:
+    """As Lightning makes them: the mean over processes and accumulated batches."""
+    module.trainer = SimpleNamespace(world_size=processes, accumulate_grad_batches=accumulate)
+    module.zero_grad()
+    for number, batch in enumerate(batches):
+        (module.training_step(batch, number) / (processes * accumulate)).backward()
+    return [weight.grad.clone() for weight in module.model.parameters() if weight.grad is not None]
+
+
+@pytest.mark.parametrize(
+    ("count", "processes", "accumulate"),
+    [(5, 2, 1), (4, 1, 2), (5, 2, 2), (1, 2, 1)],  # of one structure there is none for the second process
+)
+def test_the_parts_of_a_step_have_the_gradient_of_the_whole(
+    tmp_path: Path, count: int, processes: int, accumulate: int
+) -> None:
+    file = tmp_path / "catalyst.yaml"
+    file.write_text(CATALYST)
+    recipe = read_recipe(file, [])
+    job = prepare_job(recipe, file.name)
+    module = TrainingModule(job.model, recipe, job.loss(), Schedule(recipe.schedule, 1, 1), job.factors)
+    options = job.loader_options()
+    (whole,) = job.dataset.loader(range(count), count, **options)
+    assert 0 < int((whole.fixed == 0).sum()) < whole.num_nodes
+    size = -(-count // (processes * accumulate))
+    shares = [Share(rank, processes, accumulate) for rank in range(processes)]
+    parts = [list(job.dataset.loader(range(count), size, share=share, **options)) for share in shares]
+    found = []
+    tally = module.tallies["train"]
+    for batches, *of in (([whole], 1, 1), (list(chain.from_iterable(parts)), processes, accumulate)):
+        found.append(gradients(module, batches, *of))
+        found[-1].append(tally.reduced(lambda values: values, torch.device("cpu")))
+        tally.reset()
+    assert len(found[0]) == len(found[1]) > 2
+    for theirs, ours in zip(*found):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_accumulated_batches_are_one_large_one(train_small) -> None:
+    whole, _ = train_small(*EXACT, "batch_size=16", folder="whole")
+    parts, _ = train_small(*EXACT, "batch_size=4", "accumulate=4", folder="parts")
+    assert numbers(whole)[-1]["step"] == 15
+    assert_same_run(whole, parts)
+
+
+def test_batches_of_atoms_train(train_small) -> None:
+    folder, _ = train_small("batch_atoms=120", "epochs=3")
+    qm7 = load("qm7", sample=True)
+    atoms = sum(qm7.batch([place]).num_nodes for place in qm7.split()["train"])
+    steps = read_log(folder / "log.csv")[-1]["step"]
+    assert atoms / 120 <= steps / 3 < 1.3 * atoms / 120
+    with pytest.raises(RecipeError, match=r"small.yaml: batch_edges: Structure \d+ has \d+ edges.*batch_edges of \d+"):
+        train_small("batch_edges=5", folder="small")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["devices=2"], "2 processes, and this one was started alone: use the command line"),
+        (["strategy=fsdp"], "fsdp needs GPUs; on CPUs there is ddp"),
+        (["strategy=fsdp", "ema=0.9"], "'ema' must be null with strategy: fsdp, not 0.9"),
+        (["batch_atoms=9", "batch_edges=9"], "'batch_atoms' must be null where batch_edges is given"),
+        (["accumulate=0"], "'accumulate' must be 1 or more"),
+    ],
+)
+def test_what_cannot_be(train_small, settings: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        train_small(*settings)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_with_batches_twice_as_large(tmp_path: Path, recipe_file: Path, train_small) -> None:
+    done = geoeq(tmp_path, "train", str(recipe_file), *EXACT, "batch_size=9", "run=two", "--devices", "2")
+    assert done.returncode == 0, done.stderr
+    assert "on cpu in 2 processes" in done.stdout
+    assert done.stdout.count("epoch 3/3") == 1
+    train_small(*EXACT, "batch_size=18", folder="one")
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_all_and_the_run_goes_on(tmp_path: Path, recipe_file: Path, train_small) -> None:
+    (tmp_path / "dying.py").write_text(DYING)
+    settings = ["model.class_path=dying.DyingEGNN", *EXACT, "save_every=2", "batch_size=8", "--devices", "2"]
+    command = ["train", str(recipe_file), "run=killed", *settings]
+    died = geoeq(tmp_path, *command, DIE_IN_CALL="10")
+    assert died.returncode == 2, died.stderr
+    assert "Process 1 of 2 (counted from 0) was ended by SIGKILL, perhaps for want of memory" in died.stderr
+    assert "The others were stopped." in died.stderr
+    assert "Traceback" not in died.stderr
+    again = geoeq(tmp_path, *command)
+    assert again.returncode == 0, again.stderr
+    assert "Going on after epoch 1 and 2 batches." in again.stdout
+    train_small(*EXACT, "batch_size=16", folder="whole")
+    for ours, theirs in zip(numbers(tmp_path / "killed"), numbers(tmp_path / "whole"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_budget_ends_all_processes_together(tmp_path: Path, recipe_file: Path) -> None:
+    done = geoeq(tmp_path, "train", str(recipe_file), "budget=2.0", "run=timed", "--devices", "2")
+    assert done.returncode == 0, done.stderr
+    assert read_log(tmp_path / "timed" / "log.csv")[-1]["budget seconds"] >= 2.0
