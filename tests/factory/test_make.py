@@ -142,6 +142,7 @@ def test_files_say_charges_and_crystals_have_no_dipole(tmp_path: Path) -> None:
     assert sorted(periodic) == [False, False, True]
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
     sources = Sources(structures=(argon(tmp_path / "a.xyz", 2, 3, 4, 5),))
     settings = Settings("lj", md=MD(50.0, 2, 10.0), rattle=Rattle(0.1, 1))
