@@ -49,11 +49,12 @@ def make_set(
     from geoeq.factory.dataset import Summary, write_set  # with PyTorch, which the processes do without
 
     plan = make_plan(sources, settings, method)
-    prepare_folder(folder, plan, again)
-    if (folder / "card.yaml").exists():
-        return Summary.read(folder)
     work, count = folder / ".work", processes or cores()
-    with locked(work):
+    with locked(folder):
+        prepare_folder(folder, plan, again)
+        if (folder / "card.yaml").exists():
+            return Summary.read(folder)
+        work.mkdir(exist_ok=True)
         files, failures = begin(work, sources, settings, count)
         items = [
             {
@@ -75,7 +76,7 @@ def make_set(
             "seed": settings.seed,
         }
         summary = write_set(folder, [Path(str(item["output"])) for item in items], failures, {**plan, **said})
-    shutil.rmtree(work)
+        shutil.rmtree(work, ignore_errors=True)  # a process of a killed run may still write there
     return summary
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -83,7 +84,7 @@ def _sha256(path: Path) -> str:
 
 
 def prepare_folder(folder: Path, plan: Mapping[str, Any], again: bool) -> None:
-    """Make the folder, or see that what is in it belongs to ``plan``.
+    """Write the plan into an empty folder, or see that what is in it belongs to ``plan``.
 
     Args:
         folder: of the set.
@@ -91,13 +92,11 @@ def prepare_folder(folder: Path, plan: Mapping[str, Any], again: bool) -> None:
         again: throw away what belongs to a set.
 
     Raises:
-        InputError: it is a file, or holds a set that was made otherwise, or other things.
+        InputError: it holds a set that was made otherwise, or other things.
     """
     note, text = folder / "plan.json", json.dumps(plan, indent=1, ensure_ascii=False)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; the name of a folder would be right.")
     known = note.read_text(encoding="utf-8") if note.is_file() else None
-    if known is None and folder.exists() and any(folder.iterdir()):
+    if known is None and any(folder.iterdir()):
         raise InputError(f"The folder {folder} holds other things. Give a new one.")
     if known == text and not again:
         return
@@ -111,7 +110,6 @@ def prepare_folder(folder: Path, plan: Mapping[str, Any], again: bool) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}-plan")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(note)
@@ -130,16 +128,21 @@ def _short(value: object) -> str:
 
 
 @contextmanager
-def locked(work: Path) -> Iterator[None]:
-    """Keep other processes from making the same set.
+def locked(folder: Path) -> Iterator[None]:
+    """Make the folder if it is not there, and keep other processes from making a set in it.
 
     Raises:
-        InputError: one does.
+        InputError: one does, or it is a file.
     """
-    work.mkdir(exist_ok=True)
-    with (work / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"Another process is making {work.parent}.") from error
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise InputError(f"{folder} is a file; the name of a folder would be right.") from error
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    except BlockingIOError as error:
+        raise InputError(f"Another process is making {folder}.") from error
+    finally:
+        os.close(descriptor)

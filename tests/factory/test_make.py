@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from geoeq.factory import MD, Rattle, Settings, Sources, make_set
 from geoeq.factory.begin import begin
 from geoeq.factory.dataset import Summary
 from geoeq.factory.methods import METHODS, find_method
-from geoeq.factory.plan import make_plan, prepare_folder
+from geoeq.factory.plan import locked, make_plan
 from geoeq.factory.results import Result
 from geoeq.factory.starts import Start
 from geoeq.factory.tasks import frames_of
@@ -44,6 +45,19 @@ class Crashing(LennardJones):
             os._exit(7)
         if len(atoms) == 4:
             raise ZeroDivisionError("as it happens")
+        super().calculate(atoms, properties, system_changes)
+"""
+
+
+WAITING = """
+import time
+from pathlib import Path
+from ase.calculators.lj import LennardJones
+
+class Waiting(LennardJones):
+    def calculate(self, atoms=None, properties=None, system_changes=()):
+        while len(atoms) == 4 and Path(__file__).with_name("hold").exists():
+            time.sleep(0.01)
         super().calculate(atoms, properties, system_changes)
 """
 
@@ -169,25 +183,31 @@ def test_a_calculator_may_crash_and_print(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_what_was_done_before_a_kill_is_kept(tmp_path: Path) -> None:
-    file = argon(tmp_path / "a.xyz", *range(2, 9))
-    options = ["--structures", str(file), "--method", "lj", "--md", "50K:10:20fs", "--processes", "2"]
-    command = [sys.executable, "-m", "geoeq.cli", "data", "make", *options]
+def test_what_was_done_before_a_kill_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third structure waits as long as there is a file, so that the kill comes after two."""
+    (tmp_path / "waiting_calculator.py").write_text(WAITING)
+    (tmp_path / "hold").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    file = argon(tmp_path / "a.xyz", 2, 3, 4, 5)
+    potential = ["--argument", "sigma=3.4", "--argument", "epsilon=0.01"]
+    options = ["--structures", str(file), "--method", "waiting_calculator.Waiting", *potential, "--md", "50K:3"]
+    command = [sys.executable, "-m", "geoeq.cli", "data", "make", *options, "--processes", "1"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen([*command, "-o", str(killed)], env=environment, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while len(list(killed.glob(".work/frames-*.npz"))) < 2 and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = list(killed.glob(".work/frames-*.npz"))
-    assert 2 <= len(kept) < 7
+    assert sorted(path.name for path in killed.glob(".work/frames-*.npz")) == [f"frames-file-0-{n}.npz" for n in (0, 1)]
     assert not (killed / "card.yaml").exists()
 
+    (tmp_path / "hold").unlink()
     assert main(["data", "make", *options, "-o", str(killed)]) == 0
     assert main(["data", "make", *options, "-o", str(whole)]) == 0
     one, other = (open_store(folder / "structures", verify=True)[0] for folder in (killed, whole))
+    assert len(one["ptr"]) == 1 + 4 * 4
     assert {name: array.tobytes() for name, array in one.items()} == {
         name: array.tobytes() for name, array in other.items()
     }
@@ -197,8 +217,8 @@ def test_results_that_are_there_are_not_made_again(tmp_path: Path) -> None:
     """A set whose last step failed goes on from its results: here, one that says what no calculator would."""
     sources = Sources(structures=(argon(tmp_path / "a.xyz", 2, 3),))
     settings, method, folder = Settings("lj"), find_method("lj"), tmp_path / "set"
-    prepare_folder(folder, make_plan(sources, settings, method), again=False)
-    (folder / ".work").mkdir()
+    (folder / ".work").mkdir(parents=True)
+    (folder / "plan.json").write_text(json.dumps(make_plan(sources, settings, method), indent=1, ensure_ascii=False))
     files, _ = begin(folder / ".work", sources, settings, 1)
     for place, start in enumerate(Result.read(files[0]).starts):
         found = frames_of(Start.from_dict(start), settings, method)
@@ -214,6 +234,10 @@ def test_a_folder_of_other_settings_or_other_things_is_refused(tmp_path: Path) -
     make_set(folder, sources, Settings("lj"), processes=1)
     with pytest.raises(InputError, match=r"made otherwise: seed 0, not 1\. Give another folder, or --again"):
         make_set(folder, sources, Settings("lj", seed=1), processes=1)
+    with locked(folder), pytest.raises(InputError, match="Another process is making"):
+        make_set(folder, sources, Settings("lj"), processes=1, again=True)
+    with pytest.raises(InputError, match=r"a\.xyz is a file"):
+        make_set(tmp_path / "a.xyz", sources, Settings("lj"), processes=1)
     with pytest.raises(InputError, match="holds other things"):
         make_set(tmp_path, sources, Settings("lj"), processes=1)
     (folder / "notes.txt").write_text("mine")
