@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -27,7 +26,6 @@ _SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.028
 _LENGTH, _POWER = 0.8854, 0.23
 
 
-@functools.cache
 def _covalent_radii() -> tuple[float, ...]:
     """Of each atomic number, in Å."""
     from ase.data import covalent_radii
@@ -65,7 +63,8 @@ class ZBL(Prior):
         self.cutoff = None if cutoff is None else positive_cutoff(cutoff)
         self.envelope = PolynomialEnvelope(1.0, power)
         self.bohr, self.coulomb = conversion("a0", "Å"), conversion("Ha*a0", "eV*Å")
-        self.register_buffer("radii", torch.tensor(_covalent_radii(), dtype=torch.float64), persistent=False)
+        self.covalent = _covalent_radii()
+        self.register_buffer("radii", torch.tensor(self.covalent, dtype=torch.float64), persistent=False)
 
     @classmethod
     def example(cls) -> Self:
@@ -75,8 +74,7 @@ class ZBL(Prior):
         """The longest cutoff of a pair."""
         if self.cutoff is not None:
             return self.cutoff
-        radii = _covalent_radii()
-        return 2 * max(radii[number] for number in (range(NUM_ELEMENTS) if elements is None else elements))
+        return 2 * max(self.covalent if elements is None else [self.covalent[number] for number in elements])
 
     def forward(self, data: Data, outputs: Mapping[str, Tensor]) -> Tensor:
         """Half of the energy of its pairs for each atom."""

@@ -273,3 +273,14 @@ def test_charges_are_conserved():
         model(data)
     with pytest.raises(InputError, match="Only the sum of charges"):
         NodeScalar("features", conserve=True)
+
+
+def test_compiles_whole_with_given_edges():
+    model, data = WithPriors(network(elements=[1, 6, 7, 8, 16]), [ZBL()]), close()
+    graph = build_graph(data, 4.0)
+    data.edge_index = torch.stack([graph.sender, graph.receiver])
+    data.edge_cutoff = torch.full((data.num_graphs,), 4.0)
+    torch.compiler.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")(data)
+    for name, value in model(data).items():
+        torch.testing.assert_close(compiled[name], value)
