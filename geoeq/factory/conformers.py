@@ -60,7 +60,7 @@ def parse_smiles(text: str) -> tuple[Any, Molecule]:
     """RDKit's molecule with its hydrogens, and what the SMILES says.
 
     Raises:
-        InputError: it is no SMILES; the message names it.
+        InputError: it is no SMILES, or one of several molecules; the message names it.
         MissingExtraError: the extra "chem" is not installed.
     """
     import_extra("rdkit", "chem")
@@ -70,6 +70,8 @@ def parse_smiles(text: str) -> tuple[Any, Molecule]:
         plain = Chem.MolFromSmiles(text)
         if plain is None or plain.GetNumAtoms() == 0:
             raise InputError(f"'{text}' is not a SMILES that RDKit understands.")
+        if len(Chem.GetMolFrags(plain)) > 1:
+            raise InputError(f"'{text}' is of several molecules, and does not say how they lie: give a file of them.")
         unpaired = sum(atom.GetNumRadicalElectrons() for atom in plain.GetAtoms())
         known = Molecule(
             smiles=text,

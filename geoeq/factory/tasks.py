@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from geoeq.errors import GeoeqError, InputError
+from geoeq.errors import GeoeqError
 from geoeq.factory.conformers import conformers, parse_smiles
 from geoeq.factory.labels import label
 from geoeq.factory.methods import Method
@@ -47,8 +47,6 @@ def starts_of(smiles: str, settings: Settings) -> Result:
     """The conformers of a molecule."""
     try:
         molecule, known = parse_smiles(smiles)
-        if "." in known.name:
-            raise InputError("it is of several molecules, and a SMILES does not say how they lie: give a file")
         found = conformers(molecule, seed_of(settings.seed, "conformers", known.name), settings.conformers)
     except (GeoeqError, RuntimeError, ValueError) as error:
         return Result(failures=[Failure(smiles, -1, "conformers", _reason(error))])

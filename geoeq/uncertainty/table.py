@@ -44,8 +44,8 @@ def print_calibration(
             )
     console.print(table)
     console.print(
-        "Of a Gaussian 68.3% are within 1σ, 95.4% within 2σ, and the area (miscalibration) is 0. The scale was found on "
-        "valid: the measure is test.",
+        "Of a Gaussian 68.3% are within 1σ, 95.4% within 2σ, and the area (miscalibration) is 0. The scale was found "
+        "on valid: the measure is test.",
         highlight=False,
         style="dim",
     )
