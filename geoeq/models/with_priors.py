@@ -97,7 +97,7 @@ class WithPriors(SameSymmetry):
         """
         if torch.compiler.is_compiling():
             self._check_reach()
-        exact = in_dtype(data, torch.float64)
+        exact = data if data.pos.dtype == torch.float64 else in_dtype(data, torch.float64)
         return torch.stack([prior(exact, outputs) for prior in self.priors]).sum(0)
 
     def fit_heads(self, data: Data, elements: Any = None) -> None:

@@ -275,7 +275,9 @@ def test_charges_are_conserved():
         NodeScalar("features", conserve=True)
 
 
+@pytest.mark.slow
 def test_compiles_whole_with_given_edges():
+    """In float64, in which positions are not converted."""
     model, data = WithPriors(network(elements=[1, 6, 7, 8, 16]), [ZBL()]), close()
     graph = build_graph(data, 4.0)
     data.edge_index = torch.stack([graph.sender, graph.receiver])
