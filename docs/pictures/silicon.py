@@ -1,4 +1,4 @@
-"""Draws silicon.png, an equation of state: ``python docs/pictures/silicon.py runs/mlearn-si-quick``."""
+"""Draws silicon.png, an equation of state: ``python docs/pictures/silicon.py runs/si-si-quick``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from geoeq.simulate import GeoeqCalculator
 from geoeq.training.pictures import BLUE, GREY, INK, ORANGE, style_axes
 
-#: Lattice constant in Å and bulk modulus in GPa with PBE, as in Zuo et al. 2020 (arXiv:1906.08888).
+#: Lattice constant with PBE in Å, that of the crystal in the data set mlearn.
 PBE = 5.469
 
 
