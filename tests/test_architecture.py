@@ -45,6 +45,7 @@ RANKS = {
     "parity_recovery": 5,
     "training": 6,
     "simulate": 6,
+    "md_command": 6,
     "uncertainty": 6,
     "uncertainty_command": 6,
     "check": 6,
