@@ -1,4 +1,4 @@
-"""The command line: geoeq train | compare | evaluate | predict | data | check | md | export | doctor | parity."""
+"""The command line: geoeq train | compare | evaluate | predict | data | calibrate | check | md | sample | export ..."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import geoeq
 import geoeq.factory_command as factory_command
+import geoeq.md_command as md
 import geoeq.uncertainty_command as uncertainty
 from geoeq.errors import GeoeqError
 from geoeq.train_command import add_train, run_train
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--seed", type=int, default=0, help="of structures and group elements (0)")
     check.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="for check.json and check.png")
 
-    _add_md(commands)
+    md.add_parser(commands)
     uncertainty.add_parsers(commands)
 
     export = commands.add_parser("export", help="a trained potential as a file that is run without its network")
@@ -158,35 +158,6 @@ def _parser() -> argparse.ArgumentParser:
     parity.add_argument("cases", nargs="+", metavar="CASE.safetensors", help="parameters, inputs and outputs of a case")
     parity.add_argument("--network", help="the network, where the name of the folder does not say it")
     return parser
-
-
-def _add_md(commands: Any) -> None:
-    md = commands.add_parser("md", help="molecular dynamics with a trained model, or go on with a run that was killed")
-    md.add_argument("run", type=Path, help="the folder of a run or checkpoint, such as runs/rmd17-egnn")
-    md.add_argument("structure", type=Path, help="a file that ASE reads: xyz, cif, traj ...")
-    md.add_argument("--ensemble", required=True, choices=("nve", "nvt", "npt"), help="what is kept constant")
-    length = md.add_mutually_exclusive_group(required=True)
-    length.add_argument("--steps", type=int, help="of the whole run; more than were done go on with it")
-    length.add_argument("--time", metavar="TIME", help="in place of the steps: 10ps")
-    md.add_argument("--temperature", help="of the thermostat, and of random velocities: 300K")
-    md.add_argument("--timestep", default="0.5fs", metavar="TIME", help="0.5fs if not given")
-    md.add_argument("--thermostat", choices=("langevin", "bussi", "nose-hoover"), help="nvt: langevin if not given")
-    md.add_argument("--tau", default="100fs", metavar="TIME", help="in which the thermostat acts (100fs)")
-    md.add_argument("--pressure", help="for npt: 1bar, 2GPa")
-    md.add_argument("--pressure-tau", default="1ps", metavar="TIME", help="in which the barostat acts (1ps)")
-    md.add_argument("--barostat", choices=("isotropic", "full"), help="full: the cell changes its shape, too")
-    md.add_argument("--velocities", choices=("file", "random"), help="those of the file, if it has some, if not given")
-    md.add_argument("--seed", type=int, default=0, help="of velocities and thermostat (0)")
-    md.add_argument("--frame", type=int, metavar="N", help="which structure of the file, from 0 (-1: the last)")
-    md.add_argument("--log-every", type=int, default=10, metavar="STEPS", help="between rows of the log (10)")
-    md.add_argument("--frame-every", type=int, default=100, metavar="STEPS", help="between frames (100)")
-    md.add_argument("--save-every", type=int, default=1000, metavar="STEPS", help="between states to go on from (1000)")
-    md.add_argument("--max-temperature", help="where the run stops; 10000K or ten times --temperature if not given")
-    md.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda")
-    md.add_argument("--dtype", choices=("float32", "float64"), help="of the model; as it was trained if not given")
-    md.add_argument("--skin", default="0.5Å", metavar="LENGTH", help="of the neighbour list (0.5Å)")
-    md.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="runs/md-STRUCTURE-ENSEMBLE if not given")
-    md.add_argument("--again", action="store_true", help="throw away an earlier run in the same folder")
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -304,35 +275,6 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
-def _md(arguments: argparse.Namespace) -> int:
-    from geoeq.extras import import_extra
-
-    console = import_extra("rich.console", "train").Console()
-    import_extra("matplotlib", "train")
-    import torch
-
-    from geoeq.simulate.quantities import settings_from_text
-    from geoeq.simulate.run import run_md
-
-    settings, skin = settings_from_text(vars(arguments))
-    outcome = run_md(
-        arguments.run,
-        arguments.structure,
-        settings,
-        console,
-        folder=arguments.output,
-        frame=arguments.frame,
-        device=arguments.device,
-        dtype=None if arguments.dtype is None else getattr(torch, arguments.dtype),
-        skin=skin,
-        again=arguments.again,
-    )
-    if outcome.signal is not None:
-        print(f"Ended at step {outcome.step:,}. The same command goes on there.", file=sys.stderr)
-        return 128 + outcome.signal  # as shells count it
-    return 0 if outcome.stopped is None else 1
-
-
 def _export(arguments: argparse.Namespace) -> int:
     import torch
 
@@ -383,10 +325,11 @@ _COMMANDS = {
     "data": _data,
     "calibrate": uncertainty.run_calibrate,
     "check": _check,
-    "md": _md,
+    "md": md.run,
     "export": _export,
     "doctor": _doctor,
     "parity": _parity,
+    "sample": uncertainty.run_sample,
 }
 
 

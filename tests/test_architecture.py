@@ -48,6 +48,7 @@ RANKS = {
     "training": 6,
     "train_command": 6,
     "simulate": 6,
+    "md_command": 6,
     "uncertainty": 6,
     "uncertainty_command": 6,
     "check": 6,

@@ -16,7 +16,7 @@ from geoeq.data_doctor.fingerprints import WIDTH, atom_fingerprints
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.neighbors import Edges, edge_lengths, edge_vectors, radius_edges
 
-__all__ = ["ENERGIES", "Chart", "choose_places", "make_chart", "sorted_atom_prints", "unusable"]
+__all__ = ["ENERGIES", "Chart", "choose_places", "make_chart", "sorted_atom_prints", "structure_prints", "unusable"]
 
 Places = NDArray[np.int64]
 
@@ -137,6 +137,16 @@ def sorted_atom_prints(dataset: Dataset, places: Places, cutoff: float) -> list[
     return [part.sort(0).values.numpy() for part in entries.split(batch.ptr.diff().tolist())]
 
 
+def structure_prints(batch: Batch, cutoff: float) -> tuple[Tensor, Tensor]:
+    """The fingerprint of each structure, the mean of those of its atoms, and how many atoms of each element it has.
+
+    Shapes:
+        Returns [G, WIDTH] and [G, 119].
+    """
+    _, _, prints, z = _neighbourhood(batch, cutoff)
+    return _prints_of(prints, batch), _counts(z, batch)
+
+
 def _batches(dataset: Dataset, places: Places, targets: list[str]) -> Iterator[Batch]:
     ends = np.cumsum(dataset.ptr[places + 1] - dataset.ptr[places])
     start = 0
@@ -166,11 +176,10 @@ def _measure(batch: Batch, cutoff: float) -> dict[str, Tensor]:
         "isolated": _sums((degree == 0).double(), batch),
         "neighbours": _sums(degree.double(), batch) / size,
         "most_neighbours": torch.zeros(count, dtype=torch.int64).scatter_reduce(0, batch.batch, degree, "amax"),
-        "prints": _sums(prints, batch) / size[:, None],
+        "prints": _prints_of(prints, batch),
     }
     if hasattr(batch, "z"):
-        flat = torch.bincount(batch.batch * NUM_ELEMENTS + z, minlength=count * NUM_ELEMENTS)
-        found["counts"] = flat.view(count, NUM_ELEMENTS).int()
+        found["counts"] = _counts(z, batch)
     return found | (_of_forces(batch) if hasattr(batch, "forces") else {})
 
 
@@ -182,6 +191,16 @@ def _neighbourhood(batch: Batch, cutoff: float) -> tuple[Edges, Tensor, Tensor, 
     numbers = getattr(batch, "z", None)
     z = torch.zeros(len(batch.pos), dtype=torch.int64) if numbers is None else numbers.clamp(0, NUM_ELEMENTS - 1)
     return edges, lengths, atom_fingerprints(z, lengths, edges.sender, edges.receiver, cutoff), z
+
+
+def _prints_of(prints: Tensor, batch: Batch) -> Tensor:
+    mean: Tensor = _sums(prints, batch) / batch.ptr.diff()[:, None]
+    return mean
+
+
+def _counts(z: Tensor, batch: Batch) -> Tensor:
+    flat = torch.bincount(batch.batch * NUM_ELEMENTS + z, minlength=batch.num_graphs * NUM_ELEMENTS)
+    return flat.view(batch.num_graphs, NUM_ELEMENTS).int()
 
 
 def _of_forces(batch: Batch) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from geoeq.simulate.calculator import GeoeqCalculator
 from geoeq.simulate.folder import claim_folder
 from geoeq.simulate.report import write_summary
 from geoeq.simulate.settings import MDSettings
-from geoeq.simulate.simulation import Outcome, Simulation, StopRule
+from geoeq.simulate.simulation import LAST, Outcome, Simulation, StopRule
 from geoeq.simulate.summary import DRIFT, with_spread
 from geoeq.simulate.thermo import SPEED
 from geoeq.training.checkpoint import checkpoint_sha256
@@ -94,7 +94,7 @@ def run_md(
         raise
     if outcome.signal is None:
         found = write_summary(simulation, title, stopped=outcome.stopped)
-        _tell(console, simulation, found)
+        _tell(console, simulation, found, outcome.stopped)
     return outcome
 
 
@@ -146,8 +146,13 @@ def _announce(console: Console, simulation: Simulation, calculator: GeoeqCalcula
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _tell(console: Console, simulation: Simulation, found: dict[str, Any]) -> None:
+def _tell(console: Console, simulation: Simulation, found: dict[str, Any], stopped: str | None) -> None:
     ending = f"{simulation.step:,} steps are done. Trajectory, log and picture are in '{simulation.folder}'."
+    if stopped is not None:
+        ending = (
+            f"Stopped at step {simulation.step:,}: {stopped}. This frame is '{simulation.folder / LAST}'; trajectory, "
+            f"log and picture are in '{simulation.folder}'."
+        )
     for line in [*_result_lines(found), ending]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 

@@ -15,19 +15,26 @@ from geoeq.simulate.settings import MDSettings
 __all__ = [
     "CONSERVED",
     "KINETIC",
+    "OF_FORCES",
     "POTENTIAL",
     "PRESSURE",
     "SPEED",
     "TEMPERATURE",
     "TIME",
     "TOTAL",
+    "UNCERTAIN",
+    "UNCERTAINTY",
     "VOLUME",
     "frame_text",
     "measure",
 ]
 
+#: Results of a calculator that knows how wrong it may be, eV and eV/Å.
+UNCERTAIN, OF_FORCES = "energy_uncertainty", "forces_uncertainty"
+
 TIME, SPEED = "time [fs]", "ns/day"
 POTENTIAL, KINETIC, TOTAL = (f"{name} energy [eV/atom]" for name in ("potential", "kinetic", "total"))
+UNCERTAINTY = "energy uncertainty [eV/atom]"
 CONSERVED = "conserved energy [eV/atom]"
 TEMPERATURE, PRESSURE, VOLUME = "temperature [K]", "pressure [GPa]", "volume [Å^3/atom]"
 
@@ -52,18 +59,24 @@ def measure(atoms: Atoms, integrator: Any, settings: MDSettings, step: int) -> d
     row[TEMPERATURE] = atoms.get_temperature()
     if atoms.calc is not None and "stress" in atoms.calc.results:
         row[PRESSURE] = -atoms.get_stress(include_ideal_gas=True)[:3].mean() / units.GPa
+    if atoms.calc is not None and UNCERTAIN in atoms.calc.results:
+        row[UNCERTAINTY] = atoms.calc.results[UNCERTAIN] / count
     if settings.ensemble == "npt":
         row[VOLUME] = atoms.get_volume() / count
     return row
 
 
 def frame_text(atoms: Atoms, results: Mapping[str, Any], step: int, settings: MDSettings) -> str:
-    """A frame in extended XYZ: positions, momenta, what the model gives, step and time."""
+    """A frame in extended XYZ: positions, momenta, what the model gives with its uncertainty, step and time."""
     frame = atoms.copy()
     frame.info = {"step": step, "time_fs": step * settings.timestep}
     for name in results:
         frame.arrays.pop(name, None)
     frame.calc = SinglePointCalculator(frame, **{name: value for name, value in results.items() if name in _WRITTEN})
+    if UNCERTAIN in results:
+        frame.info[UNCERTAIN] = results[UNCERTAIN]
+    if OF_FORCES in results:
+        frame.set_array(OF_FORCES, results[OF_FORCES])
     text = io.StringIO()
     write_xyz(text, [frame])
     return text.getvalue()

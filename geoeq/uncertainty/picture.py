@@ -84,7 +84,7 @@ def _errors(axes: Axes, made: ErrorsMade, name: str, unit: str, part: str) -> No
     axes.set_xlabel(f"estimate σ of {words}{suffix}")
     axes.set_ylabel(f"error that was made{suffix}")
     axes.set_title(f"{words}, {part}: {len(sizes):,}", loc="left", fontsize=10, color=INK)
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper left")
 
 
 def _few(value: float, _: int) -> str:

@@ -17,32 +17,33 @@ __all__ = ["print_calibration"]
 def print_calibration(
     console: Console, measured: Mapping[str, Mapping[str, Calibration]], units: Mapping[str, str], title: str
 ) -> None:
-    """Print a row for each output and part of the split.
+    """Print a table for each output, with a row for each part of the split.
 
     Args:
         console: where to.
         measured: output -> part -> numbers, in the units.
         units: output -> unit; "1" for none.
-        title: of the table.
+        title: of the tables.
     """
-    table = Table(title=escape(title), title_justify="left", title_style="bold", header_style="")
-    table.add_column("", no_wrap=True)
-    for column in ("RMSE", "mean σ", "NLL", "area", "in 1σ", "in 2σ", "Spearman"):
-        table.add_column(column, justify="right", no_wrap=True)
     for name, parts in measured.items():
         unit = "" if units[name] == "1" else f" [{units[name]}]"
+        heading = escape(f"{title}: {name}{unit}")
+        table = Table(title=heading, title_justify="left", title_style="bold", header_style="")
+        table.add_column("", no_wrap=True)
+        for column in ("RMSE", "mean σ", "NLL", "area", "in 1σ", "in 2σ", "Spearman"):
+            table.add_column(column, justify="right", no_wrap=True)
         for part, found in parts.items():
             table.add_row(
-                escape(f"{name}{unit}, {part}"),
+                part,
                 format_number(found.rmse),
                 format_number(found.deviation),
                 f"{found.nll:.3f}",
                 f"{found.miscalibration:.3f}",
                 f"{100 * found.within_1:.1f}%",
                 f"{100 * found.within_2:.1f}%",
-                f"{found.spearman:.3f}",
+                f"{found.spearman:.2f}",
             )
-    console.print(table)
+        console.print(table)
     console.print(
         "Of a Gaussian 68.3% are within 1σ, 95.4% within 2σ, and the area (miscalibration) is 0. The scale was found "
         "on valid: the measure is test.",
