@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,9 @@ class Dataset(torch.utils.data.Dataset[Data]):
 
     def __getitem__(self, index: int) -> Data:
         return self.batch([index])[0]
+
+    def __iter__(self) -> Iterator[Data]:
+        return (self[place] for place in range(len(self)))
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The structures at ``indices`` as one batch, without edges."""

@@ -36,7 +36,7 @@ def launch(recipe: Recipe, arguments: Sequence[str]) -> int:
     if recipe.num_nodes > 1:
         raise RecipeError(
             f"num_nodes: {recipe.num_nodes}: start it on every machine, with torchrun --nnodes {recipe.num_nodes} "
-            f"--nproc-per-node {count} --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m geoeq.cli train ..., or with srun."
+            f"--nproc-per-node {count} --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m geoeq.cli train, or by srun."
         )
     cuda = torch.cuda.device_count() if recipe.device != "cpu" else 0
     if cuda and count > cuda:

@@ -147,6 +147,12 @@ def test_one_record(qm7):
     assert "batch" not in data
 
 
+def test_all_records_one_after_the_other(qm7):
+    sample = [data.pos for data in qm7]
+    assert len(sample) == len(qm7)
+    assert torch.equal(sample[-1], qm7[len(qm7) - 1].pos)
+
+
 def test_targets_are_chosen():
     dataset = load("qm9", sample=True)
     batch = dataset.batch([0, 1], targets=["gap", "rotational_constants"])
