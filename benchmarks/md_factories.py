@@ -47,11 +47,11 @@ def of_geoeq(arguments: dict[str, Any], cutoff: float, device: str) -> Potential
     heads = [GraphScalar("energy")]
     network = cls(heads, **given) if preset is None else cls.preset(preset, heads, **given)
     calculator = GeoeqCalculator(network if frames is None else FrameAveraging(network, frames=frames), device)
-    checks = [importlib.import_module(f"geoeq.models.{name}") for name in ("model", "framed")]
+    model, framed = (importlib.import_module(f"geoeq.models.{name}") for name in ("model", "framed"))
     watched: dict[str, list[tuple[Any, str]]] = {
         "neighbors": [(calculator.neighbor_list, "edges")],
         "model": [(calculator.model, "forward")],
-        "overhead": [(module, "check_inputs") for module in checks],
+        "overhead": [(model, "check_inputs"), (model, "check_edges"), (framed, "check_inputs")],
     }
     return Potential(calculator, watched, _count(calculator.model), _versions("geoeq", "e3nn"))
 
