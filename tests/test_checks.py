@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from geoeq.checks import check_inputs
+from geoeq.checks import check_edges, check_inputs
 from geoeq.coincidence import coincident_atoms
 from geoeq.errors import (
     CellError,
@@ -20,7 +21,9 @@ from geoeq.errors import (
     TensorError,
     UnknownElementError,
 )
+from geoeq.graph import build_graph
 from geoeq.lattice import lattice
+from geoeq.models import EGNN, GraphScalar
 
 DTYPES = (torch.float64, torch.float32)
 
@@ -277,6 +280,52 @@ class TestCoincident:
             assert coincident_atoms(places, batch, periodic, 1e-3) is None
             twice = torch.cat([places, places[700:701] + 48.0 * (periodic is not None)])
             assert coincident_atoms(twice, torch.zeros(len(twice), dtype=torch.long), periodic, 1e-3)[:2] == (700, 1728)
+
+
+class TestCoincidentByEdges:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("distance", [0.0, 1e-5, 5e-4])
+    def test_in_the_open(self, distance, dtype):
+        data = structures(4, 1, 30, dtype=dtype)
+        check_edges(build_graph(data, 3.0))
+        data.pos[23] = data.pos[9] + torch.tensor([0.0, distance, 0.0])
+        message = r"Graph 2, atom 4 and atom 18 are at the same place \(.* Å apart.*\). Remove one of them"
+        with pytest.raises(CoincidentAtomsError, match=message):
+            check_edges(build_graph(data, 3.0))
+
+    @pytest.mark.parametrize("shift", [(1, 0, 0), (2, 5, -3)])
+    def test_through_the_boundary(self, shift):
+        data = structures(4, 1, 30, periodic=True, dtype=torch.float64)
+        data.pos[23] = data.pos[9] + torch.tensor(shift).double() @ data.cell[2] + 1e-4
+        with pytest.raises(CoincidentAtomsError, match="Graph 2, atom 4 and atom 18 are at the same place"):
+            check_edges(build_graph(data, 3.0))
+        data.pbc[2] = False
+        check_edges(build_graph(data, 3.0))
+
+    def test_points_without_elements_may_coincide(self):
+        data = structures(4)
+        data.pos[1] = data.pos[0]
+        graph = build_graph(data, 3.0)
+        with pytest.raises(CoincidentAtomsError):
+            check_edges(graph)
+        check_edges(replace(graph, numbers=None))
+
+    def test_no_edges(self):
+        check_edges(build_graph(structures(1), 3.0))
+
+    def test_a_model_with_a_cutoff_takes_its_edges_and_one_without_searches(self, monkeypatch):
+        searched = []
+        monkeypatch.setattr("geoeq.checks.coincident_atoms", lambda *given: searched.append(given))
+        data = structures(4, 6)
+        twice = changed(data, pos=data.pos.clone())
+        twice.pos[6] = twice.pos[5]
+        for cutoff in (3.0, None):
+            model = EGNN([GraphScalar("energy")], width=4, layers=1, cutoff=cutoff)
+            model(data)
+            assert len(searched) == (cutoff is None)
+            if cutoff is not None:
+                with pytest.raises(CoincidentAtomsError, match="Graph 1, atom 1 and atom 2"):
+                    model(twice)
 
 
 def test_nothing_is_checked_while_compiling():

@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.checks import check_inputs
+from geoeq.checks import check_edges, check_inputs
 from geoeq.errors import FieldError, InputError, TensorError, unknown_name
 from geoeq.fields import Field, field
 from geoeq.graph import Graph, build_graph, in_dtype
@@ -148,13 +148,15 @@ class Model(Configurable, nn.Module, ABC):
             InputError: the structure cannot be what was meant (see ``geoeq.checks``).
             TensorError: positions have fewer digits than the model.
         """
-        check_inputs(data, elements=self.elements, cutoff=self.cutoff)
+        check_inputs(data, elements=self.elements, cutoff=self.cutoff, coincident=self.cutoff is None)
         dtype = next(self.parameters()).dtype
         given = data.pos.dtype
         if given not in (dtype, torch.float64):
             raise TensorError(f"Positions are {given} and the model is {dtype}: convert one of them.")
         with torch.autocast(data.pos.device.type, enabled=False):  # geometry is never rounded
             graph = build_graph(data, self.cutoff, self.lmax)
+            if self.cutoff is not None:
+                check_edges(graph)
             if given != dtype:
                 graph, data = graph.to(dtype), in_dtype(data, dtype)
             graph = self.prepare(data, graph)

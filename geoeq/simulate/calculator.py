@@ -134,7 +134,7 @@ class GeoeqCalculator(Calculator):
         data = to_data(Structure(atoms, "atoms"), torch.float64, periodic=bool(atoms.pbc.any())).to(self.device)
         if "total_charge" in atoms.info:
             data.total_charge = data.pos.new_full((1,), float(atoms.info["total_charge"]))
-        finite = bool(data.pos.isfinite().all()) and ("cell" not in data or bool(data.cell.isfinite().all()))
+        finite = np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()
         if self.neighbor_list is not None and len(atoms) and finite:
             edges = self.neighbor_list.edges(data.pos, data.get("cell"), data.get("pbc"))
             data.edge_index = torch.stack([edges.sender, edges.receiver])

@@ -20,6 +20,7 @@ from ase.phonons import Phonons
 from ase.vibrations import Vibrations, VibrationsData
 
 import geoeq.models
+from geoeq import kernels
 from geoeq.errors import (
     CellError,
     CheckpointError,
@@ -30,7 +31,17 @@ from geoeq.errors import (
     NonFiniteError,
     UnknownElementError,
 )
-from geoeq.models import EGNN, Dipole, Forces, GraphScalar, NodeFeatures, NodeScalar, NodeVector
+from geoeq.kernels.llvm.compiler import compiled, unavailable
+from geoeq.models import (
+    EGNN,
+    Dipole,
+    Forces,
+    GraphScalar,
+    NodeFeatures,
+    NodeScalar,
+    NodeVector,
+    TensorFieldNetwork,
+)
 from geoeq.simulate import GeoeqCalculator
 from geoeq.training.checkpoint import save_checkpoint
 
@@ -262,6 +273,24 @@ def test_every_family_simulates(name):
         shifted.positions[2, 1] += step
         energies.append(shifted.get_potential_energy())
     assert forces[2, 1] == pytest.approx((energies[1] - energies[0]) / 2e-4, abs=1e-6)
+
+
+@pytest.mark.skipif(unavailable() is not None, reason="needs llvmlite")
+def test_kernels_are_compiled_for_a_network_and_not_for_a_number_of_atoms():
+    torch.manual_seed(0)
+    network = TensorFieldNetwork([GraphScalar("energy")], width=7, layers=1, lmax=1, cutoff=4.0)
+    calculator = GeoeqCalculator(network, "cpu")
+    made = []
+    for repeat in (3, 1, 2, (1, 1, 3), 4):
+        atoms = bulk("Si", cubic=True) * repeat
+        atoms.rattle(0.1, seed=0)
+        atoms.calc = calculator
+        before = compiled.cache_info().misses
+        with kernels.use("llvm"):
+            atoms.get_forces()
+        made.append(compiled.cache_info().misses - before)
+    assert made[0] > 0
+    assert made[1:] == [0, 0, 0, 0]
 
 
 def test_a_checkpoint_is_loaded(tmp_path):

@@ -17,6 +17,7 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.md.verlet import VelocityVerlet
 from torch import nn
+from torch._dynamo.utils import counters
 
 import geoeq.models
 from geoeq.cli import main
@@ -117,6 +118,21 @@ def test_runs_in_ase_as_the_model_does(argon, ours):
     with pytest.raises(InputError, match="neither can be changed"):
         GeoeqCalculator(argon, dtype=torch.float32)
     assert "stress" not in GeoeqCalculator(argon, stress=False).implemented_properties
+
+
+def test_nothing_is_compiled_for_a_number_of_atoms(argon):
+    """Sizes are symbols in the graph of a file: it is made once, and no run of it compiles anything."""
+    calculator = GeoeqCalculator(argon)
+    counters.clear()
+    for atoms in (crystal(1), crystal(2), crystal(1)[:3], crystal(3), Atoms("Ar2", [[0, 0, 0], [0, 0, 4.0]])):
+        atoms.calc = calculator
+        assert np.isfinite(atoms.get_forces()).all()
+    assert not counters["stats"]
+    assert not counters["inductor"]
+    compiled = torch.compile(torch.sin, backend="eager", dynamic=False)
+    for size in (3, 4, 5):
+        compiled(torch.zeros(size))
+    assert counters["stats"]["unique_graphs"] == 3  # what it would look like
 
 
 def test_runs_in_torchsim_as_the_model_does(argon, ours):
