@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
-from geoeq.cli import main
 from geoeq.models import EGNN, GraphScalar
 from geoeq.symmetry import assert_equivariant
 from geoeq.training.checkpoint import save_checkpoint
@@ -85,24 +83,3 @@ def test_the_examples_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path))
     for block in python_blocks(ROOT / "docs" / f"{page}.md"):
         exec(block, {})
-
-
-@pytest.mark.slow
-def test_the_loop_of_the_page_on_uncertainty_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkout: Path
-) -> None:
-    """One round, with a short training and a loose limit."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path / "cache"))
-    page = (checkout / "docs" / "uncertainty.md").read_text()
-    blocks = re.findall(r"^```(python|yaml|bash)\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    start, recipe, commands, labels = (text for _, text in blocks[1:])
-    names: dict[str, object] = {}
-    exec(start, names)
-    (tmp_path / "potential.yaml").write_text(recipe)
-    commands = commands.replace("--again\n", "--again epochs=2 threads=1\n", 1)
-    for line in commands.replace("--steps 1000", "--steps 10").replace("10meV", "1000eV").splitlines():
-        assert main(shlex.split(line)[1:]) == 0
-    exec(labels, names)
-    text = (tmp_path / "labelled.xyz").read_text()
-    assert 60 < text.count("Properties=") <= 66
