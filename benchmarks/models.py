@@ -148,15 +148,19 @@ def seconds(run: Callable[[], None]) -> float:
 
 
 def in_turns(run: Callable[[], None], repeats: int) -> tuple[float, float]:
-    """Milliseconds without and with kernels, one pass of each after the other: the speed of a machine changes."""
+    """Milliseconds without and with kernels, in turns, as the speed of a machine changes.
+
+    The first pass after one of the other kind is not counted: it finds the memory as that one left it.
+    """
     plain: list[float] = []
     own: list[float] = []
-    run()
-    while len(own) <= repeats and sum(plain) < 2 * PATIENCE:
+    while len(own) < repeats and sum(plain) < PATIENCE:
         with plain_messages():
+            run()
             plain.append(seconds(run))
+        run()
         own.append(seconds(run))
-    return 1e3 * statistics.median(plain[1:]), 1e3 * statistics.median(own[1:])
+    return 1e3 * statistics.median(plain), 1e3 * statistics.median(own)
 
 
 def measure(case: Case, threads: int, repeats: int) -> dict[str, float]:
