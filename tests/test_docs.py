@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
+from geoeq.cli import main
 from geoeq.models import EGNN, GraphScalar
 from geoeq.symmetry import assert_equivariant
 from geoeq.training.checkpoint import save_checkpoint
@@ -83,7 +85,6 @@ def test_the_examples_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path))
     for block in python_blocks(ROOT / "docs" / f"{page}.md"):
         exec(block, {})
-<<<<<<< HEAD
 
 
 def test_the_examples_of_the_page_on_potentials_run() -> None:
@@ -115,5 +116,3 @@ def test_the_loop_of_the_page_on_uncertainty_runs(
     exec(labels, names)
     text = (tmp_path / "labelled.xyz").read_text()
     assert 60 < text.count("Properties=") <= 66
-=======
->>>>>>> e0f28cdfa76eb72caef2ca9b59c0573b87693e12

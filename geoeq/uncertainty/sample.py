@@ -102,13 +102,8 @@ def sample(
     all_of_them, chosen = 1000 * each, 1000 * each[enough[order]]
     console.print(
         f"{len(frames)} frames, {len(kept)} of them distinct and new; uncertainty {np.median(all_of_them):.3g} "
-<<<<<<< HEAD
         f"meV/atom in the median, {all_of_them.max():.3g} at most. {len(picks)} are in '{output}', of "
         f"{chosen.min():.3g} to {chosen.max():.3g} meV/atom.",
-=======
-        f"meV/atom in the median, {all_of_them.max():.3g} at most. {len(picks)} are in '{output}', "
-        f"of {chosen.min():.3g} to {chosen.max():.3g} meV/atom.",
->>>>>>> e0f28cdfa76eb72caef2ca9b59c0573b87693e12
         highlight=False,
         soft_wrap=True,
     )
