@@ -44,7 +44,7 @@ def _times(results: dict[str, Any], peers: list[str]) -> list[str]:
         for name, entry in structures.items():
             found = entry["found"].get(model, {})
             if "step" not in found:
-                cells.append(found.get("failure", "failed before"))
+                cells.append(found.get("failure", "not run"))
                 continue
             best = fastest[name]
             cells.append(f"{found['step']:.3g}" + ("" if best is None else f" ({best / found['step']:.2g})"))
