@@ -221,7 +221,8 @@ def too_large(case: Case, atoms: int, minutes: float, results: dict[str, Any]) -
         return None
     before, found = known[-1]
     if "failure" in found:
-        return f"not tried: with {before} atoms it {found['failure']}"
+        reason: str = found["failure"]
+        return reason if reason.startswith("not tried") else f"not tried: with {before} atoms it {reason}"
     need, have = found["MB"] / before * atoms, SHARE * free_memory()
     if results["device"] == "cpu" and need > have:
         return f"not tried: it would take {need / 1024:.0f} GB"
