@@ -178,6 +178,7 @@ def test_from_reference_says_what_does_not_fit(case):
         EGNN.from_reference(parameters, **given)
 
 
+@pytest.mark.slow
 def test_a_wrong_network_finds_no_orientations(tmp_path, monkeypatch):
     monkeypatch.setattr(parity_recovery, "BEST_TURNS", 3)
     source = GOLDEN / "ponita" / "ori8.safetensors"

@@ -85,7 +85,9 @@ def test_first_and_second_derivatives_are_finite_along_the_axes(name):
     assert gradient.abs().max() > 0
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "EquiformerV2Layer")) for name in LAYERS]
+)
 def test_second_derivatives_are_right(name):
     layer = example(name)
     x = features(layer, 4).requires_grad_()

@@ -20,7 +20,13 @@ from geoeq.symmetry import assert_equivariant, random_batch
 DTYPES = [torch.float64, torch.float32]
 
 
-@pytest.fixture(params=(*geoeq.models.NETWORKS, *geoeq.models.COORDINATE_NETWORKS))
+EVERY = (*geoeq.models.NETWORKS, *geoeq.models.COORDINATE_NETWORKS)
+
+#: Compiled in five seconds or more.
+LONG = ("ESCN", "EquiformerV2", "FAGNN", "IterativeSE3Transformer")
+
+
+@pytest.fixture(params=EVERY)
 def name(request):
     return request.param
 
@@ -132,6 +138,7 @@ def test_single_data_is_a_batch_of_one(name):
         torch.testing.assert_close(value, model(data)[key])
 
 
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in EVERY])
 def test_compiles_whole_with_given_edges(name):
     model, data = example(name), random_batch()
     graph = build_graph(data, model.cutoff)

@@ -61,6 +61,7 @@ def test_the_largest_size_is_where_the_line_meets_the_memory() -> None:
     assert Plan("batch_size", flat, 10**9, 70).seconds(50) == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_steps_are_measured_at_growing_sizes(job: Job, linear: None) -> None:
     plan = make_plan(job)
     assert [step.size for step in plan.measured] == [2, 4, 8, 16, 32, 64]

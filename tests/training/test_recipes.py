@@ -31,7 +31,7 @@ SMALLER = {
 }
 
 #: Seconds each.
-SLOW = ("s2ef-equiformer_v2", "s2ef-faenet")
+SLOW = ("s2ef-equiformer_v2", "s2ef-faenet", "equiformer_v2", "escn")
 
 #: Potentials of full size, whose steps have second derivatives.
 LARGE = ("3bpa", "rmd17")
