@@ -14,18 +14,17 @@ from geoeq import kernels
 from geoeq.errors import FieldError, InputError
 from geoeq.fields import Field, field, uncertainty_name
 from geoeq.graph import Graph
-from geoeq.layers.layer import Group
 from geoeq.models.egnn import EGNN
 from geoeq.models.forces import Forces
 from geoeq.models.head import Head
 from geoeq.models.model import Model
 from geoeq.models.scalar_heads import GraphScalar
-from geoeq.models.wrapper import Wrapper
+from geoeq.models.wrapper import SameSymmetry
 
 __all__ = ["LastLayer", "last_layer_head"]
 
 
-class LastLayer(Wrapper):
+class LastLayer(SameSymmetry):
     """A model and the uncertainty of one output: how far a structure is, in its last layer, from those learnt.
 
     The output is a linear function of the features f of the last layer. With F, the features of the training set as
@@ -77,22 +76,6 @@ class LastLayer(Wrapper):
         """Those of the network inside, and the uncertainty."""
         name = uncertainty_name(self.target)
         return super().fields | {name: field(name)}
-
-    @property
-    def group(self) -> Group:  # type: ignore[override]
-        """That of the network inside."""
-        group: Group = getattr(self.model, "group", "E(3)")
-        return group
-
-    @property
-    def axis(self) -> str | None:
-        """That of the network inside, where its group has one."""
-        return getattr(self.model, "axis", None)
-
-    @property
-    def equivariance_error(self) -> float:
-        """That which the network inside states."""
-        return float(getattr(self.model, "equivariance_error", 0.0))
 
     def set_covariance(self, covariance: Tensor, regularizer: float, scale: float) -> None:
         """Take what was found on data.
