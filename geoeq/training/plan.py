@@ -34,6 +34,9 @@ _USED = 0.9
 #: Sizes that are measured, and seconds after which no larger one is.
 _MOST_SIZES, _PATIENCE = 6, 20.0
 
+#: Steps of a size, of which the fastest counts, unless they take a second.
+_REPEATS = 3
+
 #: A larger batch is measured while it is expected to take no more than this part of the memory.
 _CAREFUL = 0.5
 
@@ -233,11 +236,13 @@ def _measure(job: Job, setting: str, size: int, step: Callable[[Batch], None]) -
     start_peak(job.device)
     step(batch)
     memory = peak_memory(job.device)
-    begin = time.perf_counter()
-    step(batch)
-    seconds = time.perf_counter() - begin
+    times: list[float] = []
+    while len(times) < _REPEATS and sum(times) < 1.0:
+        begin = time.perf_counter()
+        step(batch)
+        times.append(time.perf_counter() - begin)
     edges = batch.edge_index.shape[1] if "edge_index" in batch else 0
-    return Measured(size, batch.num_graphs, batch.num_nodes, edges, memory, seconds)
+    return Measured(size, batch.num_graphs, batch.num_nodes, edges, memory, min(times))
 
 
 def _epoch(job: Job, plan: Plan, size: int, processes: int) -> str:
