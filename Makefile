@@ -62,7 +62,7 @@ docs: .venv/.docs ## the documentation in docs/_build/html, warnings as errors
 	@echo "docs/_build/html/index.html"
 
 bench: .venv/.dev ## the benchmarks, one after the other (qm9_8k.py is told where its data are)
-	@set -e; for script in $$(grep -l __main__ benchmarks/*.py | grep -v qm9_8k); do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script; done
 
 # torch-scatter has no wheels and must see the installed torch, so pip may not isolate its build.
 scatter: .venv/.dev ## build torch-scatter against the installed torch (about 5 minutes on 2 cores)

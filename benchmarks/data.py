@@ -18,7 +18,6 @@ What is read is in the page cache: disks are not compared. With --quick a tenth 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import tempfile
@@ -39,7 +38,7 @@ from data_rivals import InMemory, OnDisk, Reading, as_atoms, as_list, ase_readin
 from data_structures import qm9_sized, slabs
 from data_tables import markdown
 from data_waiting import network, waiting
-from models import processor
+from models import processor, write_results
 from torch_geometric.data import Batch
 
 from geoeq.data.dataset import Dataset
@@ -265,10 +264,7 @@ def main() -> None:
     results["simulation"] = time_simulation(14_000 // share)
     output = arguments.output or (None if arguments.quick else RESULTS)
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
-        output.with_suffix(".json").write_text(text, encoding="utf-8")
-        output.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
+        write_results(output, results, markdown(results))
     print(markdown(results))
 
 

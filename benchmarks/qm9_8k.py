@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import yaml
-from models import processor
+from models import processor, write_results
 from rich.console import Console
 
 import geoeq
@@ -210,10 +210,7 @@ def main() -> None:
     results = {"made": made, "networks": {name: run_network(name, card, arguments) for name in chosen}}
     output = arguments.output or (RESULTS if arguments.only is None else None)
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
-        output.with_suffix(".json").write_text(text, encoding="utf-8")
-        output.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
+        write_results(output, results, markdown(results))
     print(markdown(results))
 
 

@@ -15,7 +15,7 @@ from geoeq.data.fetch import fetch_sources
 from geoeq.data.ragged import Array
 from geoeq.data.store import INDEX
 from geoeq.fields import FIELDS
-from geoeq.resources import cache_root
+from geoeq.resources import cache_root, is_shared
 
 __all__ = ["fetch_lines", "info_lines", "list_lines", "prepare_lines"]
 
@@ -84,7 +84,7 @@ def info_lines(name_or_file: str, sample: bool = False, root: str | Path | None 
         lines.append(f"variant {card.name}/{name}{chosen}: {variant.title}")
     for source in card.sources:
         doubts = "; address not checked by geoeq" if source.unverified else ""
-        place = "comes with geoeq" if source.shipped else f"{source.url}{doubts}"
+        place = _with_the_card(card) if source.shipped else f"{source.url}{doubts}"
         lines.append(f"file {source.file}: {place}")
     for name, split in card.splits.items():
         default = " (default)" if name == card.default_split else ""
@@ -103,11 +103,15 @@ def _card(name: str) -> Card:
     return load_card(name) if path is None else read_card(path)
 
 
+def _with_the_card(card: Card) -> str:
+    return "comes with geoeq" if is_shared(Path(card.folder)) else "there, beside the card"
+
+
 def _state(card: Card, root: str | Path | None) -> str:
     if (cache_folder(card, False, root) / INDEX).exists():
         return "prepared"
     ready = all(source.shipped for source in card.sources)
-    return "comes with geoeq" if ready else f"not fetched; sample: {'yes' if card.sample else 'no'}"
+    return _with_the_card(card) if ready else f"not fetched; sample: {'yes' if card.sample else 'no'}"
 
 
 def _contents(dataset: Dataset) -> list[str]:

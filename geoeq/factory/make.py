@@ -82,7 +82,7 @@ def make_set(
 
 def _title(sources: Sources, method: Method) -> str:
     what = {
-        "molecules from SMILES": len(sources.smiles),
+        "SMILES": len(sources.smiles),
         "files of structures": len(sources.structures),
         "surfaces": len(sources.surfaces),
         "adsorbates": len(sources.adsorbates),
