@@ -82,7 +82,9 @@ EVERY = [*geoeq.models.NETWORKS, *geoeq.models.COORDINATE_NETWORKS]
 WRAPPED = ["FrameAveraging", "GroupAveraging", "Canonicalization", "SoftEquivariance", "TinvNN", "WithPriors"]
 
 
-@pytest.mark.parametrize("name", [*EVERY, *WRAPPED])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "PONITA")) for name in (*EVERY, *WRAPPED)]
+)
 def test_every_family_has_it_with_the_head_of_its_own(name, batch, float64):
     """The energy is linear in the features, which do not turn with the structure."""
     model = with_heads(name)

@@ -49,10 +49,10 @@ def structures():
     return molecule("CH3CH2OH"), diamond
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["last layer in a prior", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("last layer", "ensemble"))],
-)
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("last layer in a prior", "ensemble")]
+
+
+@pytest.mark.parametrize("kind", ["last layer", *SLOW])
 def test_spreads_of_atoms_add_up_to_the_uncertainty(kind):
     model = energies_within(as_potential(MODELS[kind](), "cpu"))
     graph = trace_atomic_energies(model, example_inputs(model), spreads=True)
