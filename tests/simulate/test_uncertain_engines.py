@@ -98,19 +98,25 @@ def test_what_was_exported_has_it(kind, tmp_path):
             assert found[0][name] == pytest.approx(value, rel=1e-8, abs=1e-10), name
 
 
+@pytest.fixture
+def metatomic():
+    """The module of geoeq, which must be imported before that of metatomic."""
+    pytest.importorskip("metatomic")
+    import geoeq.simulate.metatomic
+
+    return geoeq.simulate.metatomic
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["last layer in a prior", "ensemble of priors"])
-def test_metatomic_has_it_of_systems_and_of_atoms(kind, tmp_path):
-    pytest.importorskip("metatomic")
+def test_metatomic_has_it_of_systems_and_of_atoms(kind, metatomic, tmp_path):
     from metatomic.torch import ModelEvaluationOptions, ModelOutput, load_atomistic_model
 
-    from geoeq.simulate.metatomic import export_metatomic, metatomic_systems
-
     model = MODELS[kind]()
-    export_metatomic(model, tmp_path / "out.pt")
+    metatomic.export_metatomic(model, tmp_path / "out.pt")
     loaded = load_atomistic_model(str(tmp_path / "out.pt"))
     batch = random_batch((6, 9), periodic=True)
-    systems = metatomic_systems(graph_inputs(batch, 4.0), loaded.requested_neighbor_lists()[0], torch.float64)
+    systems = metatomic.metatomic_systems(graph_inputs(batch, 4.0), loaded.requested_neighbor_lists()[0], torch.float64)
     found = {}
     for of in ("system", "atom"):
         asked = {"energy_uncertainty": ModelOutput(unit="eV", sample_kind=of)}
