@@ -11,6 +11,7 @@ import e3nn
 import torch
 from e3nn import o3
 from torch import Tensor
+from torch_geometric.data import Data
 
 from geoeq.errors import CellError, InputError, TensorError
 from geoeq.neighbors import (
@@ -247,8 +248,14 @@ def displace(graph: Graph, shift: Tensor) -> Graph:
 
 def in_dtype(data: Any, dtype: torch.dtype) -> Any:
     """The same structures (a Data or Batch), their real numbers in a dtype."""
-    changed = copy.copy(data)
-    for key, value in changed.to_dict().items():
+    if torch.compiler.is_compiling():  # which does not follow a copy of what PyG keeps
+        changed = Data()
+        for key in data.keys():  # noqa: SIM118
+            changed[key] = data[key]
+    else:
+        changed = copy.copy(data)
+    for key in data.keys():  # noqa: SIM118
+        value = data[key]
         if isinstance(value, Tensor) and value.is_floating_point():
             changed[key] = value.to(dtype)
     return changed

@@ -38,7 +38,12 @@ class SphereFeedForward(nn.Module):
         if self.scalars is not None:
             nn.init.zeros_(self.scalars.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def hidden(self, x: Tensor) -> Tensor:
+        """What the last linear map is given, [N, (lmax + 1)², H]."""
         scalars = x[:, 0] if self.scalars is None else self.scalars(x[:, 0])  # [N, extra * H]
-        result: Tensor = self.last(self.activation(self.first(x), scalars))
+        result: Tensor = self.activation(self.first(x), scalars)
+        return result
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.last(self.hidden(x))
         return result

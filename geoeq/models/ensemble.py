@@ -139,7 +139,10 @@ class Ensemble(Model):
         Raises:
             InputError: a structure cannot be what was meant.
         """
-        given = [model(data) for model in self.members]
+        return self.combined([model(data) for model in self.members])
+
+    def combined(self, given: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Means and deviations of what each member gave."""
         outputs: dict[str, Tensor] = {}
         for name in given[0]:
             values = torch.stack([entry[name] for entry in given])  # [M, G or N, ...]

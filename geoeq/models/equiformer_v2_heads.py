@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import torch
 from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq.errors import InputError
 from geoeq.graph import Graph, edge_frames
 from geoeq.layers.coefficients import sphere_irreps, to_coefficients
+from geoeq.layers.degree_linear import DegreeLinear
 from geoeq.layers.grid_mlp import FeedForwardKind, feed_forward_activation
 from geoeq.layers.so2 import frame_matrix
 from geoeq.layers.so2_attention import SO2Attention
 from geoeq.layers.sphere_activation import SphereNonlinearity, sphere_activation
 from geoeq.layers.sphere_feed_forward import SphereFeedForward
 from geoeq.models.head import Head, checked_name
-from geoeq.models.scalar_heads import GraphScalar
+from geoeq.models.scalar_heads import GraphScalar, with_one
 
 __all__ = ["AttentionVector", "SphereScalar"]
 
@@ -41,6 +43,10 @@ class _ScalarOfSphere(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.network(to_coefficients(x, self.lmax, self.channels))[:, 0]
         return result
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """The l = 0 part of what the last linear map is given, [N, H]."""
+        return self.network.hidden(to_coefficients(x, self.lmax, self.channels))[:, 0]
 
 
 class SphereScalar(GraphScalar):
@@ -80,6 +86,15 @@ class SphereScalar(GraphScalar):
 
     def scalars(self, x: Tensor) -> Tensor:
         return x
+
+    def last_of_atoms(self, x: Tensor) -> Tensor:
+        """The l = 0 part of what the last linear map is given."""
+        return with_one(self.network[0].hidden(x))  # type: ignore[operator]
+
+    def last_weights(self) -> Tensor:
+        """Those of l = 0."""
+        last: DegreeLinear = self.network[0].network.last  # type: ignore[assignment,union-attr]
+        return torch.cat([last.weight[0].flatten(), last.bias])  # type: ignore[list-item]
 
 
 class AttentionVector(Head):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 from e3nn import o3
 from torch import Tensor, nn
 from torch.nn.functional import silu
@@ -13,7 +14,7 @@ from geoeq.fields import field
 from geoeq.graph import Graph
 from geoeq.layers.layer import Group
 from geoeq.models.head import Head, checked_name
-from geoeq.models.scalar_heads import GraphScalar
+from geoeq.models.scalar_heads import GraphScalar, linear_weights, with_one
 
 __all__ = ["Combine", "DecodedVector", "Decoder", "DecoderNorm", "EveryLayerScalar", "Weights"]
 
@@ -68,6 +69,29 @@ class EveryLayerScalar(GraphScalar):
         self.network = nn.Sequential(_EveryLayer(irreps[0].mul, self.weights, total=not linear))
         self.pooled = nn.Linear(len(irreps), 1, bias=self.bias) if linear else None  # type: ignore[assignment]
 
+    def last_features(self, x: Tensor, graph: Graph) -> Tensor:
+        """Those of f, which it shares among the layers, ``Σ_k c_k Σ_atoms a(x_k) h(x_k)``, and of the bias its one.
+
+        The output is linear in the last map of f and in c; f has more features than there are layers.
+        """
+        features = self._reduced(self.last_of_atoms(x).double(), graph)
+        return features if self._mixed is None or self._mixed.bias is None else with_one(features)
+
+    def last_of_atoms(self, x: Tensor) -> Tensor:
+        """The sum over layers of what the last map of f is given, with the weights a and c."""
+        weighted: Tensor = self.network[0].weighted(self.scalars(x))  # type: ignore[operator]
+        return weighted.sum(1) if self._mixed is None else torch.einsum("nlw,l->nw", weighted, self._mixed.weight[0])
+
+    def last_weights(self) -> Tensor:
+        """Those of f, and the bias where there is one."""
+        weights = linear_weights(self.network[0].last)  # type: ignore[arg-type]
+        return weights if self._mixed is None or self._mixed.bias is None else torch.cat([weights, self._mixed.bias])
+
+    @property
+    def _mixed(self) -> nn.Linear | None:
+        """The map of layers, with c and a bias, where c is learnt."""
+        return self.pooled  # type: ignore[return-value]
+
 
 class _EveryLayer(nn.Module):
     """The network of ``EveryLayerScalar``: [N, L C] to [N, L], or their total [N, 1]."""
@@ -79,11 +103,23 @@ class _EveryLayer(nn.Module):
         self.last = nn.Linear(max(width // 2, 1), 1)
         self.weight = None if weights == "none" else nn.Linear(width, 1)
 
+    def weighted(self, x: Tensor) -> Tensor:
+        """What the last map is given, with the one of its bias, times the weights of atoms, [N, L, C // 2 + 1]."""
+        x = x.unflatten(-1, (-1, self.width))
+        hidden: Tensor = silu(self.first(x))
+        hidden = torch.cat([hidden, torch.ones_like(hidden[..., :1])], dim=-1)
+        return hidden if self.weight is None else hidden * self.weights(x)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Those of atoms, of the features [N, L, C] of layers, [N, 1 or L, 1]."""
+        weights: Tensor = self.weight(x[:, :1] if self.initial else x)  # type: ignore[misc]
+        return weights
+
     def forward(self, x: Tensor) -> Tensor:
         x = x.unflatten(-1, (-1, self.width))  # [N, L, C]
         values: Tensor = self.last(silu(self.first(x)))  # [N, L, 1]
         if self.weight is not None:
-            values = values * self.weight(x[:, :1] if self.initial else x)
+            values = values * self.weights(x)
         return values.sum(1) if self.total else values.squeeze(-1)
 
 

@@ -8,7 +8,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import FieldError
+from geoeq.errors import FieldError, InputError
 from geoeq.fields import field
 from geoeq.graph import Graph
 from geoeq.layers.layer import Group
@@ -24,11 +24,13 @@ class Head(Configurable, nn.Module, ABC):
         names: the outputs it gives, each in ``geoeq.fields``.
         group: "T(3)" where its outputs do not turn with the features, as a model of the group T(3) alone takes it.
         irreps: of the features that it is bound to.
+        last_layer_asked: whether its model gives "last_layer" too, its ``last_features``; set by ``LastLayer``.
     """
 
     names: tuple[str, ...]
     irreps: o3.Irreps
     group: Group = "E(3)"
+    last_layer_asked: bool = False
 
     def bind(self, irreps: o3.Irreps) -> None:
         """Make the parameters for features of these irreps: scalars (0e) first, vectors (1o) after them."""
@@ -48,6 +50,28 @@ class Head(Configurable, nn.Module, ABC):
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         """Node features [N, irreps.dim] to outputs by name."""
 
+    def last_features(self, x: Tensor, graph: Graph) -> Tensor:
+        """What its last linear map is given, of a head with one number for each graph: the features of ``LastLayer``.
+
+        Shapes:
+            Returns [G, W], with ``output = scale · last_features @ last_weights + what the network does not change``.
+
+        Raises:
+            InputError: it has no such map, or none that is known.
+        """
+        raise _no_last_layer(self)
+
+    def last_weights(self) -> Tensor:
+        """The weights, and the biases where there are some, of its last linear map.
+
+        Shapes:
+            Returns [W].
+
+        Raises:
+            InputError: it has no such map, or none that is known.
+        """
+        raise _no_last_layer(self)
+
     def scalars(self, x: Tensor) -> Tensor:
         """The invariant part of the features, [N, C]."""
         return x[:, : self.width]
@@ -55,6 +79,13 @@ class Head(Configurable, nn.Module, ABC):
     def vectors(self, x: Tensor) -> Tensor:
         """The vector part of the features, [N, V, 3]."""
         return x[:, self.width : self.width + 3 * self.num_vectors].reshape(-1, self.num_vectors, 3)
+
+
+def _no_last_layer(head: Head) -> InputError:
+    return InputError(
+        f"{type(head).__name__} has no last layer that is known, of which an uncertainty could be made: take an "
+        "ensemble, or another head, such as GraphScalar."
+    )
 
 
 def two_layers(width: int, width_out: int) -> nn.Sequential:

@@ -10,10 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq import kernels
 from geoeq.errors import FieldError, InputError
 from geoeq.fields import Field, field, uncertainty_name
-from geoeq.graph import Graph
 from geoeq.models.egnn import EGNN
 from geoeq.models.forces import Forces
 from geoeq.models.head import Head
@@ -36,14 +34,16 @@ class LastLayer(SameSymmetry):
     output itself is not changed, and the estimate costs a product with a matrix. It is of the error of a structure;
     there is none for its forces, which would need a derivative for each feature.
 
-    Every network has it through ``GraphScalar`` (also within frames and other wrappers, whose averages are linear).
+    Every network has it, also within frames and other wrappers, whose averages are linear. Which features they are,
+    the head says (``Head.last_features``): ``GraphScalar`` and all heads that derive from it have some. A feature of 1
+    stands for the bias.
 
     Args:
-        model: with a ``GraphScalar`` for the target. Forces go around: ``Forces(LastLayer(model))``.
+        model: with a head for the target that has a last layer. Forces go around: ``Forces(LastLayer(model))``.
         target: the output.
 
     Shapes:
-        last layer: [G, W]; W is the number of features, and one for the bias. energy_uncertainty: [G], eV.
+        last layer: [G, W]. energy_uncertainty: [G], eV.
 
     Raises:
         FieldError: no head gives the target.
@@ -62,7 +62,7 @@ class LastLayer(SameSymmetry):
         if uncertainty_name(target) in model.fields:
             raise InputError(f"{model.title} has an uncertainty of its '{target}' already.")
         self.target = target
-        width = _last_linear(last_layer_head(model, target)).in_features + 1
+        width = len(last_layer_head(model, target).last_weights())
         self.register_buffer("root", torch.full((width, width), math.nan, dtype=torch.float64))
 
     @classmethod
@@ -100,11 +100,11 @@ class LastLayer(SameSymmetry):
     def features(self, data: Data) -> tuple[dict[str, Tensor], Tensor]:
         """What the network inside gives, and the features of the last layer [G, W], float64."""
         head = last_layer_head(self.model, self.target)
-        handle = head.register_forward_hook(_add_features)
+        head.last_layer_asked = True
         try:
             outputs = dict(self.model(data))
         finally:
-            handle.remove()
+            head.last_layer_asked = False
         return outputs, outputs.pop("last_layer").double()
 
     def forward(self, data: Data) -> dict[str, Tensor]:
@@ -124,8 +124,8 @@ class LastLayer(SameSymmetry):
         return self
 
 
-def last_layer_head(model: nn.Module, target: str) -> GraphScalar:
-    """The head that gives the target, where its last layer is one that is known here.
+def last_layer_head(model: nn.Module, target: str) -> Head:
+    """The head that gives the target, where its last layer is one that is known.
 
     Raises:
         FieldError: no head gives the target.
@@ -136,32 +136,18 @@ def last_layer_head(model: nn.Module, target: str) -> GraphScalar:
     if found is None:
         names = ", ".join(name for head in heads for name in head.names) or "nothing"
         raise FieldError(f"No head of {type(model).__name__} gives '{target}': they give {names}.")
-    if type(found) is not GraphScalar:
+    if (field(target).level, field(target).irreps) != ("graph", "0e"):
+        raise InputError(f"'{target}' is not one number for each structure, of which a last layer has an uncertainty.")
+    found.last_weights()  # which a head without a last layer refuses
+    kind = type(found)
+    if _depth(kind, "make", "forward", "scalars") < _depth(kind, "last_features", "last_of_atoms"):
         raise InputError(
-            f"The uncertainty of a last layer is there for the head GraphScalar, and not for {type(found).__name__}: "
-            "take an ensemble, or train with GraphScalar."
+            f"{kind.__name__} computes something else than what it derives from, and does not say what its last layer "
+            "is: give it last_features and last_weights, as geoeq.models.Head has them."
         )
     return found
 
 
-def _add_features(head: nn.Module, inputs: tuple[Tensor, Graph], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    x, graph = inputs
-    return {**outputs, "last_layer": _features(head, x, graph)}  # type: ignore[arg-type]
-
-
-def _features(head: GraphScalar, x: Tensor, graph: Graph) -> Tensor:
-    """The derivative [G, W] of the output by the weights and the bias of the last layer, but for the scale."""
-    reduce = kernels.segment_sum if head.reduce == "sum" else kernels.segment_mean
-    if head.pooled is not None:
-        pooled = reduce(head.network(head.scalars(x)), graph.batch, graph.num_graphs)  # [G, C]
-        return _with_one(head.pooled[:-1](pooled))
-    hidden = _with_one(head.network[:-1](head.scalars(x)).double())
-    return reduce(hidden, graph.batch, graph.num_graphs)
-
-
-def _with_one(hidden: Tensor) -> Tensor:
-    return torch.cat([hidden, torch.ones_like(hidden[:, :1])], dim=1)
-
-
-def _last_linear(head: GraphScalar) -> nn.Linear:
-    return (head.network if head.pooled is None else head.pooled)[-1]  # type: ignore[return-value]
+def _depth(kind: type, *names: str) -> int:
+    """How far up one of these methods is defined first."""
+    return next(place for place, base in enumerate(kind.__mro__) if any(name in vars(base) for name in names))

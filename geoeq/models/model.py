@@ -165,6 +165,8 @@ class Model(Configurable, nn.Module, ABC):
             outputs: dict[str, Tensor] = {}
             for head in self.heads:
                 outputs.update(head(x.to(dtype), graph))
+                if head.last_layer_asked:
+                    outputs["last_layer"] = head.last_features(x.to(dtype), graph)  # type: ignore[operator]
         return outputs
 
     def know_elements(self, elements: Sequence[int]) -> None:

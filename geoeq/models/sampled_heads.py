@@ -13,7 +13,7 @@ from geoeq.graph import Graph
 from geoeq.layers.coefficients import sphere_irreps, to_coefficients
 from geoeq.layers.sphere_points import fibonacci_points, point_harmonics, quadrature_points
 from geoeq.models.head import Head, checked_name
-from geoeq.models.scalar_heads import GraphScalar
+from geoeq.models.scalar_heads import GraphScalar, linear_weights
 
 __all__ = ["SampledScalar", "SampledVector", "SphereNetwork"]
 
@@ -59,10 +59,14 @@ class SphereNetwork(nn.Module):
         self.second = nn.Linear(self.channels, self.channels)
         self.last = nn.Linear(self.channels, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def sampled(self, x: Tensor) -> Tensor:
+        """What the last linear map is given, at every point, [N, P, C]."""
         sphere = to_coefficients(x, self.lmax, self.channels) @ self.first.weight.T  # before sampling: fewer rows
         values = nn.functional.silu(torch.matmul(self.harmonics.to(x.dtype), sphere) + self.first.bias)  # [N, P, C]
-        values = self.last(nn.functional.silu(self.second(values))).squeeze(-1)  # [N, P]
+        return nn.functional.silu(self.second(values))
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = self.last(self.sampled(x)).squeeze(-1)  # [N, P]
         result: Tensor = values @ self.weights.to(x.dtype)
         return result
 
@@ -99,6 +103,15 @@ class SampledScalar(GraphScalar):
     def scalars(self, x: Tensor) -> Tensor:
         """All of the features: the network makes them invariant."""
         return x
+
+    def last_of_atoms(self, x: Tensor) -> Tensor:
+        """The mean over directions of what the last linear map is given."""
+        network: SphereNetwork = self.network[0]  # type: ignore[assignment]
+        return torch.einsum("npc,pm->nc", network.sampled(x), network.weights.to(x.dtype))
+
+    def last_weights(self) -> Tensor:
+        """Those of the linear map at each point."""
+        return linear_weights(self.network[0].last)  # type: ignore[arg-type]
 
 
 class SampledVector(Head):

@@ -17,7 +17,7 @@ from geoeq.graph import Graph
 from geoeq.models.head import Head, checked_name, two_layers
 from geoeq.models.references import fit_references
 
-__all__ = ["GraphScalar", "NodeFeatures", "NodeScalar"]
+__all__ = ["GraphScalar", "NodeFeatures", "NodeScalar", "linear_weights", "with_one"]
 
 
 class GraphScalar(Head):
@@ -88,13 +88,28 @@ class GraphScalar(Head):
         self.references = exact.to(self.references.device)
         return self
 
+    def last_features(self, x: Tensor, graph: Graph) -> Tensor:
+        """Those of the network, reduced; of one after pooling its own."""
+        if self.pooled is None:
+            return self._reduced(self.last_of_atoms(x).double(), graph)
+        return with_one(self.pooled[:-1](self._reduced(self.network(self.scalars(x)), graph)))
+
+    def last_of_atoms(self, x: Tensor) -> Tensor:
+        """The part [N, W] of each atom in the features that are reduced."""
+        return with_one(self.network[:-1](self.scalars(x)))
+
+    def last_weights(self) -> Tensor:
+        """Those of the network, or of the one after pooling."""
+        return linear_weights((self.network if self.pooled is None else self.pooled)[-1])  # type: ignore[arg-type]
+
+    def _reduced(self, value: Tensor, graph: Graph) -> Tensor:
+        reduce = kernels.segment_sum if self.reduce == "sum" else kernels.segment_mean
+        return reduce(value, graph.batch, graph.num_graphs)
+
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         value = self.network(self.scalars(x))  # [N, 1 or C]
         atoms = value = value.double() if self.reduce == "sum" and self.pooled is None else value
-        if self.reduce == "sum":
-            value = kernels.segment_sum(value, graph.batch, graph.num_graphs)  # [G, 1 or C]
-        else:
-            value = kernels.segment_mean(value, graph.batch, graph.num_graphs)
+        value = self._reduced(value, graph)  # [G, 1 or C]
         if self.pooled is not None:
             value = self.pooled(value)
         value = self.scale * value.squeeze(-1) + self.shift  # [G]
@@ -163,6 +178,17 @@ class NodeFeatures(Head):
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         return {self.name: self.linear(self.scalars(x))}
+
+
+def with_one(features: Tensor) -> Tensor:
+    """Features [K, W] and the one that a bias is multiplied by, [K, W + 1]."""
+    return torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
+
+
+def linear_weights(last: nn.Linear) -> Tensor:
+    """The weights of a linear map to one number, and its bias where it has one, [W or W + 1]."""
+    weights = last.weight.flatten()
+    return weights if last.bias is None else torch.cat([weights, last.bias])
 
 
 def _conserved(charges: Tensor, graph: Graph) -> Tensor:

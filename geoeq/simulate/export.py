@@ -21,13 +21,13 @@ from torch_geometric.data import Data
 import geoeq
 from geoeq.errors import InputError
 from geoeq.fields import field
-from geoeq.models import Forces, Model
+from geoeq.models import Model
 from geoeq.models.forces import stretch
 from geoeq.pointers import graph_pointers
 from geoeq.simulate.comparison import structures_to_compare
 from geoeq.simulate.exported import ENTRY, FORMAT, FORMAT_VERSION, TOLERANCES, worst_error
 from geoeq.simulate.graph_inputs import DERIVATIVE, GraphInputs, graph_inputs
-from geoeq.simulate.potential import as_potential
+from geoeq.simulate.potential import as_potential, energies_within
 from geoeq.simulate.tracing import example_inputs, output_names, trace
 from geoeq.training.checkpoint import load_checkpoint
 from geoeq.training.files import written_whole
@@ -127,19 +127,20 @@ def _answered(potential: Model, data: Data) -> tuple[GraphInputs, list[Tensor]]:
         raise InputError(
             f"{potential.title} needs more than elements, positions and a cell ({error}): it cannot be exported."
         ) from error
-    if isinstance(potential, Forces):
-        outputs[DERIVATIVE] = _derivative(potential, data)
+    energies = energies_within(potential)
+    if energies is not None:
+        outputs[DERIVATIVE] = _derivative(energies, data)
     return inputs, [outputs[name] for name in output_names(potential)]
 
 
-def _derivative(potential: Forces, data: Data) -> Tensor:
+def _derivative(energies: Model, data: Data) -> Tensor:
     """Of the energy by strain, [G, 3, 3] eV, whether or not there is a volume."""
     moved = copy.copy(data)
     count = len(graph_pointers(data)) - 1
     strain = data.pos.new_zeros(count, 3, 3, requires_grad=True)
     stretch(moved, (strain + strain.mT) / 2)
     with torch.enable_grad():
-        energy = potential.model(moved)["energy"].sum()
+        energy = energies(moved)["energy"].sum()
         found: Tensor = torch.autograd.grad(energy, strain, materialize_grads=True)[0]
     return found.detach()
 

@@ -10,13 +10,15 @@ from torch._ops import OpOverload
 
 from geoeq.errors import InputError
 from geoeq.extras import import_extra
-from geoeq.models import Forces, Model
+from geoeq.models import Model
+from geoeq.simulate.atomic_energies import trace_atomic_energies
 from geoeq.simulate.comparison import structures_to_compare
-from geoeq.simulate.exported import TOLERANCES, ExportedPotential, worst_error
+from geoeq.simulate.exported import TOLERANCES, worst_error
 from geoeq.simulate.graph_inputs import GraphInputs, graph_inputs
 from geoeq.simulate.interaction_range import interaction_range
-from geoeq.simulate.potential import as_potential
-from geoeq.simulate.tracing import example_inputs, trace_atomic_energies
+from geoeq.simulate.potential import as_potential, energies_within
+from geoeq.simulate.thermo import UNCERTAIN
+from geoeq.simulate.tracing import example_inputs
 from geoeq.training.files import written_whole
 
 # PyG puts a function of Python in the place of torch.index_select, and TorchScript, in which metatomic is, refuses it.
@@ -43,8 +45,11 @@ __all__ = ["export_metatomic", "metatomic_systems"]
 class MetatomicEnergy(torch.nn.Module):
     """What engines call: the energy of systems or of their atoms, of which they take derivatives themselves.
 
+    Where the model knows it, the uncertainty of the energy too, of a system or of each atom: a norm of the sum of the
+    spreads of its atoms, or of each.
+
     Args:
-        graph: of ``trace_atomic_energies``.
+        graph: of ``trace_atomic_energies``, with spreads.
         cutoff: of the neighbour list, in Å.
     """
 
@@ -65,7 +70,7 @@ class MetatomicEnergy(torch.nn.Module):
     ) -> Dict[str, TensorMap]:  # noqa: UP006
         """Energies, where they are asked for."""
         results: Dict[str, TensorMap] = {}  # noqa: UP006
-        if "energy" not in outputs or len(systems) == 0:
+        if len(outputs) == 0 or len(systems) == 0:
             return results
         positions: List[Tensor] = []  # noqa: UP006
         numbers: List[Tensor] = []  # noqa: UP006
@@ -91,36 +96,40 @@ class MetatomicEnergy(torch.nn.Module):
             begins.append(first)
             first += count
         owner, place = torch.cat(owners), torch.cat(places)
-        energies = self.graph(
+        energies, spreads = self.graph(
             torch.cat(positions).to(torch.float64),
             torch.cat(numbers).to(torch.int64),
             owner,
             torch.stack(cells).to(torch.float64),
             torch.cat(edges, dim=1),
             torch.cat(shifts).to(torch.float64),
-        )  # [N]
+        )  # [N], [N, W]
         if selected_atoms is not None:
             chosen = selected_atoms.values.to(torch.int64)  # [n, 2] system and atom
             start = torch.tensor(begins, dtype=torch.int64, device=owner.device)
             rows = start.index_select(0, chosen[:, 0]) + chosen[:, 1]
-            energies = energies.index_select(0, rows)
+            energies, spreads = energies.index_select(0, rows), spreads.index_select(0, rows)
             owner, place = chosen[:, 0], chosen[:, 1]
-        if outputs["energy"].sample_kind == "atom":
-            names = ["system", "atom"]
-            samples = torch.stack([owner, place], dim=1)
-        else:
-            names = ["system"]
-            samples = torch.arange(len(systems), device=owner.device).unsqueeze(1)
-            total = torch.zeros(len(systems), dtype=energies.dtype, device=energies.device)
-            energies = total.index_add(0, owner, energies)
         zero = torch.zeros(1, 1, dtype=torch.int32, device=owner.device)
-        block = TensorBlock(
-            values=energies.to(systems[0].positions.dtype).unsqueeze(1),
-            samples=Labels(names, samples.to(torch.int32)),
-            components=torch.jit.annotate(List[Labels], []),  # noqa: UP006
-            properties=Labels(["energy"], zero),
-        )
-        results["energy"] = TensorMap(Labels(["_"], zero), [block])
+        for name, asked in outputs.items():
+            values = energies.unsqueeze(1) if name == "energy" else spreads  # [N, 1 or W]
+            if asked.sample_kind == "atom":
+                names = ["system", "atom"]
+                samples = torch.stack([owner, place], dim=1)
+            else:
+                names = ["system"]
+                samples = torch.arange(len(systems), device=owner.device).unsqueeze(1)
+                total = torch.zeros(len(systems), values.shape[1], dtype=values.dtype, device=values.device)
+                values = total.index_add(0, owner, values)
+            if name != "energy":
+                values = values.square().sum(1, keepdim=True).sqrt()
+            block = TensorBlock(
+                values=values.to(systems[0].positions.dtype),
+                samples=Labels(names, samples.to(torch.int32)),
+                components=torch.jit.annotate(List[Labels], []),  # noqa: UP006
+                properties=Labels(["energy"], zero),
+            )
+            results[name] = TensorMap(Labels(["_"], zero), [block])
         return results
 
 
@@ -136,7 +145,9 @@ def export_metatomic(
 
     The network is traced for structures of any size, and the graph, which has the operators of PyTorch alone, is
     turned into TorchScript; engines differentiate it for forces and stress. It gives energies of atoms, so that an
-    engine may cut a structure into parts. How far the energy of an atom reaches is measured with the trained weights.
+    engine may cut a structure into parts, and of what knows its uncertainty (``LastLayer``, ``Ensemble``) the
+    "energy_uncertainty" as well, of systems or of atoms. How far the energy of an atom reaches is measured with the
+    trained weights.
 
     Before the file is written it is loaded and compared with the model, for many sizes, open and periodic.
 
@@ -160,21 +171,25 @@ def export_metatomic(
     if path.suffix != ".pt":
         raise InputError(f"'{path}': a model of metatomic has the suffix .pt.")
     potential = as_potential(model, device, dtype)
-    if isinstance(potential, ExportedPotential) or not isinstance(potential, Forces):
+    inner, cutoff = energies_within(potential), potential.cutoff
+    if inner is None:
         raise InputError(f"{potential.title}: metatomic takes an energy, and forces that are its derivatives.")
-    inner, cutoff = potential.model, potential.cutoff
-    if cutoff is None or not isinstance(inner, Model):
+    if cutoff is None:
         raise InputError(f"{potential.title} has no cutoff, and engines find the neighbours within one.")
-    graph = trace_atomic_energies(inner, example_inputs(potential))
+    graph = trace_atomic_energies(inner, example_inputs(potential), spreads=True)
     _check_sums(potential, graph)
-    reach = interaction_range(graph, potential)
+    reach = interaction_range(lambda *inputs: graph(*inputs)[0], potential)
     for node in graph.graph.nodes:
         if isinstance(node.target, OpOverload):  # which TorchScript chooses by itself
             node.target = node.target.overloadpacket
     graph.recompile()
     name = str(next(potential.parameters()).dtype).removeprefix("torch.")
+    given = {"energy": ModelOutput(unit="eV", sample_kind="atom", description="potential energy")}
+    if UNCERTAIN in potential.fields:
+        told = "estimated standard deviation of the error of the energy"
+        given[UNCERTAIN] = ModelOutput(unit="eV", sample_kind="atom", description=told)
     capabilities = ModelCapabilities(
-        outputs={"energy": ModelOutput(unit="eV", sample_kind="atom", description="potential energy")},
+        outputs=given,
         atomic_types=list(potential.elements or range(1, 119)),
         interaction_range=reach,
         length_unit="Angstrom",
@@ -188,32 +203,35 @@ def export_metatomic(
         return _verify(load_atomistic_model(str(temporary)).to(device), potential, TOLERANCES[name])
 
 
-def _check_sums(potential: Forces, graph: fx.GraphModule) -> None:
+def _check_sums(potential: Model, graph: fx.GraphModule) -> None:
     """Whether the energies of atoms are those of structures, taken apart."""
     data = next(structures_to_compare(potential, ()))
     inputs = graph_inputs(data, potential.cutoff)
     with torch.no_grad():
         expected = potential(data)["energy"]
-        found = torch.zeros_like(expected).index_add(0, inputs.batch, graph(*inputs).to(expected.dtype))
+        found = torch.zeros_like(expected).index_add(0, inputs.batch, graph(*inputs)[0].to(expected.dtype))
     limit = TOLERANCES[str(next(potential.parameters()).dtype).removeprefix("torch.")]
     if not bool((found - expected).abs().max() <= limit * expected.abs().max().clamp(min=1e-3)):
         raise InputError(f"The energy of {potential.title} is no sum over atoms, such as metatomic asks for.")
 
 
-def _verify(loaded: AtomisticModel, potential: Forces, limit: float) -> float:
+def _verify(loaded: AtomisticModel, potential: Model, limit: float) -> float:
     worst = 0.0
     dtype = next(potential.parameters()).dtype
-    options = ModelEvaluationOptions(length_unit="Angstrom", outputs={"energy": ModelOutput(unit="eV")})
+    names = ["energy", *(name for name in (UNCERTAIN,) if name in potential.fields)]
+    options = ModelEvaluationOptions("Angstrom", outputs={name: ModelOutput(unit="eV") for name in names})
     for data in structures_to_compare(potential, ()):
         inputs = graph_inputs(data, potential.cutoff)
         with torch.no_grad():
             expected = potential(data)
         positions = inputs.positions.to(dtype).requires_grad_()
         systems = metatomic_systems(inputs._replace(positions=positions), loaded.requested_neighbor_lists()[0], dtype)
-        energy = loaded(systems, options, check_consistency=True)["energy"].block().values.squeeze(1)
-        gradient = torch.autograd.grad(energy.sum(), positions, materialize_grads=True, allow_unused=True)[0]
-        right = [expected["energy"], expected["forces"]]
-        error = worst_error(lambda *_: [energy.detach(), -gradient], inputs, right)  # noqa: B023
+        given = loaded(systems, options, check_consistency=True)
+        found = [given[name].block().values.squeeze(1) for name in names]
+        gradient = torch.autograd.grad(found[0].sum(), positions, materialize_grads=True, allow_unused=True)[0]
+        right = [*(expected[name] for name in names), expected["forces"]]
+        found = [*(value.detach() for value in found), -gradient]
+        error = worst_error(lambda *_: found, inputs, right)  # noqa: B023
         if not error <= limit:
             raise InputError(
                 f"{potential.title} cannot be exported: for structures of {inputs.batch.bincount().tolist()} atoms "

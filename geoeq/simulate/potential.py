@@ -12,7 +12,7 @@ from geoeq.models import Ensemble, Forces, Model
 from geoeq.simulate.exported import ExportedPotential, load_potential
 from geoeq.training.checkpoint import load_checkpoint
 
-__all__ = ["as_potential"]
+__all__ = ["as_potential", "energies_within"]
 
 
 def as_potential(
@@ -48,6 +48,20 @@ def as_potential(
     if "energy" in loaded.fields and loaded.conservative:
         loaded = _with_forces(loaded, loaded.cutoff is not None if stress is None else stress)
     return loaded.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def energies_within(potential: Model) -> Model | None:
+    """What gives the energies of which a potential takes the derivatives; None where forces are given directly."""
+    if isinstance(potential, Forces) and isinstance(potential.model, Model):
+        return potential.model
+    if not isinstance(potential, Ensemble):
+        return None
+    within = [energies_within(member) for member in potential.models]
+    members = [member for member in within if member is not None]
+    if len(members) < len(within):
+        return None
+    known = {name: factor for name, factor in potential.factors.items() if name not in ("forces", "stress")}
+    return Ensemble(members, known)
 
 
 def _with_forces(model: Model, stress: bool) -> Model:

@@ -12,12 +12,16 @@ from geoeq.errors import InputError
 from geoeq.extras import import_extra
 from geoeq.models import Model
 from geoeq.simulate.potential import as_potential
+from geoeq.simulate.thermo import OF_FORCES, UNCERTAIN
 
 import_extra("torch_sim", "torchsim")
 from torch_sim import SimState  # noqa: E402
 from torch_sim.models.interface import ModelInterface  # noqa: E402
 
 __all__ = ["TorchSimModel"]
+
+#: What goes on to TorchSim, which takes the first three and leaves the others alone.
+_GIVEN = ("energy", "forces", "stress", UNCERTAIN, OF_FORCES)
 
 
 class TorchSimModel(ModelInterface):  # type: ignore[misc]  # of a package that need not be there
@@ -32,7 +36,8 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # of a package that 
         stress: give a stress; None where the model has a cutoff. It is left out for systems that are not periodic.
 
     Shapes:
-        energy: [G] eV. forces: [N, 3] eV/Å. stress: [G, 3, 3] eV/Å^3.
+        energy: [G] eV. forces: [N, 3] eV/Å. stress: [G, 3, 3] eV/Å^3. Of what knows its uncertainty also
+        energy_uncertainty: [G] eV and, of an ensemble, forces_uncertainty: [N] eV/Å.
 
     Attributes:
         model: what is evaluated.
@@ -77,4 +82,4 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # of a package that 
             data.pbc = periodic.expand(len(data.cell), 3)
         with torch.no_grad():
             outputs = self.model(data)
-        return {name: value.to(self.dtype) for name, value in outputs.items() if name in ("energy", "forces", "stress")}
+        return {name: value.to(self.dtype) for name, value in outputs.items() if name in _GIVEN}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,24 +14,26 @@ from torch_geometric.data import Data
 
 from geoeq import kernels
 from geoeq.errors import InputError
-from geoeq.graph import Graph
-from geoeq.models import Forces, Model, WithPriors
+from geoeq.fields import uncertainty_name
+from geoeq.models import Ensemble, Model
 from geoeq.models.forces import stretch
 from geoeq.pointers import row_pointers
 from geoeq.random_structures import random_batch
 from geoeq.simulate.graph_inputs import DERIVATIVE, GraphInputs, graph_inputs
+from geoeq.simulate.potential import energies_within
 
-__all__ = ["example_inputs", "output_names", "trace", "trace_atomic_energies"]
+__all__ = ["as_data", "example_inputs", "output_names", "trace", "whole_graph"]
 
 #: The dimension of each of ``GraphInputs`` that may have any size.
 _FREE = (0, 0, 0, 0, 1, 0)
 
 
 def output_names(model: Model) -> list[str]:
-    """What the graph of a model gives, in order."""
-    if not isinstance(model, Forces):
+    """What the graph of a model gives, in order. A stress, and its uncertainty, would need a volume."""
+    if energies_within(model) is None:
         return [*model.fields]
-    return [*(name for name in model.fields if name not in ("forces", "stress")), "forces", DERIVATIVE]
+    named = (name for name in model.fields if name not in ("forces", "stress", uncertainty_name("stress")))
+    return [*named, "forces", DERIVATIVE]
 
 
 class _Potential(nn.Module):
@@ -47,51 +47,28 @@ class _Potential(nn.Module):
     def forward(
         self, positions: Tensor, numbers: Tensor, batch: Tensor, cells: Tensor, edges: Tensor, shifts: Tensor
     ) -> tuple[Tensor, ...]:
-        data = _data(GraphInputs(positions, numbers, batch, cells, edges, shifts))
-        if not isinstance(self.model, Forces):
-            outputs = self.model(data)
-            return tuple(outputs[name] for name in self.names)
-        with torch.enable_grad():
-            data.pos = moved = positions.detach().requires_grad_()
-            strain = torch.zeros_like(cells).requires_grad_()
-            stretch(data, (strain + strain.mT) / 2)
-            outputs = dict(self.model.model(data))
-            energy = outputs["energy"].sum()
-            gradients = torch.autograd.grad(energy, [moved, strain], materialize_grads=True)
-        outputs |= {"forces": -gradients[0], DERIVATIVE: gradients[1]}
+        inputs = GraphInputs(positions, numbers, batch, cells, edges, shifts)
+        if energies_within(self.model) is None:
+            outputs = self.model(as_data(inputs))
+        elif isinstance(self.model, Ensemble):
+            given = [_with_derivatives(member, inputs) for member in self.model.models]
+            derivative = torch.stack([entry.pop(DERIVATIVE) for entry in given]).mean(0)
+            outputs = self.model.combined(given) | {DERIVATIVE: derivative}
+        else:
+            outputs = _with_derivatives(self.model, inputs)
         return tuple(outputs[name].detach() for name in self.names)
 
 
-class _AtomicEnergies(nn.Module):
-    """The energy of each atom: that of a model whose head takes each atom for a structure."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.model = copy.deepcopy(model)
-        for place, head in enumerate(self.model.heads):
-            self.model.heads[place] = _EachAtom(head)
-
-    def forward(
-        self, positions: Tensor, numbers: Tensor, batch: Tensor, cells: Tensor, edges: Tensor, shifts: Tensor
-    ) -> Tensor:
-        data = _data(GraphInputs(positions, numbers, batch, cells, edges, shifts))
-        if not isinstance(self.model, WithPriors):
-            energies: Tensor = self.model(data)["energy"]
-            return energies
-        outputs: dict[str, Tensor] = dict(self.model.model(data))
-        return outputs["energy"] + self.model.atomic(data, outputs)
-
-
-class _EachAtom(nn.Module):
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
-        atoms = torch.arange(graph.num_nodes + 1, device=x.device)
-        alone = replace(graph, batch=atoms[:-1], ptr=atoms, num_graphs=graph.num_nodes)
-        outputs: dict[str, Tensor] = self.head(x, alone)
-        return outputs
+def _with_derivatives(model: Model, inputs: GraphInputs) -> dict[str, Tensor]:
+    """What a ``Forces`` gives, with the derivative by strain in place of a stress."""
+    data = as_data(inputs)
+    with torch.enable_grad():
+        data.pos = moved = inputs.positions.detach().requires_grad_()
+        strain = torch.zeros_like(inputs.cells).requires_grad_()
+        stretch(data, (strain + strain.mT) / 2)
+        outputs: dict[str, Tensor] = dict(model.model(data))  # type: ignore[operator]
+        gradients = torch.autograd.grad(outputs["energy"].sum(), [moved, strain], materialize_grads=True)
+    return outputs | {"forces": -gradients[0], DERIVATIVE: gradients[1]}
 
 
 def example_inputs(model: Model) -> GraphInputs:
@@ -100,21 +77,8 @@ def example_inputs(model: Model) -> GraphInputs:
     return graph_inputs(data, 3.0)
 
 
-def trace_atomic_energies(model: Model, example: GraphInputs) -> fx.GraphModule:
-    """The graph of the energies [N] of atoms, in float64 or the dtype of the model; derivatives go through it.
-
-    Args:
-        model: without ``Forces``. Its energy must be a sum over atoms; whether it is, is not looked at.
-        example: as for ``trace``.
-
-    Raises:
-        InputError: the graph depends on a size or a value, or holds an operator that is not one of PyTorch.
-    """
-    return _graph(_AtomicEnergies(model), model.title, example)
-
-
-def _data(inputs: GraphInputs) -> Data:
-    """What a model takes, while it is traced."""
+def as_data(inputs: GraphInputs) -> Data:
+    """What a model takes, while it is traced; no edges but those of the inputs."""
     return Data(
         pos=inputs.positions,
         z=inputs.numbers,
@@ -137,14 +101,19 @@ def trace(model: Model, example: GraphInputs) -> ExportedProgram:
     Raises:
         InputError: the graph depends on a size or a value, or holds an operator that is not one of PyTorch.
     """
-    graph = _graph(_Potential(model), model.title, example)
+    graph = whole_graph(_Potential(model), model.title, example)
     try:
         return export(graph, tuple(example), dynamic_shapes=tuple({free: Dim.DYNAMIC} for free in _FREE))
     except Exception as error:  # whatever PyTorch raises where it cannot follow
         raise _not_followed(model.title, error) from error
 
 
-def _graph(module: nn.Module, title: str, example: GraphInputs) -> fx.GraphModule:
+def whole_graph(module: nn.Module, title: str, example: GraphInputs) -> fx.GraphModule:
+    """The graph of a module of ``GraphInputs``, for any sizes, with the reference kernels.
+
+    Raises:
+        InputError: the graph depends on a size or a value, or holds an operator that is not one of PyTorch.
+    """
     sizes = [tensor.shape[free] for tensor, free in zip(example, _FREE, strict=True)]
     distinct = {sizes[0], sizes[3], sizes[4]}  # equal sizes would be taken to be one
     if len(distinct) < 3 or distinct & {0, 1, 2, 3}:

@@ -19,6 +19,15 @@ Values = NDArray[np.float64]
 #: Levels at which the expected and the observed fraction of errors are compared.
 _LEVELS = 1000
 
+#: The median of the absolute value of a Gaussian with a standard deviation of 1.
+_MEDIAN = 0.6744897501960817
+
+#: Groups of equal size, of similar estimates, for the ENCE, and how many errors one has at the least.
+_GROUPS, _IN_GROUP = 10, 10
+
+#: How much smaller the factor of the median is where tails are heavy, and how many errors are enough to tell.
+_FAR, _ENOUGH = 1.5, 20
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -32,6 +41,13 @@ class Calibration:
         miscalibration: area between the observed and the expected fraction of errors within a level, 0 to 0.5.
         within_1: fraction of errors within one estimate; 0.683 of a Gaussian.
         within_2: within two; 0.954.
+        factor: the factor for the estimates with which the likelihood would be highest (``fit_factor``); 1 where they
+            are right.
+        ence: expected normalised calibration error: the mean, over ten groups of similar estimates, of how far the root
+            mean squares of errors and estimates are apart, in parts of the latter; 0 where these are right.
+        median_factor: the factor for the estimates with which half of the errors would be within 0.674 of them, as of a
+            Gaussian; 1 where they are right. A few large errors, which a factor of the highest likelihood is made by,
+            do not move it.
         spearman: correlation of the ranks of errors and estimates. It is below 1 even for perfect estimates, as an
             error is one draw; NaN where all estimates are the same.
     """
@@ -43,7 +59,15 @@ class Calibration:
     miscalibration: float
     within_1: float
     within_2: float
+    factor: float
+    ence: float
+    median_factor: float
     spearman: float
+
+    @property
+    def heavy_tails(self) -> bool:
+        """Whether the median asks for a factor 1.5 times smaller than the likelihood does, of 20 errors or more."""
+        return self.count >= _ENOUGH and self.median_factor * _FAR < self.factor
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it; None for what is not a number."""
@@ -71,6 +95,9 @@ def measure_calibration(errors: Values, deviations: Values) -> Calibration:
         miscalibration=float(np.abs(observed - expected).mean()),
         within_1=float((ratios <= 1).mean()),
         within_2=float((ratios <= 2).mean()),
+        factor=float(np.sqrt(np.mean(ratios**2))),
+        ence=_ence(errors, deviations),
+        median_factor=float(np.median(ratios)) / _MEDIAN,
         spearman=_rank_correlation(np.abs(errors), deviations),
     )
 
@@ -101,6 +128,12 @@ def fit_factor(errors: Values, deviations: Values) -> float:
     if not factor > 0:
         raise InputError("All errors are zero: there is nothing to calibrate an uncertainty with.")
     return factor
+
+
+def _ence(errors: Values, deviations: Values) -> float:
+    groups = np.array_split(np.argsort(deviations, kind="stable"), max(1, min(_GROUPS, len(errors) // _IN_GROUP)))
+    pairs = [[np.sqrt(np.mean(values[group] ** 2)) for values in (errors, deviations)] for group in groups]
+    return float(np.mean([abs(made - expected) / expected for made, expected in pairs]))
 
 
 def _checked(errors: Values, deviations: Values) -> tuple[Values, Values]:

@@ -109,7 +109,10 @@ def _fractions(axes: Axes, parts: Mapping[str, ErrorsMade], name: str) -> None:
     for part, made in parts.items():
         expected, observed = observed_fractions(made.errors, made.deviations)
         found = measure_calibration(made.errors, made.deviations)
-        label = f"{part}: area {found.miscalibration:.3f}, Spearman {found.spearman:.2f}"
+        label = (
+            f"{part}: area {found.miscalibration:.3f}, Spearman {found.spearman:.2f},\n"
+            f"by the median σ × {found.median_factor:.2f}"
+        )
         axes.plot(expected, observed, color=_COLORS[part], linewidth=1.6, label=label)
         if part == "test" or len(parts) == 1:
             axes.fill_between(expected, expected, observed, color=_COLORS[part], alpha=0.12, linewidth=0)

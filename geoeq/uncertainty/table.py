@@ -44,6 +44,21 @@ def print_calibration(
                 f"{found.spearman:.2f}",
             )
         console.print(table)
+        names, apart = ", ".join(parts), ", ".join(f"{100 * found.ence:.0f}%" for found in parts.values())
+        factors = ", ".join(f"{found.median_factor:.2f}" for found in parts.values())
+        console.print(
+            f"Errors are off their estimates by {apart} (ENCE; {names}). By the median of the errors, estimates would "
+            f"be {factors} times as large.",
+            highlight=False,
+        )
+        told = ", ".join(part for part, found in parts.items() if found.heavy_tails)
+        if told:
+            console.print(
+                f"Tails of the errors are heavier than a Gaussian's ({told}): the scale is that of a few large errors, "
+                "and most are better than their estimates. Look at the picture.",
+                highlight=False,
+                style="yellow",
+            )
     console.print(
         "Of a Gaussian 68.3% are within 1σ, 95.4% within 2σ, and the area (miscalibration) is 0. The scale was found "
         "on valid: the measure is test.",

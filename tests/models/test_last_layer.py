@@ -7,7 +7,18 @@ import torch
 
 import geoeq.models
 from geoeq.errors import FieldError, InputError
-from geoeq.models import EGNN, Forces, FrameAveraging, GraphScalar, LastLayer, NodeScalar, SphereScalar
+from geoeq.models import (
+    EGNN,
+    Dipole,
+    EveryLayerScalar,
+    Forces,
+    FrameAveraging,
+    GraphScalar,
+    LastLayer,
+    NodeScalar,
+    SampledScalar,
+    SphereScalar,
+)
 from geoeq.models.last_layer import last_layer_head
 from geoeq.random_structures import random_batch
 from geoeq.symmetry import assert_equivariant
@@ -28,11 +39,13 @@ def jacobian(model, batch, target):
     """Derivatives of each output by the weights of the last layer, by automatic differentiation, [G, W]."""
     head = last_layer_head(model, target)
     last = (head.network if head.pooled is None else head.pooled)[-1]
-    rows = []
-    for value in model(batch)[target]:
-        weight, bias = torch.autograd.grad(value, [last.weight, last.bias], retain_graph=True)
-        rows.append(torch.cat([weight.squeeze(0), bias]))
-    return torch.stack(rows)
+    return derivatives(model(batch)[target], [last.weight, last.bias])
+
+
+def derivatives(outputs, weights):
+    """Of each output [G] by all of the weights, [G, W]."""
+    rows = [torch.autograd.grad(value, weights, retain_graph=True) for value in outputs]
+    return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
 
 
 HEADS = {
@@ -54,17 +67,101 @@ def test_features_are_derivatives_by_the_last_weights(kind, framed, batch):
     assert set(outputs) == {head.name}
 
 
-@pytest.mark.parametrize("name", [*geoeq.models.NETWORKS, *geoeq.models.COORDINATE_NETWORKS])
-def test_every_network_has_it_through_its_scalar_head(name, batch, float64):
-    cls = getattr(geoeq.models, name)
-    example = cls.example()
-    arguments = {**example.arguments, "heads": [GraphScalar("energy")]}
-    model = cls(**arguments).double().eval()
+def with_heads(name, *heads):
+    """The example of a network, with other heads where there are some, and weights with which no branch is off."""
+    torch.manual_seed(0)
+    model = getattr(geoeq.models, name).example()
+    if heads:
+        model = type(model)(**{**model.arguments, "heads": list(heads)})
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.double().eval()
+
+
+EVERY = [*geoeq.models.NETWORKS, *geoeq.models.COORDINATE_NETWORKS]
+WRAPPED = ["FrameAveraging", "GroupAveraging", "Canonicalization", "SoftEquivariance", "TinvNN", "WithPriors"]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "PONITA")) for name in (*EVERY, *WRAPPED)]
+)
+def test_every_family_has_it_with_the_head_of_its_own(name, batch, float64):
+    """The energy is linear in the features, which do not turn with the structure."""
+    model = with_heads(name)
+    target = next(key for key, known in model.fields.items() if (known.level, known.irreps) == ("graph", "0e"))
+    head = last_layer_head(model, target)
+    head.scale.fill_(0.7)
+    certain = LastLayer(model, target)
+    outputs, features = certain.features(batch)
+    energy = outputs[target].detach()
+    if name == "WithPriors":
+        energy = energy - model.atomic(batch, {}).new_zeros(4).index_add(0, batch.batch, model.atomic(batch, {}))
+    torch.testing.assert_close(energy, (0.7 * features @ head.last_weights()).detach(), rtol=1e-12, atol=1e-12)
+    width = len(certain.root)
+    certain.set_covariance(torch.eye(width), 1.0, 1.0)
+    assert float(features.detach()[:, :-1].std(0).max()) > 1e-3
+    assert_equivariant(certain, batch)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_family_has_it_with_the_common_head(name, batch, float64):
+    model = with_heads(name, GraphScalar("energy"))
     outputs, features = LastLayer(model).features(batch)
-    head = last_layer_head(model, "energy")
-    last = head.network[-1]
-    linear = features @ torch.cat([last.weight.squeeze(0), last.bias])
-    torch.testing.assert_close(outputs["energy"], head.scale * linear, rtol=1e-9, atol=1e-9)
+    weights = last_layer_head(model, "energy").last_weights()
+    torch.testing.assert_close(outputs["energy"], features @ weights, rtol=1e-12, atol=1e-12)
+
+
+def sphere_network(head):
+    torch.manual_seed(0)
+    return geoeq.models.ESCN([head], lmax=2, mmax=1, layers=1, channels=4, cutoff=4.0).double()
+
+
+def layered_network(head):
+    torch.manual_seed(0)
+    return geoeq.models.FAENet([head], width=6, filters=6, layers=2, num_basis=4, cutoff=4.0).double()
+
+
+#: head -> network, and the weights of its last linear map.
+OTHERS = {
+    "sampled": (SampledScalar("energy"), sphere_network, lambda head: [head.network[0].last.weight]),
+    "fibonacci": (SampledScalar("gap", samples=32), sphere_network, lambda head: [head.network[0].last.weight]),
+    "layers": (EveryLayerScalar("energy"), layered_network, lambda head: [*head.network[0].last.parameters()]),
+    "layers, biased": (
+        EveryLayerScalar("energy", weights="final", bias=True),
+        layered_network,
+        lambda head: [*head.network[0].last.parameters(), head.pooled.bias],
+    ),
+    "sum of layers": (
+        EveryLayerScalar("gap", combine="sum", weights="initial"),
+        layered_network,
+        lambda head: [*head.network[0].last.parameters()],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_features_of_other_heads_are_derivatives_too(kind, batch, float64):
+    head, network_of, weights = OTHERS[kind]
+    model = network_of(head)
+    outputs, features = LastLayer(model, head.name).features(batch)
+    torch.testing.assert_close(features, derivatives(outputs[head.name], weights(head)), rtol=1e-10, atol=1e-12)
+
+
+def test_those_of_a_sphere_are_derivatives_too(batch, float64):
+    head = SphereScalar("energy", feed_forward_channels=5, resolution=10)
+    model = sphere_network(head)
+    outputs, features = LastLayer(model).features(batch)
+    last = head.network[0].network.last
+    wanted = derivatives(outputs["energy"], [last.weight, last.bias])
+    assert float(wanted[:, 5:-1].abs().max()) == 0  # degrees above 0
+    torch.testing.assert_close(features, torch.cat([wanted[:, :5], wanted[:, -1:]], 1), rtol=1e-10, atol=1e-12)
+
+
+class Squared(GraphScalar):
+    """The square of what it derives from, which is linear in no last layer."""
+
+    def forward(self, x, graph):
+        return {name: value**2 for name, value in super().forward(x, graph).items()}
 
 
 def test_the_variance_is_that_of_the_formula(batch):
@@ -120,10 +217,13 @@ def test_what_it_refuses():
         LastLayer(Forces(network()))
     with pytest.raises(InputError, match="has an uncertainty of its 'energy' already"):
         LastLayer(LastLayer(network()))
-    with pytest.raises(InputError, match="not for NodeScalar: take an ensemble"):
+    with pytest.raises(InputError, match="'charges' is not one number for each structure"):
         LastLayer(network(NodeScalar("charges")), "charges")
-    sphere = geoeq.models.EquiformerV2([SphereScalar("energy")], lmax=1, mmax=1, channels=4, layers=1, cutoff=4.0)
-    with pytest.raises(InputError, match="not for SphereScalar"):
-        LastLayer(sphere)
+    with pytest.raises(InputError, match="'atomic_energies' is not one number for each structure"):
+        LastLayer(network(GraphScalar("energy", atomic=True)), "atomic_energies")
+    with pytest.raises(InputError, match="Dipole has no last layer that is known"):
+        LastLayer(network(Dipole("dipole_norm")), "dipole_norm")
+    with pytest.raises(InputError, match="Squared computes something else than what it derives from"):
+        LastLayer(network(Squared("energy")))
     with pytest.raises(InputError, match=r"these are 0\.0 and 1\.0"):
         LastLayer(network()).set_covariance(torch.eye(7), 0.0, 1.0)

@@ -276,9 +276,10 @@ def test_charges_are_conserved():
 
 
 @pytest.mark.slow
-def test_compiles_whole_with_given_edges():
-    """In float64, in which positions are not converted."""
-    model, data = WithPriors(network(elements=[1, 6, 7, 8, 16]), [ZBL()]), close()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_compiles_whole_with_given_edges(dtype):
+    """Positions are float64, so that a model in float32 converts them."""
+    model, data = WithPriors(network(elements=[1, 6, 7, 8, 16]), [ZBL()]).to(dtype), close()
     graph = build_graph(data, 4.0)
     data.edge_index = torch.stack([graph.sender, graph.receiver])
     data.edge_cutoff = torch.full((data.num_graphs,), 4.0)

@@ -17,10 +17,11 @@ from geoeq.errors import InputError
 from geoeq.models import EGNN, GraphScalar, NodeVector
 from geoeq.random_structures import random_batch
 from geoeq.simulate import GeoeqCalculator
+from geoeq.simulate.atomic_energies import trace_atomic_energies
 from geoeq.simulate.exported import TOLERANCES
 from geoeq.simulate.graph_inputs import graph_inputs
 from geoeq.simulate.interaction_range import interaction_range
-from geoeq.simulate.tracing import example_inputs, trace_atomic_energies
+from geoeq.simulate.tracing import example_inputs
 from geoeq.training.checkpoint import save_checkpoint
 
 

@@ -11,9 +11,10 @@ from geoeq.errors import InputError
 from geoeq.models import EGNN, ZBL, Coulomb, GraphScalar, NodeScalar, WithPriors
 from geoeq.random_structures import random_batch
 from geoeq.simulate import GeoeqCalculator
+from geoeq.simulate.atomic_energies import trace_atomic_energies
 from geoeq.simulate.graph_inputs import graph_inputs
 from geoeq.simulate.potential import as_potential
-from geoeq.simulate.tracing import example_inputs, output_names, trace, trace_atomic_energies
+from geoeq.simulate.tracing import example_inputs, output_names, trace
 
 
 def model(*priors, **options):

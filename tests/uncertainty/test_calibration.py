@@ -35,6 +35,29 @@ def test_the_area_is_zero_for_errors_as_expected_and_known_for_others():
     assert measure_calibration(np.zeros(10), np.ones(10)).miscalibration == pytest.approx(0.5, abs=1e-3)
 
 
+def test_a_median_and_groups_tell_what_a_factor_does_not():
+    quantiles = norm.ppf((np.arange(2000) + 0.5) / 2000)
+    right = measure_calibration(3 * quantiles, np.full(2000, 3.0))
+    assert right.median_factor == pytest.approx(1, abs=1e-3)
+    assert right.factor == pytest.approx(1, abs=2e-3)
+    assert not right.heavy_tails
+    outlier = np.append(quantiles, 200.0)
+    found = measure_calibration(outlier, np.full(2001, 1.0))
+    assert found.factor == fit_factor(outlier, np.full(2001, 1.0)) > 4
+    assert found.median_factor == pytest.approx(1, abs=3e-3)
+    assert found.heavy_tails
+
+
+def test_groups_of_estimates_that_are_wrong_in_opposite_ways():
+    """The first half of the errors is twice its estimates, the second half of them: only the groups see it."""
+    deviations = np.repeat([1.0, 10.0], 500)
+    errors = np.repeat([2.0, 5.0], 500) * np.tile([1.0, -1.0], 500)
+    found = measure_calibration(errors, deviations)
+    assert found.ence == pytest.approx((1.0 + 0.5) / 2)
+    assert measure_calibration(deviations, deviations).ence == 0
+    assert measure_calibration(np.array([3.0]), np.array([2.0])).ence == pytest.approx(0.5)
+
+
 def test_the_factor_has_the_highest_likelihood():
     rng = np.random.default_rng(1)
     deviations = rng.uniform(0.1, 3.0, 400)

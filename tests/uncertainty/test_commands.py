@@ -39,6 +39,7 @@ def test_a_run_gets_the_uncertainty_of_its_last_layer(folder, console):
     said = console.file.getvalue()
     assert "LastLayer(EGNN): energy [eV]" in said
     assert "Spearman" in said
+    assert "(ENCE; valid, test). By the median of the errors, estimates would be" in " ".join(said.split())
     assert "…" not in said
 
 
