@@ -81,7 +81,7 @@ class Job:
         """How batches are made for this model."""
         dtype = next(self.model.parameters()).dtype
         targets, workers = self.recipe.targets, self.recipe.workers
-        return {"cutoff": self.model.cutoff, "targets": targets, "dtype": dtype, "workers": workers}
+        return {"cutoff": self.model.cutoff, "targets": targets, "dtype": dtype, "workers": workers, "ahead": True}
 
     def meta(self) -> dict[str, Any]:
         """What a checkpoint says about its origin."""

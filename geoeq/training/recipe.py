@@ -146,7 +146,7 @@ class Recipe:
         deterministic: only algorithms that give the same bits each time, on a GPU too, where it costs speed.
         device: auto, cpu or cuda.
         threads: CPU threads; null for all.
-        workers: processes that prepare batches; 0 for none.
+        workers: processes that prepare batches; 0 for a thread of the training that makes the next one during a step.
         doctor: look through the data before training (``geoeq data doctor``, its quick form), and stop where it finds
             an error; false trains on them all the same.
         log: csv, tensorboard (csv as well), or auto (as tensorboard where that is installed).
