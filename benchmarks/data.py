@@ -24,7 +24,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -37,14 +36,12 @@ import torch_geometric
 from data_rivals import InMemory, OnDisk, Reading, as_atoms, as_list, ase_readings, pyg_loader
 from data_structures import qm9_sized, slabs
 from data_tables import markdown
-from data_waiting import network, waiting
+from data_waiting import time_waiting, unkept, workers_label
 from models import processor, write_results
 from torch_geometric.data import Batch
 
 from geoeq.data.dataset import Dataset
-from geoeq.data.loader import BatchView, make_loader
 from geoeq.data.nbody import draw
-from geoeq.data.sampler import BatchSampler, Limit
 from geoeq.data.simulation import simulate
 from geoeq.neighbors import radius_edges
 from geoeq.training.environment import git_commit
@@ -91,12 +88,6 @@ class WithEdges:
             edges = radius_edges(batch.pos, batch.ptr, CUTOFF)
             batch.edge_index = torch.stack([edges.sender, edges.receiver])
             yield batch
-
-
-def unkept(dataset: Dataset, places: np.ndarray, size: int, cutoff: float, targets: list[str], workers: int = 0) -> Any:
-    """The loader of a large data set, whose edges are found batch by batch."""
-    view = BatchView(Dataset.open(dataset.card, dataset.folder), cutoff=cutoff, targets=targets)
-    return make_loader(view, BatchSampler(places, Limit(size), shuffle=True), workers=workers)
 
 
 def time_loaders(count: int, folder: Path) -> dict[str, Any]:
@@ -164,48 +155,6 @@ def time_reading(dataset: Dataset, targets: list[str], batch_size: int, folder: 
         "times ASE": own / rates[fastest],
         "times PyG": own / max(rates[workers_label(kind, n)] for kind in kinds for n in (0, 1, 2)),
     }
-
-
-def workers_label(kind: str, workers: int) -> str:
-    """What a row is called."""
-    return f"{kind}, {('no workers', '1 worker', '2 workers')[workers]}"
-
-
-def time_waiting(molecules: Dataset, periodic: Dataset, budget: float) -> list[dict[str, Any]]:
-    """EGNN in training: molecules as for QM9 and QM7, slabs as for S2EF (edges kept, and found batch by batch)."""
-    quick = network("oc20/s2ef-egnn-quick")
-    names, cutoff, size = ["energy", "forces"], float(quick.cutoff or 0), 8
-    long = {id(dataset): np.resize(np.arange(len(dataset)), 100_000) for dataset in (molecules, periodic)}
-
-    def batches(dataset: Dataset, size: int, cutoff: float | None, names: list[str]) -> Any:
-        return dataset.loader(long[id(dataset)], size, shuffle=True, cutoff=cutoff, targets=names)
-
-    qm9, qm7 = network("qm9/egnn"), network("qm7/egnn", "gap")
-    cases = [
-        ("recipes/qm9/egnn.yaml", "batches of 96, all atoms connected", qm9, batches(molecules, 96, None, ["gap"])),
-        ("recipes/qm7/egnn.yaml", "batches of 64, edges kept", qm7, batches(molecules, 64, qm7.cutoff, ["gap"])),
-        (
-            "recipes/oc20/s2ef-egnn-quick.yaml",
-            "batches of 8, edges kept",
-            quick,
-            batches(periodic, size, cutoff, names),
-        ),
-    ]
-    cases += [
-        (
-            "recipes/oc20/s2ef-egnn-quick.yaml",
-            workers_label("batches of 8, edges found for each", workers),
-            quick,
-            unkept(periodic, long[id(periodic)], size, cutoff, names, workers),
-        )
-        for workers in (0, 1)
-    ]
-    rows = []
-    for recipe, what, model, loader in cases:
-        targets = [name for name in loader.dataset.targets if name in model.fields]
-        measured = waiting(model, loader, targets, budget)
-        rows.append({"recipe": recipe, "what": what, **asdict(measured), "share": measured.share})
-    return rows
 
 
 def time_opening(count: int, folder: Path) -> dict[str, float]:

@@ -79,7 +79,8 @@ def _waiting(rows: list[dict[str, Any]]) -> list[str]:
         "",
         "## Waiting for data",
         "",
-        "EGNN in training (forward, backward and Adam) on these structures, with the network and batches of a recipe.",
+        "EGNN in training (forward, backward and Adam) on these structures, with the network and batches of a recipe. "
+        "The next batch is made in a thread during a step, as by `geoeq train`, where nothing else is said.",
         "",
         "| recipe | batches | steps | a step, with its batch [ms] | of that until the batch is there [ms] | share |",
         "|---|---|---:|---:|---:|---:|",

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch_geometric.data import Batch
 
+from geoeq.data.dataset import Dataset
+from geoeq.data.loader import BatchView, make_loader
+from geoeq.data.sampler import BatchSampler, Limit
 from geoeq.models import Model
 from geoeq.resources import share
 from geoeq.training.build import build_model
 from geoeq.training.parsing import read_recipe
 
-__all__ = ["Waiting", "network", "waiting"]
+__all__ = ["Waiting", "network", "time_waiting", "unkept", "waiting", "workers_label"]
 
 
 @dataclass(frozen=True)
@@ -65,3 +70,46 @@ def waiting(model: Model, batches: Iterable[Batch], targets: list[str], seconds:
         steps += 1
     total = time.perf_counter() - start
     return Waiting(steps, 1000 * total / max(steps, 1), 1000 * waited / max(steps, 1))
+
+
+def workers_label(kind: str, workers: int) -> str:
+    """What a row is called."""
+    return f"{kind}, {('no workers', '1 worker', '2 workers')[workers]}"
+
+
+def unkept(
+    dataset: Dataset, places: np.ndarray, size: int, cutoff: float, targets: list[str], **how: int | bool
+) -> Any:
+    """The loader of a large data set, whose edges are found batch by batch; ``how``: workers, ahead."""
+    view = BatchView(Dataset.open(dataset.card, dataset.folder), cutoff=cutoff, targets=targets)
+    return make_loader(view, BatchSampler(places, Limit(size), shuffle=True), **how)
+
+
+def time_waiting(molecules: Dataset, periodic: Dataset, budget: float) -> list[dict[str, Any]]:
+    """EGNN in training: molecules as for QM9 and QM7, slabs as for S2EF (edges kept, and found batch by batch)."""
+    s2ef, names = "oc20/s2ef-egnn-quick", ["energy", "forces"]
+    qm9, qm7, quick = network("qm9/egnn"), network("qm7/egnn", "gap"), network(s2ef)
+    cutoff = float(quick.cutoff or 0)
+    places = {id(dataset): np.resize(np.arange(len(dataset)), 100_000) for dataset in (molecules, periodic)}
+
+    def kept(dataset: Dataset, size: int, cutoff: float | None, names: list[str]) -> Any:
+        options: dict[str, Any] = {"shuffle": True, "cutoff": cutoff, "targets": names, "ahead": True}
+        return dataset.loader(places[id(dataset)], size, **options)
+
+    def found(**how: int | bool) -> Any:
+        return unkept(periodic, places[id(periodic)], 8, cutoff, names, **how)
+
+    cases = [
+        ("qm9/egnn", "batches of 96, all atoms connected", qm9, kept(molecules, 96, None, ["gap"])),
+        ("qm7/egnn", "batches of 64, edges kept", qm7, kept(molecules, 64, qm7.cutoff, ["gap"])),
+        (s2ef, "batches of 8, edges kept", quick, kept(periodic, 8, cutoff, names)),
+        (s2ef, "batches of 8, edges found for each", quick, found(ahead=True)),
+        (s2ef, "batches of 8, edges found for each, not ahead", quick, found()),
+        (s2ef, workers_label("batches of 8, edges found for each", 1), quick, found(workers=1)),
+    ]
+    rows = []
+    for recipe, what, model, loader in cases:
+        targets = [name for name in loader.dataset.targets if name in model.fields]
+        measured = waiting(model, loader, targets, budget)
+        rows.append({"recipe": f"recipes/{recipe}.yaml", "what": what, **asdict(measured), "share": measured.share})
+    return rows

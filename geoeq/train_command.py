@@ -28,17 +28,21 @@ def run_train(arguments: argparse.Namespace) -> int:
 
     console = import_extra("rich.console", "train").Console()
     from geoeq.training.parsing import find_recipe, read_recipe
+    from geoeq.training.team import launched
+
+    def say(line: str) -> None:
+        if not launched():  # of several processes, the one that starts them says it
+            console.print(line, highlight=False, soft_wrap=True)
 
     file = find_recipe(arguments.recipe)
     settings = [*arguments.settings, *_given(arguments)]
-    recipe = read_recipe(file, settings)
+    recipe = read_recipe(file, settings, say)
     if arguments.plan:
         from geoeq.training.plan import print_plan
 
         print_plan(recipe, file, console)
         return 0
     from geoeq.training.run import train
-    from geoeq.training.team import launched
 
     if recipe.devices > 1 and not launched():
         from geoeq.training.launch import launch

@@ -264,6 +264,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
         dtype: torch.dtype = torch.float32,
         drop_last: bool = False,
         workers: int = 0,
+        ahead: bool = False,
         share: Share | None = None,
     ) -> DataLoader[Batch]:
         """Batches of the structures at ``indices``, in an order that depends only on (seed, epoch).
@@ -281,6 +282,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
             dtype: of everything that is not a whole number.
             drop_last: leave out the last batch if it is smaller than the others.
             workers: processes that read ahead.
+            ahead: where there are no workers, make the next batch in a thread while one is used.
             share: the batches of one of several processes; None for all of them.
 
         Raises:
@@ -295,7 +297,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
         sampler = BatchSampler(
             self._places(indices), limit, shuffle=shuffle, seed=seed, epoch=epoch, drop_last=drop_last, share=share
         )
-        return make_loader(view, sampler, workers=workers)
+        return make_loader(view, sampler, workers=workers, ahead=ahead)
 
     def _limit(self, graphs: int | None, atoms: int | None, edges: int | None, cutoff: float | None) -> Limit:
         told = {"graphs": graphs, "atoms": atoms, "edges": edges}

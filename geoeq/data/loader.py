@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,13 +63,34 @@ def _identity(batch: Batch) -> Batch:
     return batch
 
 
-def make_loader(view: BatchView, sampler: BatchSampler, *, workers: int = 0) -> DataLoader[Batch]:
+class _AheadLoader(DataLoader[Batch]):
+    """A loader that makes the next batch in a thread while one is used.
+
+    Batches and their order are those of the loader without. What was made, but not asked for, counts for nothing.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        return _ahead(super().__iter__())  # which draws from torch's generator: here, not in the thread
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    # Leaving the loop, or an error, leaves the block, which waits for the one batch that is being made.
+    with ThreadPoolExecutor(1, "geoeq-batches") as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
+
+
+def make_loader(view: BatchView, sampler: BatchSampler, *, workers: int = 0, ahead: bool = False) -> DataLoader[Batch]:
     """A torch DataLoader that yields PyG batches.
 
     Args:
         view: the records.
         sampler: what is in the batches.
         workers: processes that read ahead.
+        ahead: where there are no workers, make the next batch in a thread while one is used.
     """
+    kind = _AheadLoader if ahead and not workers else DataLoader
     # Without a batch size of its own it asks the view for what the sampler yields.
-    return DataLoader(view, batch_size=None, sampler=sampler, num_workers=workers, collate_fn=_identity)
+    return kind(view, batch_size=None, sampler=sampler, num_workers=workers, collate_fn=_identity)

@@ -162,14 +162,15 @@ class BatchSampler(Sampler[Portion]):
         return batches if epoch == self.epoch else 0
 
     def _bounds(self, epoch: int) -> NDArray[np.int64]:
-        if self._known is None or self._known[0] != epoch:
+        known = self._known  # a loader may ask from a thread of its own
+        if known is None or known[0] != epoch:
             bounds = self._limit.bounds(self.order(epoch))
             if self._drop_last:
                 small = self._limit.sizes is None and bounds[-1] % self._limit.largest != 0
                 count = len(bounds) - 1 - small
                 bounds = bounds[: count - count % self.share.processes + 1]
-            self._known = (epoch, bounds)
-        return self._known[1]
+            self._known = known = (epoch, bounds)
+        return known[1]
 
     def _portions(self, epoch: int) -> Iterator[Portion]:
         share, order, bounds = self.share, self.order(epoch), self._bounds(epoch)

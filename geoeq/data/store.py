@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,10 @@ __all__ = [
 
 INDEX = "index.json"
 _VERSION = 1
+
+#: Whatever numpy's reader of the header of a damaged file comes to.
+_ERRORS: tuple[type[Exception], ...] = (EOFError, OSError, OverflowError, SyntaxError, TypeError, ValueError)
+_ERRORS += (MemoryError, RecursionError, tokenize.TokenError)
 
 
 def file_digest(path: Path, kind: str) -> str:
@@ -144,7 +149,7 @@ def _open_array(path: Path, entry: Mapping[str, Any], verify: bool) -> Array:
         raise _broken(path, "was altered: its sha256 is not the one of the index")
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError) as error:
+    except _ERRORS as error:
         raise _broken(path, f"cannot be read ({error})") from error
     if array.dtype.str != entry["dtype"] or list(array.shape) != entry["shape"]:
         raise _broken(path, f"holds {array.dtype.str} {array.shape}, not {entry['dtype']} {tuple(entry['shape'])}")

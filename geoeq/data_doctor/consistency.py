@@ -89,8 +89,8 @@ def _of_forces(chart: Chart, name: str, pairs: Pairs, change: Values) -> Iterato
 def _of_stress(chart: Chart, name: str, pairs: Pairs, change: Values) -> Iterator[Finding]:
     check = "energy and stress"
     use = pairs.strained & (pairs.moved < _FAR)
-    stress = np.asarray(chart.dataset.targets["stress"], dtype=np.float64)
-    middle = 0.5 * (stress[pairs.first] + stress[pairs.second]).reshape(-1, 3, 3)[use]  # [P, 3, 3]
+    ends = [chart.dataset.targets["stress"][places].astype(np.float64) for places in (pairs.first, pairs.second)]
+    middle = 0.5 * (ends[0] + ends[1]).reshape(-1, 3, 3)[use]  # [P, 3, 3]
     strain, volume = pairs.strain[use], pairs.volume[use]
     rest = (change + pairs.work)[use]  # of the energy, that is due to the strain
     axial = volume * np.einsum("pii,pii->p", middle, strain)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoeq.checks import COINCIDENT, LAST_ELEMENT
+from geoeq.data.ragged import Ranges
 from geoeq.data_doctor.chart import Chart
 from geoeq.data_doctor.findings import Finding, finding
 
@@ -21,6 +22,9 @@ _LONG, _SHORT = 1.65, 0.65
 
 #: Neighbours of one atom beyond which a cutoff is likely too long.
 _MANY = 250
+
+#: Atomic numbers that are looked at at once.
+_BLOCK = 2**22
 
 #: An element is rare that so few structures have, of at least so many.
 _RARE, _OF = 1, 20
@@ -119,10 +123,10 @@ def check_elements(chart: Chart) -> Iterator[Finding]:
         return
     ptr = chart.dataset.ptr
     present = chart.counts > 0  # [S, 119]
-    known = (numbers >= 1) & (numbers <= LAST_ELEMENT)
-    if not known.all():
-        bad = np.unique(np.searchsorted(ptr, np.flatnonzero(~known), side="right") - 1)
-        odd = ", ".join(map(str, np.unique(numbers[~known])[:5].tolist()))
+    unknown = _unknown(numbers)
+    if len(unknown):
+        bad = np.unique(np.searchsorted(ptr, unknown, side="right") - 1)
+        odd = ", ".join(map(str, np.unique(numbers[unknown])[:5].tolist()))
         yield finding(
             "elements",
             "error",
@@ -139,9 +143,9 @@ def check_elements(chart: Chart) -> Iterator[Finding]:
     others = [part for part in ("valid", "test") if len(chart.split.get(part, ()))]
     unseen: set[int] = set()
     if train is not None and others:
-        seen = set(np.unique(_numbers_of(chart, train)).tolist())
+        seen = _elements_of(chart, train)
         for part in others:
-            lacking = sorted(set(np.unique(_numbers_of(chart, chart.split[part])).tolist()) - seen)
+            lacking = sorted(_elements_of(chart, chart.split[part]) - seen)
             unseen |= set(lacking)
             if lacking:
                 names = ", ".join(chemical_symbols[z] for z in lacking if 0 < z <= LAST_ELEMENT)
@@ -167,14 +171,21 @@ def check_elements(chart: Chart) -> Iterator[Finding]:
             )
 
 
-def _numbers_of(chart: Chart, places: NDArray[np.int64]) -> NDArray[np.int64]:
+def _unknown(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The atoms whose number is that of no element; some of them at a time are in memory."""
+    found = [np.zeros(0, np.int64)]
+    for start in range(0, len(numbers), _BLOCK):
+        block = np.asarray(numbers[start : start + _BLOCK])
+        found.append(start + np.flatnonzero((block < 1) | (block > LAST_ELEMENT)))
+    return np.concatenate(found)
+
+
+def _elements_of(chart: Chart, places: NDArray[np.int64]) -> set[int]:
     """Atomic numbers of structures; of many, of 50 000 that are spread evenly."""
     numbers, ptr = np.asarray(chart.dataset.numbers), chart.dataset.ptr
     if len(places) > 50_000 and not chart.full:
         places = places[np.linspace(0, len(places) - 1, 50_000).astype(np.int64)]
-    inside = np.zeros(len(numbers) + 1, dtype=np.int32)
-    np.add.at(inside, ptr[places], 1)
-    np.add.at(inside, ptr[places + 1], -1)
-    inside[:-1] = np.cumsum(inside[:-1])
-    found: NDArray[np.int64] = numbers[inside[:-1] > 0]
+    found: set[int] = set()
+    for some in np.array_split(np.sort(places), -(-len(places) // 1000)):
+        found.update(np.unique(Ranges.of(some, ptr).take(numbers)).tolist())
     return found

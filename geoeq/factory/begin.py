@@ -12,7 +12,10 @@ from geoeq.factory.settings import Settings
 from geoeq.factory.starts import Start, fewest_unpaired, spin_fault
 from geoeq.factory.surfaces import Surface, adsorbed, gas_start, slab_start
 
-__all__ = ["begin"]
+__all__ = ["MOLECULE", "begin"]
+
+#: How the names of the files of starts begin that come from SMILES.
+MOLECULE = "molecule-"
 
 #: Files of starts, and what failed.
 _Begun = tuple[list[Path], list[Failure]]
@@ -48,7 +51,7 @@ def begin(work: Path, sources: Sources, settings: Settings, processes: int) -> _
 
 def _of_smiles(work: Path, smiles: tuple[str, ...], settings: Settings, processes: int) -> _Begun:
     items = [
-        {"smiles": text, "name": text, "number": -1, "output": str(work / f"molecule-{place}.npz")}
+        {"smiles": text, "name": text, "number": -1, "output": str(work / f"{MOLECULE}{place}.npz")}
         for place, text in enumerate(smiles)
     ]
     run_items(items, settings, processes, "molecules", work)

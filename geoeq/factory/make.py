@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geoeq.extras import import_extra
-from geoeq.factory.begin import begin
+from geoeq.factory.begin import MOLECULE, begin
 from geoeq.factory.methods import Method, find_method
 from geoeq.factory.plan import Sources, locked, make_plan, prepare_folder
 from geoeq.factory.pool import cores, run_items
@@ -71,7 +72,7 @@ def make_set(
         counts = {name: len(given) for name, given in plan["sources"].items()}  # plan.json has them all
         said = {
             "sources": counts,
-            "title": _title(sources, method),
+            "title": _title(sources, items, method),
             "citation": _citation(sources, method),
             "seed": settings.seed,
         }
@@ -80,14 +81,17 @@ def make_set(
     return summary
 
 
-def _title(sources: Sources, method: Method) -> str:
-    what = {
-        "SMILES": len(sources.smiles),
-        "files of structures": len(sources.structures),
-        "surfaces": len(sources.surfaces),
-        "adsorbates": len(sources.adsorbates),
-    }
-    return f"{', '.join(f'{count} {name}' for name, count in what.items() if count)}; {method.title}"
+def _title(sources: Sources, items: Sequence[Mapping[str, Any]], method: Method) -> str:
+    """What the set was made of: only what came to a label."""
+    labelled = [item for item in items if Result.read(Path(item["output"])).start is not None]
+    if sources.surfaces:
+        pairs = [str(item["name"]).split(" on ") for item in labelled]
+        what = {"surfaces": {surface for _, surface in pairs}, "adsorbates": {adsorbate for adsorbate, _ in pairs}}
+    else:
+        files = {Path(item["start"]).stem for item in labelled}
+        what = {"SMILES": {name for name in files if name.startswith(MOLECULE)}}
+        what["files of structures"] = files - what["SMILES"]
+    return f"{', '.join(f'{len(of)} {name}' for name, of in what.items() if of)}; {method.title}"
 
 
 def _citation(sources: Sources, method: Method) -> str:

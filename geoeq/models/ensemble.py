@@ -17,6 +17,7 @@ from geoeq.models.egnn import EGNN
 from geoeq.models.forces import Forces
 from geoeq.models.model import Model
 from geoeq.models.scalar_heads import GraphScalar
+from geoeq.models.training_set import TrainingSet
 
 __all__ = ["Ensemble"]
 
@@ -120,7 +121,7 @@ class Ensemble(Model):
         for model in self.models:
             model.know_elements(elements)
 
-    def fit_heads(self, data: Data, elements: Any = None) -> None:
+    def fit_heads(self, data: TrainingSet, elements: Any = None) -> None:
         """Fit the heads of the members."""
         for model in self.models:
             model.fit_heads(data, elements)

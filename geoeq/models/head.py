@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 
 from e3nn import o3
 from torch import Tensor, nn
-from torch_geometric.data import Data
 
 from geoeq.errors import FieldError, InputError
 from geoeq.fields import field
 from geoeq.graph import Graph
 from geoeq.layers.layer import Group
 from geoeq.models.config import Configurable
+from geoeq.models.training_set import TrainingSet
 
 __all__ = ["Head", "checked_name", "two_layers"]
 
@@ -43,7 +43,7 @@ class Head(Configurable, nn.Module, ABC):
     def make(self, irreps: o3.Irreps) -> None:
         """Make the parameters."""
 
-    def fit(self, data: Data) -> None:
+    def fit(self, data: TrainingSet) -> None:
         """Take references, shift and scale from the training set; nothing where a head has none."""
 
     @abstractmethod

@@ -18,6 +18,7 @@ from geoeq.graph import Graph, build_graph, in_dtype
 from geoeq.layers.layer import Group
 from geoeq.models.config import Configurable
 from geoeq.models.head import Head
+from geoeq.models.training_set import TrainingSet, in_parts, known_elements
 
 __all__ = ["Model"]
 
@@ -175,15 +176,21 @@ class Model(Configurable, nn.Module, ABC):
         if "elements" in self.arguments:  # a network of one's own need not have the argument
             self.arguments["elements"] = list(self.elements)
 
-    def fit_heads(self, data: Data, elements: Sequence[int] | None = None) -> None:
+    def fit_heads(self, data: TrainingSet, elements: Sequence[int] | None = None) -> None:
         """Compute every head's element references, shift and scale from the training set, and store them.
 
         Args:
-            data: the whole training set as one Batch: ``z`` where there are elements, ``batch``, and the targets.
+            data: the whole training set, as one Batch, or as batches that can be gone through again and again (a list,
+                a loader), of which one at a time is in memory: ``z`` where there are elements, ``batch``, and the
+                targets.
             elements: atomic numbers to accept from now on; by default those of ``data``.
+
+        Raises:
+            InputError: the batches can be gone through only once.
         """
-        numbers = getattr(data, "z", None)
-        if isinstance(numbers, Tensor):
-            self.know_elements(elements or numbers.unique().tolist())
+        parts = in_parts(data)
+        numbers = elements or known_elements(parts)
+        if numbers:
+            self.know_elements(numbers)
         for head in self.heads:
-            head.fit(data)  # type: ignore[operator]
+            head.fit(parts)  # type: ignore[operator]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, Self
 
 import torch
@@ -16,6 +16,7 @@ from geoeq.fields import NUM_ELEMENTS, field
 from geoeq.graph import Graph
 from geoeq.models.head import Head, checked_name, two_layers
 from geoeq.models.references import fit_references
+from geoeq.models.training_set import RootMeanSquare, TrainingSet, in_parts
 
 __all__ = ["GraphScalar", "NodeFeatures", "NodeScalar", "linear_weights", "with_one"]
 
@@ -73,14 +74,20 @@ class GraphScalar(Head):
         self.network = two_layers(self.width, self.width if self.after_pooling else 1)
         self.pooled = two_layers(self.width, 1) if self.after_pooling else None
 
-    def fit(self, data: Data) -> None:
-        fitted = fit_references(data, self.name, per_element=field(self.name).extensive)
+    def fit(self, data: TrainingSet) -> None:
+        forces = RootMeanSquare()
+
+        def parts() -> Iterator[Data]:
+            for part in in_parts(data):
+                if self.name == "energy" and isinstance(getattr(part, "forces", None), Tensor):
+                    forces.add(part.forces)
+                yield part
+
+        fitted = fit_references(parts(), self.name, per_element=field(self.name).extensive)
         self.references.copy_(fitted.references)
         self.shift.copy_(fitted.shift)
         spread = fitted.spread / fitted.mean_atoms**0.5 if self.reduce == "sum" else fitted.spread
-        if self.name == "energy" and isinstance(getattr(data, "forces", None), Tensor):
-            spread = float(data.forces.double().square().mean().sqrt()) or spread
-        self.scale.copy_(torch.as_tensor(spread))
+        self.scale.copy_(torch.as_tensor(forces.value or spread))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         exact = self.references  # which a change of the dtype of the model does not round

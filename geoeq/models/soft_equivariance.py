@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Self
 
 import torch
@@ -17,6 +18,7 @@ from geoeq.layers.layer import Group
 from geoeq.models.faenet import FAENet
 from geoeq.models.faenet_heads import EveryLayerScalar
 from geoeq.models.references import fit_references
+from geoeq.models.training_set import LeastSquares, RootMeanSquare, TrainingSet, in_parts
 from geoeq.models.wrapper import Wrapper
 
 __all__ = ["SOFT_SYMMETRIES", "SoftEquivariance", "tuned_strengths"]
@@ -134,10 +136,11 @@ class SoftEquivariance(Wrapper):
             found |= {f"error of {name}": error**0.5, f"strength of {name}": strength}
         return found
 
-    def fit_heads(self, data: Data, elements: Any = None) -> None:
+    def fit_heads(self, data: TrainingSet, elements: Any = None) -> None:
         """Fit the heads of the network inside, and take the scales of the targets."""
-        super().fit_heads(data, elements)
-        self.scales = torch.tensor([_scale(data, name) for name in self.fields]).to(self.scales)
+        parts = in_parts(data)
+        super().fit_heads(parts, elements)
+        self.scales = torch.tensor([_scale(parts, name) for name in self.fields]).to(self.scales)
 
     def forward(self, data: Data) -> dict[str, Tensor]:
         """The outputs of the network."""
@@ -206,17 +209,21 @@ def tuned_strengths(strengths: Tensor, errors: Tensor, power: float, rounding: f
     return strengths * ratio**power
 
 
-def _scale(data: Data, name: str) -> float:
+def _scale(parts: Iterable[Data], name: str) -> float:
     """Root mean square of what is left of a target without what needs no network; 1 where there is no such target."""
-    target = getattr(data, name, None)
-    if not isinstance(target, Tensor) or target.numel() == 0:
-        return 1.0
+    given = (part for part in parts if isinstance(getattr(part, name, None), Tensor) and part[name].numel())
     known = field(name)
-    if known.level == "graph" and known.irreps == "0e":
-        return fit_references(data, name, per_element=known.extensive).spread
-    rest = target.double()
-    if known.translates and known.level == "node":
-        rest = rest - data.pos
-    elif known.irreps == "0e":
-        rest = rest - rest.mean()
-    return float(rest.square().mean().sqrt()) or 1.0
+    if known.irreps == "0e":
+        if known.level == "graph":
+            first = next(given, None)
+            return 1.0 if first is None else fit_references(chain([first], given), name, known.extensive).spread
+        fit = LeastSquares(1)
+        for part in given:
+            values = part[name].reshape(-1)
+            fit.add(torch.ones_like(values).unsqueeze(1), values)
+        return fit.solve()[1] or 1.0
+    rest = RootMeanSquare()
+    for part in given:
+        moved = known.translates and known.level == "node"
+        rest.add(part[name].double() - part.pos if moved else part[name])
+    return rest.value or 1.0

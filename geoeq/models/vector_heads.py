@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from e3nn import o3
 from torch import Tensor
-from torch_geometric.data import Data
 
 from geoeq import kernels
 from geoeq.errors import FieldError, InputError
 from geoeq.graph import Graph
 from geoeq.models.head import Head, checked_name, two_layers
+from geoeq.models.training_set import RootMeanSquare, TrainingSet, in_parts
 from geoeq.neighbors import edge_lengths as safe_norm
 
 __all__ = ["Dipole", "NodeVector", "Positions"]
@@ -98,10 +98,11 @@ class Dipole(Head):
     def make(self, irreps: o3.Irreps) -> None:
         self.network = two_layers(self.width, 1 + self.num_vectors)
 
-    def fit(self, data: Data) -> None:
-        target = getattr(data, self.name).reshape(-1, 3 if self.name == "dipole" else 1).double()
-        spread = target.square().mean().sqrt()
-        self.scale.copy_(spread if spread > 0 else torch.ones_like(spread))
+    def fit(self, data: TrainingSet) -> None:
+        spread = RootMeanSquare()
+        for part in in_parts(data):
+            spread.add(part[self.name])
+        self.scale.copy_(torch.as_tensor(spread.value or 1.0))
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         out = self.network(self.scalars(x))  # [N, 1 + V]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import torch
@@ -16,6 +16,7 @@ from geoeq.graph import in_dtype
 from geoeq.models.egnn import EGNN
 from geoeq.models.prior import Prior
 from geoeq.models.scalar_heads import GraphScalar
+from geoeq.models.training_set import TrainingSet, in_parts, known_elements
 from geoeq.models.wrapper import SameSymmetry
 from geoeq.models.zbl import ZBL
 from geoeq.pointers import batch_from_ptr, graph_pointers
@@ -100,17 +101,12 @@ class WithPriors(SameSymmetry):
         exact = data if data.pos.dtype == torch.float64 else in_dtype(data, torch.float64)
         return torch.stack([prior(exact, outputs) for prior in self.priors]).sum(0)
 
-    def fit_heads(self, data: Data, elements: Any = None) -> None:
+    def fit_heads(self, data: TrainingSet, elements: Any = None) -> None:
         """Fit the heads of the network to what the priors leave."""
+        parts = in_parts(data)
         known = [prior for prior in self.priors if not prior.needs]
-        if known and getattr(data, "energy", None) is not None:
-            energy, forces = _summed(known, data)
-            left = copy.copy(data)
-            left.energy = data.energy.reshape(-1).double() - energy
-            if getattr(data, "forces", None) is not None:
-                left.forces = data.forces.double() - forces
-            data = left
-        super().fit_heads(data, elements)
+        # The elements first: the priors are computed anew each time that one goes through what they leave.
+        super().fit_heads(_Left(known, parts) if known else parts, elements or known_elements(parts))
 
     def _check_reach(self) -> None:
         for prior in self.priors:
@@ -140,6 +136,25 @@ def _check(name: str, given: set[str], priors: Sequence[Prior]) -> None:
                 f"{type(prior).__name__} needs {' and '.join(sorted(lacking))}, and {name} gives "
                 f"{', '.join(sorted(given))}: give it a head for that ({heads})."
             )
+
+
+class _Left:
+    """A training set without the energies and forces of priors."""
+
+    def __init__(self, priors: Sequence[nn.Module], parts: Iterable[Data]) -> None:
+        self._priors, self._parts = priors, parts
+
+    def __iter__(self) -> Iterator[Data]:
+        for part in self._parts:
+            if getattr(part, "energy", None) is None:
+                yield part
+                continue
+            energy, forces = _summed(self._priors, part)
+            left = copy.copy(part)
+            left.energy = part.energy.reshape(-1).double() - energy
+            if getattr(part, "forces", None) is not None:
+                left.forces = part.forces.double() - forces
+            yield left
 
 
 def _summed(priors: Sequence[nn.Module], data: Data) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from geoeq.fields import Field
 from geoeq.graph import Graph
 from geoeq.layers.layer import Group
 from geoeq.models.model import Model
+from geoeq.models.training_set import TrainingSet
 
 __all__ = ["SameSymmetry", "Wrapper"]
 
@@ -69,7 +70,7 @@ class Wrapper(Model):
         if isinstance(self.model, Model):
             self.model.know_elements(elements)
 
-    def fit_heads(self, data: Data, elements: Any = None) -> None:
+    def fit_heads(self, data: TrainingSet, elements: Any = None) -> None:
         """Fit the heads of the network inside."""
         if isinstance(self.model, Model):
             self.model.fit_heads(data, elements)

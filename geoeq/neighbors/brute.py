@@ -91,39 +91,52 @@ def periodic_pairs(
     """Senders, receivers and shifts that contain all pairs closer than the cutoff, sorted, and few others.
 
     Nodes are brought into their cell, each pair to its nearest image, and from there only as many
-    images are tried as the spacing of the lattice planes makes possible.
+    images are tried as the spacing of the lattice planes makes possible. That is done in float32, whose rounding is
+    allowed for: a pair too many does no harm.
     """
     columns, images = largest_graph(ptr), _images(lattice, cutoff)
-    radius = candidate_radius(positions, ptr, batch, cutoff, lattice).to(positions.dtype)  # [G]
     fractions = to_fractional(positions, batch, lattice)
     home_cell = fractions.floor()  # [N, 3]
     home = positions.double() - to_cartesian(home_cell, batch, lattice)
-    inside = torch.cat([home, fractions - home_cell], dim=1).to(positions.dtype)  # [N, 6]
+    home -= home.index_select(0, ptr.index_select(0, batch))  # small numbers, far from the origin too
+    inside = torch.cat([home, fractions - home_cell], dim=1).float()  # [N, 6]
+    rounding = candidate_radius(inside[:, :3], ptr, batch, cutoff, lattice) - cutoff
+    radius = candidate_radius(positions, ptr, batch, cutoff, lattice) + rounding  # [G]
+    limit, vectors = radius.square().float(), lattice.vectors.float()
     padded = _pad(inside, batch, ptr, columns)
-    vectors = lattice.vectors.to(positions.dtype)
     offsets = (images.to(vectors.dtype) @ vectors).permute(2, 0, 1).contiguous()  # [3, G, K]
     open_direction = lattice.reciprocal.abs().sum(1) == 0  # [G, 3]
     offsets[:, ((images != 0) & open_direction.unsqueeze(1)).any(-1)] = torch.inf
+    # The longer of the two is the inner one, in which a CPU computes many numbers at once.
+    of_pair, of_image = (1, 2) if columns >= len(images) else (2, 1)
     found: list[tuple[Tensor, ...]] = []
     for rows in _rows(batch, ptr, columns * len(images)):
         own = inside[rows.start : rows.stop].T.unsqueeze(-1)  # [6, rows, 1]
         # Past the end of a graph this is infinite, and NaN from there on, which is not below the radius either.
         nearest = [(own[3 + k] - padded[3 + k].index_select(0, rows.batch)).round_() for k in range(3)]
-        square = positions.new_zeros(())
+        cells = vectors.index_select(0, rows.batch).unsqueeze(-1)  # [rows, 3, 3, 1]
+        square = vectors.new_zeros(())
         for x in range(3):
-            vector = padded[x].index_select(0, rows.batch) - own[x]
+            vector = padded[x].index_select(0, rows.batch).sub_(own[x])
             for k in range(3):
-                vector += nearest[k] * vectors[rows.batch, k, x].unsqueeze(1)
-            square = (
-                vector.unsqueeze(-1) + offsets[x][rows.batch].unsqueeze(1)
-            ).square_() + square  # [rows, columns, K]
-        row, column, image = (square < radius[rows.batch].square()[:, None, None]).nonzero().unbind(1)
-        sender, receiver = column + ptr[rows.batch[row]], row + rows.start
-        shift = torch.stack([n[row, column] for n in nearest], dim=1) + images[image]
-        found.append((sender, receiver, shift + (home_cell[receiver] - home_cell[sender])))
+                vector.addcmul_(nearest[k], cells[:, k, x])
+            offset = offsets[x].index_select(0, rows.batch).unsqueeze(of_image)
+            part = vector.unsqueeze(of_pair) + offset  # [rows, K, columns] or [rows, columns, K]
+            square = part.square_().add_(square)
+        close = square < limit.index_select(0, rows.batch)[:, None, None]
+        row, column, image = close.movedim(3 - of_pair, 1).nonzero().unbind(1)
+        pair = row * columns + column
+        sender = column + ptr.index_select(0, rows.batch).index_select(0, row)
+        receiver = row + rows.start
+        shift = torch.stack([n.view(-1).index_select(0, pair) for n in nearest], dim=1)
+        shift = shift.double() + images.index_select(0, image)
+        found.append(
+            (sender, receiver, shift + home_cell.index_select(0, receiver) - home_cell.index_select(0, sender))
+        )
     sender, receiver, shift = _concatenate(found)
-    other = (sender != receiver) | (shift != 0).any(1)
-    return sender[other], receiver[other], shift[other].to(positions.dtype)
+    other = ((sender != receiver) | (shift != 0).any(1)).nonzero().squeeze(1)
+    shift = shift.index_select(0, other).to(positions.dtype)
+    return sender.index_select(0, other), receiver.index_select(0, other), shift
 
 
 def _images(lattice: Lattice, cutoff: float) -> Tensor:

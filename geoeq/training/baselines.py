@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch_geometric.data import Data
 
 from geoeq.data import Dataset
 from geoeq.data.ragged import Ranges
-from geoeq.fields import field
+from geoeq.fields import NUM_ELEMENTS, field
+from geoeq.models.references import composition
+from geoeq.models.training_set import LeastSquares, RootMeanSquare
 from geoeq.training.free_atoms import MOVED
 
-__all__ = ["Baseline", "fit_baselines"]
+__all__ = ["Baseline", "fit_baselines", "parts_of"]
 
+Places = NDArray[np.int64]
 Values = NDArray[np.float64]
+Guess = Callable[[Places], Values]
+
+#: Atoms of the training set that are in memory at once.
+_ATOMS = 2**18
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Baseline:
 
     Attributes:
         name: in a few words, for tables.
-        predictions: part of the split -> guesses, in the unit inside.
+        predictions: part of the split -> guesses, in the unit inside; they are made when they are asked for.
         scale: root mean square error on the training set, in the unit inside.
     """
 
@@ -34,7 +41,31 @@ class Baseline:
     scale: float
 
 
-def fit_baselines(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], target: str) -> list[Baseline]:
+@dataclass(frozen=True)
+class _Predictions(Mapping[str, Values]):
+    """The guesses for the parts of a split."""
+
+    guess: Guess
+    split: Mapping[str, Places]
+
+    def __getitem__(self, part: str) -> Values:
+        return self.guess(self.split[part])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.split)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+
+def parts_of(dataset: Dataset, places: Places) -> list[Places]:
+    """Structures in the order in which they are stored, in parts that fit into memory together with their targets."""
+    places = np.sort(places)
+    ends = np.cumsum(np.diff(dataset.ptr)[places])
+    return np.split(places, np.flatnonzero(np.diff(ends // _ATOMS)) + 1)
+
+
+def fit_baselines(dataset: Dataset, split: Mapping[str, Places], target: str) -> list[Baseline]:
     """The baselines of a target, best last.
 
     For a scalar of a graph: the mean, and a linear model on composition (one number an element, and a constant, by
@@ -42,28 +73,30 @@ def fit_baselines(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], targ
     For what else belongs to atoms: the mean (of a scalar), or zero (of a vector, whose mean would turn with the frame).
 
     Args:
-        dataset: the records.
+        dataset: the records, of which some at a time are in memory.
         split: "train", "valid", "test" -> places.
         target: the name of the field.
     """
+    parts = parts_of(dataset, split["train"])
+    guesses: dict[str, Guess]
     if field(target).translates:
-        guesses = _motions(dataset, split, target)
+        guesses = _motions(dataset, parts, target)
     elif field(target).irreps != "0e" and "x0e" not in field(target).irreps:
-        guesses = {"zero": {part: np.zeros_like(_true(dataset, rows, target)) for part, rows in split.items()}}
+        guesses = {"zero": lambda places: np.zeros_like(_true(dataset, places, target))}
     else:
-        mean = _true(dataset, split["train"], target).mean(0)
-        guesses = {"mean": {p: np.broadcast_to(mean, _true(dataset, rows, target).shape) for p, rows in split.items()}}
+        guesses = {"mean": _mean(dataset, parts, target)}
         if field(target).level == "graph" and dataset.numbers is not None:
-            guesses["linear model on composition"] = _on_composition(dataset, split, target)
-    truth = _true(dataset, split["train"], target)
-    baselines = [
-        Baseline(name, predictions, float(np.sqrt(np.mean((predictions["train"] - truth) ** 2))))
-        for name, predictions in guesses.items()
-    ]
+            guesses["linear model on composition"] = _on_composition(dataset, parts, target)
+    errors = {name: RootMeanSquare() for name in guesses}
+    for places in parts:
+        truth = _true(dataset, places, target)
+        for name, guess in guesses.items():
+            errors[name].add(torch.from_numpy(guess(places) - truth))
+    baselines = [Baseline(name, _Predictions(guess, split), errors[name].value) for name, guess in guesses.items()]
     return sorted(baselines, key=lambda baseline: -baseline.scale)
 
 
-def _true(dataset: Dataset, places: NDArray[np.int64], target: str) -> Values:
+def _true(dataset: Dataset, places: Places, target: str) -> Values:
     values = dataset.targets[target]
     if field(target).level != "node" or len(places) == 0:
         return np.asarray(values[places], dtype=np.float64)
@@ -71,44 +104,53 @@ def _true(dataset: Dataset, places: NDArray[np.int64], target: str) -> Values:
     return _free(dataset, places, target, rows)
 
 
-def _free(dataset: Dataset, places: NDArray[np.int64], target: str, rows: Values) -> Values:
+def _free(dataset: Dataset, places: Places, target: str, rows: Values) -> Values:
     free = dataset.free_atoms(places) if target in MOVED else None
     return rows if free is None else rows[free]
 
 
-def _on_composition(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], target: str) -> dict[str, Values]:
-    numbers = np.asarray(dataset.numbers)
-    elements, column = np.unique(numbers, return_inverse=True)
-    graph = np.repeat(np.arange(len(dataset)), np.diff(dataset.ptr))
-    width = len(elements) + 1  # and a constant
-    counts = np.bincount(graph * width + column, minlength=len(dataset) * width).reshape(-1, width).astype(np.float64)
-    counts[:, -1] = 1.0
-    train = split["train"]
-    values = _true(dataset, train, target)
-    shift = values.mean(0)  # total energies are large: least squares of the rest loses no digits
-    solution, *_ = np.linalg.lstsq(counts[train], values - shift, rcond=None)
-    return {part: counts[places] @ solution + shift for part, places in split.items()}
+def _mean(dataset: Dataset, parts: Sequence[Places], target: str) -> Guess:
+    total, count = np.zeros(dataset.targets[target].shape[1:]), 0
+    for places in parts:
+        rows = _true(dataset, places, target)
+        total, count = total + rows.sum(0), count + len(rows)
+    mean = total / count
+    return lambda places: np.broadcast_to(mean, _true(dataset, places, target).shape)
 
 
-def _motions(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], target: str) -> dict[str, dict[str, Values]]:
-    def arrays(places: NDArray[np.int64]) -> tuple[Values, Values | None]:
+def _on_composition(dataset: Dataset, parts: Sequence[Places], target: str) -> Guess:
+    def counts(places: Places) -> torch.Tensor:
+        """How many atoms of each element, and a constant, [G, 120]."""
+        ranges = Ranges.of(places, dataset.ptr)
+        numbers = torch.from_numpy(ranges.take(np.asarray(dataset.numbers)).astype(np.int64))
+        graph = torch.from_numpy(np.repeat(np.arange(len(places)), np.diff(ranges.pointers)))
+        found = composition(numbers, graph, len(places))
+        return torch.cat([found, found.new_ones(len(places), 1)], dim=1)
+
+    fit = LeastSquares(NUM_ELEMENTS + 1)
+    for places in parts:
+        fit.add(counts(places), torch.from_numpy(_true(dataset, places, target)))
+    solution, _ = fit.solve(constant=NUM_ELEMENTS)
+    return lambda places: (counts(places) @ solution + fit.mean).numpy()
+
+
+def _motions(dataset: Dataset, parts: Sequence[Places], target: str) -> dict[str, Guess]:
+    def inputs(places: Places, name: str = "pos") -> Values:
         if len(places) == 0:
-            return np.zeros((0, 3)), None
-        batch: Data = dataset.batch(places, targets=[])
-        found = [values.double().numpy() for values in (batch.pos, getattr(batch, "vel", None)) if values is not None]
-        start, *velocity = [_free(dataset, places, target, rows) for rows in found]
-        return start, velocity[0] if velocity else None
+            return np.zeros((0, 3))
+        return _free(dataset, places, target, dataset.batch(places, targets=[])[name].double().numpy())
 
-    inputs = {part: arrays(places) for part, places in split.items()}
-    guesses = {"no motion": {part: pos for part, (pos, _) in inputs.items()}}
-    start, velocity = inputs["train"]
-    if velocity is not None:
-        moved = _true(dataset, split["train"], target) - start
-        best = float((velocity * moved).sum() / (velocity**2).sum())
-        guesses["velocity times 1"] = _moved(inputs, 1.0)
-        guesses[f"velocity times {best:.3f}, fitted"] = _moved(inputs, best)
+    def moved(time: float) -> Guess:
+        return lambda places: inputs(places) + time * inputs(places, "vel")
+
+    guesses: dict[str, Guess] = {"no motion": inputs}
+    if "vel" in dataset.batch(parts[0][:1], targets=[]):
+        along, square = 0.0, 0.0
+        for places in parts:
+            velocity = inputs(places, "vel")
+            along += float((velocity * (_true(dataset, places, target) - inputs(places))).sum())
+            square += float((velocity**2).sum())
+        best = along / square
+        guesses["velocity times 1"] = moved(1.0)
+        guesses[f"velocity times {best:.3f}, fitted"] = moved(best)
     return guesses
-
-
-def _moved(inputs: Mapping[str, tuple[Values, Values | None]], time: float) -> dict[str, Values]:
-    return {part: pos if velocity is None else pos + time * velocity for part, (pos, velocity) in inputs.items()}

@@ -70,7 +70,7 @@ def compare_recipes(
 
     _check_settings(settings)
     names = _names(files)
-    recipes = {name: read_recipe(file, settings) for name, file in names.items()}
+    recipes = {name: read_recipe(file, settings, console.print) for name, file in names.items()}
     _check_same_task(recipes)
     first = next(iter(recipes.values()))
     folder = folder or Path("runs") / f"compare-{Path(first.dataset).stem}"

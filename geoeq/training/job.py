@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch_geometric.data import Data
 
 from geoeq.data import Dataset, load
 from geoeq.data.splits import indices_sha256
 from geoeq.errors import DataError, RecipeError, unknown_name
 from geoeq.extras import import_extra
 from geoeq.models import Model
-from geoeq.training.baselines import Baseline, fit_baselines
+from geoeq.training.baselines import Baseline, fit_baselines, parts_of
 from geoeq.training.build import build_model
 from geoeq.training.environment import describe_environment
 from geoeq.training.losses import Loss
@@ -81,7 +83,7 @@ class Job:
         """How batches are made for this model."""
         dtype = next(self.model.parameters()).dtype
         targets, workers = self.recipe.targets, self.recipe.workers
-        return {"cutoff": self.model.cutoff, "targets": targets, "dtype": dtype, "workers": workers}
+        return {"cutoff": self.model.cutoff, "targets": targets, "dtype": dtype, "workers": workers, "ahead": True}
 
     def meta(self) -> dict[str, Any]:
         """What a checkpoint says about its origin."""
@@ -99,6 +101,19 @@ class Job:
             "recipe": self.recipe.to_dict(),
             "environment": describe_environment(),
         }
+
+
+@dataclass(frozen=True)
+class _TrainingSet:
+    """The structures at some places, with targets in float64, of which one part is in memory."""
+
+    dataset: Dataset
+    parts: list[NDArray[np.int64]]
+    targets: list[str]
+
+    def __iter__(self) -> Iterator[Data]:
+        for places in self.parts:
+            yield self.dataset.batch(places, targets=self.targets, dtype=torch.float64)
 
 
 def prepare_job(recipe: Recipe, file: str) -> Job:
@@ -134,7 +149,7 @@ def prepare_job(recipe: Recipe, file: str) -> Job:
     import_extra("lightning", "train").seed_everything(recipe.seed, verbose=False)
     with at(file, "model"):
         model = build_model(recipe).to(torch.float64 if recipe.precision == "64" else torch.float32)
-        model.fit_heads(dataset.batch(split["train"], targets=recipe.targets, dtype=torch.float64))
+        model.fit_heads(_TrainingSet(dataset, parts_of(dataset, split["train"]), recipe.targets))
     with at(file, "loss"):
         for name in recipe.loss.auxiliary:
             if name not in model.auxiliary_losses:

@@ -8,7 +8,7 @@ import dataclasses
 import importlib
 import inspect
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -16,7 +16,7 @@ from geoeq.errors import GeoeqError, RecipeError, unknown_name
 from geoeq.extras import import_extra
 from geoeq.models import Model
 from geoeq.resources import share
-from geoeq.training.recipe import Recipe
+from geoeq.training.recipe import BATCH_LIMITS, Recipe
 
 __all__ = ["at", "find_recipe", "import_class", "read_recipe"]
 
@@ -50,12 +50,13 @@ def find_recipe(name: str) -> Path:
     return shipped[wanted]
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(path: Path, overrides: Sequence[str] = (), say: Callable[[str], object] = lambda line: None) -> Recipe:
     """The recipe in ``path``, with ``key=value`` pairs put over it.
 
     Args:
         path: a YAML file.
         overrides: such as ``optimizer.lr=1e-3``; values are YAML.
+        say: called with a line where one of these takes the place of another setting.
 
     Raises:
         RecipeError: an unknown or missing setting, a wrong type or an impossible value. The message gives the file
@@ -79,7 +80,18 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         except yaml.YAMLError as error:
             raise RecipeError(f"{COMMAND_LINE}: {key}: '{text}' is not a YAML value.") from error
         given.add(key)
+    _displace(settings, given, path.name, say)
     return _read(Recipe, settings, "", path.name, given)
+
+
+def _displace(settings: dict[str, Any], given: set[str], file: str, say: Callable[[str], object]) -> None:
+    """Let one way to say how large a batch is, where it is given over a recipe, take the place of the recipe's."""
+    told = [name for name in BATCH_LIMITS if settings.get(name) is not None]
+    for name in told:
+        chosen = [other for other in told if other in given]
+        if chosen and name not in given:
+            say(f"{chosen[0]}={settings[chosen[0]]} takes the place of {name}: {settings[name]} in {file}.")
+            settings[name] = None
 
 
 def _put(settings: dict[str, Any], keys: list[str], value: Any) -> None:

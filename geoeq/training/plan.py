@@ -204,7 +204,7 @@ def _sizes(job: Job, setting: str) -> NDArray[np.int64]:
 
 
 def _batch(job: Job, setting: str, size: int) -> Batch:
-    options = job.loader_options() | {"workers": 0, setting: size}
+    options = job.loader_options() | {"workers": 0, "ahead": False, setting: size}
     loader = job.dataset.loader(job.split["train"], shuffle=True, seed=job.recipe.seed, **options)
     return next(iter(loader)).to(job.device)
 

@@ -9,8 +9,11 @@ from typing import Any, Literal
 
 from geoeq.errors import RecipeError
 
-__all__ = ["LossSettings", "ModelSettings", "OptimizerSettings", "Recipe", "ScheduleSettings"]
+__all__ = ["BATCH_LIMITS", "LossSettings", "ModelSettings", "OptimizerSettings", "Recipe", "ScheduleSettings"]
 
+#: The settings of which one says how large a batch is, and the size where none does.
+BATCH_LIMITS = ("batch_size", "batch_atoms", "batch_edges")
+_BATCH_SIZE = 32
 
 #: Settings that decide nothing about the result.
 _WATCHED = ("run", "log", "workers", "doctor", "save_every")
@@ -128,7 +131,7 @@ class Recipe:
         max_steps: stop after so many steps, whatever the epochs; null for no limit.
         budget: train for so many seconds (validation apart) in place of ``epochs``, and validate at most fifty times in
             place of ``validate_every``; the schedule ends with that time. null for none.
-        batch_size: graphs in a batch of each device.
+        batch_size: graphs in a batch of each device; 32 where none of these three is given.
         batch_atoms: in place of ``batch_size``, the largest number of atoms in a batch; null for none.
         batch_edges: in place of ``batch_size``, the largest number of edges in a batch; null for none.
         accumulate: batches of each device in a step.
@@ -146,7 +149,7 @@ class Recipe:
         deterministic: only algorithms that give the same bits each time, on a GPU too, where it costs speed.
         device: auto, cpu or cuda.
         threads: CPU threads; null for all.
-        workers: processes that prepare batches; 0 for none.
+        workers: processes that prepare batches; 0 for a thread of the training that makes the next one during a step.
         doctor: look through the data before training (``geoeq data doctor``, its quick form), and stop where it finds
             an error; false trains on them all the same.
         log: csv, tensorboard (csv as well), or auto (as tensorboard where that is installed).
@@ -167,7 +170,7 @@ class Recipe:
     epochs: int = 100
     max_steps: int | None = None
     budget: float | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
     batch_atoms: int | None = None
     batch_edges: int | None = None
     accumulate: int = 1
@@ -190,17 +193,21 @@ class Recipe:
     run: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every", "accumulate", "devices", "num_nodes"):
+        for name in ("epochs", "validate_every", "accumulate", "devices", "num_nodes"):
             _require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
-        for name in ("sample_epochs", "max_steps", "early_stop", "threads", "batch_atoms", "batch_edges", "save_every"):
+        for name in ("sample_epochs", "max_steps", "early_stop", "threads", "save_every", *BATCH_LIMITS):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, "1 or more, or null", value)
         _require(self.budget is None or self.budget > 0, "budget", "seconds above 0, or null", self.budget)
         _require(self.workers >= 0, "workers", "0 or more", self.workers)
         _require(self.ema is None or 0 < self.ema < 1, "ema", "between 0 and 1, or null", self.ema)
         _require(self.gradient_clip is None or self.gradient_clip > 0, "gradient_clip", "above 0", self.gradient_clip)
-        one = self.batch_atoms is None or self.batch_edges is None
-        _require(one, "batch_atoms", "null where batch_edges is given", self.batch_atoms)
+        given = self.batch_limit
+        if not given:
+            object.__setattr__(self, "batch_size", _BATCH_SIZE)
+        if len(given) > 1:
+            said = " and ".join(f"{name}: {size}" for name, size in given.items())
+            raise RecipeError(f"{said} each say how large a batch is: leave out all but one, or set them to null.")
         if self.strategy == "fsdp":
             for name in ("ema", "gradient_clip"):
                 _require(getattr(self, name) is None, name, "null with strategy: fsdp", getattr(self, name))
@@ -214,8 +221,8 @@ class Recipe:
     @property
     def batch_limit(self) -> dict[str, Any]:
         """The size of a batch, as a loader takes it."""
-        given = {"batch_atoms": self.batch_atoms, "batch_edges": self.batch_edges}
-        return {name: size for name, size in given.items() if size} or {"batch_size": self.batch_size}
+        sizes = {name: getattr(self, name) for name in BATCH_LIMITS}
+        return {name: size for name, size in sizes.items() if size is not None}
 
     @property
     def total_epochs(self) -> int:

@@ -96,7 +96,7 @@ def predict_parts(
     for part, places in parts.items():
         if len(places) == 0:
             continue
-        loader = dataset.loader(places, batch_size, cutoff=model.cutoff, targets=targets, dtype=dtype)
+        loader = dataset.loader(places, batch_size, cutoff=model.cutoff, targets=targets, dtype=dtype, ahead=True)
         collected: dict[str, tuple[list[Values], list[Values]]] = {name: ([], []) for name in targets}
         with torch.no_grad():
             for batch in loader:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
 import pytest
 import torch
 from torch_geometric.data import Batch
 
 from geoeq.data import load
 from geoeq.data.dataset import Dataset
-from geoeq.data.sampler import Share
+from geoeq.data.loader import BatchView, make_loader
+from geoeq.data.sampler import BatchSampler, Limit, Portion, Share
 from geoeq.errors import DataError, InputError
 
 
@@ -63,15 +67,93 @@ def test_resuming_in_the_middle_of_an_epoch(qm7):
     assert order(resumed) == order(whole)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing(qm7, workers):
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where the process has one core
+@pytest.mark.parametrize("how", [{"workers": 1}, {"workers": 2}, {"ahead": True}, {"ahead": True, "workers": 1}])
+def test_workers_and_reading_ahead_change_nothing(qm7, how):
     options = {"shuffle": True, "seed": 2, "cutoff": 3.0}
-    alone = list(qm7.loader(range(40), 8, **options))
-    shared = list(qm7.loader(range(40), 8, workers=workers, **options))
-    for one, two in zip(alone, shared, strict=True):
-        assert torch.equal(one.place, two.place)
-        assert torch.equal(one.pos, two.pos)
-        assert torch.equal(one.edge_index, two.edge_index)
+    alone, shared = qm7.loader(range(40), 8, **options), qm7.loader(range(40), 8, **options, **how)
+    for epoch, batches in ((0, 0), (3, 2)):
+        for loader in (alone, shared):
+            loader.sampler.resume(epoch, batches)
+        assert len(alone) == len(shared) == 5 - batches
+        for one, two in zip(alone, shared, strict=True):
+            assert one.keys() == two.keys()
+            assert all(torch.equal(one[name], two[name]) for name in one.keys())  # noqa: SIM118
+
+
+class Watched(BatchView):
+    """Tells when it is asked for a batch, and does what it is told to then."""
+
+    def __init__(self, dataset):
+        super().__init__(dataset)
+        self.asked, self.act = threading.Semaphore(0), {}
+
+    def __getitem__(self, portion: Portion) -> Batch:
+        self.asked.release()
+        self.act.get(portion.places[0], lambda: None)()
+        return super().__getitem__(portion)
+
+
+@pytest.fixture
+def watched(qm7):
+    view = Watched(qm7)
+    return view, make_loader(view, BatchSampler(range(6), Limit(1)), ahead=True)
+
+
+def reading() -> bool:
+    return any("geoeq-batches" in thread.name for thread in threading.enumerate())
+
+
+def test_the_next_batch_and_no_other_is_made_while_one_is_used(watched):
+    view, loader = watched
+    for number, batch in enumerate(loader):
+        assert batch.place.tolist() == [number]
+        assert view.asked.acquire(timeout=60)
+        if number == 0:
+            assert view.asked.acquire(timeout=60), "nothing was read ahead"
+            assert reading()
+            assert not view.asked.acquire(timeout=0.05), "two batches were read ahead"
+            view.asked.release()
+    assert not reading()
+
+
+def test_an_error_in_the_thread_is_raised_where_its_batch_is_asked_for(watched):
+    view, loader = watched
+
+    def fail():
+        raise DataError("this batch cannot be read")
+
+    view.act[2] = fail
+    seen = []
+    with pytest.raises(DataError, match="this batch cannot be read") as caught:
+        seen.extend(batch.place.item() for batch in loader)
+    assert caught.traceback[-1].name == "fail"
+    assert seen == [0, 1]
+    assert not reading()
+
+
+def test_leaving_the_loop_ends_the_thread(watched):
+    view, loader = watched
+    before = torch.get_rng_state()
+    batches = iter(loader)
+    assert not reading()
+    assert next(batches).place == 0
+    assert reading()
+    del batches
+    assert not reading()
+    ahead, plain = torch.get_rng_state(), make_loader(view, BatchSampler(range(6), Limit(1)))
+    torch.set_rng_state(before)
+    next(iter(plain))
+    assert torch.equal(torch.get_rng_state(), ahead)
+    assert [batch.place.item() for batch in loader] == list(range(6))
+
+    def interrupt():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    view.act[3] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        [view.asked.acquire(timeout=60) for _ in loader]
+    assert not reading()
 
 
 def test_edges_and_targets(qm7):

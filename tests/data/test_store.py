@@ -131,6 +131,23 @@ def test_an_array_of_another_shape(store, tmp_path):
     assert "holds <f8 (3, 4), not <f8 (4, 3)" in broken_message(store)
 
 
+def test_damaged_headers(store):
+    random, raised, told = np.random.default_rng(0), set(), set()
+    content = (store / "positions.npy").read_bytes()
+    for number in range(60):
+        damaged = bytearray(content[: len(content) if number % 5 else int(random.integers(128)) * (number > 0)])
+        for place in random.integers(min(80, len(damaged)), size=random.integers(1, 4)) if damaged else ():
+            damaged[place] ^= 1 << int(random.integers(8))
+        forge(store, "positions", bytes(damaged))
+        try:
+            assert open_store(store)[0]["positions"].shape == (4, 3)
+        except DataError as error:
+            raised.add(type(error.__cause__).__name__)
+            told.add("positions.npy" in str(error))
+    assert {"EOFError", "TokenError", "ValueError"} <= raised
+    assert told == {True}
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 0}', '{"version": 99, "arrays": {}, "details": {}}'])
 def test_a_broken_index(store, text):
     (store / INDEX).write_text(text)

@@ -89,6 +89,7 @@ def test_a_set_from_smiles_is_what_its_card_says(tmp_path: Path) -> None:
     }
     dataset = load(folder)
     assert dataset.card.name == "my-set"
+    assert dataset.card.title == f"5 SMILES; {METHODS['emt'].title}", "three of the eight came to nothing"
     assert len(dataset) == summary.structures == 6 * 3  # of ethanol two conformers
     assert sorted(dataset.targets) == ["energy", "forces"]
     assert dataset.targets["energy"].dtype == dataset.targets["forces"].dtype == np.float64
@@ -283,6 +284,7 @@ def test_surfaces_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["data", "make", *options, "-o", str(folder)]) == 0
     assert "by molecule: whole molecules or systems (3)" in capsys.readouterr().out
     dataset = load(folder)
+    assert dataset.card.title.startswith("1 surfaces, 3 adsorbates; ")
     assert {"energy", "forces", "adsorption_energy", "relaxed_energy", "relaxed_positions"} == set(dataset.targets)
     batch = dataset.batch(dataset.split()["test"], dtype=torch.float64)
     assert set(batch.tags.tolist()) == {0, 1, 2}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from geoeq.data import load
-from geoeq.training.baselines import fit_baselines
+from geoeq.training import baselines
+from geoeq.training.baselines import fit_baselines, parts_of
 
 
 @pytest.fixture
@@ -32,6 +33,27 @@ def test_composition_is_ordinary_least_squares(qm7) -> None:
     values = np.asarray(qm7.targets["atomization_energy"], dtype=np.float64)
     solution = np.linalg.lstsq(counts[split["train"]], values[split["train"]], rcond=None)[0]
     np.testing.assert_allclose(linear.predictions["test"], (counts @ solution)[split["test"]], rtol=1e-6)
+
+
+def test_the_training_set_is_read_in_parts(qm7, monkeypatch) -> None:
+    whole = {target: fit_baselines(data, data.split(), target) for data, target in kinds(qm7)}
+    monkeypatch.setattr(baselines, "_ATOMS", 100)
+    for data, target in kinds(qm7):
+        split = data.split()
+        parts = parts_of(data, split["train"])
+        assert len(parts) > 2
+        assert np.concatenate(parts).tolist() == sorted(split["train"])
+        assert max(int(np.diff(data.ptr)[places].sum()) for places in parts) < 100 + np.diff(data.ptr).max()
+        for one, other in zip(whole[target], fit_baselines(data, split, target), strict=True):
+            assert one.name == other.name
+            assert one.scale == pytest.approx(other.scale, rel=1e-10)
+            assert set(one.predictions) == set(split)
+            for part in split:
+                np.testing.assert_allclose(one.predictions[part], other.predictions[part], rtol=1e-10, atol=1e-10)
+
+
+def kinds(qm7):
+    return [(qm7, "atomization_energy"), (load("nbody", sample=True), "positions")]
 
 
 def test_velocity_is_scaled_by_least_squares() -> None:

@@ -50,6 +50,27 @@ def test_command_line_goes_over_the_file(tmp_path: Path) -> None:
     assert recipe.precision == "64"
 
 
+def test_one_size_of_batches_takes_the_place_of_another_and_says_so(tmp_path: Path) -> None:
+    import yaml
+
+    path, lines = tmp_path / "egnn.yaml", []
+    path.write_text(GOOD)
+    assert read_recipe(path, say=lines.append).batch_limit == {"batch_size": 32}
+    assert read_recipe(path, ["batch_edges=7"], lines.append).batch_limit == {"batch_edges": 7}
+    path.write_text(f"{GOOD}\nbatch_size: 8\n")
+    assert read_recipe(path, ["batch_size=9"], lines.append).batch_limit == {"batch_size": 9}
+    assert lines == []
+    recipe = read_recipe(path, ["batch_atoms=2000"], lines.append)
+    assert recipe.batch_limit == {"batch_atoms": 2000}
+    assert read(tmp_path, yaml.safe_dump(recipe.to_dict())) == recipe
+    assert lines == ["batch_atoms=2000 takes the place of batch_size: 8 in egnn.yaml."]
+    path.write_text(f"{GOOD}\nbatch_size: 8\nbatch_edges: 300\n")
+    with pytest.raises(RecipeError, match=r"egnn.yaml: batch_size: 8 and batch_edges: 300 each say how large a batch"):
+        read_recipe(path)
+    assert read_recipe(path, ["batch_size=null"]).batch_limit == {"batch_edges": 300}
+    assert read_recipe(path, ["batch_size=null", "batch_edges=null"]).batch_limit == {"batch_size": 32}
+
+
 def test_heads_stay_as_they_are_written(tmp_path: Path) -> None:
     head = {"class_path": "geoeq.models.GraphScalar", "init_args": {"name": "gap", "reduce": "sum"}}
     recipe = read(tmp_path, GOOD, f"model.init_args.heads=[{head}]")

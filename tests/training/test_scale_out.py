@@ -139,7 +139,7 @@ def test_batches_of_atoms_train(train_small) -> None:
         (["devices=2"], "2 processes, and this one was started alone: use the command line"),
         (["strategy=fsdp"], "fsdp needs GPUs; on CPUs there is ddp"),
         (["strategy=fsdp", "ema=0.9"], "'ema' must be null with strategy: fsdp, not 0.9"),
-        (["batch_atoms=9", "batch_edges=9"], "'batch_atoms' must be null where batch_edges is given"),
+        (["batch_atoms=9", "batch_edges=8"], "batch_atoms: 9 and batch_edges: 8 each say how large"),
         (["accumulate=0"], "'accumulate' must be 1 or more"),
     ],
 )
