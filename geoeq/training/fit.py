@@ -10,6 +10,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch import strategies
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -71,6 +72,7 @@ def fit(
         devices=recipe.devices,
         num_nodes=recipe.num_nodes,
         strategy=_strategy(recipe),
+        plugins=team.environment or LightningEnvironment(),  # where nothing started others, SLURM's variables mean none
         accumulate_grad_batches=recipe.accumulate,
         precision=precision,
         max_epochs=recipe.total_epochs if budget is None else -1,
