@@ -37,6 +37,7 @@ def add_parser(actions: Any) -> None:
     add("--max-force", type=float, default=100.0, metavar="F", help="leave out structures with more, eV/Å (100)")
     add("--seed", type=int, default=0, help="of conformers, sampling and split (0)")
     add("--processes", type=int, metavar="N", help="that work at once (as many as there are cores)")
+    add("--dask", metavar="ADDRESS", help="the workers of this scheduler work, on all machines")
     add("--again", action="store_true", help="throw away an earlier set in the same folder")
     add("-o", "--out", "--output", dest="output", type=Path, required=True, metavar="FOLDER", help="of the data set")
 
@@ -69,7 +70,10 @@ def make(arguments: argparse.Namespace) -> list[str]:
     processes = arguments.processes
     if processes is not None and processes < 1:
         raise InputError(f"--processes {processes}: at least 1 would be right.")
-    return _lines(make_set(arguments.output, sources, settings, processes=processes, again=arguments.again))
+    made = make_set(
+        arguments.output, sources, settings, processes=processes, dask=arguments.dask, again=arguments.again
+    )
+    return _lines(made)
 
 
 def _smiles(text: str) -> list[str]:

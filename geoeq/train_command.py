@@ -16,7 +16,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-doctor", action="store_true", help="train also on data in which the doctor finds errors")
     parser.add_argument("--devices", type=int, metavar="N", help="GPUs of each machine, or processes on CPUs")
     parser.add_argument("--num-nodes", type=int, metavar="N", help="machines; start it on each with torchrun or srun")
-    parser.add_argument("--strategy", choices=("ddp", "fsdp"), help="fsdp: weights are shared out among GPUs")
+    parser.add_argument("--strategy", choices=("ddp", "fsdp"), help="fsdp: weights are shared out among devices")
     parser.add_argument(
         "--plan", action="store_true", help="which batches fit, and how long an epoch takes; no training"
     )

@@ -29,6 +29,7 @@ RANKS = {
     "random_structures": 1,
     "lattice": 1,
     "coincidence": 1,
+    "cluster": 1,
     "checks": 1,
     "neighbors": 2,
     "frames": 2,

@@ -11,19 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from geoeq.cluster import Cluster
 from geoeq.data.card import Card
 from geoeq.data.reading import make_reader
 from geoeq.data.records import Shard, ShardedReader
 from geoeq.data.store import INDEX
 from geoeq.data.typed import parse
 from geoeq.data.worker import write_part
-from geoeq.errors import DataError, InputError
-from geoeq.extras import import_extra
+from geoeq.errors import DataError
 
 __all__ = ["DaskWorkers"]
-
-#: Seconds in which a scheduler has to answer.
-_PATIENCE = 30
 
 
 class DaskWorkers:
@@ -46,17 +43,8 @@ class DaskWorkers:
     """
 
     def __init__(self, card: Card, sample: bool, files: Mapping[str, Path], address: str) -> None:
-        distributed = import_extra("distributed", "dask")
-        try:
-            self._client = distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"No Dask scheduler answers at {address} ({error}); tcp://HOST:8786 is the usual form."
-            ) from error
-        self.count = sum(self._client.nthreads().values())
-        if self.count == 0:
-            self._client.close()
-            raise InputError(f"The Dask scheduler at {address} has no workers; start some: dask worker {address}.")
+        self._cluster = Cluster(address)
+        self.count = self._cluster.count
         absolute = {name: str(path.resolve()) for name, path in files.items()}
         self._begin = json.dumps({"card": asdict(card), "sample": sample, "files": absolute})
         self._threads = ThreadPoolExecutor(2 * self.count)
@@ -67,19 +55,22 @@ class DaskWorkers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.close()
+        self._cluster.__exit__(kind, error, trace)
         self._threads.shutdown(cancel_futures=True)
 
     def submit(self, shard: Shard, folder: Path) -> Future[None]:
         """Have ``shard`` written as the cache ``folder``; the result is None, or what ``write_part`` raises."""
-        task = self._client.submit(_write, self._begin, astuple(shard), str(folder.resolve()), pure=False)
-        return self._threads.submit(self._wait, task, shard, folder)
+        return self._threads.submit(self._ask, shard, folder)
 
-    @staticmethod
-    def _wait(task: Any, shard: Shard, folder: Path) -> None:
-        task.result()
-        if not (folder / INDEX).exists():
-            raise DataError(f"{folder}: a Dask worker wrote {shard}, and it is not there: all machines have to see it.")
+    def _ask(self, shard: Shard, folder: Path) -> None:
+        task = self._cluster.submit(_write, self._begin, astuple(shard), str(folder.resolve()))
+        try:
+            task.result(folder / INDEX)
+        except ChildProcessError as error:
+            raise DataError(
+                f"{shard} could not be read: {error}, perhaps for want of memory. What was read before is kept: the "
+                "same command goes on."
+            ) from error
 
 
 def _write(begin: str, shard: tuple[Any, ...], folder: str) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from geoeq.factory.plan import Sources
-from geoeq.factory.pool import run_items
+from geoeq.factory.pool import Crew, run_items
 from geoeq.factory.results import Failure, Result
-from geoeq.factory.settings import Settings
 from geoeq.factory.starts import Start, fewest_unpaired, spin_fault
 from geoeq.factory.surfaces import Surface, adsorbed, gas_start, slab_start
 
@@ -21,14 +20,13 @@ MOLECULE = "molecule-"
 _Begun = tuple[list[Path], list[Failure]]
 
 
-def begin(work: Path, sources: Sources, settings: Settings, processes: int) -> _Begun:
+def begin(work: Path, sources: Sources, crew: Crew) -> _Begun:
     """Find all starts.
 
     Args:
         work: the folder for them.
         sources: of the set.
-        settings: of the set.
-        processes: that work at once.
+        crew: who works.
 
     Returns:
         Files whose results have starts, and what failed.
@@ -38,8 +36,8 @@ def begin(work: Path, sources: Sources, settings: Settings, processes: int) -> _
         InputError: there is no such surface or adsorbate.
     """
     if sources.surfaces:
-        return _of_surfaces(work, sources, settings, processes)
-    files, failures = _of_smiles(work, sources.smiles, settings, processes)
+        return _of_surfaces(work, sources, crew)
+    files, failures = _of_smiles(work, sources.smiles, crew)
     for place, path in enumerate(sources.structures):
         target = work / f"file-{place}.npz"
         found = _of_file(path)
@@ -49,12 +47,12 @@ def begin(work: Path, sources: Sources, settings: Settings, processes: int) -> _
     return files, failures
 
 
-def _of_smiles(work: Path, smiles: tuple[str, ...], settings: Settings, processes: int) -> _Begun:
+def _of_smiles(work: Path, smiles: tuple[str, ...], crew: Crew) -> _Begun:
     items = [
         {"smiles": text, "name": text, "number": -1, "output": str(work / f"{MOLECULE}{place}.npz")}
         for place, text in enumerate(smiles)
     ]
-    run_items(items, settings, processes, "molecules", work)
+    run_items(items, crew, "molecules")
     files: list[Path] = []
     failures: list[Failure] = []
     seen: dict[str, str] = {}
@@ -94,7 +92,7 @@ def _of_file(path: Path) -> Result:
     return Result(starts=starts, failures=failures)
 
 
-def _of_surfaces(work: Path, sources: Sources, settings: Settings, processes: int) -> _Begun:
+def _of_surfaces(work: Path, sources: Sources, crew: Crew) -> _Begun:
     slabs = [slab_start(Surface.parse(text)) for text in sources.surfaces]
     clean = [*slabs, *map(gas_start, sources.adsorbates)]
     items: list[dict[str, Any]] = []
@@ -104,7 +102,7 @@ def _of_surfaces(work: Path, sources: Sources, settings: Settings, processes: in
         output = str(work / f"reference-{place}.npz")
         named = {"name": start.name, "number": start.number, "output": output}
         items.append({"start": str(path), "place": 0, "reference": True, **named})
-    run_items(items, settings, processes, "references", work)
+    run_items(items, crew, "references")
     results = [Result.read(Path(item["output"])) for item in items]
     relaxed = [[Start.from_dict(start) for start in result.starts] for result in results]
     pairs = [

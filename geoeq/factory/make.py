@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geoeq.errors import InputError
 from geoeq.extras import import_extra
 from geoeq.factory.begin import MOLECULE, begin
+from geoeq.factory.dask_crew import DaskCrew
 from geoeq.factory.methods import Method, find_method
 from geoeq.factory.plan import Sources, locked, make_plan, prepare_folder
-from geoeq.factory.pool import cores, run_items
+from geoeq.factory.pool import Crew, Processes, cores, run_items
 from geoeq.factory.results import Result
 from geoeq.factory.settings import Settings
 
@@ -24,7 +27,13 @@ _CONFORMERS = "conformers: S. Riniker, G. A. Landrum, J. Chem. Inf. Model. 55, 2
 
 
 def make_set(
-    folder: Path, sources: Sources, settings: Settings, *, processes: int | None = None, again: bool = False
+    folder: Path,
+    sources: Sources,
+    settings: Settings,
+    *,
+    processes: int | None = None,
+    dask: str | None = None,
+    again: bool = False,
 ) -> Summary:
     """Make the data set ``folder``, which ``geoeq train`` takes by that name.
 
@@ -37,26 +46,35 @@ def make_set(
         sources: what is sampled.
         settings: how it is sampled and labelled.
         processes: as many as there are cores if None.
+        dask: the address of a scheduler of Dask, on whose workers the processes run in place of this machine.
         again: throw away what was made before.
 
     Raises:
-        InputError: a setting is wrong, or the folder holds a set of other settings, or something else.
+        InputError: a setting is wrong, or the folder holds a set of other settings, or something else; or Dask does
+            not answer, or has other programs.
         DataError: a file cannot be read, or not one structure could be labelled.
         MissingExtraError: a package is not installed.
     """
+    if dask is not None and processes is not None:
+        raise InputError("The workers of Dask are as many as there are: leave out --processes, or --dask.")
     method = find_method(settings.method, settings.arguments)
     if sources.smiles:
         import_extra("rdkit", "chem")
     from geoeq.factory.dataset import Summary, write_set  # with PyTorch, which the processes do without
 
     plan = make_plan(sources, settings, method)
-    work, count = folder / ".work", processes or cores()
-    with locked(folder):
+    work = folder / ".work"
+    with locked(folder), contextlib.ExitStack() as stack:
         prepare_folder(folder, plan, again)
         if (folder / "card.yaml").exists():
             return Summary.read(folder)
         work.mkdir(exist_ok=True)
-        files, failures = begin(work, sources, settings, count)
+        crew: Crew = (
+            Processes(settings, work, processes or cores())
+            if dask is None
+            else stack.enter_context(DaskCrew(settings, work, dask, smiles=bool(sources.smiles)))
+        )
+        files, failures = begin(work, sources, crew)
         items = [
             {
                 "start": str(file),
@@ -68,7 +86,7 @@ def make_set(
             for file in files
             for place, start in enumerate(Result.read(file).starts)
         ]
-        run_items(items, settings, count, "structures", work)
+        run_items(items, crew, "structures")
         counts = {name: len(given) for name, given in plan["sources"].items()}  # plan.json has them all
         said = {
             "sources": counts,

@@ -21,7 +21,7 @@ from geoeq.extras import import_extra
 from geoeq.factory.methods import Method, method_version
 from geoeq.factory.settings import Settings
 
-__all__ = ["Sources", "locked", "make_plan", "prepare_folder"]
+__all__ = ["Sources", "locked", "make_plan", "prepare_folder", "programs"]
 
 #: What is in the folder of a set.
 _FILES = ("card.yaml", "plan.json", "failures.csv", "molecules.csv", "structures", ".work")
@@ -59,9 +59,6 @@ def make_plan(sources: Sources, settings: Settings, method: Method) -> dict[str,
     Raises:
         DataError: a file of structures cannot be read.
     """
-    programs = {f"geoeq {geoeq.__version__}", f"ase {ase.__version__}", method_version(method)}
-    if sources.smiles:
-        programs.add(f"rdkit {import_extra('rdkit', 'chem').__version__}")
     given = {
         "smiles": list(sources.smiles),
         "structures": [{"file": path.name, "sha256": _sha256(path)} for path in sources.structures],
@@ -70,10 +67,23 @@ def make_plan(sources: Sources, settings: Settings, method: Method) -> dict[str,
     }
     return {
         "method": method.title,
-        "programs": sorted(programs),
+        "programs": programs(method, smiles=bool(sources.smiles)),
         "settings": {name: value for name, value in asdict(settings).items() if value is not None},
         "sources": {name: value for name, value in given.items() if value},
     }
+
+
+def programs(method: Method, *, smiles: bool) -> list[str]:
+    """Versions of what computes the numbers, here.
+
+    Args:
+        method: of the set.
+        smiles: whether there are molecules to be built.
+    """
+    found = {f"geoeq {geoeq.__version__}", f"ase {ase.__version__}", method_version(method)}
+    if smiles:
+        found.add(f"rdkit {import_extra('rdkit', 'chem').__version__}")
+    return sorted(found)
 
 
 def _sha256(path: Path) -> str:

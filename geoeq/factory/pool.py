@@ -1,4 +1,4 @@
-"""Processes that work on items, each with one thread; one that dies is replaced, and its item tried once more."""
+"""Workers for items, here or on other machines; one that dies is replaced, and its item tried once more."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from geoeq.factory.results import Failure, Result
 from geoeq.factory.settings import Settings
 
-__all__ = ["cores", "run_items"]
+__all__ = ["Crew", "Processes", "Worker", "WorkerProcess", "cores", "run_items"]
 
 _TRIES = 2
 
@@ -32,20 +32,62 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_items(items: Sequence[Mapping[str, Any]], settings: Settings, processes: int, title: str, work: Path) -> None:
+class Worker(Protocol):
+    """What works on items, one after another."""
+
+    def ask(self, item: Mapping[str, Any]) -> str | None:
+        """Have it work on an item; None if all is well, else how it died, in words. It is not asked again then."""
+        ...
+
+    def end(self) -> None:
+        """Let it work no longer; another thread may be asking."""
+        ...
+
+
+class Crew(Protocol):
+    """Where workers come from.
+
+    Attributes:
+        count: how many are asked at once.
+    """
+
+    count: int
+
+    def worker(self) -> Worker:
+        """A new one."""
+        ...
+
+
+class Processes:
+    """Workers that are processes of this machine.
+
+    Args:
+        settings: of the set.
+        work: a folder for what calculators print.
+        count: how many work at once.
+    """
+
+    def __init__(self, settings: Settings, work: Path, count: int) -> None:
+        self.count = count
+        self._settings, self._work = settings, work
+
+    def worker(self) -> WorkerProcess:
+        """A new one, for this thread."""
+        return WorkerProcess(self._settings, self._work / f"log-{threading.get_ident()}.txt")
+
+
+def run_items(items: Sequence[Mapping[str, Any]], crew: Crew, title: str) -> None:
     """Work on all items whose "output" is not there yet.
 
     Args:
         items: as for ``geoeq.factory.tasks.run_item``, with "name" and "number" for failures, and "output", the file of
             its result.
-        settings: of the set.
-        processes: how many work at once.
+        crew: who does it.
         title: of the progress bar.
-        work: a folder for what calculators print.
     """
     waiting = [item for item in items if not Path(item["output"]).exists()]
     local = threading.local()
-    workers: list[_Worker] = []
+    workers: list[Worker] = []
     stopped = threading.Event()
 
     def run(item: Mapping[str, Any]) -> None:
@@ -53,7 +95,7 @@ def run_items(items: Sequence[Mapping[str, Any]], settings: Settings, processes:
             return
         for _ in range(_TRIES):
             if getattr(local, "worker", None) is None:
-                local.worker = _Worker(settings, work / f"log-{threading.get_ident()}.txt")
+                local.worker = crew.worker()
                 workers.append(local.worker)
             reason = local.worker.ask(item)
             if reason is None:
@@ -65,7 +107,7 @@ def run_items(items: Sequence[Mapping[str, Any]], settings: Settings, processes:
         Result(failures=[failure]).write(Path(item["output"]))
 
     try:
-        with ThreadPoolExecutor(max(1, min(processes, len(waiting)))) as threads:
+        with ThreadPoolExecutor(max(1, min(crew.count, len(waiting)))) as threads:
             try:
                 found = threads.map(run, waiting)
                 for _ in tqdm(found, total=len(items), initial=len(items) - len(waiting), desc=title, disable=None):
@@ -78,12 +120,19 @@ def run_items(items: Sequence[Mapping[str, Any]], settings: Settings, processes:
         _end(workers)
 
 
-def _end(workers: Sequence[_Worker]) -> None:
+def _end(workers: Sequence[Worker]) -> None:
     for worker in list(workers):
         worker.end()
 
 
-class _Worker:
+class WorkerProcess:
+    """A process with one thread.
+
+    Args:
+        settings: of the set.
+        log: the file for what calculators print.
+    """
+
     def __init__(self, settings: Settings, log: Path) -> None:
         # Its modules are found where ours are.
         self._log = log
@@ -102,7 +151,7 @@ class _Worker:
         self._write(settings.to_json())
 
     def ask(self, item: Mapping[str, Any]) -> str | None:
-        """Have it work on an item; None if all is well, else how it died, in words."""
+        """None if all is well, else how it died."""
         self._write(json.dumps(item))
         if self._process.stdout is not None and self._process.stdout.readline():
             return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from geoeq.models import Model
@@ -40,8 +41,12 @@ class AverageWeights(nn.Module):
         Buffers are not averaged but copied.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages = [parameter.detach() for parameter in self.model.parameters()]
-        current = [parameter.detach() for parameter in model.parameters()]
+        averages, current = ([_own(parameter.detach()) for parameter in of.parameters()] for of in (self.model, model))
         get_ema_multi_avg_fn(decay)(averages, current, step)
         for average, buffer in zip(self.model.buffers(), model.buffers()):
             average.copy_(buffer)
+
+
+def _own(weights: Tensor) -> Tensor:
+    """What this process has of weights that are shared out; else all."""
+    return weights.to_local() if isinstance(weights, DTensor) else weights

@@ -8,8 +8,9 @@ import threading
 from typing import Any
 
 import lightning
-import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import strategies
+from lightning.pytorch.plugins import DoublePrecision
 from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -65,12 +66,17 @@ def fit(
     if keeper.epoch or keeper.batches:
         more = f" and {keeper.batches} batches" if keeper.batches else ""
         console.print(f"Going on after epoch {keeper.epoch}{more}.", highlight=False)
-    precision: Any = {"32": "32-true", "64": "64-true"}.get(recipe.precision, recipe.precision)
+    # Where nothing started others, SLURM's variables mean nothing. FSDP knows no "64-true", but its plugin.
+    plugins: list[Any] = [team.environment or LightningEnvironment()]
+    precision: Any = {"32": "32-true", "64": None}.get(recipe.precision, recipe.precision)
+    if precision is None:
+        plugins.append(DoublePrecision())
     trainer = lightning.Trainer(
         accelerator="gpu" if job.device.type == "cuda" else "cpu",
         devices=recipe.devices,
         num_nodes=recipe.num_nodes,
         strategy=_strategy(recipe),
+        plugins=plugins,
         accumulate_grad_batches=recipe.accumulate,
         precision=precision,
         max_epochs=recipe.total_epochs if budget is None else -1,
@@ -99,11 +105,12 @@ def fit(
 
 def _strategy(recipe: Recipe) -> str | strategies.Strategy:
     """Lightning's way to share out the work."""
+    processes = recipe.devices * recipe.num_nodes
     if recipe.strategy == "fsdp":
-        if recipe.device == "cpu" or not torch.cuda.is_available():
-            raise RecipeError("strategy: fsdp needs GPUs; on CPUs there is ddp.")
-        return strategies.FSDPStrategy()
-    if recipe.devices * recipe.num_nodes == 1:
+        if processes == 1:
+            raise RecipeError("strategy: fsdp shares weights out among several devices: say --devices N, or ddp.")
+        return strategies.ModelParallelStrategy(data_parallel_size=processes, tensor_parallel_size=1)
+    if processes == 1:
         return "auto"
     # A network may have parameters that a target does not need; processes are the same from the start.
     return strategies.DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)

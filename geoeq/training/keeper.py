@@ -16,7 +16,7 @@ from torch_geometric.data import Batch
 
 from geoeq.errors import RecipeError
 from geoeq.training.budget import Budget
-from geoeq.training.gathered import best_weights, model_and_optimizer, restore_model_and_optimizer
+from geoeq.training.gathered import best_weights, restore_weights, weights_and_optimizer
 from geoeq.training.log import Log
 from geoeq.training.metrics import headline
 from geoeq.training.module import TrainingModule, auxiliary_label
@@ -94,9 +94,7 @@ class Keeper(Checkpoint):
         """Take up the state of a killed run."""
         state = self._state
         if state is not None and isinstance(pl_module, TrainingModule):
-            restore_model_and_optimizer(trainer, pl_module, state)
-            if pl_module.average is not None:
-                pl_module.average.load_state_dict(state["average"])
+            restore_weights(trainer, pl_module, state)
             pl_module.schedule.restore(state["schedule"])
             pl_module.step = state["step"]
             self._stale = state["stale"]
@@ -154,14 +152,12 @@ class Keeper(Checkpoint):
     def _save(self, trainer: lightning.Trainer, module: TrainingModule, epoch: int, batches: int) -> None:
         """Write the state after so many epochs, and batches of the next one; all processes call this."""
         tally = module.tallies["train"].reduced(module.add_up, module.device) if batches else None
-        average = module.average
         state = {
             "epoch": epoch,
             "batches": batches,
             "tally": tally,
             "step": module.step,
-            **model_and_optimizer(trainer, module),
-            "average": None if average is None else average.state_dict(),
+            **weights_and_optimizer(trainer, module),
             "schedule": module.schedule.state(),
             "best": self.best,
             "stale": self._stale,

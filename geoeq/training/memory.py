@@ -10,10 +10,13 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["available_memory", "is_out_of_memory", "peak_memory", "start_peak"]
+__all__ = ["available_memory", "give_back", "is_out_of_memory", "peak_memory", "start_peak"]
 
 _STATUS = Path("/proc/self/status")
 _CGROUP = Path("/sys/fs/cgroup")
+
+#: What is said of a want of memory by the system, and by CUDA and its libraries, which torch hands on as they are.
+_WANT = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "ALLOC_FAILED")
 
 
 def start_peak(device: torch.device) -> None:
@@ -55,11 +58,18 @@ def available_memory(device: torch.device) -> int | None:
     return min(limits)
 
 
+def give_back() -> None:
+    """Free what nothing refers to but itself (a trainer and its parts do), and give it back to the GPU."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there was no memory left."""
     text = str(error)
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+        isinstance(error, RuntimeError) and any(words in text for words in _WANT)
     )
 
 

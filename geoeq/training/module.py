@@ -7,7 +7,9 @@ import math
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
+from torch.distributed.fsdp import fully_shard
 from torch_geometric.data import Batch
 
 from geoeq.fields import field
@@ -58,6 +60,18 @@ class TrainingModule(lightning.LightningModule):
     def evaluated(self) -> Model:
         """The model that is validated and saved: the average one, where there is one."""
         return self.model if self.average is None else self.average.model
+
+    def configure_model(self) -> None:
+        """With FSDP, share out the weights, and those of the average.
+
+        The whole model is one unit: forces are derivatives within its forward pass, which layers that give back their
+        weights on the way would break.
+        """
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and self.device_mesh is not None:
+            mesh = self.device_mesh["data_parallel"]
+            fully_shard(self.model, mesh=mesh)
+            if self.average is not None:
+                fully_shard(self.average.model, mesh=mesh, reshard_after_forward=True)  # it is never differentiated
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam or AdamW, as the recipe says."""

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from geoeq.data.sampler import BatchSampler, Share
 from geoeq.errors import GeoeqError
 from geoeq.extras import import_extra
 from geoeq.training.job import Job, prepare_job
-from geoeq.training.memory import available_memory, is_out_of_memory, peak_memory, start_peak
+from geoeq.training.memory import available_memory, give_back, is_out_of_memory, peak_memory, start_peak
 from geoeq.training.recipe import Recipe
 from geoeq.training.schedule import Schedule
 
@@ -78,12 +78,14 @@ class Plan:
         measured: the steps, by growing size.
         available: bytes; None if unknown.
         biggest: the largest size that means anything: one batch of all.
+        failed: the smallest size that was tried and found no memory; None if there was none.
     """
 
     setting: str
     measured: tuple[Measured, ...]
     available: int | None
     biggest: int
+    failed: int | None = None
 
     def memory(self, size: float) -> float:
         """Bytes that a step with a batch of this size takes."""
@@ -95,13 +97,17 @@ class Plan:
 
     @property
     def largest(self) -> int | None:
-        """The largest size that fits, with a tenth of the memory to spare; None if nothing follows from the steps."""
+        """The largest size that fits, with a tenth of the memory to spare; None if nothing follows from the steps.
+
+        Where a size that was tried found no memory, it is one that was measured.
+        """
+        tried = None if self.failed is None else self.measured[-1].size
         if self.available is None or len(self.measured) < 2:
-            return None
+            return tried
         start, slope = self.memory(0), self.memory(1) - self.memory(0)
         if slope <= 0:
-            return None
-        return int(min(max((_USED * self.available - start) / slope, 0), self.biggest))
+            return tried
+        return int(min(max((_USED * self.available - start) / slope, 0), tried or self.biggest))
 
     def _line(self, name: str, size: float) -> float:
         work = np.array([step.work for step in self.measured], dtype=np.float64)
@@ -122,31 +128,57 @@ def make_plan(job: Job, *, most: int | None = None, seconds: float = _PATIENCE) 
         job: what is trained on what.
         most: the largest size to measure; None for one that fits.
         seconds: after which no larger batch is measured.
+
+    Raises:
+        GeoeqError: there is no memory for the smallest batch.
     """
     ((setting, wanted),) = job.recipe.batch_limit.items()
     sizes = _sizes(job, setting)
     biggest, least = (len(sizes), 1) if setting == "batch_size" else (int(sizes.sum()), int(sizes.max()))
-    available = available_memory(job.device)
     step = _stepper(job)
     measured: list[Measured] = []
-    plan = Plan(setting, (), available, biggest)
-    size, start = max(least, min(wanted // 4, most or wanted)), time.monotonic()
-    size = min(size, biggest)
-    step(_batch(job, setting, size))  # tables and compiled code are made once
-    while len(measured) < _MOST_SIZES:
-        try:
-            measured.append(_measure(job, setting, size, step))
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or not measured:
-                raise
+    start = time.monotonic()
+    failed: int | None = None
+    size = min(max(least, min(wanted // 4, most or wanted)), biggest)
+
+    def begin(size: int) -> None:  # tables and compiled code are made once
+        step(_batch(job, setting, size))
+
+    def measure(size: int) -> None:
+        measured.append(_measure(job, setting, size, step))
+
+    while not _fits(begin, size):
+        if size == least:
+            raise GeoeqError(f"There is no memory on {job.device.type} for a step with the least {setting}: {least}.")
+        size, failed = max(least, size // 4), size
+    available = available_memory(job.device)  # now that libraries have taken theirs
+    plan = Plan(setting, (), available, biggest, failed)
+    while len(measured) < _MOST_SIZES and size != failed:
+        if not _fits(measure, size):
+            failed = size
             break
-        plan = Plan(setting, tuple(measured), available, biggest)
+        plan = Plan(setting, tuple(measured), available, biggest, failed)
         size *= 2
         too_large = size > biggest or (most is not None and size > most)
         full = available is not None and len(measured) > 1 and plan.memory(size) > _CAREFUL * available
         if too_large or full or time.monotonic() - start > seconds:
             break
-    return plan
+    if not measured:
+        raise GeoeqError(f"There was no memory on {job.device.type} to measure a step with {setting}: {size}.")
+    return replace(plan, failed=failed)
+
+
+def _fits(work: Callable[[int], None], size: int) -> bool:
+    """Whether there was memory for ``work`` with a batch of this size; if not, what it held is given back."""
+    try:
+        work(size)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    else:
+        return True
+    give_back()
+    return False
 
 
 def print_plan(recipe: Recipe, file: Path, console: Console) -> None:
@@ -179,8 +211,7 @@ def print_plan(recipe: Recipe, file: Path, console: Console) -> None:
 def out_of_memory(job: Job) -> GeoeqError:
     """The error for a training that found no memory left: it names a size that fits, from smaller steps."""
     ((setting, size),) = job.recipe.batch_limit.items()
-    if job.device.type == "cuda":
-        torch.cuda.empty_cache()
+    give_back()
     text = f"There was no memory left on {job.device.type} for a step with {setting}: {size}."
     try:
         plan = make_plan(job, most=max(1, size // 2))

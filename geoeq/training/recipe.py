@@ -138,7 +138,7 @@ class Recipe:
         devices: GPUs of each machine, or processes on CPUs. A step has the batches of all devices, and its gradient is
             that of one batch that holds them all.
         num_nodes: machines.
-        strategy: auto (ddp on several devices), ddp (each has all weights) or fsdp (weights are shared out; GPUs only).
+        strategy: auto (ddp on several devices), ddp (each has all weights) or fsdp (weights are shared out).
         save_every: steps between the states, within an epoch, from which a killed run goes on; null: only its end.
         ema: decay of the exponential moving average of the weights, which is then evaluated and saved; null for none.
         gradient_clip: largest norm of the gradient; null for no limit.
@@ -209,8 +209,7 @@ class Recipe:
             said = " and ".join(f"{name}: {size}" for name, size in given.items())
             raise RecipeError(f"{said} each say how large a batch is: leave out all but one, or set them to null.")
         if self.strategy == "fsdp":
-            for name in ("ema", "gradient_clip"):
-                _require(getattr(self, name) is None, name, "null with strategy: fsdp", getattr(self, name))
+            _require(self.budget is None, "budget", "null with strategy: fsdp", self.budget)
         _require(len(set(self.targets)) == len(self.targets) > 0, "target", "one or several names", self.target)
 
     @property

@@ -124,7 +124,10 @@ def _fit(
         return fit(job, folder, console, team, batches, checks)
     except (RuntimeError, MemoryError) as error:
         if team.lost(error):
-            raise GeoeqError(f"Process {team.rank} of {team.size} has lost another one, which has ended.") from error
+            raise GeoeqError(
+                f"Process {team.rank} of {team.size} (counted from 0) has lost another one, which has ended. The same "
+                "commands go on where the training was last saved."
+            ) from error
         if not is_out_of_memory(error):
             raise
     raise out_of_memory(job)

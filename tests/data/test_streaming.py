@@ -162,7 +162,7 @@ def test_the_workers_of_a_cluster_read_the_same(toy, root):
 
 def test_a_scheduler_that_is_not_there_is_told_of(toy, monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr("geoeq.data.dask_workers._PATIENCE", 0.2)
+    monkeypatch.setattr("geoeq.cluster._PATIENCE", 0.2)
     with pytest.raises(InputError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         prepare(make_card(toy, "Shards"), dask="tcp://127.0.0.1:9")
 

@@ -28,6 +28,7 @@ from geoeq.factory.begin import begin
 from geoeq.factory.dataset import Summary
 from geoeq.factory.methods import METHODS, find_method
 from geoeq.factory.plan import locked, make_plan
+from geoeq.factory.pool import Processes
 from geoeq.factory.results import Result
 from geoeq.factory.starts import Start
 from geoeq.factory.tasks import frames_of
@@ -220,7 +221,7 @@ def test_results_that_are_there_are_not_made_again(tmp_path: Path) -> None:
     settings, method, folder = Settings("lj"), find_method("lj"), tmp_path / "set"
     (folder / ".work").mkdir(parents=True)
     (folder / "plan.json").write_text(json.dumps(make_plan(sources, settings, method), indent=1, ensure_ascii=False))
-    files, _ = begin(folder / ".work", sources, settings, 1)
+    files, _ = begin(folder / ".work", sources, Processes(settings, folder / ".work", 1))
     for place, start in enumerate(Result.read(files[0]).starts):
         found = frames_of(Start.from_dict(start), settings, method)
         found.frames["energy"][:] = 100.0 + place

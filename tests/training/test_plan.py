@@ -11,7 +11,7 @@ from rich.console import Console
 from geoeq.errors import GeoeqError
 from geoeq.training import plan as planning
 from geoeq.training.job import Job, prepare_job
-from geoeq.training.memory import available_memory, peak_memory, start_peak
+from geoeq.training.memory import available_memory, give_back, is_out_of_memory, peak_memory, start_peak
 from geoeq.training.parsing import read_recipe
 from geoeq.training.plan import Measured, Plan, make_plan, print_plan
 
@@ -20,9 +20,11 @@ GREEDY = """
 import torch
 from geoeq.models import EGNN
 
+MOST = 60
+
 class GreedyEGNN(EGNN):
     def encode(self, data, graph):
-        if data.num_nodes > 60:
+        if data.num_nodes > MOST:
             raise torch.OutOfMemoryError("out of memory")
         return super().encode(data, graph)
 """
@@ -56,6 +58,9 @@ def test_the_largest_size_is_where_the_line_meets_the_memory() -> None:
     assert plan.largest == (900 - 50) // 3
     assert Plan("batch_size", steps, 10**9, 70).largest == 70
     assert Plan("batch_size", steps, None, 70).largest is None
+    assert Plan("batch_size", steps, 10**9, 10_000, failed=16).largest == 8
+    assert Plan("batch_size", steps, 70 * 10**6, 10_000, failed=16).largest == 4
+    assert Plan("batch_size", steps, None, 70, failed=16).largest == 8
     flat = tuple(Measured(size, size, 20 * size, 0, 10**6, 0.1) for size in (2, 4))
     assert Plan("batch_size", flat, 10**9, 70).largest is None
     assert Plan("batch_size", flat, 10**9, 70).seconds(50) == pytest.approx(0.1)
@@ -80,7 +85,7 @@ def test_the_table_and_the_time_of_an_epoch(recipe_file: Path, linear: None, con
 
 
 def test_want_of_memory_names_a_size_that_fits(
-    tmp_path: Path, train_small, linear: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, recipe_file: Path, train_small, linear: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "greedy.py").write_text(GREEDY)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -89,8 +94,13 @@ def test_want_of_memory_names_a_size_that_fits(
         train_small(*settings, "batch_atoms=200", folder="large")
     fits = int(str(error.value).partition("batch_atoms=")[2].partition(" ")[0])
     assert fits < 200
-    with pytest.raises(GeoeqError, match="Smaller batches could not be measured either"):
+    with pytest.raises(GeoeqError, match=r"batch_size=[1-4] fits"):  # others were tried before
         train_small(*settings, "batch_size=64", "model.init_args.width=9", folder="other")
+    monkeypatch.setattr("greedy.MOST", 3)
+    with pytest.raises(GeoeqError, match="Smaller batches could not be measured either"):
+        train_small(*settings, "batch_size=64", "model.init_args.width=9", folder="none")
+    with pytest.raises(GeoeqError, match="no memory on cpu for a step with the least batch_size: 1"):
+        make_plan(prepare_job(read_recipe(recipe_file, [*settings, "batch_size=64"]), recipe_file.name))
 
 
 def test_other_errors_are_not_taken_for_want_of_memory(tmp_path: Path, train_small, monkeypatch) -> None:
@@ -113,6 +123,40 @@ def test_the_peak_is_that_of_what_was_computed() -> None:
     assert peak_memory(device) - before < 60e6
     available = available_memory(device)
     assert available is None or available > before
+
+
+def test_the_memory_of_a_gpu_is_that_of_its_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    device, peaks = torch.device("cuda"), [7 * 10**9]
+    fakes = {
+        "is_available": lambda: True,
+        "empty_cache": lambda: peaks.append(0),
+        "mem_get_info": lambda of: (10**9, 16 * 10**9),  # another process has the rest
+        "memory_reserved": lambda of: 3 * 10**9,
+        "max_memory_allocated": lambda of: peaks[-1],
+        "reset_peak_memory_stats": lambda of: peaks.append(2 * 10**9),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    assert available_memory(device) == 4 * 10**9
+    start_peak(device)
+    assert peak_memory(device) == 2 * 10**9
+    give_back()
+    assert peaks[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "wanting"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("CUDA error: out of memory"), False),
+    ],
+)
+def test_what_says_that_memory_is_wanting(error: Exception, wanting: bool) -> None:
+    assert is_out_of_memory(error) is wanting
 
 
 @pytest.mark.gpu

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 from itertools import chain
@@ -11,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from rich.console import Console
 
 from geoeq.data import load
 from geoeq.data.sampler import Share
@@ -20,7 +23,9 @@ from geoeq.training.job import prepare_job
 from geoeq.training.log import read_log
 from geoeq.training.module import TrainingModule
 from geoeq.training.parsing import read_recipe
+from geoeq.training.run import train
 from geoeq.training.schedule import Schedule
+from geoeq.training.team import launched
 
 #: Energies of graphs and forces of atoms, some of which are held: each has a number of its own to be divided by.
 CATALYST = """
@@ -44,7 +49,8 @@ class DyingEGNN(EGNN):
 
     def encode(self, data, graph):
         DyingEGNN.calls += 1
-        if os.environ.get("RANK") == "1" and os.environ.get("DIE_IN_CALL") == str(DyingEGNN.calls):
+        rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID"))
+        if rank == "1" and os.environ.get("DIE_IN_CALL") == str(DyingEGNN.calls):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().encode(data, graph)
 """
@@ -64,6 +70,41 @@ def geoeq(folder: Path, *arguments: str, **environment: str) -> subprocess.Compl
         text=True,
         timeout=300,
     )
+
+
+def on_two_machines(starter: str, folder: Path, *arguments: str, **environment: str) -> list[tuple[int, str, str]]:
+    """The command line in one process on each of two machines, which are this one: statuses, outputs and errors."""
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)]), **environment}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    processes = []
+    for rank in "01":
+        if starter == "torchrun":
+            options = ["--nnodes", "2", "--nproc-per-node", "1", "--node-rank", rank, "--master-addr", "127.0.0.1"]
+            command = ["-m", "torch.distributed.run", *options, "--master-port", port, "-m", "geoeq.cli"]
+            given = {}
+        else:
+            command, steps = ["-m", "geoeq.cli"], {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "1"}
+            place = {"SLURM_PROCID": rank, "SLURM_LOCALID": "0", "SLURM_NODEID": rank, "SLURM_NTASKS": "2"}
+            job = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "4242", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": port}
+            given = steps | place | job
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, *command, *arguments],
+                env=environment | given,
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    try:
+        return [(process.wait(), *pipes) for process in processes for pipes in [process.communicate(timeout=500)]]
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def numbers(folder: Path) -> list[dict[str, float]]:
@@ -137,8 +178,8 @@ def test_batches_of_atoms_train(train_small) -> None:
     ("settings", "message"),
     [
         (["devices=2"], "2 processes, and this one was started alone: use the command line"),
-        (["strategy=fsdp"], "fsdp needs GPUs; on CPUs there is ddp"),
-        (["strategy=fsdp", "ema=0.9"], "'ema' must be null with strategy: fsdp, not 0.9"),
+        (["strategy=fsdp"], "fsdp shares weights out among several devices: say --devices N, or ddp"),
+        (["strategy=fsdp", "budget=9"], "'budget' must be null with strategy: fsdp, not 9"),
         (["batch_atoms=9", "batch_edges=8"], "batch_atoms: 9 and batch_edges: 8 each say how large"),
         (["accumulate=0"], "'accumulate' must be 1 or more"),
     ],
@@ -174,6 +215,79 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on(tmp_path: Path, recipe
     train_small(*EXACT, "batch_size=16", folder="whole")
     for ours, theirs in zip(numbers(tmp_path / "killed"), numbers(tmp_path / "whole"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_two_machines_under_torchrun_are_one_process(tmp_path: Path, recipe_file: Path, train_small) -> None:
+    options = ["--devices", "1", "--num-nodes", "2"]
+    done = on_two_machines("torchrun", tmp_path, "train", str(recipe_file), *EXACT, "batch_size=9", "run=two", *options)
+    assert [status for status, *_ in done] == [0, 0], done
+    assert "on cpu in 2 processes" in done[0][1]
+    assert done[1][1] == ""
+    train_small(*EXACT, "batch_size=18", folder="one")
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_with_fsdp_a_machine_that_dies_under_srun_ends_the_other_and_the_run_goes_on(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forces are derivatives, weights are averaged, and gradients clipped: each where weights are shared out."""
+    (tmp_path / "dying.py").write_text(DYING)
+    file = tmp_path / "catalyst.yaml"
+    file.write_text(CATALYST.replace("forces: direct", "forces: gradient").replace("geoeq.models.", "dying.Dying"))
+    settings = ["epochs=3", "ema=0.9", "gradient_clip=1.0", "threads=1", "doctor=false", "save_every=1"]
+    command = ["train", str(file), *settings, "batch_size=1", "run=killed", "--num-nodes", "2", "--strategy", "fsdp"]
+    (status, _, error), (killed, *_) = on_two_machines("srun", tmp_path, *command, DIE_IN_CALL="8")
+    assert (status, killed) == (2, -signal.SIGKILL), error
+    assert "Process 0 of 2 (counted from 0) has lost another one, which has ended. The same commands go on" in error
+    assert "Traceback" not in error
+    done = on_two_machines("srun", tmp_path, *command)
+    assert [status for status, *_ in done] == [0, 0], done
+    assert "Going on after epoch" in done[0][1]
+    monkeypatch.syspath_prepend(tmp_path)
+    train(read_recipe(file, [*settings, "batch_size=2", f"run={tmp_path / 'one'}"]), file, console)
+    assert_same_run(tmp_path / "one", tmp_path / "killed")
+
+
+SRUN = {
+    "SLURM_NTASKS": "4",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_NNODES": "2",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "3", "LOCAL_RANK": "1"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "settings", "message"),
+    [
+        (SRUN, ["devices=2", "num_nodes=2"], "srun has started 4 processes, and does not say how many on each machine"),
+        (SRUN | {"SLURM_NTASKS_PER_NODE": "2"}, ["devices=2"], "2 processes, and 4 were started, 2 on each of 2 mach"),
+        (SRUN | {"SLURM_NTASKS_PER_NODE": "2"}, ["num_nodes=4"], "say --devices 2 --num-nodes 2"),
+        (TORCHRUN, ["devices=2"], "small.yaml: devices: 2 and num_nodes: 1 are 2 processes, and 4 were started"),
+        (TORCHRUN, ["devices=4"], "4 were started, 2 on each of 2 machines: say --devices 2 --num-nodes 2"),
+        (TORCHRUN, [], "say --devices 2 --num-nodes 2"),
+    ],
+)
+def test_processes_that_were_started_otherwise(
+    train_small, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], settings: list[str], message: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RecipeError, match=message):
+        train_small(*settings)
+
+
+def test_a_batch_script_of_slurm_is_no_srun(train_small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command in it runs alone, with the variables of the job."""
+    for name, value in SRUN.items():
+        if name != "SLURM_STEP_NUM_TASKS":
+            monkeypatch.setenv(name, value)
+    assert not launched()
+    folder, _ = train_small("epochs=1")
+    assert (folder / "results.json").exists()
 
 
 @pytest.mark.slow
