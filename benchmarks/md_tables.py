@@ -8,8 +8,12 @@ from typing import Any
 def tables(results: dict[str, Any]) -> list[str]:
     """All that was measured."""
     peers = [name for name, model in results["models"].items() if model["factory"] != "geoeq"]
-    lines = ["# Molecular dynamics", "", results["about"], ""]
+    lines = ["# Molecular dynamics", "", "Written by `python benchmarks/md.py`:", ""]
+    lines += [f"{number}. {about}." for number, about in enumerate(results["runs"], 1)]
+    if len(results["runs"]) > 1:
+        lines += ["", "The run of a step is in square brackets where it is not the first: runs are of different days."]
     lines += [
+        "",
         "Random weights, a cutoff of 5 Å, float32, the same loop of ASE and the same trajectory for all; medians over "
         "turns. No model is compiled by torch.compile or by a compiler of its package.",
         "",
@@ -47,7 +51,9 @@ def _times(results: dict[str, Any], peers: list[str]) -> list[str]:
                 cells.append(found.get("failure", "not run"))
                 continue
             best = fastest[name]
-            cells.append(f"{found['step']:.3g}" + ("" if best is None else f" ({best / found['step']:.2g})"))
+            ratio = "" if best is None else f" ({best / found['step']:.2g})"
+            run = f" [{found['run']}]" if found.get("run", 1) > 1 else ""
+            cells.append(f"{found['step']:.3g}{ratio}{run}")
         lines.append(f"| {model} | {' | '.join(cells)} |")
     return lines
 

@@ -39,9 +39,14 @@ class EdgeLinear(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor, edges: Tensor, graph: Graph) -> Tensor:
-        to_receiver, to_sender, to_edge = self.weight.split(
-            [self.width, self.width, self.weight.shape[1] - 2 * self.width], dim=1
-        )
-        received = kernels.gather(functional.linear(x, to_receiver), graph.receiver)  # [E, D]
-        sent = kernels.gather(functional.linear(x, to_sender, self.bias), graph.sender)  # [E, D]
-        return received + sent + functional.linear(edges, to_edge)
+        received, sent = self.of_nodes(x)
+        return self.joined(kernels.gather(received, graph.receiver), kernels.gather(sent, graph.sender), edges)
+
+    def of_nodes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What nodes add to the edges that they receive and send, [N, D] each."""
+        to_receiver, to_sender = self.weight[:, : self.width], self.weight[:, self.width : 2 * self.width]
+        return functional.linear(x, to_receiver), functional.linear(x, to_sender, self.bias)
+
+    def joined(self, received: Tensor, sent: Tensor, edges: Tensor) -> Tensor:
+        """The map of edges, from the rows of their ends in ``of_nodes``, each [E, D]."""
+        return received + sent + functional.linear(edges, self.weight[:, 2 * self.width :])

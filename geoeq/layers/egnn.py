@@ -14,10 +14,14 @@ from geoeq.graph import Graph
 from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.edge_linear import EdgeLinear
 from geoeq.layers.envelope import PolynomialEnvelope
+from geoeq.layers.in_chunks import in_chunks
 from geoeq.layers.layer import Layer
 from geoeq.neighbors import edge_lengths as safe_norm
 
 __all__ = ["EGNNLayer", "Normalize"]
+
+#: Bytes of an array with a row for each edge above which a simulation makes messages of so many edges at a time.
+LARGE, CHUNK = 2**24, 4096
 
 Normalize = Literal["none", "length", "length_plus_one"]
 
@@ -113,27 +117,72 @@ class EGNNLayer(Layer):
         scalars, vectors = x[:, : self.width], x[:, self.width :]  # [N, C], [N, 3 or 6]
         shift = vectors[:, :3]
 
-        offset = kernels.gather(shift, graph.receiver) - kernels.gather(shift, graph.sender) - graph.vectors
-        square = offset.square().sum(-1, keepdim=True)  # [E, 1]
-        m = self.message(self.edge(scalars, self._edge_inputs(square, graph), graph))  # [E, C] eq. 3
-        if self.gate is not None:
-            m = m * self.gate(m)  # eq. 8
         envelope = None if self.envelope is None else self.envelope(graph.lengths)  # [E, 1]
-        if self.pull is not None:
-            shift = shift + self._mean(self._direction(offset), self.pull(m), envelope, graph)  # eq. 4
+        m, pull = self._sums(scalars, shift, envelope, graph)
+        if pull is not None:
+            shift = shift + pull / self._count(envelope, graph)  # eq. 4
             if self.drift is not None:
                 shift = shift + self.drift(scalars) * vectors[:, 3:]  # eq. 7
-
-        m = m.to(x.dtype)
-        m = kernels.segment_sum(m, graph) if envelope is None else kernels.weighted_sum(m, envelope, graph)  # eq. 5
         new = self.update(torch.cat([scalars, m], dim=-1))  # eq. 6
         scalars = scalars + new if self.residual else new
         return torch.cat([scalars, shift, vectors[:, 3:]], dim=-1)
 
-    def _edge_inputs(self, square: Tensor, graph: Graph) -> Tensor:
-        if self.edge_width == 0:
-            return square
-        return torch.cat([square, edge_attributes(graph, self.edge_width, "EGNNLayer")], dim=-1)  # [E, 1 + A]
+    def _sums(
+        self, scalars: Tensor, shift: Tensor, envelope: Tensor | None, graph: Graph
+    ) -> tuple[Tensor, Tensor | None]:
+        """Messages, and pulls, of all edges into a node, [N, C] and [N, 3]."""
+        received, sent = self.edge.of_nodes(scalars)
+        ends = graph.receiver, graph.sender
+        tables = list(zip((received, sent, shift, shift), ends * 2, strict=True))
+        attributes = edge_attributes(graph, self.edge_width, "EGNNLayer") if self.edge_width else graph.vectors[:, :0]
+        if self._in_chunks(graph):
+            weights = graph.vectors.new_ones(len(graph.vectors), 1) if envelope is None else envelope
+            target = graph.receiver, graph.num_nodes
+            rows = [weights, graph.vectors, attributes]
+            summed = in_chunks(self._weighted, rows, (), CHUNK, target, tables)  # [N, C + 3]
+            return summed[:, : self.width], None if self.pull is None else summed[:, self.width :]
+
+        m, pull = self._messages(graph.vectors, attributes, *(kernels.gather(*table) for table in tables))
+
+        def total(values: Tensor) -> Tensor:
+            values = values.to(scalars.dtype)
+            if envelope is None:
+                return kernels.segment_sum(values, graph)
+            return kernels.weighted_sum(values, envelope, graph)
+
+        return total(m), None if pull is None else total(pull)  # eq. 5
+
+    def _in_chunks(self, graph: Graph) -> bool:
+        """Whether to make the messages of a few edges at a time, and again for derivatives.
+
+        On the CPU the memory of large arrays costs more time than making their numbers twice; not so where parameters
+        are learned.
+        """
+        if torch.compiler.is_compiling() or graph.vectors.device.type != "cpu":
+            return False
+        if len(graph.vectors) * self.width * graph.vectors.element_size() <= LARGE:
+            return False
+        return not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in self.parameters())
+
+    def _weighted(self, weights: Tensor, vectors: Tensor, attributes: Tensor, *ends: Tensor) -> Tensor:
+        """Messages and pulls of edges in one, [E, C + 3], times the weights [E, 1]."""
+        m, pull = self._messages(vectors, attributes, *ends)
+        both = m if pull is None else torch.cat([m, pull], dim=-1)
+        return both.to(weights.dtype) * weights
+
+    def _messages(
+        self, vectors: Tensor, attributes: Tensor, received: Tensor, sent: Tensor, here: Tensor, there: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Of edges, from what their receivers and senders have in ``edge.of_nodes`` and as shifts, each with E rows."""
+        offset = here - there - vectors  # [E, 3] x_i - x_j
+        square = offset.square().sum(-1, keepdim=True)  # [E, 1]
+        m = self.message(self.edge.joined(received, sent, torch.cat([square, attributes], dim=-1)))  # [E, C] eq. 3
+        if self.gate is not None:
+            m = m * self.gate(m)  # eq. 8
+        if self.pull is None:
+            return m, None
+        pull = self._direction(offset) * self.pull(m)
+        return m, pull if self.clamp is None else pull.clamp(-self.clamp, self.clamp)
 
     def _direction(self, offset: Tensor) -> Tensor:
         if self.normalize == "none":
@@ -143,11 +192,7 @@ class EGNNLayer(Layer):
             return offset / (length + 1)
         return offset / ((length.detach() if self.detach_norm else length) + 1e-8)
 
-    def _mean(self, direction: Tensor, pull: Tensor, envelope: Tensor | None, graph: Graph) -> Tensor:
-        """Over the neighbours, weighted by the envelope, of ``direction * pull``."""
-        if self.clamp is not None:
-            direction, pull = (direction * pull).clamp(-self.clamp, self.clamp), torch.ones_like(pull)
-        if envelope is None:
-            return kernels.weighted_sum(direction, pull, graph) / graph.degree.clamp(min=1).unsqueeze(-1)
-        count = kernels.segment_sum(envelope, graph).clamp(min=1)
-        return kernels.weighted_sum(direction, pull * envelope, graph) / count
+    def _count(self, envelope: Tensor | None, graph: Graph) -> Tensor:
+        """Of the neighbours, each as much as the envelope says, [N, 1]; at least 1."""
+        count = graph.degree.unsqueeze(-1) if envelope is None else kernels.segment_sum(envelope, graph)
+        return count.clamp(min=1)

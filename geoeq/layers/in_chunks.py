@@ -33,26 +33,6 @@ def add_rows(total: Tensor, index: Tensor, rows: Tensor) -> None:
         total.index_add_(0, index, rows)
 
 
-def _result(
-    function: _Function, rows: Sequence[Tensor], shared: Sequence[Tensor], size: int, target: _Target
-) -> Tensor:
-    result: Tensor | None = None
-    count = len(rows[0])
-    for start in range(0, max(count, 1), size):
-        place = slice(start, start + size)
-        part = function(*(tensor[place] for tensor in rows), *shared)
-        if target is not None:
-            index, length = target
-            result = part.new_zeros(length, *part.shape[1:]) if result is None else result
-            add_rows(result, index[place], part)
-        elif len(part) == count:
-            result = part
-        else:
-            result = part.new_empty(count, *part.shape[1:]) if result is None else result
-            result[place] = part
-    return result  # type: ignore[return-value]  # there is one pass at least
-
-
 class _Task(NamedTuple):
     """What is computed, and how."""
 
@@ -61,6 +41,40 @@ class _Task(NamedTuple):
     size: int
     target: _Target
     autocast: tuple[str, torch.dtype, bool]
+    indices: Sequence[Tensor] = ()  # the tensors after those with rows are tables, of which these rows are taken
+
+    def places(self, count: int) -> Iterator[slice]:
+        """Of some rows at a time; one at least."""
+        for start in range(0, max(count, 1), self.size):
+            yield slice(start, start + self.size)
+
+    def cut(self, tensors: Sequence[Tensor], place: slice) -> list[Tensor]:
+        """The arguments for some rows."""
+        return [self.cut_one(k, tensor, place) for k, tensor in enumerate(tensors)]
+
+    def cut_one(self, k: int, tensor: Tensor, place: slice) -> Tensor:
+        """The argument for some rows that is, or is shaped as, the one of this number."""
+        if k < self.num_rows:
+            return tensor[place]
+        table = k - self.num_rows
+        return kernels.gather(tensor, self.indices[table][place]) if table < len(self.indices) else tensor
+
+    def result(self, tensors: Sequence[Tensor]) -> Tensor:
+        """What the caller gets."""
+        result: Tensor | None = None
+        count = len(tensors[0])
+        for place in self.places(count):
+            part = self.function(*self.cut(tensors, place))
+            if self.target is not None:
+                index, length = self.target
+                result = part.new_zeros(length, *part.shape[1:]) if result is None else result
+                add_rows(result, index[place], part)
+            elif len(part) == count:
+                result = part
+            else:
+                result = part.new_empty(count, *part.shape[1:]) if result is None else result
+                result[place] = part
+        return result  # type: ignore[return-value]  # there is one pass at least
 
     def computed(self, inputs: Sequence[Tensor]) -> Tensor:
         device, dtype, enabled = self.autocast
@@ -73,10 +87,9 @@ class _Task(NamedTuple):
 
     def chunks(self, tensors: Sequence[Tensor], needed: Sequence[bool]) -> Iterator[tuple[slice, list[Tensor]]]:
         """Places of rows, and the arguments for them, cut off from what they were made of."""
-        for start in range(0, max(len(tensors[0]), 1), self.size):
-            place = slice(start, start + self.size)
-            cut = (tensor[place] if k < self.num_rows else tensor for k, tensor in enumerate(tensors))
-            yield place, [tensor.detach().requires_grad_(need) for tensor, need in zip(cut, needed, strict=True)]
+        for place in self.places(len(tensors[0])):
+            cut = zip(self.cut(tensors, place), needed, strict=True)
+            yield place, [tensor.detach().requires_grad_(need) for tensor, need in cut]
 
     def totals(self, tensors: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
         """Room for the derivatives: rows are written to, what all rows share is a sum."""
@@ -87,26 +100,29 @@ class _Task(NamedTuple):
         """The derivatives of some rows, of those that are needed."""
         found = iter(parts)
         for k, total in enumerate(totals):
-            if total is not None and k < self.num_rows:
+            table = k - self.num_rows
+            if total is None:
+                continue
+            if table < 0:
                 total[place] = next(found)
-            elif total is not None:
+            elif table < len(self.indices):
+                add_rows(total, self.indices[table][place], next(found))
+            else:
                 total.add_(next(found))
 
 
 class _InChunks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, function: _Function, count: int, size: int, target: _Target, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, task: _Task, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*tensors)
-        device = tensors[0].device.type
-        autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-        ctx.task = _Task(function, count, size, target, autocast)
-        return _result(function, tensors[:count], tensors[count:], size, target)
+        ctx.task = task
+        return task.result(tensors)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        needed: tuple[bool, ...] = ctx.needs_input_grad[4:]
+        needed: tuple[bool, ...] = ctx.needs_input_grad[1:]
         found = _Derivatives.apply(ctx.task, needed, gradients[0], *ctx.saved_tensors)  # type: ignore[no-untyped-call]
-        return None, None, None, None, *found
+        return None, *found
 
 
 class _Derivatives(torch.autograd.Function):
@@ -137,10 +153,7 @@ class _Derivatives(torch.autograd.Function):
         totals = task.totals(tensors, open_[1:])
         for place, inputs in task.chunks(tensors, needed):
             seed = task.seed(gradient, place).detach().requires_grad_(open_[0])
-            mine = [
-                cotangent if k >= task.num_rows or cotangent is None else cotangent[place]
-                for k, cotangent in enumerate(cotangents)
-            ]
+            mine = [by if by is None else task.cut_one(k, by, place) for k, by in enumerate(cotangents)]
             parts = iter(_second(task, needed, mine, open_, seed, inputs))
             if by_gradient is not None and task.target is not None:
                 add_rows(by_gradient, task.target[0][place], next(parts))
@@ -185,9 +198,10 @@ def _at_once(
     """The same of all rows, such that it has derivatives of every order."""
     # Aliases: one of the tensors may be what another was made of, and that way does not count here.
     aliases = [tensor.view_as(tensor) if need else tensor for tensor, need in zip(tensors, needed, strict=True)]
+    whole = task._replace(function=lambda *given: task.function(*task.cut(given, slice(None))))
     seed = task.seed(gradient, slice(None))
     seed = seed.view_as(seed)
-    found = iter(_second(task, needed, cotangents, open_, seed, aliases, create_graph=True))
+    found = iter(_second(whole, needed, cotangents, open_, seed, aliases, create_graph=True))
     result = [next(found) if is_open else None for is_open in open_]
     if result[0] is not None and task.target is not None:
         result[0] = kernels.segment_sum(result[0], *task.target)
@@ -195,7 +209,12 @@ def _at_once(
 
 
 def in_chunks(
-    function: _Function, rows: Sequence[Tensor], shared: Sequence[Tensor], size: int, target: _Target = None
+    function: _Function,
+    rows: Sequence[Tensor],
+    shared: Sequence[Tensor],
+    size: int,
+    target: _Target = None,
+    tables: Sequence[tuple[Tensor, Tensor]] = (),
 ) -> Tensor:
     """``function(*rows, *shared)``, ``size`` rows at a time: what it makes on the way never exists for all rows.
 
@@ -208,15 +227,20 @@ def in_chunks(
         shared: what all rows have in common.
         size: rows at a time, on the CPU.
         target: (index, N) if row e of the results is to be added to row index[e] of N.
+        tables: (table, index) for each further argument after those with rows, which in row e is row index[e] of the
+            table: it never exists for all rows either.
 
     Shapes:
         Returns what the function returns, [E, ...], or with a target [N, ...].
     """
     if torch.compiler.is_compiling():  # the compiler chooses by itself what to keep
-        whole = function(*rows, *shared)
+        whole = function(*rows, *(kernels.gather(table, index) for table, index in tables), *shared)
         return whole if target is None else kernels.segment_sum(whole, *target)
-    size = rows_at_once(rows[0], size)
-    result: Tensor = _InChunks.apply(function, len(rows), size, target, *rows, *shared)  # type: ignore[no-untyped-call]
+    device = rows[0].device.type
+    autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+    indices = tuple(index for _, index in tables)
+    task = _Task(function, len(rows), rows_at_once(rows[0], size), target, autocast, indices)
+    result: Tensor = _InChunks.apply(task, *rows, *(table for table, _ in tables), *shared)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -108,6 +108,45 @@ def test_messages_vanish_smoothly_at_the_cutoff():
     assert not torch.allclose(at(3.0), at(4.1))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"update_positions": False, "attention": True},
+        {"velocity": True, "cutoff": 4.0, "edge_width": 2, "clamp": 1.0},
+    ],
+)
+def test_frozen_layers_make_messages_of_a_few_edges_at_a_time(options, graph, monkeypatch):
+    layer, x = layer_and_features(graph, **options)
+    vectors = graph.vectors.clone().requires_grad_()
+    attributes = torch.randn(len(vectors), 2, dtype=torch.float64)
+    made = dataclasses.replace(graph, vectors=vectors, lengths=vectors.norm(dim=-1), edge_attr=attributes)
+    x.requires_grad_()
+    inputs = (x, vectors)
+    asked = []
+    messages = layer._messages
+    monkeypatch.setattr(layer, "_messages", lambda *rows: asked.append(len(rows[0])) or messages(*rows))
+    monkeypatch.setattr("geoeq.layers.egnn.LARGE", 0)
+    monkeypatch.setattr("geoeq.layers.egnn.CHUNK", 5)
+
+    def all_of_it():
+        out = layer(x, made)
+        first = torch.autograd.grad(out.sin().sum(), inputs, create_graph=True)
+        return out, *first, *torch.autograd.grad(sum(part.cos().sum() for part in first), inputs, retain_graph=True)
+
+    expected = all_of_it()
+    assert asked == [len(vectors)]
+    layer.requires_grad_(False)
+    found = all_of_it()
+    assert max(asked[1:]) == 5
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+    layer.edge.bias.requires_grad_()  # one that is learned is enough
+    layer(x, made).sum().backward()
+    assert layer.edge.bias.grad.abs().max() > 0
+
+
 def test_wrong_width_and_wrong_option():
     layer = EGNNLayer(C)
     with pytest.raises(TensorError, match=r"x has 5 columns and 9 are needed"):

@@ -48,6 +48,35 @@ def test_derivatives_of_third_order(summed):
     assert torch.autograd.gradgradcheck(first, (x, weight))
 
 
+@pytest.mark.parametrize("summed", [False, True])
+def test_rows_of_tables_are_taken_in_chunks(summed):
+    label = torch.arange(7)
+    first, second = label % 3, (2 * label) % 5  # some rows are taken in several chunks, one by nobody
+    target = (label % 4, 5) if summed else None
+    x = torch.randn(7, 3, dtype=torch.float64).requires_grad_()
+    one, other = (torch.randn(size, 3, dtype=torch.float64).requires_grad_() for size in (3, 6))
+    weight = WEIGHT.clone().requires_grad_()
+
+    def function(x, here, there, weight):
+        return (x * here @ weight).sin() * (there @ weight).cos()
+
+    def found(x, one, other, weight):
+        tables = [(one, first), (other, second)]
+        return in_chunks(function, [x], [weight], size=3, target=target, tables=tables)
+
+    def force(*inputs):
+        return torch.autograd.grad(found(*inputs).square().sum(), inputs, create_graph=True)
+
+    inputs = x, one, other, weight
+    expected = function(x, one[first], other[second], weight)
+    if summed:
+        expected = torch.stack([expected[label % 4 == row].sum(0) for row in range(5)])
+    torch.testing.assert_close(found(*inputs), expected)
+    assert torch.autograd.gradcheck(found, inputs, fast_mode=True)
+    assert torch.autograd.gradcheck(force, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(force, inputs, fast_mode=True)
+
+
 def test_an_argument_without_part_has_derivative_zero():
     x = torch.randn(5, 3, requires_grad=True)
     idle = torch.randn(5, 3, requires_grad=True)
