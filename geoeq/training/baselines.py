@@ -26,16 +26,17 @@ class Baseline:
     Attributes:
         name: in a few words, for tables.
         predictions: part of the split -> guesses, in the unit inside.
-        scale: root mean square error on the training set, in the unit inside.
+        scales: name of a loss -> typical error on the training set in its norm, in the unit inside: the root mean
+            square of components (mse), their mean (mae, huber), or the mean length of rows (length).
     """
 
     name: str
     predictions: Mapping[str, Values]
-    scale: float
+    scales: Mapping[str, float]
 
 
 def fit_baselines(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], target: str) -> list[Baseline]:
-    """The baselines of a target, best last.
+    """The baselines of a target, that with the smallest root mean square error last.
 
     For a scalar of a graph: the mean, and a linear model on composition (one number an element, and a constant, by
     least squares). For positions: no motion, and constant velocity, for one unit of time and for a time that is fitted.
@@ -56,11 +57,19 @@ def fit_baselines(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], targ
         if field(target).level == "graph" and dataset.numbers is not None:
             guesses["linear model on composition"] = _on_composition(dataset, split, target)
     truth = _true(dataset, split["train"], target)
-    baselines = [
-        Baseline(name, predictions, float(np.sqrt(np.mean((predictions["train"] - truth) ** 2))))
-        for name, predictions in guesses.items()
-    ]
-    return sorted(baselines, key=lambda baseline: -baseline.scale)
+    baselines = [Baseline(name, found, _scales(found["train"] - truth)) for name, found in guesses.items()]
+    return sorted(baselines, key=lambda baseline: -baseline.scales["mse"])
+
+
+def _scales(errors: Values) -> dict[str, float]:
+    components = float(np.abs(errors).mean())
+    lengths = np.linalg.norm(errors.reshape(len(errors), -1), axis=-1)
+    return {
+        "mse": float(np.sqrt(np.square(errors).mean())),
+        "mae": components,
+        "huber": components,
+        "length": float(lengths.mean()),
+    }
 
 
 def _true(dataset: Dataset, places: NDArray[np.int64], target: str) -> Values:
