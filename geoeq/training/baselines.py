@@ -39,8 +39,9 @@ def fit_baselines(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], targ
     """The baselines of a target, that with the smallest root mean square error last.
 
     For a scalar of a graph: the mean, and a linear model on composition (one number an element, and a constant, by
-    least squares). For positions: no motion, and constant velocity, for one unit of time and for a time that is fitted.
-    For what else belongs to atoms: the mean (of a scalar), or zero (of a vector, whose mean would turn with the frame).
+    least squares; left out where so few structures have it fit all of them exactly, which tells nothing). For
+    positions: no motion, and constant velocity, for one unit of time and for a time that is fitted. For what else
+    belongs to atoms: the mean (of a scalar), or zero (of a vector, whose mean would turn with the frame).
 
     Args:
         dataset: the records.
@@ -55,7 +56,7 @@ def fit_baselines(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], targ
         mean = _true(dataset, split["train"], target).mean(0)
         guesses = {"mean": {p: np.broadcast_to(mean, _true(dataset, rows, target).shape) for p, rows in split.items()}}
         if field(target).level == "graph" and dataset.numbers is not None:
-            guesses["linear model on composition"] = _on_composition(dataset, split, target)
+            guesses |= _on_composition(dataset, split, target)
     truth = _true(dataset, split["train"], target)
     baselines = [Baseline(name, found, _scales(found["train"] - truth)) for name, found in guesses.items()]
     return sorted(baselines, key=lambda baseline: -baseline.scales["mse"])
@@ -85,7 +86,9 @@ def _free(dataset: Dataset, places: NDArray[np.int64], target: str, rows: Values
     return rows if free is None else rows[free]
 
 
-def _on_composition(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], target: str) -> dict[str, Values]:
+def _on_composition(
+    dataset: Dataset, split: Mapping[str, NDArray[np.int64]], target: str
+) -> dict[str, dict[str, Values]]:
     numbers = np.asarray(dataset.numbers)
     elements, column = np.unique(numbers, return_inverse=True)
     graph = np.repeat(np.arange(len(dataset)), np.diff(dataset.ptr))
@@ -95,8 +98,10 @@ def _on_composition(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], ta
     train = split["train"]
     values = _true(dataset, train, target)
     shift = values.mean(0)  # total energies are large: least squares of the rest loses no digits
-    solution, *_ = np.linalg.lstsq(counts[train], values - shift, rcond=None)
-    return {part: counts[places] @ solution + shift for part, places in split.items()}
+    solution, _, rank, _ = np.linalg.lstsq(counts[train], values - shift, rcond=None)
+    if rank == len(train):
+        return {}
+    return {"linear model on composition": {part: counts[rows] @ solution + shift for part, rows in split.items()}}
 
 
 def _motions(dataset: Dataset, split: Mapping[str, NDArray[np.int64]], target: str) -> dict[str, dict[str, Values]]:

@@ -42,6 +42,15 @@ def test_composition_is_ordinary_least_squares(qm7) -> None:
     np.testing.assert_allclose(linear.predictions["test"], (counts @ solution)[split["test"]], rtol=1e-6)
 
 
+def test_composition_that_fits_the_training_set_exactly_is_no_baseline(qm7) -> None:
+    columns = len(np.unique(qm7.numbers)) + 1
+    names = {}
+    for count in (3, 4 * columns):
+        places = qm7.split()["train"][:count]
+        names[count] = [b.name for b in fit_baselines(qm7, {"train": places, "test": places}, "atomization_energy")]
+    assert names == {3: ["mean"], 4 * columns: ["mean", "linear model on composition"]}
+
+
 def test_velocity_is_scaled_by_least_squares() -> None:
     data = load("nbody", sample=True)
     split = data.split()
