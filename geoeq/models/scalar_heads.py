@@ -19,14 +19,17 @@ from geoeq.models.references import fit_references
 
 __all__ = ["GraphScalar", "NodeFeatures", "NodeScalar"]
 
+#: Times the mean size of components of forces; what is beyond is of atoms that were put too close.
+_HUGE = 10.0
+
 
 class GraphScalar(Head):
     """A number for each graph: the sum or mean over atoms of a network of their scalars.
 
     ``out = Σ_atoms (reference[z] + scale · f(x))`` for a sum and ``shift + scale · mean f(x)`` for a mean.
     References, shift and scale are fitted to the training set and stored; where the energy comes with forces, the
-    scale is their root mean square. References are float64 whatever the dtype of the model, and so is a sum:
-    total energies have more digits than float32 holds.
+    scale is their root mean square, in which none counts as more than ten times their mean size. References are
+    float64 whatever the dtype of the model, and so is a sum: total energies have more digits than float32 holds.
 
     Args:
         name: a graph-level scalar of ``geoeq.fields``.
@@ -79,7 +82,8 @@ class GraphScalar(Head):
         self.shift.copy_(fitted.shift)
         spread = fitted.spread / fitted.mean_atoms**0.5 if self.reduce == "sum" else fitted.spread
         if self.name == "energy" and isinstance(getattr(data, "forces", None), Tensor):
-            spread = float(data.forces.double().square().mean().sqrt()) or spread
+            sizes = data.forces.double().abs()
+            spread = float(sizes.clamp(max=_HUGE * sizes.mean()).square().mean().sqrt()) or spread
         self.scale.copy_(torch.as_tensor(spread))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
