@@ -8,7 +8,6 @@ from typing import Literal, Self
 import torch
 from e3nn import o3
 from torch import Tensor, nn
-from torch_geometric.data import Data
 
 from geoeq import kernels
 from geoeq.errors import InputError, TensorError
@@ -16,9 +15,12 @@ from geoeq.fields import NUM_ELEMENTS, field
 from geoeq.graph import Graph
 from geoeq.models.head import Head, checked_name, two_layers
 from geoeq.models.references import fit_references
-from geoeq.models.training_set import RootMeanSquare, TrainingSet, in_parts
+from geoeq.models.training_set import Mean, RootMeanSquare, TrainingSet, in_parts
 
 __all__ = ["GraphScalar", "NodeFeatures", "NodeScalar", "linear_weights", "with_one"]
+
+#: Times the mean size of components of forces; what is beyond is of atoms that were put too close.
+_HUGE = 10.0
 
 
 class GraphScalar(Head):
@@ -26,8 +28,8 @@ class GraphScalar(Head):
 
     ``out = Σ_atoms (reference[z] + scale · f(x))`` for a sum and ``shift + scale · mean f(x)`` for a mean.
     References, shift and scale are fitted to the training set and stored; where the energy comes with forces, the
-    scale is their root mean square. References are float64 whatever the dtype of the model, and so is a sum:
-    total energies have more digits than float32 holds.
+    scale is their root mean square, in which none counts as more than ten times their mean size. References are
+    float64 whatever the dtype of the model, and so is a sum: total energies have more digits than float32 holds.
 
     Args:
         name: a graph-level scalar of ``geoeq.fields``.
@@ -75,19 +77,11 @@ class GraphScalar(Head):
         self.pooled = two_layers(self.width, 1) if self.after_pooling else None
 
     def fit(self, data: TrainingSet) -> None:
-        forces = RootMeanSquare()
-
-        def parts() -> Iterator[Data]:
-            for part in in_parts(data):
-                if self.name == "energy" and isinstance(getattr(part, "forces", None), Tensor):
-                    forces.add(part.forces)
-                yield part
-
-        fitted = fit_references(parts(), self.name, per_element=field(self.name).extensive)
+        fitted = fit_references(data, self.name, per_element=field(self.name).extensive)
         self.references.copy_(fitted.references)
         self.shift.copy_(fitted.shift)
         spread = fitted.spread / fitted.mean_atoms**0.5 if self.reduce == "sum" else fitted.spread
-        self.scale.copy_(torch.as_tensor(forces.value or spread))
+        self.scale.copy_(torch.as_tensor((_typical_force(data) if self.name == "energy" else 0.0) or spread))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         exact = self.references  # which a change of the dtype of the model does not round
@@ -185,6 +179,21 @@ class NodeFeatures(Head):
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         return {self.name: self.linear(self.scalars(x))}
+
+
+def _typical_force(data: TrainingSet) -> float:
+    """The root mean square of components of forces, of which none counts as more than ten times their mean size."""
+
+    def sizes() -> Iterator[Tensor]:
+        found = (getattr(part, "forces", None) for part in in_parts(data))
+        return (forces.detach().double().abs() for forces in found if isinstance(forces, Tensor))
+
+    mean, spread = Mean(), RootMeanSquare()
+    for values in sizes():
+        mean.add(values)
+    for values in sizes():
+        spread.add(values.clamp(max=_HUGE * mean.value))
+    return spread.value
 
 
 def with_one(features: Tensor) -> Tensor:

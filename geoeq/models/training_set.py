@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 
 from geoeq.errors import InputError
 
-__all__ = ["LeastSquares", "RootMeanSquare", "TrainingSet", "in_parts", "known_elements"]
+__all__ = ["LeastSquares", "Mean", "RootMeanSquare", "TrainingSet", "in_parts", "known_elements"]
 
 #: One batch of all structures, or batches that can be gone through again and again, such as a list or a loader.
 TrainingSet: TypeAlias = Data | Iterable[Data]
@@ -30,11 +30,12 @@ class LeastSquares:
     Attributes:
         count: rows so far.
         mean: of y so far.
+        rank: of x, once it was solved; where it is the count, all is fitted exactly, and nothing is told by that.
     """
 
     def __init__(self, columns: int) -> None:
         self._triangle = torch.zeros(0, columns + 1, dtype=torch.float64)
-        self.count, self.mean = 0, 0.0
+        self.count, self.mean, self.rank = 0, 0.0, 0
 
     def add(self, rows: Tensor, values: Tensor) -> None:
         """More rows.
@@ -63,14 +64,13 @@ class LeastSquares:
         used = (rows != 0).any(0)
         found = rows.new_zeros(rows.shape[1])
         if used.any():
-            rank = torch.finfo(rows.dtype).eps * max(self.count, int(used.sum()))
-            found[used] = torch.linalg.lstsq(
-                rows[:, used], values.unsqueeze(1), rcond=rank, driver="gelsd"
-            ).solution.squeeze(1)
+            small = torch.finfo(rows.dtype).eps * max(self.count, int(used.sum()))
+            solved = torch.linalg.lstsq(rows[:, used], values.unsqueeze(1), rcond=small, driver="gelsd")
+            found[used], self.rank = solved.solution.squeeze(1), int(solved.rank)
         return found, math.sqrt(float((values - rows @ found).square().sum()) / max(self.count, 1))
 
 
-class RootMeanSquare:
+class Mean:
     """Of all numbers of tensors that are added one by one, in float64; ``value`` is 0 where there are none."""
 
     def __init__(self) -> None:
@@ -78,13 +78,26 @@ class RootMeanSquare:
 
     def add(self, values: Tensor) -> None:
         """More numbers."""
-        self._total += float(values.detach().double().square().sum())
+        self._total += float(values.detach().double().sum())
         self._count += values.numel()
 
     @property
     def value(self) -> float:
         """That of the numbers so far."""
-        return math.sqrt(self._total / max(self._count, 1))
+        return self._total / max(self._count, 1)
+
+
+class RootMeanSquare(Mean):
+    """The root of the mean of the squares."""
+
+    def add(self, values: Tensor) -> None:
+        """More numbers."""
+        super().add(values.detach().double().square())
+
+    @property
+    def value(self) -> float:
+        """That of the numbers so far."""
+        return math.sqrt(super().value)
 
 
 def in_parts(data: TrainingSet) -> Iterable[Data]:

@@ -13,7 +13,7 @@ from geoeq.data import Dataset
 from geoeq.data.ragged import Ranges
 from geoeq.fields import NUM_ELEMENTS, field
 from geoeq.models.references import composition
-from geoeq.models.training_set import LeastSquares, RootMeanSquare
+from geoeq.models.training_set import LeastSquares, Mean, RootMeanSquare
 from geoeq.training.free_atoms import MOVED
 
 __all__ = ["Baseline", "fit_baselines", "parts_of"]
@@ -33,12 +33,13 @@ class Baseline:
     Attributes:
         name: in a few words, for tables.
         predictions: part of the split -> guesses, in the unit inside; they are made when they are asked for.
-        scale: root mean square error on the training set, in the unit inside.
+        scales: name of a loss -> typical error on the training set in its norm, in the unit inside: the root mean
+            square of components (mse), their mean (mae, huber), or the mean length of rows (length).
     """
 
     name: str
     predictions: Mapping[str, Values]
-    scale: float
+    scales: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,12 @@ def parts_of(dataset: Dataset, places: Places) -> list[Places]:
 
 
 def fit_baselines(dataset: Dataset, split: Mapping[str, Places], target: str) -> list[Baseline]:
-    """The baselines of a target, best last.
+    """The baselines of a target, that with the smallest root mean square error last.
 
     For a scalar of a graph: the mean, and a linear model on composition (one number an element, and a constant, by
-    least squares). For positions: no motion, and constant velocity, for one unit of time and for a time that is fitted.
-    For what else belongs to atoms: the mean (of a scalar), or zero (of a vector, whose mean would turn with the frame).
+    least squares; left out where so few structures have it fit all of them exactly, which tells nothing). For
+    positions: no motion, and constant velocity, for one unit of time and for a time that is fitted. For what else
+    belongs to atoms: the mean (of a scalar), or zero (of a vector, whose mean would turn with the frame).
 
     Args:
         dataset: the records, of which some at a time are in memory.
@@ -86,14 +88,31 @@ def fit_baselines(dataset: Dataset, split: Mapping[str, Places], target: str) ->
     else:
         guesses = {"mean": _mean(dataset, parts, target)}
         if field(target).level == "graph" and dataset.numbers is not None:
-            guesses["linear model on composition"] = _on_composition(dataset, parts, target)
-    errors = {name: RootMeanSquare() for name in guesses}
+            guesses |= _on_composition(dataset, parts, target)
+    errors = {name: _Errors() for name in guesses}
     for places in parts:
         truth = _true(dataset, places, target)
         for name, guess in guesses.items():
             errors[name].add(torch.from_numpy(guess(places) - truth))
-    baselines = [Baseline(name, _Predictions(guess, split), errors[name].value) for name, guess in guesses.items()]
-    return sorted(baselines, key=lambda baseline: -baseline.scale)
+    baselines = [Baseline(name, _Predictions(guess, split), errors[name].scales) for name, guess in guesses.items()]
+    return sorted(baselines, key=lambda baseline: -baseline.scales["mse"])
+
+
+class _Errors:
+    """The scales of a baseline, from errors [M, ...] that are added in parts."""
+
+    def __init__(self) -> None:
+        self._squares, self._sizes, self._lengths = RootMeanSquare(), Mean(), Mean()
+
+    def add(self, errors: torch.Tensor) -> None:
+        self._squares.add(errors)
+        self._sizes.add(errors.abs())
+        self._lengths.add(errors.reshape(len(errors), -1).norm(dim=-1))
+
+    @property
+    def scales(self) -> dict[str, float]:
+        size = self._sizes.value
+        return {"mse": self._squares.value, "mae": size, "huber": size, "length": self._lengths.value}
 
 
 def _true(dataset: Dataset, places: Places, target: str) -> Values:
@@ -118,7 +137,7 @@ def _mean(dataset: Dataset, parts: Sequence[Places], target: str) -> Guess:
     return lambda places: np.broadcast_to(mean, _true(dataset, places, target).shape)
 
 
-def _on_composition(dataset: Dataset, parts: Sequence[Places], target: str) -> Guess:
+def _on_composition(dataset: Dataset, parts: Sequence[Places], target: str) -> dict[str, Guess]:
     def counts(places: Places) -> torch.Tensor:
         """How many atoms of each element, and a constant, [G, 120]."""
         ranges = Ranges.of(places, dataset.ptr)
@@ -131,7 +150,9 @@ def _on_composition(dataset: Dataset, parts: Sequence[Places], target: str) -> G
     for places in parts:
         fit.add(counts(places), torch.from_numpy(_true(dataset, places, target)))
     solution, _ = fit.solve(constant=NUM_ELEMENTS)
-    return lambda places: (counts(places) @ solution + fit.mean).numpy()
+    if fit.rank == fit.count:
+        return {}
+    return {"linear model on composition": lambda places: (counts(places) @ solution + fit.mean).numpy()}
 
 
 def _motions(dataset: Dataset, parts: Sequence[Places], target: str) -> dict[str, Guess]:

@@ -74,8 +74,9 @@ class Job:
         return {name: self.dataset.card.targets[name].to_report(name) for name in self.recipe.targets}
 
     def loss(self) -> Loss:
-        """The loss, in units of the best baseline's error on the training set."""
-        scales = {name: guesses[-1].scale or 1.0 for name, guesses in self.baselines.items()}
+        """The loss, in units of the best baseline's error on the training set, in the norm of the loss."""
+        norm = self.recipe.loss.name
+        scales = {name: min(one.scales[norm] for one in guesses) or 1.0 for name, guesses in self.baselines.items()}
         atoms = np.diff(self.dataset.ptr)[self.split["train"]]
         return Loss(self.recipe.loss, scales, float(atoms.mean()))
 

@@ -33,8 +33,9 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 class Loss:
     """Weighted sum over the targets of the mean error, each divided by its scale.
 
-    The scale is the root mean square error of the best baseline on the training set (see ``geoeq.training.baselines``):
-    a loss of 1 is as good as that baseline, for any target in any unit.
+    The scale is the error of the best baseline on the training set, in the norm of the loss (``Baseline.scales``): a
+    loss of 1 is as good as that baseline (mse, mae, length), for any target in any unit, and what is far off weighs in
+    the scale as it weighs in the loss.
 
     Args:
         settings: the function, and the weights of the targets.

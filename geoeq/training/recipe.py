@@ -40,7 +40,10 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """What is minimised, on targets divided by their scale in the training set.
+    """What is minimised, on targets divided by their scale: the error of the best guess that needs no network.
+
+    That error is in the norm of the loss: the root mean square for mse, the mean for mae and huber, the mean length
+    for length.
 
     Attributes:
         name: mean squared error (mse), mean absolute error (mae), Huber's (huber: squared below 1 scale, absolute

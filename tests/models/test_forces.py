@@ -196,3 +196,16 @@ def test_the_energy_is_scaled_by_the_forces():
     head = GraphScalar("energy")
     EGNN([head], width=4, layers=1).fit_heads(data)
     torch.testing.assert_close(head.scale.double(), data.forces.square().mean().sqrt(), rtol=1e-6, atol=0)
+
+
+def test_a_huge_force_hardly_scales_the_energy():
+    data = random_batch((64, 64, 64, 64))
+    data.energy, data.forces = torch.randn(4).double(), torch.randn(256, 3).double()
+    head = GraphScalar("energy")
+    model = EGNN([head], width=4, layers=1)
+    model.fit_heads(data)
+    usual = head.scale.item()
+    assert usual == pytest.approx(data.forces.square().mean().sqrt().item(), rel=1e-6)
+    data.forces[0, 0] = 1000.0  # atoms that were put too close
+    model.fit_heads(data)
+    assert usual < head.scale.item() < 1.5 * usual < 0.2 * data.forces.square().mean().sqrt().item()

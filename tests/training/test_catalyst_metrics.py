@@ -80,7 +80,7 @@ def test_relaxed_positions_are_compared_with_no_motion():
     batch = dataset.batch(split["train"], dtype=torch.float64)
     mask = ~batch.fixed
     expected = (batch.pos - batch.relaxed_positions)[mask].square().mean().sqrt()
-    assert guess.scale == pytest.approx(float(expected))
+    assert guess.scales["mse"] == pytest.approx(float(expected))
     pair = batch.pos[mask].numpy(), batch.relaxed_positions[mask].numpy()
     metrics = catalyst_metrics(dataset, split["train"], {"relaxed_positions": pair})
     assert 0 < metrics["distance"][0] < 3
