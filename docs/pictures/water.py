@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -36,8 +37,15 @@ def main(run: Path) -> None:
         axes.plot(found.distances, found.values[pair], color=ORANGE, linewidth=1.3, label="dynamics")
         axes.set(xlim=(0.5, REACH), ylim=(0, top), xlabel="distance [Å]", ylabel=f"g(r), {pair}")
     figure.axes[0].legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right")
-    time = (frames[-1].info.get("time", np.nan) - half[0].info.get("time", np.nan)) / 1000
-    figure.suptitle(f"Liquid water, {len(half)} frames of {time:.2g} ps", x=0.01, ha="left", fontsize=12, color=INK)
+    settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))["settings"]
+    time = (len(half) - 1) * settings["frame every"] * settings["timestep [fs]"] / 1000
+    figure.suptitle(
+        f"Liquid water, {settings['temperature [K]']:g} K, {len(half)} frames of {time:.2g} ps",
+        x=0.01,
+        ha="left",
+        fontsize=12,
+        color=INK,
+    )
     figure.savefig(Path(__file__).with_name("water.png"))
     error = {pair: float(np.abs(found.values[pair] - truth.values[pair]).mean()) for pair in truth.values}
     sys.stdout.write(", ".join(f"{pair}: mean difference {value:.3f}" for pair, value in error.items()) + "\n")
