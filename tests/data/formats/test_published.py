@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import tarfile
+import urllib.error
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,23 @@ def test_splits_by_files(root):
     assert {int(energy) for energy in [*energies["train"], *energies["valid"]]} == {order.index("train_mixedT.xyz")}
     assert {int(energy) for energy in energies["test"]} == {order.index("test_600K.xyz")}
     assert len({*energies["train"]} | {*energies["valid"]}) == 500
+
+
+def test_the_training_set_of_3bpa_is_enough_for_a_split_of_its_own(root, monkeypatch):
+    """The sets of the publication need all files, and the one that is missing is named."""
+    frame = "2\nenergy={}.5 Properties=species:S:1:pos:R:3:forces:R:3\nC 0 0 0 0 0 1\nH 0 0 1 0 0 -1\n"
+    (raw(root, "3bpa") / "train_300K.xyz").write_text("".join(frame.format(place) for place in range(500)))
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    dataset = load("3bpa/training")
+    split = dataset.split()
+    assert {part: len(places) for part, places in split.items()} == {"train": 400, "valid": 50, "test": 50}
+    assert len({int(dataset.targets["energy"][place]) for places in split.values() for place in places}) == 500
+    with pytest.raises(DataError, match=r"train_mixedT\.xyz"):
+        load("3bpa")
 
 
 def test_the_samples_of_3bpa_and_lips():
