@@ -34,7 +34,7 @@ class Baseline:
         name: in a few words, for tables.
         predictions: part of the split -> guesses, in the unit inside; they are made when they are asked for.
         scales: name of a loss -> typical error on the training set in its norm, in the unit inside: the root mean
-            square of components (mse), their mean (mae, huber), or the mean length of rows (length).
+            square of components (mse, huber), their mean (mae), or the mean length of rows (length).
     """
 
     name: str
@@ -111,8 +111,8 @@ class _Errors:
 
     @property
     def scales(self) -> dict[str, float]:
-        size = self._sizes.value
-        return {"mse": self._squares.value, "mae": size, "huber": size, "length": self._lengths.value}
+        square = self._squares.value
+        return {"mse": square, "huber": square, "mae": self._sizes.value, "length": self._lengths.value}
 
 
 def _true(dataset: Dataset, places: Places, target: str) -> Values:

@@ -42,7 +42,7 @@ class ModelSettings:
 class LossSettings:
     """What is minimised, on targets divided by their scale: the error of the best guess that needs no network.
 
-    That error is in the norm of the loss: the root mean square for mse, the mean for mae and huber, the mean length
+    That error is in the norm of the loss: the root mean square for mse and huber, the mean for mae, the mean length
     for length.
 
     Attributes:
