@@ -14,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test slow lint format types docs bench scatter engines clean
+.PHONY: help venv demo test coverage slow lint format types docs bench scatter engines clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,7 +40,10 @@ venv: .venv/.dev ## the environment of the developers in .venv
 demo: .venv/.train ## train EGNN on QM7, in a few minutes: a table and a picture
 	$(BIN)/geoeq train recipes/qm7/egnn.yaml run=$(RUN)
 
-test: .venv/.dev ## the quick tests, with coverage
+test: .venv/.dev ## the quick tests
+	$(PYTEST) -m "not slow"
+
+coverage: .venv/.dev ## the quick tests, and how much of each file they run (a quarter slower)
 	$(PYTEST) -m "not slow" --cov --cov-report=term
 
 slow: .venv/.dev ## the slow tests

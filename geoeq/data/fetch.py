@@ -114,6 +114,7 @@ def _fetch(source: Source, part: Path, progress: bool) -> None:
         part.unlink()  # there is no such rest: the part is not of this file
         return _fetch(source, part, progress)
     with response:
+        _refuse_pages(response, source)
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         start = have if resumed else 0
         tag = response.headers.get("ETag", "")
@@ -130,6 +131,17 @@ def _fetch(source: Source, part: Path, progress: bool) -> None:
     if total is not None and part.stat().st_size < total:
         raise ConnectionError(f"the connection ended after {part.stat().st_size} of {total} bytes; try again to go on")
     return None
+
+
+def _refuse_pages(response: HTTPResponse, source: Source) -> None:
+    """Raise ConnectionError at an answer that is not the file: please wait, log in, are you a robot."""
+    kind = response.headers.get_content_type()
+    if response.status not in (200, 206):
+        raise ConnectionError(f"the server answered {response.status} {response.reason}, not with the file")
+    if kind == "text/html" and not source.file.endswith((".html", ".htm")):
+        raise ConnectionError("the server answered with a web page, not with the file")
+    if response.headers.get("Content-Length") == "0":
+        raise ConnectionError("the server answered with an empty file")
 
 
 def _validator(part: Path) -> Path:

@@ -73,8 +73,9 @@ class PONITA(Model):
     points: Tensor
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
-        "qm9": {"channels": 256, "layers": 9, "num_orientations": 16, "basis_width": 256, "degree": 3},
+        "qm9": {"channels": 128, "layers": 5, "num_orientations": 0, "basis_width": 256, "degree": 3},
         "md17": {"channels": 128, "layers": 5, "num_orientations": 20, "basis_width": 256, "degree": 3},
+        "nbody": {"channels": 128, "layers": 5, "num_orientations": 20, "basis_width": 256, "degree": 3},
     }
 
     def __init__(

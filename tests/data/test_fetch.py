@@ -29,6 +29,8 @@ class Behaviour:
     tag: str = '"one"'
     stop_after: int | None = None
     status: int = 200
+    success: int | None = None
+    kind: str = "application/octet-stream"
     asked: list[str | None] = field(default_factory=list)
 
 
@@ -50,7 +52,8 @@ def server() -> Iterator[tuple[str, Behaviour]]:
                     self.send_error(416)
                     return
             body = behaviour.content[start:]
-            self.send_response(206 if start else 200)
+            self.send_response(behaviour.success or (206 if start else 200))
+            self.send_header("Content-Type", behaviour.kind)
             if start:
                 end = len(behaviour.content)
                 self.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
@@ -175,6 +178,22 @@ def test_an_answer_that_is_an_error(tmp_path, server, status):
     with pytest.raises(DataError, match=rf"answered {status} .* To place it by hand, put the file from {url}"):
         fetch_file(source(url), path, progress=False)
     assert leftovers(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"success": 202, "content": b""}, "the server answered 202 Accepted"),
+        ({"content": b"<html>Please wait</html>", "kind": "text/html; charset=utf-8"}, "with a web page"),
+        ({"content": b""}, "with an empty file"),
+    ],
+)
+def test_an_answer_that_is_not_the_file(tmp_path, server, changes, message):
+    url, behaviour = server
+    vars(behaviour).update(changes)
+    with pytest.raises(DataError, match=f"{message}.*To place it by hand"):
+        fetch_file(source(url, sha256=None, bytes=None), tmp_path / "data.bin", progress=False)
+    assert not leftovers(tmp_path)
 
 
 def test_a_refused_connection(tmp_path, server):
