@@ -52,8 +52,8 @@ def as_potential(
 
 def energies_within(potential: Model) -> Model | None:
     """What gives the energies of which a potential takes the derivatives; None where forces are given directly."""
-    if isinstance(potential, Forces) and isinstance(potential.model, Model):
-        return potential.model
+    if isinstance(potential, Forces):
+        return potential.model  # type: ignore[return-value]
     if not isinstance(potential, Ensemble):
         return None
     within = [energies_within(member) for member in potential.models]
