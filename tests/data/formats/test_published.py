@@ -177,7 +177,7 @@ def test_the_samples_of_3bpa_and_lips():
 )
 def test_hdf5_sets(root, name, file, layout, tmp_path, monkeypatch):
     h5py = pytest.importorskip("h5py")
-    monkeypatch.setattr("geoeq.data.fetch._check", lambda source, path: None)  # files of two structures, not of millions
+    monkeypatch.setattr("geoeq.data.fetch._check", lambda source, path: None)  # of two structures, not of millions
     numbers, energy = {"spice": "atomic_numbers", "ani-1x": "atomic_numbers", "qm7-x": "atNUM"}, [-1.0, -2.0]
     places = {"spice": "conformations", "ani-1x": "coordinates", "qm7-x": "atXYZ"}
     forces = {"spice": "dft_total_gradient", "ani-1x": "wb97x_dz.forces", "qm7-x": "totFOR"}
