@@ -91,6 +91,14 @@ class GeoeqCalculator(Calculator):
         self.implemented_properties = offered
         self.neighbor_list = None if loaded.cutoff is None else NeighborList(loaded.cutoff, skin)
 
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """What changed since the last evaluation, to the last bit (dynamics asks three times a step)."""
+        before: Any = self.atoms
+        if before is None:
+            return list(all_changes)
+        changes = [name for name in all_changes if not _same(before, atoms, name)]
+        return changes + ["total_charge"] * (before.info.get("total_charge") != atoms.info.get("total_charge"))
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -142,6 +150,13 @@ class GeoeqCalculator(Calculator):
             if edges.shifts is not None:
                 data.edge_shifts = edges.shifts
         return data
+
+
+def _same(first: Atoms, second: Atoms, name: str) -> bool:
+    one, other = (
+        getattr(atoms, name) if name in ("cell", "pbc") else atoms.arrays.get(name) for atoms in (first, second)
+    )
+    return one is other or (one is not None and other is not None and np.array_equal(one, other))
 
 
 def _as_ase(name: str, value: Tensor) -> Any:

@@ -414,3 +414,24 @@ def test_memory_that_is_not_enough(ours, monkeypatch):
     monkeypatch.setattr(calculator.model, "forward", exhausted)
     with pytest.raises(InputError, match="4 atoms do not fit into the memory of cpu: no memory is left"):
         atoms.get_forces()
+
+
+def test_what_changed_is_seen_to_the_last_bit(ours):
+    atoms = crystal()
+    calculator = atoms.calc = ours()
+    assert len(calculator.check_state(atoms)) == 6
+    atoms.get_forces()
+    assert calculator.check_state(atoms) == []
+    changes = {
+        "positions": lambda: atoms.positions.__setitem__((1, 2), np.nextafter(atoms.positions[1, 2], np.inf)),
+        "numbers": lambda: atoms.numbers.__setitem__(0, 36),
+        "cell": lambda: atoms.set_cell(1.001 * atoms.cell.array),
+        "pbc": lambda: atoms.set_pbc((True, True, False)),
+        "initial_charges": lambda: atoms.set_initial_charges([0.0] * len(atoms)),
+        "initial_magmoms": lambda: atoms.set_initial_magnetic_moments([1.0] * len(atoms)),
+        "total_charge": lambda: atoms.info.update(total_charge=1),
+    }
+    for name, change in changes.items():
+        change()
+        assert calculator.check_state(atoms) == [name]
+        calculator.atoms = atoms.copy()
