@@ -61,6 +61,7 @@ def comparable_log(folder: Path) -> list[dict[str, float]]:
 def dying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "dying.py").write_text(DYING)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "dying", raising=False)  # of another test
     return tmp_path
 
 

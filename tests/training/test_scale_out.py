@@ -246,6 +246,7 @@ def test_with_fsdp_a_machine_that_dies_under_srun_ends_the_other_and_the_run_goe
     assert [status for status, *_ in done] == [0, 0], done
     assert "Going on after epoch" in done[0][1]
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "dying", raising=False)
     train(read_recipe(file, [*settings, "batch_size=2", f"run={tmp_path / 'one'}"]), file, console)
     assert_same_run(tmp_path / "one", tmp_path / "killed")
 
