@@ -134,7 +134,7 @@ def test_an_error_in_the_thread_is_raised_where_its_batch_is_asked_for(watched):
 
 def test_leaving_the_loop_ends_the_thread(watched):
     view, loader = watched
-    before = torch.get_rng_state()
+    state = torch.get_rng_state()
     batches = iter(loader)
     assert not reading()
     assert next(batches).place == 0
@@ -142,7 +142,7 @@ def test_leaving_the_loop_ends_the_thread(watched):
     del batches
     assert not reading()
     ahead, plain = torch.get_rng_state(), make_loader(view, BatchSampler(range(6), Limit(1)))
-    torch.set_rng_state(before)
+    torch.set_rng_state(state)
     next(iter(plain))
     assert torch.equal(torch.get_rng_state(), ahead)
     assert [batch.place.item() for batch in loader] == list(range(6))
@@ -151,8 +151,12 @@ def test_leaving_the_loop_ends_the_thread(watched):
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     view.act[3] = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        [view.asked.acquire(timeout=60) for _ in loader]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell goes on
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            [view.asked.acquire(timeout=60) for _ in loader]
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not reading()
 
 
