@@ -75,7 +75,8 @@ class _AheadLoader(DataLoader[Batch]):
 
 def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
     # Leaving the loop, or an error, leaves the block, which waits for the one batch that is being made.
-    with ThreadPoolExecutor(1, "geoeq-batches") as thread:
+    # It computes alone: a team of its own would keep that of the training from its cores.
+    with ThreadPoolExecutor(1, "geoeq-batches", torch.set_num_threads, (1,)) as thread:
         coming = thread.submit(next, batches, None)
         while (batch := coming.result()) is not None:
             coming = thread.submit(next, batches, None)
