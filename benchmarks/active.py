@@ -36,12 +36,13 @@ from rich.console import Console
 from torch_geometric.data import Batch
 
 import geoeq
+from geoeq.environment import git_commit
 from geoeq.graph import build_graph
 from geoeq.models import EGNN, Ensemble, Forces, GraphScalar, LastLayer, Model
-from geoeq.training.checkpoint import save_checkpoint
-from geoeq.training.environment import git_commit
-from geoeq.uncertainty import fit_last_layer, sample
-from geoeq.uncertainty.distinct import batches
+from geoeq.models.checkpoint import save_checkpoint
+from geoeq.uncertainty import fit_last_layer
+from geoeq.uncertainty import select_frames as sample
+from geoeq.uncertainty.deduplicate import batches
 
 RESULTS = Path(__file__).parent / "results" / "active"
 COLD, HOT = 300.0, 900.0

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch_geometric.data import Data
 
-from geoeq.frames import Frames, inputs_that_turn
+from geoeq.geometry.frames import Frames, inputs_that_turn
+from geoeq.geometry.rotations import random_orthogonals
 from geoeq.models import FrameAveraging
-from geoeq.rotations import random_orthogonals
 
 __all__ = ["RandomTurns"]
 

@@ -42,9 +42,9 @@ from torch_geometric.data import Batch
 
 from geoeq.data.dataset import Dataset
 from geoeq.data.nbody import draw
-from geoeq.data.simulation import simulate
-from geoeq.neighbors import radius_edges
-from geoeq.training.environment import git_commit
+from geoeq.data.nbody_simulation import simulate
+from geoeq.environment import git_commit
+from geoeq.geometry.neighbors import radius_edges
 
 MOLECULES, MANY, CUTOFF, BATCH = 20_000, 130_000, 5.0, 96
 READ_MOLECULES, READ_SLABS, SLABS_BATCH = 4000, 1000, 32

@@ -30,10 +30,10 @@ from torch import Tensor
 
 import geoeq
 from geoeq import kernels
+from geoeq.environment import git_commit
 from geoeq.kernels.paths import coupling
 from geoeq.layers import TensorProductConv
 from geoeq.pointers import row_pointers, sorted_by
-from geoeq.training.environment import git_commit
 
 RESULTS = Path(__file__).parent / "results" / "kernels.json"
 

@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 from md_process import CUTOFF, Process
 
-from geoeq.neighbors import radius_edges
+from geoeq.geometry.neighbors import radius_edges
 
 __all__ = ["WARMING", "edges_of", "expected", "measure", "too_large"]
 

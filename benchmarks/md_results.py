@@ -12,7 +12,7 @@ from md_process import CUTOFF
 from models import processor
 
 import geoeq
-from geoeq.training.environment import git_commit
+from geoeq.environment import git_commit
 
 __all__ = ["about", "begin", "new"]
 

@@ -35,10 +35,10 @@ from torch_geometric.data import Batch, Data
 
 import geoeq
 import geoeq.models
+from geoeq.environment import git_commit
 from geoeq.graph import build_graph
 from geoeq.models import FrameAveraging, GraphScalar, Model
-from geoeq.models.frame_averaging import FrameKind
-from geoeq.training.environment import git_commit
+from geoeq.models.symmetrized.frame_averaging import FrameKind
 
 MOLECULES, ATOMS, CUTOFF = 32, 18, 5.0
 

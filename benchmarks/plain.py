@@ -18,7 +18,7 @@ from e3nn import o3
 from torch import Tensor
 
 from geoeq import kernels
-from geoeq.kernels.path_plan import PathPlan
+from geoeq.kernels.operators.path_plan import PathPlan
 
 __all__ = ["plain_messages"]
 
@@ -73,7 +73,7 @@ def _attended_product(
 def _path_messages(
     x: Tensor, hidden: Tensor, weight: Tensor, basis: Tensor, pointers: Tensor, plan: PathPlan
 ) -> Tensor:
-    """``geoeq.kernels.path_messages.path_messages`` with the weights of each edge, [E, C_in, paths, C_out]."""
+    """``path_messages`` of geoeq.kernels.operators with the weights of each edge, [E, C_in, paths, C_out]."""
     sent = x.repeat_interleave(pointers.diff(), dim=0)
     pairs, messages = iter(plan.pairs), []
     for out in plan.outs:
@@ -99,7 +99,7 @@ def plain_messages() -> Iterator[None]:
         "geoeq.kernels.tensor_product_linear": _tensor_product_linear,
         "geoeq.kernels.attended_product": _attended_product,
         "geoeq.layers.graph_attention.in_chunks": _at_once,
-        "geoeq.layers.se3_messages.path_messages": _path_messages,
+        "geoeq.layers.se3_transformer.se3_messages.path_messages": _path_messages,
     }
     with contextlib.ExitStack() as stack:
         for place, function in replaced.items():

@@ -29,12 +29,12 @@ from rich.console import Console
 
 import geoeq
 from geoeq.data import Records, load
-from geoeq.training.checkpoint import load_checkpoint
-from geoeq.training.environment import git_commit
+from geoeq.environment import git_commit
+from geoeq.models.checkpoint import load_checkpoint
+from geoeq.training.evaluation.results import predict_parts
 from geoeq.training.parsing import read_recipe
-from geoeq.training.progress import format_number
-from geoeq.training.results import predict_parts
 from geoeq.training.run import train
+from geoeq.units import format_number
 
 FILE = "qm9_8k_rimp2_tzvp.npz"
 RESULTS = Path(__file__).parent / "results" / "qm9_8k"

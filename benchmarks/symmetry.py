@@ -36,15 +36,15 @@ from torch_geometric.data import Batch
 import geoeq
 from geoeq.data import load
 from geoeq.data.card import DIMENSIONLESS
+from geoeq.environment import git_commit
 from geoeq.models import Model
+from geoeq.models.checkpoint import load_checkpoint
 from geoeq.resources import share
 from geoeq.symmetry import equivariance_errors
-from geoeq.training.checkpoint import load_checkpoint
-from geoeq.training.comparison import compare_recipes
-from geoeq.training.comparison_table import Comparison, Contender
-from geoeq.training.environment import git_commit
+from geoeq.training.evaluation.comparison import compare_recipes
+from geoeq.training.evaluation.comparison_table import Comparison, Contender
 from geoeq.training.parsing import read_recipe
-from geoeq.training.progress import format_number
+from geoeq.units import format_number
 
 RESULTS = Path(__file__).parent / "results" / "symmetry"
 #: Structures on which symmetry is measured, and group elements for each symmetry.

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from geoeq.coincidence import coincident_atoms
 from geoeq.errors import (
     CoincidentAtomsError,
     EmptyGraphError,
@@ -18,7 +17,8 @@ from geoeq.errors import (
     TensorError,
     UnknownElementError,
 )
-from geoeq.lattice import Lattice, cell_error, cell_faults, extents, unchecked_lattice
+from geoeq.geometry.coincidence import coincident_atoms
+from geoeq.geometry.lattice import Lattice, cell_error, cell_faults, extents, unchecked_lattice
 from geoeq.pointers import batch_from_ptr, graph_pointers
 
 __all__ = ["check_edges", "check_inputs"]

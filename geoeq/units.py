@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from geoeq.errors import FieldError, unknown_name
 
-__all__ = ["conversion", "convert", "parse_quantity"]
+__all__ = ["conversion", "convert", "format_number", "parse_quantity"]
 
 Value = TypeVar("Value")
 
@@ -112,3 +112,10 @@ def parse_quantity(text: str, unit: str) -> float:
     if match["unit"] is None:
         raise FieldError(f"'{text}' has no unit.")
     return float(match["number"]) * conversion(match["unit"], unit)
+
+
+def format_number(value: float) -> str:
+    """Three or four digits: 12.34, 0.00712, 1.2e-05."""
+    if value != 0 and abs(value) < 1e-3:
+        return f"{value:.2e}"
+    return f"{value:#.4g}".rstrip(".") if abs(value) < 10000 else f"{value:.0f}"

@@ -10,7 +10,6 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from geoeq.checks import check_edges, check_inputs
-from geoeq.coincidence import coincident_atoms
 from geoeq.errors import (
     CellError,
     CoincidentAtomsError,
@@ -21,8 +20,9 @@ from geoeq.errors import (
     TensorError,
     UnknownElementError,
 )
+from geoeq.geometry.coincidence import coincident_atoms
+from geoeq.geometry.lattice import lattice
 from geoeq.graph import build_graph
-from geoeq.lattice import lattice
 from geoeq.models import EGNN, GraphScalar
 
 DTYPES = (torch.float64, torch.float32)

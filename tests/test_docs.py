@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from geoeq.cli import main
+from geoeq.cli.main import main
 from geoeq.models import EGNN, GraphScalar
+from geoeq.models.checkpoint import save_checkpoint
 from geoeq.symmetry import assert_equivariant
-from geoeq.training.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").rglob("*.md"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from geoeq.errors import MissingExtraError
-from geoeq.extras import EXTRAS, import_extra, missing
+from geoeq.resources import EXTRAS, import_extra, missing
 
 #: module -> the package that brings it, where the names differ.
 PACKAGES = {

@@ -38,7 +38,7 @@ class BrokenNetwork(TensorFieldNetwork):
 
 
 if __name__ == "__main__":
-    from geoeq.check import check
+    from geoeq.cli.check import check
 
     with TemporaryDirectory() as folder:
         lines, _ = check("broken_network.BrokenNetwork", layers=True, output=Path(folder))

@@ -16,8 +16,8 @@ from torch_geometric.data import Data
 
 from geoeq.graph import build_graph
 from geoeq.layers.attention import edge_softmax
-from geoeq.layers.edge_basis import EdgeBasis
-from geoeq.layers.layout import to_channels_last
+from geoeq.layers.irreps.layout import to_channels_last
+from geoeq.layers.se3_transformer.edge_basis import EdgeBasis
 from geoeq.models import SE3Transformer
 
 INK, BLUE, ORANGE, GREY = "#22303c", "#1f6fb2", "#d9662c", "#8a97a3"

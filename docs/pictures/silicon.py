@@ -11,8 +11,8 @@ from ase.build import bulk
 from ase.eos import EquationOfState
 from matplotlib.figure import Figure
 
+from geoeq.plots import BLUE, GREY, INK, ORANGE, style_axes
 from geoeq.simulate import GeoeqCalculator
-from geoeq.training.pictures import BLUE, GREY, INK, ORANGE, style_axes
 
 #: Lattice constant with PBE in Å, that of the crystal in the data set mlearn.
 PBE = 5.469

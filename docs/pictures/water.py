@@ -12,8 +12,8 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from geoeq.data import load
-from geoeq.simulate.radial import radial_distribution
-from geoeq.training.pictures import BLUE, GREY, INK, ORANGE, style_axes
+from geoeq.plots import BLUE, GREY, INK, ORANGE, style_axes
+from geoeq.simulate.md.radial_distribution import radial_distribution
 
 #: Half of the edge of the cube of the data, in Å.
 REACH = 6.2

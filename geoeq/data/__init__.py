@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoeq.data.cache import prepare
 from geoeq.data.card import (
     Card,
     Published,
@@ -19,10 +18,11 @@ from geoeq.data.card import (
     names,
     read_card,
 )
-from geoeq.data.chunks import Frame, in_chunks, join, stack
 from geoeq.data.dataset import Dataset
 from geoeq.data.edges import EdgeTable
 from geoeq.data.load_file import load_file
+from geoeq.data.prepare.cache import prepare
+from geoeq.data.prepare.chunks import Frame, in_chunks, join, stack
 from geoeq.data.records import Reader, Records, Shard, ShardedReader
 from geoeq.data.sampler import Share
 from geoeq.resources import cache_root

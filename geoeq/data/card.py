@@ -8,10 +8,10 @@ from pathlib import Path
 
 import yaml
 
-from geoeq.data.typed import parse
 from geoeq.errors import DataError, FieldError, unknown_name
 from geoeq.fields import FIELDS
 from geoeq.resources import share
+from geoeq.typed import parse
 from geoeq.units import conversion
 
 __all__ = [

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from geoeq.data.ragged import Array, Ranges
 from geoeq.data.store import INDEX, open_store, read_index, write_store
-from geoeq.neighbors import radius_edges
+from geoeq.geometry.neighbors import radius_edges
 
 __all__ = ["EdgeTable", "count_edges", "find_edges", "stored_edge_counts", "stored_edges"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from geoeq.data.arrays import checked_arrays, to_arrays
 from geoeq.data.card import names
-from geoeq.data.chunks import join
 from geoeq.data.dataset import Dataset
 from geoeq.data.file_cards import file_card
 from geoeq.data.formats.find import find_reader
+from geoeq.data.prepare.chunks import join
 from geoeq.errors import DataError, InputError, unknown_name
 
 __all__ = ["load_file"]

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoeq.data.edges import EdgeTable
+from geoeq.data.nbody_simulation import simulate
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
-from geoeq.data.simulation import simulate
 from geoeq.errors import InputError, unknown_name
 
 __all__ = ["NBodyReader", "Start", "draw"]
@@ -51,7 +51,8 @@ def draw(kind: str, particles: int, count: int, random: np.random.RandomState) -
         InputError: the kind is unknown.
 
     Source:
-        As in ``geoeq.data.simulation``. Differs: starting points outside a box of 10, which are rarer than one in a
+        As in ``geoeq.data.nbody_simulation``. Differs: starting points outside a box of 10, which are rarer than one
+        in a
         million, are not reflected at its walls.
     """
     if kind not in _DRAWS:

@@ -9,10 +9,10 @@ from typing import IO, ClassVar, NamedTuple
 
 import numpy as np
 
-from geoeq.data.archive import open_members
+from geoeq.data.containers.archive import open_members
+from geoeq.data.molecules.sdf import read_sdf
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
-from geoeq.data.sdf import read_sdf
 from geoeq.errors import DataError
 
 __all__ = ["ATOM_REFERENCES", "QM9Reader"]

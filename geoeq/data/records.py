@@ -73,7 +73,7 @@ class Reader(Protocol):
 
     A small data set is returned whole. A large one is a generator of chunks of some thousand structures, of which
     only one at a time is held: all chunks have the same arrays, of the same types and widths (``cell`` and ``pbc`` in
-    all or in none), as ``in_chunks`` of ``geoeq.data.chunks`` makes them.
+    all or in none), as ``in_chunks`` of ``geoeq.data.prepare.chunks`` makes them.
 
     Attributes:
         version: raised whenever the same files give other records; caches of an older version are made anew.

@@ -6,14 +6,10 @@ nothing behind that looks complete. Nothing in it is ever unpickled.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
-import tempfile
 import tokenize
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +17,12 @@ import numpy as np
 
 from geoeq.data.ragged import Array
 from geoeq.errors import DataError
+from geoeq.files import file_sha256, replacing
 
 __all__ = [
     "INDEX",
-    "file_digest",
-    "file_sha256",
     "open_store",
-    "publish",
     "read_index",
-    "replacing",
     "write_index",
     "write_store",
 ]
@@ -40,17 +33,6 @@ _VERSION = 1
 #: Whatever numpy's reader of the header of a damaged file comes to.
 _ERRORS: tuple[type[Exception], ...] = (EOFError, OSError, OverflowError, SyntaxError, TypeError, ValueError)
 _ERRORS += (MemoryError, RecursionError, tokenize.TokenError)
-
-
-def file_digest(path: Path, kind: str) -> str:
-    """The checksum of a file, "sha256" or "md5", in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    return file_digest(path, "sha256")
 
 
 def write_store(folder: Path, arrays: Mapping[str, Array], details: Mapping[str, Any]) -> None:
@@ -64,31 +46,11 @@ def write_store(folder: Path, arrays: Mapping[str, Array], details: Mapping[str,
         write_index(temporary, list(arrays), details)
 
 
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of ``folder`` at the end, or is removed if something is raised."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield temporary
-        publish(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
 def write_index(folder: Path, names: Sequence[str], details: Mapping[str, Any]) -> None:
     """Write the index of the arrays ``names``, whose files are in ``folder``."""
     entries = {name: _entry(folder / f"{name}.npy") for name in names}
     index = {"version": _VERSION, "details": dict(details), "arrays": entries}
     (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-
-
-def publish(temporary: Path, folder: Path) -> None:
-    """Put the whole cache ``temporary`` in the place of ``folder``."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(temporary, folder)
 
 
 def _entry(path: Path) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from geoeq.data_doctor.chart import Chart
 from geoeq.data_doctor.findings import Finding, finding
 from geoeq.data_doctor.pairs import Pairs, close_pairs
 from geoeq.data_doctor.statistics import Line, line_through_origin
+from geoeq.data_doctor.survey import Chart
 from geoeq.data_doctor.unit_guess import explain, misreadings
 
 __all__ = ["check_consistency"]

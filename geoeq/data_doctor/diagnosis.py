@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoeq.data import Dataset
-from geoeq.data_doctor.chart import Chart, choose_places, make_chart, unusable
 from geoeq.data_doctor.consistency import check_consistency
 from geoeq.data_doctor.duplicates import check_duplicates
 from geoeq.data_doctor.energies import check_energies
 from geoeq.data_doctor.findings import SEVERITIES, Finding, finding
+from geoeq.data_doctor.findings_report import Diagnosis
 from geoeq.data_doctor.forces import check_forces
 from geoeq.data_doctor.geometry import check_elements, check_geometry, check_neighbours
-from geoeq.data_doctor.labels import check_labels, check_values
-from geoeq.data_doctor.report import Diagnosis
+from geoeq.data_doctor.label_checks import check_labels, check_values
+from geoeq.data_doctor.survey import Chart, choose_places, make_chart, unusable
 from geoeq.errors import DataError, InputError
 
 __all__ = ["CHECKS", "diagnose"]

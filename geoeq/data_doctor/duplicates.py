@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from geoeq.data_doctor.chart import Chart, make_chart, sorted_atom_prints
 from geoeq.data_doctor.findings import Finding, finding
+from geoeq.data_doctor.survey import Chart, make_chart, sorted_atom_prints
 
 __all__ = ["SAME", "check_duplicates", "same_structures"]
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from geoeq.data_doctor.chart import Chart
 from geoeq.data_doctor.findings import Finding, finding
 from geoeq.data_doctor.statistics import robust_fit, spread, standing_out
+from geoeq.data_doctor.survey import Chart
 from geoeq.data_doctor.unit_guess import explain, misreadings
 from geoeq.fields import FIELDS, NUM_ELEMENTS
 

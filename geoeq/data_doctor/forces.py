@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from geoeq.data_doctor.chart import Chart
 from geoeq.data_doctor.findings import Finding, finding
 from geoeq.data_doctor.statistics import standing_out
+from geoeq.data_doctor.survey import Chart
 
 __all__ = ["check_forces"]
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from geoeq.checks import COINCIDENT, LAST_ELEMENT
 from geoeq.data.ragged import Ranges
-from geoeq.data_doctor.chart import Chart
 from geoeq.data_doctor.findings import Finding, finding
+from geoeq.data_doctor.survey import Chart
 
 __all__ = ["check_elements", "check_geometry", "check_neighbours"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from geoeq.data import Dataset, card_path, is_name, load, load_file
 from geoeq.data.formats.quantities import check_keys
 from geoeq.data_doctor.findings import finding
-from geoeq.data_doctor.report import Diagnosis
+from geoeq.data_doctor.findings_report import Diagnosis
 from geoeq.errors import DataError, InputError
 
 __all__ = ["open_patient"]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoeq.data_doctor.chart import Chart
+from geoeq.data_doctor.survey import Chart
 
 __all__ = ["Pairs", "close_pairs"]
 

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoeq.errors import InputError
-from geoeq.extras import import_extra
-from geoeq.factory.begin import MOLECULE, begin
-from geoeq.factory.dask_crew import DaskCrew
+from geoeq.factory.dask_pool import DaskCrew
+from geoeq.factory.initial import MOLECULE, begin
+from geoeq.factory.make_plan import Sources, locked, make_plan, prepare_folder
 from geoeq.factory.methods import Method, find_method
-from geoeq.factory.plan import Sources, locked, make_plan, prepare_folder
 from geoeq.factory.pool import Crew, Processes, cores, run_items
-from geoeq.factory.results import Result
 from geoeq.factory.settings import Settings
+from geoeq.factory.task_results import Result
+from geoeq.resources import import_extra
 
 if TYPE_CHECKING:
-    from geoeq.factory.dataset import Summary
+    from geoeq.factory.made_dataset import Summary
 
 __all__ = ["make_set"]
 
@@ -60,7 +60,7 @@ def make_set(
     method = find_method(settings.method, settings.arguments)
     if sources.smiles:
         import_extra("rdkit", "chem")
-    from geoeq.factory.dataset import Summary, write_set  # with PyTorch, which the processes do without
+    from geoeq.factory.made_dataset import Summary, write_set  # with PyTorch, which the processes do without
 
     plan = make_plan(sources, settings, method)
     work = folder / ".work"

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from geoeq.factory.results import Failure, Result
 from geoeq.factory.settings import Settings
+from geoeq.factory.task_results import Failure, Result
 
 __all__ = ["Crew", "Processes", "Worker", "WorkerProcess", "cores", "run_items"]
 
@@ -139,7 +139,7 @@ class WorkerProcess:
         environment = os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with log.open("ab") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "geoeq.factory.worker"],
+                [sys.executable, "-m", "geoeq.factory.task_worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,

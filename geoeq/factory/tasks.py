@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from geoeq.data.molecules.conformers import conformers, parse_smiles
 from geoeq.errors import GeoeqError
-from geoeq.factory.conformers import conformers, parse_smiles
 from geoeq.factory.labels import label
 from geoeq.factory.methods import Method
-from geoeq.factory.results import Failure, Result
 from geoeq.factory.sampling import MINIMUM, RELAXED, dynamics, rattled, relaxation, vibrations
 from geoeq.factory.settings import Settings, seed_of
 from geoeq.factory.starts import Start, spin_fault
+from geoeq.factory.task_results import Failure, Result
 
 __all__ = ["frames_of", "run_item", "starts_of"]
 

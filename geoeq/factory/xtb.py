@@ -10,7 +10,7 @@ from ase.calculators.calculator import CalculationFailed, Calculator, all_change
 from ase.units import Bohr, Hartree
 
 from geoeq.errors import InputError
-from geoeq.extras import import_extra
+from geoeq.resources import import_extra
 
 __all__ = ["XTB"]
 

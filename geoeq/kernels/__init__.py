@@ -24,11 +24,11 @@ from geoeq.kernels.backend import (
     report,
     use,
 )
-from geoeq.kernels.cuequivariance import CuEquivariance
-from geoeq.kernels.fused import LLVMBackend, TritonBackend
+from geoeq.kernels.backends.cuequivariance import CuEquivariance
+from geoeq.kernels.backends.fused import LLVMBackend, TritonBackend
+from geoeq.kernels.backends.plain_products import ReferenceBackend
+from geoeq.kernels.backends.torch_scatter import TorchScatter
 from geoeq.kernels.paths import Mode, Path, Paths, coupling
-from geoeq.kernels.tensor_product import ReferenceBackend
-from geoeq.kernels.torch_scatter import TorchScatter
 
 __all__ = [
     "Backend",

@@ -91,7 +91,7 @@ class Backend(Protocol):
     """What a backend offers.
 
     In sums ``values`` is [E, ...] and results are [num_segments, ...]; an empty segment gives 0. For the shapes of
-    tensor products see ``geoeq.kernels.tensor_product`` and those that follow there.
+    tensor products see ``geoeq.kernels.backends.plain_products`` and those that follow there.
     """
 
     @staticmethod

@@ -16,11 +16,12 @@ __all__ = ["FusedKernels", "kernels_of", "register_kernels"]
 class FusedKernels(Protocol):
     """Kernels of one backend; all tensors are contiguous, those of numbers are of one dtype.
 
-    Convolutions: see ``geoeq.kernels.convolutions`` for Φ. x: [S, paths.x_dim] of S senders; without heads they are the
+    Convolutions: see ``geoeq.kernels.operators.tensor_product`` for Φ. x: [S, paths.x_dim] of S senders; without
+    heads they are the
     N nodes. harmonics: [E, paths.harmonics_dim]. weights: [E, paths.weight_numel], or empty where all are one.
     g: paths.out_shape(N). hidden: [E, H] and matrix: [H, paths.weight_numel], whose product are the weights.
 
-    Sums: see ``geoeq.kernels.weighted_sums``. values: [E, D], the blocks side by side. weights: [E, H].
+    Sums: see ``geoeq.kernels.operators.sums``. values: [E, D], the blocks side by side. weights: [E, H].
     g: [N, D]. receiver: [E], sorted. row_pointers: [N + 1]. scores: [E, H].
 
     ``wanted`` says which derivatives are asked for; the others are empty.

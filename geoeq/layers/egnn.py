@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from geoeq import kernels
 from geoeq.errors import InputError, TensorError
+from geoeq.geometry.neighbors import edge_lengths as safe_norm
 from geoeq.graph import Graph
+from geoeq.layers.chunked import in_chunks
 from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.edge_linear import EdgeLinear
-from geoeq.layers.envelope import PolynomialEnvelope
-from geoeq.layers.in_chunks import in_chunks
 from geoeq.layers.layer import Layer
-from geoeq.neighbors import edge_lengths as safe_norm
+from geoeq.layers.radial.envelope import PolynomialEnvelope
 
 __all__ = ["EGNNLayer", "Normalize"]
 

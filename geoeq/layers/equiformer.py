@@ -9,13 +9,13 @@ from torch import Tensor
 
 from geoeq.errors import InputError, unknown_name
 from geoeq.graph import Graph
-from geoeq.layers.dropout import StochasticDepth
-from geoeq.layers.feed_forward import GatedFeedForward
 from geoeq.layers.graph_attention import EquivariantGraphAttention
-from geoeq.layers.graph_norms import EquivariantGraphNorm
+from geoeq.layers.irreps.dropout import StochasticDepth
+from geoeq.layers.irreps.feed_forward import GatedFeedForward
+from geoeq.layers.irreps.graph_norms import EquivariantGraphNorm
+from geoeq.layers.irreps.linear import Linear
+from geoeq.layers.irreps.norms import EquivariantLayerNorm
 from geoeq.layers.layer import Layer
-from geoeq.layers.linear import Linear
-from geoeq.layers.norms import EquivariantLayerNorm
 
 __all__ = ["EquiformerBlock", "EquiformerNorm", "NormKind"]
 

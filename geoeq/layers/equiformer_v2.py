@@ -7,15 +7,15 @@ from typing import Self
 from torch import Tensor, nn
 
 from geoeq.graph import Graph, edge_frames
-from geoeq.layers.coefficients import from_coefficients, sphere_irreps, to_coefficients
-from geoeq.layers.dropout import StochasticDepth
-from geoeq.layers.grid_mlp import FeedForwardKind, feed_forward_activation
+from geoeq.layers.edge_frames.so2 import frame_matrix
+from geoeq.layers.edge_frames.so2_attention import SO2Attention
+from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
+from geoeq.layers.irreps.dropout import StochasticDepth
 from geoeq.layers.layer import Layer
-from geoeq.layers.so2 import frame_matrix
-from geoeq.layers.so2_attention import SO2Attention
-from geoeq.layers.sphere_activation import SphereNonlinearity, sphere_activation
-from geoeq.layers.sphere_feed_forward import SphereFeedForward
-from geoeq.layers.sphere_norm import SphereNorm, SphereNormKind
+from geoeq.layers.sphere.grid_mlp import FeedForwardKind, feed_forward_activation
+from geoeq.layers.sphere.sphere_activation import SphereNonlinearity, sphere_activation
+from geoeq.layers.sphere.sphere_feed_forward import SphereFeedForward
+from geoeq.layers.sphere.sphere_norm import SphereNorm, SphereNormKind
 
 __all__ = ["EquiformerV2Layer"]
 

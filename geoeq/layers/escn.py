@@ -10,11 +10,11 @@ from torch.utils.checkpoint import checkpoint
 
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import Graph, edge_frames
-from geoeq.layers.coefficients import from_coefficients, sphere_irreps, to_coefficients
-from geoeq.layers.escn_message import ESCNMessage, keep_variance
+from geoeq.layers.edge_frames.escn_message import ESCNMessage, keep_variance
+from geoeq.layers.edge_frames.so2 import frame_matrix
+from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.layer import Group, Layer
-from geoeq.layers.s2_grid import Normalization, S2Grid
-from geoeq.layers.so2 import frame_matrix
+from geoeq.layers.sphere.s2_grid import Normalization, S2Grid
 
 __all__ = ["ESCNLayer"]
 

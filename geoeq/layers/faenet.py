@@ -15,11 +15,11 @@ from geoeq.errors import InputError, TensorError, unknown_name
 from geoeq.graph import Graph
 from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.edge_linear import EdgeLinear
-from geoeq.layers.envelope import PolynomialEnvelope
-from geoeq.layers.graph_norms import EquivariantGraphNorm
+from geoeq.layers.irreps.graph_norms import EquivariantGraphNorm
+from geoeq.layers.irreps.norms import EquivariantLayerNorm
 from geoeq.layers.layer import Layer
-from geoeq.layers.norms import EquivariantLayerNorm
-from geoeq.layers.tensor_paths import depthwise_paths
+from geoeq.layers.products.tensor_paths import depthwise_paths
+from geoeq.layers.radial.envelope import PolynomialEnvelope
 
 __all__ = ["FAENetLayer", "Message", "NodeNorm"]
 

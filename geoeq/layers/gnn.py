@@ -13,8 +13,8 @@ from geoeq.errors import TensorError
 from geoeq.graph import Graph
 from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.edge_linear import EdgeLinear
-from geoeq.layers.envelope import PolynomialEnvelope
 from geoeq.layers.layer import Layer
+from geoeq.layers.radial.envelope import PolynomialEnvelope
 
 __all__ = ["GNNLayer"]
 

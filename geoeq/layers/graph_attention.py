@@ -14,17 +14,17 @@ from geoeq import kernels
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import Graph
 from geoeq.layers.attention import edge_softmax
-from geoeq.layers.dropout import EquivariantDropout
+from geoeq.layers.chunked import in_chunks
 from geoeq.layers.edge_attributes import edge_attributes
-from geoeq.layers.envelope import PolynomialEnvelope
-from geoeq.layers.gate import Gate
-from geoeq.layers.in_chunks import in_chunks
+from geoeq.layers.irreps.dropout import EquivariantDropout
+from geoeq.layers.irreps.gate import Gate
+from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
+from geoeq.layers.irreps.linear import Linear
 from geoeq.layers.layer import Layer
-from geoeq.layers.layout import irreps_blocks, to_channels_last, to_e3nn_layout
-from geoeq.layers.linear import Linear
-from geoeq.layers.product_linear import product_linear, product_maps
-from geoeq.layers.radial_network import RadialNetwork
-from geoeq.layers.tensor_paths import depthwise_paths, harmonics_group
+from geoeq.layers.products.product_linear import product_linear, product_maps
+from geoeq.layers.products.tensor_paths import depthwise_paths, harmonics_group
+from geoeq.layers.radial.envelope import PolynomialEnvelope
+from geoeq.layers.radial.radial_network import RadialNetwork
 
 __all__ = ["EquivariantGraphAttention"]
 

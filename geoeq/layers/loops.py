@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from geoeq.geometry.neighbors import edge_lengths
 from geoeq.graph import Graph, harmonics
-from geoeq.neighbors import edge_lengths
 
 __all__ = ["with_loops"]
 

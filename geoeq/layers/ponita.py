@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from geoeq import kernels
 from geoeq.errors import InputError, unknown_name
+from geoeq.geometry.neighbors import edge_lengths as safe_norm
 from geoeq.graph import Graph
 from geoeq.kernels import Path, Paths
-from geoeq.layers.envelope import PolynomialEnvelope
-from geoeq.neighbors import edge_lengths as safe_norm
+from geoeq.layers.radial.envelope import PolynomialEnvelope
 
 __all__ = ["Invariants", "OrientationBasis", "OrientationKernels", "PonitaLayer"]
 

@@ -12,9 +12,9 @@ from geoeq import kernels
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import Graph
 from geoeq.layers.attention import edge_softmax
-from geoeq.layers.envelope import PolynomialEnvelope
 from geoeq.layers.layer import Layer
-from geoeq.layers.radial import GaussianBasis
+from geoeq.layers.radial.bases import GaussianBasis
+from geoeq.layers.radial.envelope import PolynomialEnvelope
 
 __all__ = ["TransformerLayer"]
 

@@ -8,7 +8,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq.errors import InputError
-from geoeq.layers.activation import activation_function
+from geoeq.layers.irreps.activation import activation_function
 from geoeq.layers.layer import Rowwise
 
 __all__ = ["VectorActivation"]

@@ -12,8 +12,8 @@ from geoeq import kernels
 from geoeq.errors import TensorError
 from geoeq.graph import Graph
 from geoeq.layers.edge_linear import EdgeLinear
-from geoeq.layers.envelope import PolynomialEnvelope
 from geoeq.layers.layer import Layer
+from geoeq.layers.radial.envelope import PolynomialEnvelope
 from geoeq.layers.vector_activation import VectorActivation
 
 __all__ = ["VectorNeuronLayer"]

@@ -1,25 +1,8 @@
 """Networks, from PyG Data to named outputs, and the heads that name them."""
 
-from geoeq.models.canonicalization import Canonicalization
-from geoeq.models.canonicalizer import Canonicalizer, PCACanonicalizer
+from geoeq.models.checkpoint import load_checkpoint, save_checkpoint
 from geoeq.models.config import Configurable, from_config
-from geoeq.models.coulomb import Coulomb
-from geoeq.models.dispersion import Dispersion
-from geoeq.models.egnn import EGNN
-from geoeq.models.ensemble import Ensemble
-from geoeq.models.equiformer import Equiformer
-from geoeq.models.equiformer_v2 import EquiformerV2
-from geoeq.models.equiformer_v2_heads import AttentionVector, SphereScalar
-from geoeq.models.escn import ESCN
-from geoeq.models.fa_gnn import FAGNN
-from geoeq.models.faenet import FAENet
-from geoeq.models.faenet_heads import DecodedVector, EveryLayerScalar
-from geoeq.models.forces import Forces
-from geoeq.models.frame_averaging import FrameAveraging
-from geoeq.models.framed import FramedModel
-from geoeq.models.gnn import GNN
-from geoeq.models.group_averaging import GroupAveraging
-from geoeq.models.heads import (
+from geoeq.models.heads.default import (
     Dipole,
     GraphScalar,
     Head,
@@ -29,24 +12,42 @@ from geoeq.models.heads import (
     Positions,
     default_head,
 )
-from geoeq.models.hessians import hessian, hessian_vector_product
-from geoeq.models.iterative_se3_transformer import IterativeSE3Transformer
-from geoeq.models.last_layer import LastLayer
+from geoeq.models.heads.sampled_heads import SampledScalar, SampledVector
 from geoeq.models.model import Model
-from geoeq.models.network_canonicalizer import FrameVectors, NetworkCanonicalizer
-from geoeq.models.ponita import PONITA
-from geoeq.models.prior import Prior, pairs_within
-from geoeq.models.sampled_heads import SampledScalar, SampledVector
-from geoeq.models.score_canonicalizer import FrameScore, ScoreCanonicalizer
-from geoeq.models.se3_transformer import SE3Transformer
-from geoeq.models.soft_equivariance import SOFT_SYMMETRIES, SoftEquivariance
-from geoeq.models.tensor_field_network import TensorFieldNetwork
-from geoeq.models.tinvnn import TinvNN
-from geoeq.models.transformer import Transformer
-from geoeq.models.vector_neurons import VectorNeurons
-from geoeq.models.with_priors import WithPriors
-from geoeq.models.wrapper import SameSymmetry, Wrapper
-from geoeq.models.zbl import ZBL
+from geoeq.models.networks.egnn import EGNN
+from geoeq.models.networks.equiformer import Equiformer
+from geoeq.models.networks.equiformer_v2 import EquiformerV2
+from geoeq.models.networks.equiformer_v2_heads import AttentionVector, SphereScalar
+from geoeq.models.networks.escn import ESCN
+from geoeq.models.networks.fa_gnn import FAGNN
+from geoeq.models.networks.faenet import FAENet
+from geoeq.models.networks.faenet_heads import DecodedVector, EveryLayerScalar
+from geoeq.models.networks.gnn import GNN
+from geoeq.models.networks.iterative_se3_transformer import IterativeSE3Transformer
+from geoeq.models.networks.ponita import PONITA
+from geoeq.models.networks.se3_transformer import SE3Transformer
+from geoeq.models.networks.tensor_field_network import TensorFieldNetwork
+from geoeq.models.networks.transformer import Transformer
+from geoeq.models.networks.vector_neurons import VectorNeurons
+from geoeq.models.priors.coulomb import Coulomb
+from geoeq.models.priors.dispersion import Dispersion
+from geoeq.models.priors.prior import Prior, pairs_within
+from geoeq.models.priors.with_priors import WithPriors
+from geoeq.models.priors.zbl import ZBL
+from geoeq.models.symmetrized.canonicalization import Canonicalization
+from geoeq.models.symmetrized.canonicalizer import Canonicalizer, PCACanonicalizer
+from geoeq.models.symmetrized.frame_averaging import FrameAveraging
+from geoeq.models.symmetrized.framed import FramedModel
+from geoeq.models.symmetrized.group_averaging import GroupAveraging
+from geoeq.models.symmetrized.network_canonicalizer import FrameVectors, NetworkCanonicalizer
+from geoeq.models.symmetrized.score_canonicalizer import FrameScore, ScoreCanonicalizer
+from geoeq.models.symmetrized.tinvnn import TinvNN
+from geoeq.models.wrappers.ensemble import Ensemble
+from geoeq.models.wrappers.forces import Forces
+from geoeq.models.wrappers.hessians import hessian, hessian_vector_product
+from geoeq.models.wrappers.last_layer import LastLayer
+from geoeq.models.wrappers.soft_equivariance import SOFT_SYMMETRIES, SoftEquivariance
+from geoeq.models.wrappers.wrapper import SameSymmetry, Wrapper
 
 #: the networks; each has ``example()`` and runs through the whole model suite of the tests.
 NETWORKS = (
@@ -124,5 +125,7 @@ __all__ = [
     "from_config",
     "hessian",
     "hessian_vector_product",
+    "load_checkpoint",
     "pairs_within",
+    "save_checkpoint",
 ]

@@ -50,10 +50,15 @@ class Configurable:
 
 
 def _class_path(cls: type) -> str:
-    """The shortest public path of a class: ``geoeq.models.EGNN``, not ``geoeq.models.egnn.EGNN``."""
-    parent = cls.__module__.rpartition(".")[0]
-    if parent and getattr(importlib.import_module(parent), cls.__name__, None) is cls:
-        return f"{parent}.{cls.__name__}"
+    """Return the path of a class in the highest package that exports it, so that moving its file changes nothing.
+
+    It is ``geoeq.models.EGNN``, wherever below ``geoeq.models`` the file of the class lies.
+    """
+    parts = cls.__module__.split(".")
+    for depth in range(1, len(parts)):
+        package = ".".join(parts[:depth])
+        if getattr(importlib.import_module(package), cls.__name__, None) is cls:
+            return f"{package}.{cls.__name__}"
     return f"{cls.__module__}.{cls.__qualname__}"
 
 

@@ -17,7 +17,7 @@ from geoeq.fields import Field, field
 from geoeq.graph import Graph, build_graph, in_dtype
 from geoeq.layers.layer import Group
 from geoeq.models.config import Configurable
-from geoeq.models.head import Head
+from geoeq.models.heads.head import Head
 from geoeq.models.training_set import TrainingSet, in_parts, known_elements
 
 __all__ = ["Model"]
@@ -67,7 +67,7 @@ class Model(Configurable, nn.Module, ABC):
             if head.group == "T(3)" and self.group != "T(3)":
                 raise InputError(
                     f"{type(head).__name__} does not turn with the input, and {type(self).__name__} does: give a head "
-                    f"that respects rotations, such as those of geoeq.models.heads."
+                    f"that respects rotations, such as those of geoeq.models.heads.default."
                 )
         if self.group == "SE(3)":
             irreps = o3.Irreps([(mul, (ir.l, (-1) ** ir.l)) for mul, ir in irreps])

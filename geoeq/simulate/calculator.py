@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
+from geoeq.data.structures import Structure, to_data
 from geoeq.errors import InputError
 from geoeq.models import Model, hessian
 from geoeq.simulate.neighbor_list import NeighborList
 from geoeq.simulate.potential import as_potential
-from geoeq.training.structures import Structure, to_data
 
 __all__ = ["GeoeqCalculator"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from geoeq.errors import InputError
-from geoeq.neighbors import Edges, edge_lengths, edge_vectors, radius_edges, select_edges
+from geoeq.geometry.neighbors import Edges, edge_lengths, edge_vectors, radius_edges, select_edges
 
 __all__ = ["NeighborList"]
 
@@ -24,7 +24,7 @@ class _Found:
 
 
 class NeighborList:
-    """Edges shorter than a cutoff, the same as ``geoeq.neighbors.radius_edges`` gives, for one structure at a time.
+    """Edges shorter than a cutoff, for one structure at a time: those of ``geoeq.geometry.neighbors.radius_edges``.
 
     Edges are found out to the cutoff and a skin. They hold while no pair that was left out can have come within
     the cutoff: where F takes the old cell to the new one and u_i is what atom i has moved beyond that, while

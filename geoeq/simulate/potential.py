@@ -9,8 +9,8 @@ import torch
 
 from geoeq.errors import InputError
 from geoeq.models import Ensemble, Forces, Model
-from geoeq.simulate.exported import ExportedPotential, load_potential
-from geoeq.training.checkpoint import load_checkpoint
+from geoeq.models.checkpoint import load_checkpoint
+from geoeq.simulate.engines.exported import ExportedPotential, load_potential
 
 __all__ = ["as_potential", "energies_within"]
 

@@ -5,14 +5,14 @@ and that a batch gives what its graphs give one by one. ``report(f)`` checks tha
 too, and calculators of ASE.
 """
 
-from geoeq.groups import Symmetry
-from geoeq.random_structures import random_batch
-from geoeq.symmetry.checks import CHECKS
+from geoeq.geometry.groups import Symmetry
+from geoeq.geometry.random_structures import random_batch
 from geoeq.symmetry.equivariance import assert_equivariant, equivariance_errors
 from geoeq.symmetry.functions import layer_graph
 from geoeq.symmetry.layers import Culprit, LayerReport, layer_report
 from geoeq.symmetry.pair import LayerError
-from geoeq.symmetry.report import Report, Result, report
+from geoeq.symmetry.suite import CHECKS
+from geoeq.symmetry.symmetry_report import Report, Result, report
 
 __all__ = [
     "CHECKS",

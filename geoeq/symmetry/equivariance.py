@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from geoeq.errors import InputError, unknown_name
-from geoeq.groups import Symmetry, Turns, random_element, relative_error, symmetries_of, turns_of
-from geoeq.random_structures import random_batch
+from geoeq.geometry.groups import Symmetry, Turns, random_element, relative_error, symmetries_of, turns_of
+from geoeq.geometry.random_structures import random_batch
 from geoeq.symmetry.functions import INVARIANT_FEATURES, Function, as_function
 
 __all__ = ["assert_equivariant", "dtype_of", "equivariance_errors"]
@@ -40,7 +40,7 @@ def equivariance_errors(
             irreps_in and irreps_out, or anything that maps PyG Data to a dict of the names in ``geoeq.fields``.
         batch: structures to try; by default ``random_batch()`` in the dtype of the candidate.
         symmetries: which to try; by default all that the candidate's ``group`` has: "SE(3)" without reflections,
-            "T(3)" without rotations too, and the other names of ``geoeq.frames.FrameGroup``.
+            "T(3)" without rotations too, and the other names of ``geoeq.geometry.frames.FrameGroup``.
         samples: group elements for each symmetry.
         seed: of the group elements and of the features of a layer.
         turns: the coordinate that rotations leave alone, or all elements of a finite group; by default as the

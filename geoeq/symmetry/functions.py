@@ -11,11 +11,11 @@ from torch_geometric.data import Data
 
 from geoeq import kernels
 from geoeq.errors import InputError
+from geoeq.geometry.groups import Output, named_output
 from geoeq.graph import Graph, build_graph
-from geoeq.groups import Output, named_output
-from geoeq.layers.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
+from geoeq.layers.inputs.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
 from geoeq.layers.layer import Layer, RadialFunction, Rowwise
-from geoeq.layers.radial import BesselBasis
+from geoeq.layers.radial.bases import BesselBasis
 
 __all__ = ["INVARIANT_FEATURES", "Function", "as_function", "layer_graph"]
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from geoeq.fields import field as known_field
-from geoeq.groups import Symmetry, Turns, named_output, relative_error, symmetries_of
-from geoeq.symmetry.candidate import Candidate, Outputs
+from geoeq.geometry.groups import Symmetry, Turns, named_output, relative_error, symmetries_of
 from geoeq.symmetry.equivariance import equivariance_errors
-from geoeq.symmetry.structures import axis_structures, degenerate_structures, doubled
+from geoeq.symmetry.probe_structures import axis_structures, degenerate_structures, doubled
+from geoeq.symmetry.subject import Candidate, Outputs
 
 __all__ = [
     "Measured",

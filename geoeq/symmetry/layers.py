@@ -11,7 +11,7 @@ from torch import nn
 from torch_geometric.data import Batch
 
 from geoeq.errors import InputError
-from geoeq.groups import (
+from geoeq.geometry.groups import (
     Element,
     Symmetry,
     named_output,
@@ -20,11 +20,11 @@ from geoeq.groups import (
     symmetries_of,
     turns_of,
 )
-from geoeq.random_structures import random_batch
+from geoeq.geometry.random_structures import random_batch
 from geoeq.symmetry.equivariance import dtype_of
 from geoeq.symmetry.functions import INVARIANT_FEATURES
+from geoeq.symmetry.hooks import watched
 from geoeq.symmetry.pair import LayerError, Pair
-from geoeq.symmetry.watch import watched
 
 __all__ = ["Culprit", "LayerError", "LayerReport", "layer_report"]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from geoeq.groups import named_output, relative_error
+from geoeq.geometry.groups import named_output, relative_error
 from geoeq.symmetry.calculators import to_atoms, to_calculator
-from geoeq.symmetry.candidate import Candidate
 from geoeq.symmetry.invariance import Measured
+from geoeq.symmetry.subject import Candidate
 
 __all__ = ["derivatives", "energy_drift", "forces", "stress"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from geoeq.groups import Element, Output, relative_error
-from geoeq.symmetry.watch import Call
+from geoeq.geometry.groups import Element, Output, relative_error
+from geoeq.symmetry.hooks import Call
 
 __all__ = ["LayerError", "Pair"]
 

@@ -12,13 +12,13 @@ from torch_geometric.data import Batch, Data
 
 from geoeq.errors import FieldError, InputError
 from geoeq.fields import field
+from geoeq.geometry.groups import relative_error, turns_of
+from geoeq.geometry.random_structures import random_batch
 from geoeq.graph import in_dtype
-from geoeq.groups import relative_error, turns_of
 from geoeq.layers.layer import Group, Layer, RadialFunction, Rowwise
 from geoeq.models import Model
-from geoeq.random_structures import random_batch
 from geoeq.symmetry.calculators import from_calculator, is_calculator
-from geoeq.symmetry.candidate import Candidate, Outputs
+from geoeq.symmetry.subject import Candidate, Outputs
 
 __all__ = ["one_line", "prepare"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geoeq.groups import Output
-from geoeq.symmetry.candidate import Candidate
+from geoeq.geometry.groups import Output
 from geoeq.symmetry.invariance import Measured
-from geoeq.symmetry.structures import moving_atom
+from geoeq.symmetry.probe_structures import moving_atom
+from geoeq.symmetry.subject import Candidate
 
 __all__ = ["smoothness"]
 

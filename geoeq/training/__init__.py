@@ -1,10 +1,4 @@
-"""Training: recipes, the loop, metrics, checkpoints, and what is done with a trained model.
+"""Training: recipes, the training loop, evaluation and comparison.
 
-Importing this package needs no extra; training itself needs "train".
+Importing this package needs no extra; training itself needs the extra "train".
 """
-
-from __future__ import annotations
-
-from geoeq.training.checkpoint import load_checkpoint, save_checkpoint
-
-__all__ = ["load_checkpoint", "save_checkpoint"]

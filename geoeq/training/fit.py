@@ -16,19 +16,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
+from geoeq.environment import describe_environment
 from geoeq.errors import RecipeError
+from geoeq.models.checkpoint import save_checkpoint
 from geoeq.training.budget import Budget, BudgetClock
-from geoeq.training.checkpoint import save_checkpoint
-from geoeq.training.environment import describe_environment
+from geoeq.training.checkpointing import Keeper
+from geoeq.training.distributed import Team
 from geoeq.training.folder import RunFolder
-from geoeq.training.job import Job
-from geoeq.training.keeper import Keeper
 from geoeq.training.loaders import Epochs
 from geoeq.training.module import TrainingModule
 from geoeq.training.progress import ProgressReport
 from geoeq.training.recipe import Recipe
 from geoeq.training.schedule import Schedule
-from geoeq.training.team import Team
+from geoeq.training.setup import Job
 
 __all__ = ["fit"]
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from geoeq.errors import RecipeError
-from geoeq.extras import import_extra
-from geoeq.training.files import write_text
+from geoeq.files import write_text
+from geoeq.resources import import_extra
 from geoeq.training.recipe import ModelSettings, Recipe
+from geoeq.typed import differences
 
-__all__ = ["RunFolder", "differences"]
+__all__ = ["RunFolder"]
 
 #: All that a run ever writes into its folder.
 _WRITTEN = {"recipe.yaml", "environment.json", "log.csv", "state.pt", "results.json", "speed.json"}
@@ -85,15 +86,3 @@ class RunFolder:
         for path in self.path.iterdir():
             if path.name in _WRITTEN or path.suffix == ".png" or path.name.startswith("."):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def differences(old: dict[str, Any], new: dict[str, Any], keys: set[str], prefix: str = "") -> list[str]:
-    """In which of the keys two settings differ, in words: those of an earlier run, and those of this one."""
-    found = []
-    for key in sorted(keys):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += differences(before, after, set(before) | set(after), f"{prefix}{key}.")
-        elif before != after:
-            found.append(f"{prefix}{key} is {before} there and {after} here")
-    return found

@@ -36,7 +36,7 @@ def launch(recipe: Recipe, arguments: Sequence[str]) -> int:
     if recipe.num_nodes > 1:
         raise RecipeError(
             f"num_nodes: {recipe.num_nodes}: start it on every machine, with torchrun --nnodes {recipe.num_nodes} "
-            f"--nproc-per-node {count} --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m geoeq.cli train, or by srun."
+            f"--nproc-per-node {count} --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m geoeq train, or by srun."
         )
     cuda = torch.cuda.device_count() if recipe.device != "cpu" else 0
     if cuda and count > cuda:
@@ -59,7 +59,7 @@ def launch(recipe: Recipe, arguments: Sequence[str]) -> int:
         monitor_interval=0.2,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "geoeq.cli", *arguments)
+        elastic_launch(config, sys.executable)("-m", "geoeq", *arguments)
     except ChildFailedError as error:
         codes = {rank: int(failure.exitcode) for rank, failure in error.failures.items()}
         # One that was killed comes first: the others may have said that they lost it, and were ended by SIGTERM.

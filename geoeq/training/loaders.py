@@ -8,8 +8,8 @@ from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
 from geoeq.data.sampler import BatchSampler, Share
-from geoeq.training.job import Job
-from geoeq.training.team import Team
+from geoeq.training.distributed import Team
+from geoeq.training.setup import Job
 
 __all__ = ["Epochs", "check_loader", "train_loader"]
 

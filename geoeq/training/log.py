@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from geoeq.errors import MissingExtraError
-from geoeq.training.files import write_text
+from geoeq.files import read_log, write_text
 
-__all__ = ["Log", "read_log"]
+__all__ = ["Log"]
 
 
 class Log:
@@ -61,19 +61,3 @@ class Log:
         """Close what is open."""
         if self._board is not None:
             self._board.close()
-
-
-def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a log; empty cells are left out, and so is a last line that was cut off."""
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = file.read().split("\n")[:-1]
-    rows = csv.reader(lines)
-    columns = next(rows, [])
-    return [
-        {
-            name: float(cell) if "." in cell or not cell.lstrip("-").isdigit() else int(cell)
-            for name, cell in cells
-            if cell
-        }
-        for cells in (list(zip(columns, row)) for row in rows if len(row) == len(columns))
-    ]

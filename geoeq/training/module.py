@@ -15,12 +15,12 @@ from torch_geometric.data import Batch
 from geoeq.fields import field
 from geoeq.models import Model
 from geoeq.training.ema import AverageWeights
-from geoeq.training.free_atoms import MOVED, free
+from geoeq.training.evaluation.free_atoms import MOVED, free
+from geoeq.training.evaluation.metrics import headline
+from geoeq.training.evaluation.tally import Tally
 from geoeq.training.losses import Loss
-from geoeq.training.metrics import headline
 from geoeq.training.recipe import Recipe
 from geoeq.training.schedule import Schedule
-from geoeq.training.tally import Tally
 
 __all__ = ["TrainingModule", "auxiliary_label"]
 

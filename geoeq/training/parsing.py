@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from geoeq.errors import GeoeqError, RecipeError, unknown_name
-from geoeq.extras import import_extra
 from geoeq.models import Model
-from geoeq.resources import share
+from geoeq.resources import import_extra, share
 from geoeq.training.recipe import BATCH_LIMITS, Recipe
 
 __all__ = ["at", "find_recipe", "import_class", "read_recipe"]

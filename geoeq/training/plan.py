@@ -17,11 +17,11 @@ from torch_geometric.data import Batch
 
 from geoeq.data.sampler import BatchSampler, Share
 from geoeq.errors import GeoeqError
-from geoeq.extras import import_extra
-from geoeq.training.job import Job, prepare_job
+from geoeq.resources import import_extra
 from geoeq.training.memory import available_memory, give_back, is_out_of_memory, peak_memory, start_peak
 from geoeq.training.recipe import Recipe
 from geoeq.training.schedule import Schedule
+from geoeq.training.setup import Job, prepare_job
 
 if TYPE_CHECKING:
     from rich.console import Console

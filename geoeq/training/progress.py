@@ -12,9 +12,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch_geometric.data import Batch
 
 from geoeq.training.budget import Budget
-from geoeq.training.metrics import headline
+from geoeq.training.evaluation.metrics import headline
+from geoeq.units import format_number
 
-__all__ = ["ProgressReport", "format_number"]
+__all__ = ["ProgressReport"]
 
 
 class ProgressReport(Callback):
@@ -119,10 +120,3 @@ class ProgressReport(Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-
-def format_number(value: float) -> str:
-    """Three or four digits: 12.34, 0.00712, 1.2e-05."""
-    if value != 0 and abs(value) < 1e-3:
-        return f"{value:.2e}"
-    return f"{value:#.4g}".rstrip(".") if abs(value) < 10000 else f"{value:.0f}"

@@ -16,23 +16,23 @@ from torch_geometric.data import Batch
 
 from geoeq.data_doctor import diagnose
 from geoeq.errors import DataError, GeoeqError, RecipeError
-from geoeq.extras import import_extra
-from geoeq.training.checkpoint import save_checkpoint
+from geoeq.files import read_log
+from geoeq.models.checkpoint import save_checkpoint
+from geoeq.resources import import_extra
+from geoeq.training.distributed import Team, join_team
+from geoeq.training.evaluation.results import TargetResults, compare, predict_parts
 from geoeq.training.folder import RunFolder
-from geoeq.training.job import Job, prepare_job
 from geoeq.training.loaders import Epochs, check_loader, train_loader
-from geoeq.training.log import read_log
 from geoeq.training.memory import is_out_of_memory
 from geoeq.training.parsing import at
 from geoeq.training.plan import out_of_memory
 from geoeq.training.recipe import Recipe
-from geoeq.training.results import TargetResults, compare, predict_parts
-from geoeq.training.team import Team, join_team
+from geoeq.training.setup import Job, prepare_job
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from geoeq.training.keeper import Keeper
+    from geoeq.training.checkpointing import Keeper
 
 __all__ = ["train"]
 
@@ -55,7 +55,7 @@ def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) 
     """
     for module in ("lightning", "rich", "matplotlib"):
         import_extra(module, "train")
-    from geoeq.training.report import print_results
+    from geoeq.training.evaluation.results_report import print_results
 
     folder = RunFolder(recipe.folder(file))
     with contextlib.ExitStack() as stack:
@@ -168,7 +168,7 @@ def _announce(console: Console, job: Job, folder: Path, team: Team) -> None:
 
 def _finish(job: Job, folder: RunFolder, keeper: Keeper) -> None:
     """Measure the best weights; write results and pictures."""
-    from geoeq.training.pictures import draw_learning, draw_parity
+    from geoeq.training.evaluation.training_plots import draw_learning, draw_parity
 
     recipe, sizes, name = job.recipe, job.sizes, job.model_name
     job.model.load_state_dict(keeper.best["weights"])

@@ -1,11 +1,11 @@
 """Is what a model says of its own errors right: calibration, and structures worth labelling."""
 
-from geoeq.uncertainty.calibrate import calibrate
 from geoeq.uncertainty.calibration import Calibration, fit_factor, measure_calibration
-from geoeq.uncertainty.find import uncertain_folder
+from geoeq.uncertainty.calibration_run import calibrate
 from geoeq.uncertainty.last_layer_fit import fit_last_layer
-from geoeq.uncertainty.sample import sample
+from geoeq.uncertainty.select_frames import sample
 from geoeq.uncertainty.selection import select
+from geoeq.uncertainty.uncertain_model import uncertain_folder
 
 __all__ = [
     "Calibration",

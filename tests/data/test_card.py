@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from geoeq.data import load_card, names, read_card
-from geoeq.data.reading import make_reader
+from geoeq.data.prepare.reading import make_reader
 from geoeq.errors import DataError
 from geoeq.fields import FIELDS
 
@@ -18,7 +18,7 @@ def content() -> dict:
     return {
         "name": "mine",
         "title": "my molecules",
-        "reader": "geoeq.data.ase_files.ASEReader",
+        "reader": "geoeq.data.formats.ase_files.ASEReader",
         "licence": "CC0",
         "citation": "none",
         "targets": {"energy": {"column": "energy", "unit": "eV", "report": "meV"}},

@@ -7,7 +7,7 @@ import pytest
 
 from geoeq.data import Dataset, load
 from geoeq.data.card import load_card
-from geoeq.data.store import file_sha256
+from geoeq.files import file_sha256
 from geoeq.resources import share
 
 

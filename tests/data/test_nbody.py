@@ -9,7 +9,7 @@ import pytest
 
 from geoeq.data import load
 from geoeq.data.nbody import NBodyReader, draw
-from geoeq.data.simulation import LAWS, simulate
+from geoeq.data.nbody_simulation import LAWS, simulate
 from geoeq.errors import InputError
 
 REFERENCE = np.load(Path(__file__).parent / "nbody_reference.npz")

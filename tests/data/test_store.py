@@ -97,7 +97,7 @@ def test_a_copied_cache_is_good(store, tmp_path):
 
 def forge(store: Path, name: str, content: bytes) -> None:
     """Replace an array and make the index agree with it."""
-    from geoeq.data.store import file_sha256
+    from geoeq.files import file_sha256
 
     path = store / f"{name}.npy"
     path.write_bytes(content)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from geoeq.data import Dataset, load
-from geoeq.rotations import random_rotations
+from geoeq.geometry.rotations import random_rotations
 
 Arrays = dict[str, Any]
 

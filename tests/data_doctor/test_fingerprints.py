@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from geoeq.data import Dataset, load
-from geoeq.data_doctor.chart import choose_places, make_chart, sorted_atom_prints
 from geoeq.data_doctor.duplicates import same_structures
+from geoeq.data_doctor.survey import choose_places, make_chart, sorted_atom_prints
 
 
 def prints_of(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

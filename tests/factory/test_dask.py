@@ -18,12 +18,12 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
-from geoeq.cli import main
-from geoeq.cluster import Cluster
+from geoeq.cli.main import main
 from geoeq.data.store import open_store
 from geoeq.errors import DataError, InputError
 from geoeq.factory import Rattle, Settings, Sources, make_set
-from geoeq.factory import dask_crew as crews
+from geoeq.factory import dask_pool as crews
+from geoeq.workers.dask import Cluster
 
 #: Argon, of which three atoms kill their process, four raise, and five wait as long as there is a file.
 CALCULATOR = """
@@ -218,7 +218,7 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fake], Fake]:
 
     def put(fake: Fake) -> Fake:
         package = SimpleNamespace(Client=lambda *_, **__: fake, KilledWorker=Fake.KilledWorker)
-        monkeypatch.setattr("geoeq.cluster.import_extra", lambda module, extra: package)
+        monkeypatch.setattr("geoeq.workers.dask.import_extra", lambda module, extra: package)
         return fake
 
     return put
@@ -244,11 +244,11 @@ def test_a_cluster_without_geoeq_or_workers_is_told_of(tmp_path: Path, faked: An
 def test_a_cluster_that_stays_without_workers_is_given_up(faked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = faked(Fake(ValueError()))
     cluster = Cluster("tcp://there:8786")
-    monkeypatch.setattr("geoeq.cluster._LOOK", 0.0)
+    monkeypatch.setattr("geoeq.workers.dask._LOOK", 0.0)
     cluster.look()
     fake.nthreads = dict  # type: ignore[method-assign]
     cluster.look()
-    monkeypatch.setattr("geoeq.cluster._ALONE", 0.0)
+    monkeypatch.setattr("geoeq.workers.dask._ALONE", 0.0)
     with pytest.raises(DataError, match=r"has had no workers for 0 minutes. What was done is kept"):
         cluster.look()
 

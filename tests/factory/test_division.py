@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geoeq.factory.division import divide
+from geoeq.factory.split import divide
 
 
 def test_molecules_stay_whole() -> None:

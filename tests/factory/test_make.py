@@ -19,18 +19,18 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import write
 
-from geoeq.cli import main
+from geoeq.cli.main import main
 from geoeq.data import load
 from geoeq.data.store import open_store
 from geoeq.errors import DataError, InputError
 from geoeq.factory import MD, Rattle, Settings, Sources, make_set
-from geoeq.factory.begin import begin
-from geoeq.factory.dataset import Summary
+from geoeq.factory.initial import begin
+from geoeq.factory.made_dataset import Summary
+from geoeq.factory.make_plan import locked, make_plan
 from geoeq.factory.methods import METHODS, find_method
-from geoeq.factory.plan import locked, make_plan
 from geoeq.factory.pool import Processes
-from geoeq.factory.results import Result
 from geoeq.factory.starts import Start
+from geoeq.factory.task_results import Result
 from geoeq.factory.tasks import frames_of
 
 SMILES = ("CCO", "O", "C1#CC1", "C[NH3+]", "CF", "CO", "C", "N")
@@ -193,7 +193,7 @@ def test_what_was_done_before_a_kill_is_kept(tmp_path: Path, monkeypatch: pytest
     file = argon(tmp_path / "a.xyz", 2, 3, 4, 5)
     potential = ["--argument", "sigma=3.4", "--argument", "epsilon=0.01"]
     options = ["--structures", str(file), "--method", "waiting_calculator.Waiting", *potential, "--md", "50K:3"]
-    command = [sys.executable, "-m", "geoeq.cli", "data", "make", *options, "--processes", "1"]
+    command = [sys.executable, "-m", "geoeq", "data", "make", *options, "--processes", "1"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen([*command, "-o", str(killed)], env=environment, stderr=subprocess.DEVNULL)

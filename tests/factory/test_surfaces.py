@@ -11,10 +11,10 @@ from ase.calculators.emt import EMT
 from geoeq.errors import InputError
 from geoeq.factory import Rattle, Settings
 from geoeq.factory.methods import find_method
-from geoeq.factory.results import Result
 from geoeq.factory.sampling import free_atoms
 from geoeq.factory.starts import Start
 from geoeq.factory.surfaces import Surface, adsorbed, gas_start, slab_start
+from geoeq.factory.task_results import Result
 from geoeq.factory.tasks import frames_of
 
 SURFACE = Surface.parse("Cu:fcc111:1x1x3")

@@ -7,7 +7,7 @@ from torch_geometric.data import Data
 
 from geoeq.graph import build_graph
 from geoeq.layers.attention import edge_softmax
-from geoeq.layers.envelope import PolynomialEnvelope
+from geoeq.layers.radial.envelope import PolynomialEnvelope
 from geoeq.symmetry import random_batch
 
 

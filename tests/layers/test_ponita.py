@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from geoeq.errors import InputError
+from geoeq.geometry.rotations import random_rotations
 from geoeq.graph import build_graph
 from geoeq.layers import OrientationKernels, PonitaLayer
-from geoeq.layers.sphere_points import spread_points
-from geoeq.rotations import random_rotations
+from geoeq.layers.sphere.sphere_points import spread_points
 from geoeq.symmetry import random_batch
 
 P, C, B = 6, 4, 8

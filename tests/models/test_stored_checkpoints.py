@@ -14,10 +14,10 @@ from torch_geometric.data import Batch
 
 import geoeq.models
 from geoeq.data.card import load_card, names
-from geoeq.data.reading import make_reader
+from geoeq.data.prepare.reading import make_reader
+from geoeq.geometry.random_structures import random_batch
 from geoeq.models import Configurable, Model, from_config
-from geoeq.random_structures import random_batch
-from geoeq.training.checkpoint import FORMAT_VERSION, load_checkpoint
+from geoeq.models.checkpoint import FORMAT_VERSION, load_checkpoint
 
 FOLDER = Path(__file__).parent / "checkpoints"
 STORED = sorted(path.parent for path in FOLDER.glob("v*/*/model.json"))

@@ -42,8 +42,8 @@ from geoeq.models import (
     NodeVector,
     TensorFieldNetwork,
 )
+from geoeq.models.checkpoint import save_checkpoint
 from geoeq.simulate import GeoeqCalculator
-from geoeq.training.checkpoint import save_checkpoint
 
 A = 5.3
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from geoeq.errors import InputError
-from geoeq.neighbors import radius_edges
+from geoeq.geometry.neighbors import radius_edges
 from geoeq.simulate import NeighborList
 
 CUTOFF = 3.0

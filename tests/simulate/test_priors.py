@@ -8,13 +8,13 @@ import torch
 from ase.build import bulk, molecule
 
 from geoeq.errors import InputError
+from geoeq.geometry.random_structures import random_batch
 from geoeq.models import EGNN, ZBL, Coulomb, GraphScalar, NodeScalar, WithPriors
-from geoeq.random_structures import random_batch
 from geoeq.simulate import GeoeqCalculator
-from geoeq.simulate.atomic_energies import trace_atomic_energies
-from geoeq.simulate.graph_inputs import graph_inputs
+from geoeq.simulate.engines.atomic_energies import trace_atomic_energies
+from geoeq.simulate.engines.graph_inputs import graph_inputs
+from geoeq.simulate.engines.tracing import example_inputs, output_names, trace
 from geoeq.simulate.potential import as_potential
-from geoeq.simulate.tracing import example_inputs, output_names, trace
 
 
 def model(*priors, **options):

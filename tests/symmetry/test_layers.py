@@ -13,10 +13,10 @@ from torch import nn
 import geoeq.models
 from geoeq import kernels
 from geoeq.errors import InputError
+from geoeq.geometry.rotations import wigner_blocks
 from geoeq.graph import build_graph
 from geoeq.layers import EGNNLayer
 from geoeq.models import GraphScalar, NodeVector, TensorFieldNetwork
-from geoeq.rotations import wigner_blocks
 from geoeq.symmetry import layer_report, random_batch
 
 IRREPS = o3.Irreps("4x0e + 4x1o + 4x2e")

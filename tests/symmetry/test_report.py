@@ -16,12 +16,13 @@ from torch_geometric.data import Batch, Data
 import geoeq.models
 from geoeq import kernels
 from geoeq.errors import FieldError, InputError
+from geoeq.geometry.groups import random_element
+from geoeq.geometry.rotations import matrix_to_irreps, wigner_blocks
 from geoeq.graph import build_graph
-from geoeq.groups import random_element
 from geoeq.layers import EGNNLayer
 from geoeq.models import EGNN, GraphScalar
-from geoeq.rotations import matrix_to_irreps, wigner_blocks
-from geoeq.symmetry import CHECKS, random_batch, report
+from geoeq.symmetry import CHECKS, random_batch
+from geoeq.symmetry import symmetry_report as report
 
 CUTOFF = 4.0
 SCALES = torch.tensor([2.0, 1.0, 2.0])

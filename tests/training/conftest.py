@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from geoeq.training.evaluation.results import TargetResults
 from geoeq.training.parsing import read_recipe
-from geoeq.training.results import TargetResults
 from geoeq.training.run import train
 
 SMALL = """

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from geoeq.errors import RecipeError
-from geoeq.training import load_checkpoint
-from geoeq.training.log import read_log
+from geoeq.files import read_log
+from geoeq.models import load_checkpoint
 
 #: A network of a user's own that can be asked to have small weights.
 DECAYING = """

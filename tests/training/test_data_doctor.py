@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from rich.console import Console
 
-from geoeq.cli import main
+from geoeq.cli.main import main
 from geoeq.data import load
 from geoeq.errors import RecipeError
 

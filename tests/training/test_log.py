@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoeq.training.files import written_whole
-from geoeq.training.log import Log, read_log
+from geoeq.files import read_log, written_whole
+from geoeq.training.log import Log
 
 
 def test_rows_after_the_saved_state_are_dropped(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from geoeq.errors import TensorError
+from geoeq.training.evaluation.metrics import errors, metric_unit
 from geoeq.training.losses import Loss
-from geoeq.training.metrics import errors, metric_unit
 from geoeq.training.recipe import LossSettings
 
 

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from geoeq.errors import GeoeqError
 from geoeq.training import plan as planning
-from geoeq.training.job import Job, prepare_job
 from geoeq.training.memory import available_memory, give_back, is_out_of_memory, peak_memory, start_peak
 from geoeq.training.parsing import read_recipe
 from geoeq.training.plan import Measured, Plan, make_plan, print_plan
+from geoeq.training.setup import Job, prepare_job
 
 #: A model for which there is no memory beyond so many atoms.
 GREEDY = """

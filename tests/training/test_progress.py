@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from geoeq.training.parsing import read_recipe
-from geoeq.training.progress import ProgressReport, format_number
+from geoeq.training.progress import ProgressReport
 from geoeq.training.run import train
+from geoeq.units import format_number
 
 
 def test_a_line_has_errors_in_real_units() -> None:

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from geoeq.data import load_card
+from geoeq.files import read_log
 from geoeq.resources import share
-from geoeq.training.log import read_log
 from geoeq.training.parsing import read_recipe
 from geoeq.training.run import train
 

@@ -14,9 +14,9 @@ import torch
 from rich.console import Console
 
 from geoeq.errors import CheckpointError, RecipeError
-from geoeq.training import load_checkpoint
-from geoeq.training.evaluate import evaluate
-from geoeq.training.log import read_log
+from geoeq.files import read_log
+from geoeq.models import load_checkpoint
+from geoeq.training.evaluation.evaluate import evaluate
 from geoeq.training.parsing import read_recipe
 from geoeq.training.run import train
 
@@ -105,7 +105,7 @@ def test_a_run_that_is_killed_amid_an_epoch_goes_on_there(
 
 def kill_and_go_on(dying: Path, file: Path, console: Console, moment: dict[str, str], settings: list[str]) -> None:
     """A run that is killed ends with the bits of one that is not."""
-    command = [sys.executable, "-m", "geoeq.cli", "train", str(file), *settings, "run=killed"]
+    command = [sys.executable, "-m", "geoeq", "train", str(file), *settings, "run=killed"]
     root = Path(__file__).parents[2]
     environment = {**os.environ, **moment, "PYTHONPATH": str(root)}
     died = subprocess.run(command, env=environment, cwd=dying, capture_output=True, timeout=120)

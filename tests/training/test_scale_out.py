@@ -18,14 +18,14 @@ from rich.console import Console
 from geoeq.data import load
 from geoeq.data.sampler import Share
 from geoeq.errors import RecipeError
-from geoeq.training import load_checkpoint
-from geoeq.training.job import prepare_job
-from geoeq.training.log import read_log
+from geoeq.files import read_log
+from geoeq.models import load_checkpoint
+from geoeq.training.distributed import launched
 from geoeq.training.module import TrainingModule
 from geoeq.training.parsing import read_recipe
 from geoeq.training.run import train
 from geoeq.training.schedule import Schedule
-from geoeq.training.team import launched
+from geoeq.training.setup import prepare_job
 
 #: Energies of graphs and forces of atoms, some of which are held: each has a number of its own to be divided by.
 CATALYST = """
@@ -63,7 +63,7 @@ def geoeq(folder: Path, *arguments: str, **environment: str) -> subprocess.Compl
     root = Path(__file__).parents[2]
     paths = os.pathsep.join([str(root), *filter(None, sys.path)])
     return subprocess.run(
-        [sys.executable, "-m", "geoeq.cli", *arguments],
+        [sys.executable, "-m", "geoeq", *arguments],
         env={**os.environ, "PYTHONPATH": paths, **environment},
         cwd=folder,
         capture_output=True,
@@ -83,10 +83,10 @@ def on_two_machines(starter: str, folder: Path, *arguments: str, **environment: 
     for rank in "01":
         if starter == "torchrun":
             options = ["--nnodes", "2", "--nproc-per-node", "1", "--node-rank", rank, "--master-addr", "127.0.0.1"]
-            command = ["-m", "torch.distributed.run", *options, "--master-port", port, "-m", "geoeq.cli"]
+            command = ["-m", "torch.distributed.run", *options, "--master-port", port, "-m", "geoeq"]
             given = {}
         else:
-            command, steps = ["-m", "geoeq.cli"], {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "1"}
+            command, steps = ["-m", "geoeq"], {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "1"}
             place = {"SLURM_PROCID": rank, "SLURM_LOCALID": "0", "SLURM_NODEID": rank, "SLURM_NTASKS": "2"}
             job = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "4242", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": port}
             given = steps | place | job

@@ -10,9 +10,8 @@ import pytest
 from rich.console import Console
 
 from geoeq.errors import RecipeError
-from geoeq.models import FAENet, SoftEquivariance
-from geoeq.training import load_checkpoint
-from geoeq.training.log import read_log
+from geoeq.files import read_log
+from geoeq.models import FAENet, SoftEquivariance, load_checkpoint
 from geoeq.training.parsing import read_recipe
 from geoeq.training.run import train
 

@@ -10,10 +10,9 @@ import pytest
 from rich.console import Console
 
 from geoeq.errors import FieldError, RecipeError
-from geoeq.models import EGNN, Dipole, Forces, FrameAveraging, GraphScalar, WithPriors
-from geoeq.training import load_checkpoint
+from geoeq.files import read_log
+from geoeq.models import EGNN, Dipole, Forces, FrameAveraging, GraphScalar, WithPriors, load_checkpoint
 from geoeq.training.build import build_model
-from geoeq.training.log import read_log
 from geoeq.training.parsing import read_recipe
 from geoeq.training.recipe import ModelSettings
 from geoeq.training.run import train

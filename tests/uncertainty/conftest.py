@@ -17,7 +17,7 @@ from rich.console import Console
 from geoeq.data import load
 from geoeq.data.splits import indices_sha256
 from geoeq.models import EGNN, Forces, GraphScalar
-from geoeq.training.checkpoint import save_checkpoint
+from geoeq.models.checkpoint import save_checkpoint
 
 
 def cluster(seed: int) -> Atoms:

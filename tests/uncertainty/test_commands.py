@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from ase.io import read, write
 
-from geoeq.cli import main
+from geoeq.cli.main import main
 from geoeq.data import load
 from geoeq.errors import CheckpointError, DataError, InputError
 from geoeq.models import Forces, LastLayer
+from geoeq.models.checkpoint import load_checkpoint, save_checkpoint
 from geoeq.simulate import GeoeqCalculator
-from geoeq.training.checkpoint import load_checkpoint, save_checkpoint
-from geoeq.uncertainty import calibrate, sample, uncertain_folder
-from geoeq.uncertainty.errors_made import predicted_errors
+from geoeq.uncertainty import calibration_run as calibrate
+from geoeq.uncertainty import select_frames as sample
+from geoeq.uncertainty import uncertain_folder
+from geoeq.uncertainty.residuals import predicted_errors
 
 
 def ratio(model, name):
@@ -92,7 +94,7 @@ MD = ["--ensemble", "nvt", "--temperature", "40K", "--timestep", "2fs", "--frame
 
 
 def test_a_simulation_stops_where_the_model_is_not_sure(folder, console, capsys, monkeypatch):
-    from geoeq.simulate import picture
+    from geoeq.simulate.md import md_plot as picture
 
     monkeypatch.setattr(picture, "draw_summary", lambda *arguments: None)
     calibrate([Path("run0")], console)

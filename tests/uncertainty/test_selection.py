@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from geoeq.errors import InputError
-from geoeq.simulate.uncertainty_rule import uncertainty_rule
+from geoeq.simulate.md.uncertainty_rule import uncertainty_rule
 from geoeq.uncertainty import select
 
 

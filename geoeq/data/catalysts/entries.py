@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geoeq.data.archive import check_name, open_members
-from geoeq.data.store import replacing
+from geoeq.data.containers.archive import check_name, open_members
 from geoeq.errors import DataError
+from geoeq.files import replacing
 
 __all__ = ["Entry", "list_entries", "read_entry"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from geoeq.data.chunks import Frame
 from geoeq.data.pickles import Bag
+from geoeq.data.prepare.chunks import Frame
 from geoeq.data.ragged import Array
 from geoeq.errors import DataError
 

@@ -11,8 +11,8 @@ from geoeq.data.catalysts.entries import Entry, list_entries
 from geoeq.data.catalysts.frames import Task, from_bag
 from geoeq.data.catalysts.tables import count_keys, read_pickled, read_rows
 from geoeq.data.catalysts.texts import read_text, read_trajectory
-from geoeq.data.chunks import Frame, in_chunks
 from geoeq.data.pickles import read_pickle
+from geoeq.data.prepare.chunks import Frame, in_chunks
 from geoeq.data.records import Records, Shard, ShardedReader
 from geoeq.errors import DataError
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from geoeq.data.catalysts.entries import Entry
 from geoeq.data.catalysts.frames import Task, fixed_atoms, from_bag, make_frame
-from geoeq.data.chunks import Frame
-from geoeq.data.lmdb_file import LMDBFile
+from geoeq.data.containers.lmdb_file import LMDBFile
 from geoeq.data.pickles import load_pickle
+from geoeq.data.prepare.chunks import Frame
 from geoeq.data.ragged import Array
 from geoeq.errors import DataError
 

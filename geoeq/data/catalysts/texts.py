@@ -9,7 +9,7 @@ from typing import Any
 
 from geoeq.data.catalysts.entries import Entry, read_entry
 from geoeq.data.catalysts.frames import Task, fixed_atoms, make_frame
-from geoeq.data.chunks import Frame
+from geoeq.data.prepare.chunks import Frame
 from geoeq.errors import DataError
 
 __all__ = ["read_text", "read_trajectory"]

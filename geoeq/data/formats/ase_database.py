@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from geoeq.data.chunks import Frame, in_chunks
 from geoeq.data.formats.keyed import KeyedReader
 from geoeq.data.formats.quantities import Survey, choose, column_of, columns
 from geoeq.data.formats.uniform import atomic_numbers
 from geoeq.data.formats.unit_names import in_our_words
+from geoeq.data.prepare.chunks import Frame, in_chunks
 from geoeq.data.records import Records
 from geoeq.errors import DataError, FieldError
 from geoeq.fields import FIELDS

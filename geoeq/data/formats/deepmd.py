@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from geoeq.data.containers.unpack import is_archive, unpacked_folder
 from geoeq.data.formats.keyed import KeyedReader
 from geoeq.data.formats.quantities import Survey, choose, column_of, columns
 from geoeq.data.formats.uniform import atomic_numbers, pieces, uniform
-from geoeq.data.formats.unpack import is_archive, unpacked_folder
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
 from geoeq.errors import DataError

@@ -12,11 +12,11 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from geoeq.data.chunks import Frame, in_chunks
+from geoeq.data.containers.text import lines
 from geoeq.data.formats.isolated import FreeAtoms, is_free_atom
 from geoeq.data.formats.keyed import KeyedReader
 from geoeq.data.formats.quantities import Key, Survey, choose, column_of, columns, is_of_nodes
-from geoeq.data.formats.text import lines
+from geoeq.data.prepare.chunks import Frame, in_chunks
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
 from geoeq.errors import DataError

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoeq.data.ase_files import ASEReader
+from geoeq.data.containers.text import bare_suffix
+from geoeq.data.containers.unpack import unpacked
 from geoeq.data.formats.ase_database import ASEDatabaseReader
+from geoeq.data.formats.ase_files import ASEReader
 from geoeq.data.formats.deepmd import DeepMDReader, find_systems
 from geoeq.data.formats.extxyz import ExtxyzReader
 from geoeq.data.formats.hdf5 import HDF5Reader
 from geoeq.data.formats.keyed import KeyedReader
 from geoeq.data.formats.npz import NpzReader
 from geoeq.data.formats.pymatgen_json import PymatgenReader
-from geoeq.data.formats.text import bare_suffix
-from geoeq.data.formats.unpack import unpacked
 from geoeq.errors import DataError
 
 __all__ = ["find_reader"]

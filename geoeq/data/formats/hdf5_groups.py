@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from geoeq.data.formats.unpack import unpacked
+from geoeq.data.containers.unpack import unpacked
 from geoeq.data.ragged import Array
 from geoeq.errors import DataError
-from geoeq.extras import import_extra
+from geoeq.resources import import_extra
 
 __all__ = ["Molecule", "Names", "molecules", "opened"]
 

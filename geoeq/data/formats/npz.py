@@ -9,12 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from geoeq.data.containers.unpack import unpacked
 from geoeq.data.formats.keyed import KeyedReader
 from geoeq.data.formats.npz_arrays import NpzArrays
 from geoeq.data.formats.quantities import Survey, choose, columns
 from geoeq.data.formats.uniform import atomic_numbers, pieces, uniform
 from geoeq.data.formats.unit_names import in_our_words, units_of
-from geoeq.data.formats.unpack import unpacked
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
 from geoeq.errors import DataError

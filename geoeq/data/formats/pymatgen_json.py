@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from geoeq.data.chunks import Frame, in_chunks
+from geoeq.data.containers.unpack import unpacked
 from geoeq.data.formats.keyed import KeyedReader
 from geoeq.data.formats.quantities import Survey, choose, column_of, columns
 from geoeq.data.formats.uniform import atomic_numbers
-from geoeq.data.formats.unpack import unpacked
+from geoeq.data.prepare.chunks import Frame, in_chunks
 from geoeq.data.records import Records
 from geoeq.errors import DataError
 from geoeq.fields import FIELDS

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from geoeq.data.containers.unpack import is_archive, unpacked_folder
 from geoeq.data.formats.npz import NpzReader
 from geoeq.data.formats.quantities import Survey
-from geoeq.data.formats.unpack import is_archive, unpacked_folder
 from geoeq.errors import DataError
 
 __all__ = ["RMD17Reader"]

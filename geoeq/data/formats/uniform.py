@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from geoeq.data.chunks import join
+from geoeq.data.prepare.chunks import join
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
 from geoeq.errors import DataError

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from geoeq.data.archive import open_members
+from geoeq.data.containers.archive import open_members
 from geoeq.data.pickles.machine import Machine, Name
 from geoeq.data.pickles.parts import BUILDERS, NAMES, STORAGES, make_new
 from geoeq.data.ragged import Array

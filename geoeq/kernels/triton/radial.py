@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from geoeq.kernels.backend import EdgeTensors
-from geoeq.kernels.multilinear import composed_second
+from geoeq.kernels.operators.multilinear import composed_second
 from geoeq.kernels.paths import Paths
 from geoeq.kernels.triton.edge_kernel import radial_harmonics_kernel
 from geoeq.kernels.triton.kernel import Kernel

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from geoeq.errors import InputError
 from geoeq.graph import Graph, edge_frames
+from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.layer import Group
 from geoeq.layers.products.product import EdgeProduct, Triple, product_paths
-from geoeq.layers.so2 import frame_matrix
 
 __all__ = ["EdgeFrameProduct"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geoeq.graph import harmonics
 from geoeq.layers.products.gaunt import GauntProduct, SphereProduct
-from geoeq.layers.sphere_points import quadrature_points
+from geoeq.layers.sphere.sphere_points import quadrature_points
 
 __all__ = ["GauntGrid", "GauntGridProduct"]
 

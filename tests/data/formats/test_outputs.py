@@ -9,7 +9,7 @@ import pytest
 from ase import units
 
 from geoeq.data import join, load
-from geoeq.data.ase_files import ASEReader
+from geoeq.data.formats.ase_files import ASEReader
 from geoeq.errors import DataError
 
 FORCES = np.array([[0.1, -0.2, 0.3], [-0.1, 0.2, -0.3]])

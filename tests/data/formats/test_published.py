@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from ase import units
 
+from geoeq.cli.data import info_lines
 from geoeq.data import load, load_card
-from geoeq.data.commands import info_lines
 from geoeq.data.formats.extxyz import ExtxyzReader
 from geoeq.errors import DataError
 
@@ -177,7 +177,9 @@ def test_the_samples_of_3bpa_and_lips():
 )
 def test_hdf5_sets(root, name, file, layout, tmp_path, monkeypatch):
     h5py = pytest.importorskip("h5py")
-    monkeypatch.setattr("geoeq.data.fetch._check", lambda source, path: None)  # of two structures, not of millions
+    monkeypatch.setattr(
+        "geoeq.data.prepare.fetch._check", lambda source, path: None
+    )  # of two structures, not of millions
     numbers, energy = {"spice": "atomic_numbers", "ani-1x": "atomic_numbers", "qm7-x": "atNUM"}, [-1.0, -2.0]
     places = {"spice": "conformations", "ani-1x": "coordinates", "qm7-x": "atXYZ"}
     forces = {"spice": "dft_total_gradient", "ani-1x": "wb97x_dz.forces", "qm7-x": "totFOR"}
@@ -242,7 +244,7 @@ def test_the_cache_is_written_in_chunks_with_what_was_said(root, monkeypatch):
             yield records
 
     monkeypatch.setattr(ExtxyzReader, "read", watch)
-    monkeypatch.setattr("geoeq.data.chunks.in_chunks.__defaults__", (100,))
+    monkeypatch.setattr("geoeq.data.prepare.chunks.in_chunks.__defaults__", (100,))
     again = load("3bpa", sample=True, root=root / "another")
     assert sizes == [4] * 5, "27 atoms a structure"
     np.testing.assert_array_equal(again.positions, dataset.positions)

@@ -13,8 +13,8 @@ import pytest
 from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from geoeq.cli.data import info_lines
 from geoeq.data import load, load_card
-from geoeq.data.commands import info_lines
 from geoeq.data.formats.find import find_reader
 from geoeq.data.formats.quantities import DETECTED
 from geoeq.errors import DataError

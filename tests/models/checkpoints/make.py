@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch_geometric.data import Batch
 
 import geoeq.models
-from geoeq.random_structures import random_batch
-from geoeq.training.checkpoint import FORMAT_VERSION, load_checkpoint, save_checkpoint
+from geoeq.geometry.random_structures import random_batch
+from geoeq.models.checkpoint import FORMAT_VERSION, load_checkpoint, save_checkpoint
 
 FOLDER = Path(__file__).resolve().parent
 INPUT = FOLDER / "input.safetensors"

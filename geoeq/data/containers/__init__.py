@@ -1,0 +1,1 @@
+"""Archives and databases in which data sets are published: zip, tar, LMDB."""

@@ -1,0 +1,1 @@
+"""Molecules through RDKit: SDF files, and conformers from SMILES."""

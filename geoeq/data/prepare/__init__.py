@@ -1,0 +1,1 @@
+"""Preparation of a data set: fetch its files, read them in chunks, write the store."""

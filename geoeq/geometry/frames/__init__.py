@@ -1,0 +1,43 @@
+"""Frames of structures that turn with them: all of a group at once, one at random, or weighted and continuous."""
+
+from geoeq.geometry.frames.eigenvectors import eigenvectors
+from geoeq.geometry.frames.fixed import fixed_frames
+from geoeq.geometry.frames.frames import (
+    FrameGroup,
+    Frames,
+    axis_number,
+    checked_threshold,
+    frames_gap,
+    has_reflections,
+    has_translations,
+)
+from geoeq.geometry.frames.pca import pca_frames
+from geoeq.geometry.frames.scaling import Scaling, multidimensional_scaling, spread_landmarks
+from geoeq.geometry.frames.signs import signed_frames
+from geoeq.geometry.frames.structure_frames import Framed, average, in_frames, inputs_that_turn
+from geoeq.geometry.frames.vectors import needed_vectors, vector_frames
+from geoeq.geometry.frames.weighted import weighted_frames
+
+__all__ = [
+    "FrameGroup",
+    "Framed",
+    "Frames",
+    "Scaling",
+    "average",
+    "axis_number",
+    "checked_threshold",
+    "eigenvectors",
+    "fixed_frames",
+    "frames_gap",
+    "has_reflections",
+    "has_translations",
+    "in_frames",
+    "inputs_that_turn",
+    "multidimensional_scaling",
+    "needed_vectors",
+    "pca_frames",
+    "signed_frames",
+    "spread_landmarks",
+    "vector_frames",
+    "weighted_frames",
+]

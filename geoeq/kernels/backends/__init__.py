@@ -1,0 +1,1 @@
+"""The backends: plain PyTorch, torch-scatter, cuEquivariance, fused kernels."""

@@ -1,0 +1,83 @@
+"""Sums by the package torch-scatter (extra ``scatter``): the only file that imports it."""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geoeq.errors import MissingExtraError
+from geoeq.kernels.backend import Segments
+from geoeq.kernels.backends.plain_products import ReferenceBackend
+from geoeq.resources import import_extra
+
+__all__ = ["TorchScatter"]
+
+
+@functools.cache
+def _module() -> ModuleType | MissingExtraError:
+    try:
+        return import_extra("torch_scatter", "scatter")
+    except MissingExtraError as error:
+        return error
+    except OSError as error:  # built against another torch: the library does not load
+        return MissingExtraError(f"torch-scatter does not load with this torch ({error}); rebuild it.")
+
+
+class _SegmentSum(torch.autograd.Function):
+    """``segment_csr`` with a derivative that can be differentiated: its own silently stops there."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor, row_pointers: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        return _loaded().segment_csr(values, row_pointers, reduce="sum")  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (index,) = ctx.saved_tensors
+        return gradient.index_select(0, index), None, None
+
+
+class TorchScatter(ReferenceBackend):
+    """``segment_csr`` over sorted rows, ``scatter`` over unsorted ones.
+
+    Its derivative is not differentiable for maxima, so it is used when it is asked for, and is not chosen by itself.
+    Where ``torch.compile`` traces, for which it has no rule, the sums are those of the reference.
+    """
+
+    @staticmethod
+    def available() -> str | None:
+        module = _module()
+        return str(module) if isinstance(module, MissingExtraError) else None
+
+    @staticmethod
+    def supports(values: Tensor) -> bool:
+        return False
+
+    @staticmethod
+    def segment_sum(values: Tensor, segments: Segments) -> Tensor:
+        if torch.compiler.is_compiling():
+            return ReferenceBackend.segment_sum(values, segments)
+        module = _loaded()
+        if segments.row_pointers is not None:
+            return _SegmentSum.apply(values, segments.index, segments.row_pointers)  # type: ignore[no-any-return, no-untyped-call]
+        return module.scatter(values, segments.index, 0, dim_size=segments.num_segments, reduce="sum")  # type: ignore[no-any-return]
+
+    @staticmethod
+    def segment_max(values: Tensor, segments: Segments) -> Tensor:
+        if torch.compiler.is_compiling():
+            return ReferenceBackend.segment_max(values, segments)
+        module = _loaded()
+        if segments.row_pointers is not None:
+            return module.segment_csr(values, segments.row_pointers, reduce="max")  # type: ignore[no-any-return]
+        return module.scatter(values, segments.index, 0, dim_size=segments.num_segments, reduce="max")  # type: ignore[no-any-return]
+
+
+def _loaded() -> ModuleType:
+    module = _module()
+    if isinstance(module, MissingExtraError):
+        raise module
+    return module

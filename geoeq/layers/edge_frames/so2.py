@@ -1,0 +1,226 @@
+"""Convolution in the frame of an edge: SO(2) in place of SO(3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, pad
+
+from geoeq.errors import InputError, TensorError
+from geoeq.layers.radial.radial_network import RadialNetwork
+from geoeq.layers.sphere.s2_grid import degree_order, order_degree
+
+__all__ = [
+    "SO2Convolution",
+    "by_order",
+    "convolve_orders",
+    "frame_matrix",
+    "from_edge_frame",
+    "order_sizes",
+    "pair_terms",
+    "to_edge_frame",
+]
+
+
+def order_sizes(lmax: int, mmax: int) -> tuple[int, ...]:
+    """For m = 0 to mmax, the number of degrees that have this order: the parts of ``order_degree``'s order.
+
+    Raises:
+        InputError: mmax is not between 0 and lmax.
+    """
+    if not 0 <= mmax <= lmax:
+        raise InputError(f"mmax must lie between 0 and lmax = {lmax}, not {mmax}.")
+    return tuple(lmax + 1 - m for m in range(mmax + 1))
+
+
+def frame_matrix(frames: Sequence[Tensor], lmax: int, mmax: int) -> Tensor:
+    """The rotations to the frames of edges, all degrees in one matrix of the orders up to mmax.
+
+    One product with the zeros between the degrees takes half the time of one product a degree, or less: there is
+    nothing to put side by side afterwards.
+
+    Shapes:
+        frames: [E, 2l + 1, 2l + 1] for l = 0 to lmax or more, those of ``geoeq.graph.edge_frames``.
+        Returns [E, R, (lmax + 1)²], rows in the order of ``order_degree``.
+    """
+    rows = []
+    for degree in range(lmax + 1):
+        orders = min(degree, mmax)
+        block = frames[degree][:, degree - orders : degree + orders + 1]  # [E, min(2l + 1, 2 mmax + 1), 2l + 1]
+        rows.append(pad(block, (degree**2, (lmax + 1) ** 2 - (degree + 1) ** 2)))
+    places = {lm: row for row, lm in enumerate(degree_order(lmax, mmax))}
+    order = torch.tensor([places[lm] for lm in order_degree(lmax, mmax)], device=rows[0].device)
+    return torch.cat(rows, dim=1).index_select(1, order)
+
+
+def to_edge_frame(x_edges: Tensor, frames: Sequence[Tensor], lmax: int, mmax: int) -> Tensor:
+    """Features at edges, as seen in the frames in which the edges are the y axis; only orders up to mmax.
+
+    Args:
+        x_edges: features in e3nn's order, channels last.
+        frames: of ``geoeq.graph.edge_frames``.
+        lmax: highest degree of the features.
+        mmax: highest order that is kept.
+
+    Shapes:
+        x_edges: [E, (lmax + 1)², C]. Returns [E, R, C], rows in the order of
+        ``geoeq.layers.sphere.s2_grid.order_degree``:
+        m = 0 for l = 0 to lmax, then for each m first +m and then -m, for l = m to lmax.
+    """
+    return torch.bmm(frame_matrix(frames, lmax, mmax).to(x_edges.dtype), x_edges)
+
+
+def from_edge_frame(y: Tensor, frames: Sequence[Tensor], lmax: int, mmax: int, rescale: bool = False) -> Tensor:
+    """Features in the frames of edges, turned back; the orders above mmax are zero.
+
+    Args:
+        y: features as ``to_edge_frame`` gives them.
+        frames, lmax, mmax: as there.
+        rescale: multiply the degrees above mmax by ``sqrt((2l + 1) / (2 mmax + 1))``, as EquiformerV2 does, for what
+            they lost with their high orders.
+
+    Shapes:
+        y: [E, R, C]. Returns [E, (lmax + 1)², C].
+    """
+    matrix = frame_matrix(frames, lmax, mmax).to(y.dtype)
+    if rescale:
+        factors = [math.sqrt((2 * degree + 1) / (2 * min(degree, mmax) + 1)) for degree, _ in order_degree(lmax, mmax)]
+        matrix = matrix * matrix.new_tensor(factors).unsqueeze(-1)
+    return torch.bmm(matrix.transpose(1, 2), y)
+
+
+def by_order(x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """The rows of m = 0 side by side, [E, n C], then for each m > 0 those of the pair (+m, -m), [E, 2, n C].
+
+    Shapes:
+        x: [E, R, C], rows in the order of ``order_degree``; sizes: of ``order_sizes``.
+    """
+    first, *pairs = x.split([sizes[0], *(2 * size for size in sizes[1:])], dim=1)
+    return [first.flatten(1), *(pair.flatten(1).unflatten(1, (2, -1)) for pair in pairs)]
+
+
+def pair_terms(pair: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The inputs of the three products that multiply a pair (+m, -m) by a complex number: the sum, +m, and -m.
+
+    Shapes:
+        pair: [E, 2, D]. Returns three times [E, D].
+    """
+    plus, minus = pair.unbind(1)
+    return plus + minus, plus, minus
+
+
+def convolve_orders(parts: Sequence[Tensor], matrices: Sequence[Tensor], bias: Tensor) -> Tensor:
+    """An SO(2) convolution by the ``matrices()`` and the bias of one.
+
+    Shapes:
+        parts: one for each matrix: the rows of m = 0 side by side, then the three ``pair_terms`` of each m > 0.
+        Returns [E, D]: the results of m = 0, +1, -1, +2, ... side by side.
+    """
+    results = [linear(parts[0], matrices[0], bias)]
+    products = (linear(part, matrix) for part, matrix in zip(parts[1:], matrices[1:], strict=True))
+    for real, imaginary, other in zip(products, products, products, strict=True):
+        results += [real + other, real + imaginary]
+    return torch.cat(results, dim=1)
+
+
+class SO2Convolution(nn.Module):
+    """The general linear map of features in the frame of an edge that commutes with turning about the edge.
+
+    Orders do not mix, whereas degrees and channels do; for each m > 0 two matrices act on the pair (+m, -m) as a
+    complex number does::
+
+        y_0  = W_0 x_0 + b
+        y_+m = W_m x_+m - V_m x_-m
+        y_-m = V_m x_+m + W_m x_-m
+
+    Between ``to_edge_frame`` and ``from_edge_frame``, with weights that depend on the length, it is the tensor product
+    with the harmonics of the edge, in O(L³) operations.
+
+    Args:
+        lmax, mmax: highest degree and order.
+        channels_in, channels_out: numbers C of channels of each degree.
+        extra_scalars: number S of further invariants made of the m = 0 coefficients, for gates and attention.
+        radial_widths: of the invariants of an edge, and of the hidden layers of the network that makes of them one
+            factor for each degree, channel and m >= 0 of the input. None: the weights are the same for all edges.
+
+    Shapes:
+        x: [E, R, C_in], as of ``to_edge_frame``. edge_features: [E, K] invariants, K the first of ``radial_widths``.
+        weights: where there is no radial network, the factors of the input, [E, sum(order_sizes) * C_in], or None.
+        Returns [E, R, C_out] and [E, S], or None where S is 0.
+
+    Raises:
+        InputError: mmax is not between 0 and lmax.
+        TensorError: x has another shape, or edge features are missing.
+
+    Source:
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655; in the form of Liao et al., ICLR 2024,
+        arXiv:2306.12059, section 4.1.
+    """
+
+    def __init__(
+        self,
+        lmax: int,
+        mmax: int,
+        channels_in: int,
+        channels_out: int,
+        extra_scalars: int = 0,
+        radial_widths: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.sizes = order_sizes(lmax, mmax)
+        self.channels_in, self.channels_out, self.extra_scalars = channels_in, channels_out, extra_scalars
+        self.scalar = nn.Linear(self.sizes[0] * channels_in, extra_scalars + self.sizes[0] * channels_out)
+        self.orders = nn.ModuleList(
+            nn.Linear(size * channels_in, 2 * size * channels_out, bias=False) for size in self.sizes[1:]
+        )
+        with torch.no_grad():
+            for order in self.orders:
+                order.weight.mul_(math.sqrt(0.5))  # type: ignore[operator]  # two products are summed
+        self.radial = None
+        if radial_widths is not None:
+            self.radial = RadialNetwork(
+                radial_widths[0], radial_widths[1:], sum(self.sizes) * channels_in, offset=False
+            )
+        self.rows = 2 * sum(self.sizes) - self.sizes[0]
+
+    def forward(
+        self, x: Tensor, edge_features: Tensor | None = None, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        if x.shape[1:] != (self.rows, self.channels_in):
+            raise TensorError(f"SO2Convolution: x is {list(x.shape)}; it must be [E, {self.rows}, {self.channels_in}].")
+        factors = self._factors(edge_features, weights)
+        first, *pairs = by_order(x, self.sizes)
+        if factors is not None:
+            first = first * factors[0]
+            pairs = [pair * factor.unsqueeze(1) for pair, factor in zip(pairs, factors[1:], strict=True)]
+        parts = [first, *(term for pair in pairs for term in pair_terms(pair))]
+        y = convolve_orders(parts, self.matrices(), self.scalar.bias)
+        extra, y = y.split([self.extra_scalars, self.rows * self.channels_out], dim=-1)
+        return y.unflatten(-1, (self.rows, self.channels_out)), extra if self.extra_scalars else None
+
+    def matrices(self) -> list[Tensor]:
+        """The map of the rows of m = 0, then for each m > 0 what the ``pair_terms`` are multiplied by."""
+        return [self.scalar.weight, *(factor for order in self.orders for factor in _three_factors(order.weight))]  # type: ignore[arg-type]
+
+    def _factors(self, edge_features: Tensor | None, weights: Tensor | None) -> tuple[Tensor, ...] | None:
+        if self.radial is not None:
+            if edge_features is None:
+                raise TensorError("SO2Convolution has a radial network and needs edge_features.")
+            weights = self.radial(edge_features)
+        if weights is None:
+            return None
+        parts: tuple[Tensor, ...] = torch.split(weights, [size * self.channels_in for size in self.sizes], dim=-1)
+        return parts
+
+
+def _three_factors(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """W, V - W and -(W + V) of [W; V].
+
+    With P = W (x + x'), the complex product of W + iV and x + ix' is P - (W + V) x' + i (P + (V - W) x): three products
+    of matrices instead of four, and so for both derivatives.
+    """
+    real, imaginary = weight.chunk(2)
+    return real, imaginary - real, -(real + imaginary)

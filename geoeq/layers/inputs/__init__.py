@@ -1,0 +1,1 @@
+"""Embeddings of the inputs: elements, charges, velocities, edges."""

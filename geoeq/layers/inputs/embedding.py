@@ -1,0 +1,244 @@
+"""What a node or an edge is, before any message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Self, get_args
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from geoeq import kernels
+from geoeq.errors import InputError, TensorError, unknown_name
+from geoeq.fields import NUM_ELEMENTS
+from geoeq.geometry.neighbors import edge_lengths as safe_norm
+from geoeq.graph import Graph
+from geoeq.layers.layer import Group
+from geoeq.layers.radial.bases import BesselBasis
+
+__all__ = ["EdgeEmbedding", "EdgeInput", "IrrepsEmbedding", "NodeEmbedding", "NodeInput"]
+
+NodeInput = Literal["element", "charge", "speed", "features"]
+EdgeInput = Literal["square_distance", "charge_product", "edge_attr", "bessel"]
+
+
+def _required(data: Data, name: str, needed_by: str) -> Tensor:
+    value = getattr(data, name, None)
+    if not isinstance(value, Tensor):
+        raise TensorError(f"The input '{needed_by}' needs data.{name}, which is missing.")
+    return value
+
+
+def _known(inputs: Sequence[str], known: Sequence[str], kind: str) -> tuple[str, ...]:
+    for name in inputs:
+        if name not in known:
+            raise InputError(unknown_name(kind, name, known))
+    return tuple(inputs)
+
+
+def _columns(value: Tensor, width: int, name: str) -> Tensor:
+    value = value.reshape(value.shape[0], -1)
+    if value.shape[-1] != width:
+        raise TensorError(f"data.{name} has {value.shape[-1]} columns; the model was made for {width}.")
+    return value
+
+
+class NodeEmbedding(nn.Module):
+    """Invariant inputs of a node to C channels: a table for the element, one linear map for the rest.
+
+    Args:
+        width: number C of channels.
+        inputs: any of "element" (``data.z``), "charge" (``data.charge``), "speed" (the length of
+            ``data.vel``) and "features" (``data.x``).
+        features_width: number of columns of ``data.x``.
+
+    Shapes:
+        Returns [N, C].
+
+    Raises:
+        InputError: an input is unknown, or there is none.
+        TensorError: an input is missing from the data, or has another width.
+    """
+
+    def __init__(self, width: int, inputs: Sequence[NodeInput] = ("element",), features_width: int = 0) -> None:
+        super().__init__()
+        self.inputs = _known(inputs, get_args(NodeInput), "node input")
+        if not self.inputs:
+            raise InputError("node_inputs is empty: a model needs at least one, such as 'element'.")
+        if ("features" in self.inputs) != (features_width > 0):
+            raise InputError("features_width goes with the node input 'features': give both or neither.")
+        self.features_width = features_width
+        numbers = ("charge" in self.inputs) + ("speed" in self.inputs) + features_width
+        self.element = nn.Embedding(NUM_ELEMENTS, width) if "element" in self.inputs else None
+        self.linear = nn.Linear(numbers, width) if numbers else None
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(8, ("element", "charge", "speed", "features"), features_width=4)
+
+    def forward(self, data: Data) -> Tensor:
+        features = None
+        if "features" in self.inputs:
+            features = _columns(_required(data, "x", "features"), self.features_width, "x")
+        return self.embed(data, features)
+
+    def embed(self, data: Data, features: Tensor | None) -> Tensor:
+        """``forward`` with the given features [N, features_width] in place of ``data.x``."""
+        parts: list[Tensor] = []
+        for name in self.inputs:
+            if name == "charge":
+                parts.append(_columns(_required(data, "charge", name), 1, "charge"))
+            elif name == "speed":
+                parts.append(safe_norm(_required(data, "vel", name)).unsqueeze(-1))
+        if features is not None:
+            parts.append(features)
+        x: Tensor | float = 0.0
+        if self.element is not None:
+            x = self.element(_required(data, "z", "element"))  # [N, C]
+        if self.linear is not None:
+            x = x + self.linear(torch.cat(parts, dim=-1).to(self.linear.weight.dtype))
+        return x  # type: ignore[return-value]  # at least one of the two is there
+
+
+class IrrepsEmbedding(nn.Module):
+    """Inputs of a node to features of any irreps: invariants to its scalars, given vectors to its vectors, and so on.
+
+    Degrees that no input has start at zero. Features of degree l > 0 pass through a linear map without bias.
+
+    Args:
+        irreps: of the result; scalars (0e) first.
+        inputs: as for ``NodeEmbedding``.
+        features_irreps: how ``data.x`` turns, scalars first, where "features" is among the inputs.
+        velocity: take ``data.vel`` as a vector.
+        group: "SE(3)" matches inputs and result by degree alone, whatever the parity.
+
+    Shapes:
+        Returns [N, irreps.dim].
+
+    Raises:
+        InputError: an input is unknown, scalars do not come first, or an input of degree l > 0 has no place in irreps.
+        TensorError: an input is missing from the data, or has another width.
+    """
+
+    def __init__(
+        self,
+        irreps: o3.Irreps | str,
+        inputs: Sequence[NodeInput] = ("element",),
+        features_irreps: o3.Irreps | str = "",
+        velocity: bool = False,
+        group: Group = "E(3)",
+    ) -> None:
+        super().__init__()
+        self.irreps, self.features_irreps = o3.Irreps(irreps), o3.Irreps(features_irreps).simplify()
+        for given in (self.irreps, self.features_irreps):
+            if given.count("0e") and given[0].ir != o3.Irrep("0e"):
+                raise InputError(f"Scalars (0e) come first in the irreps of features; found {given}.")
+        self.velocity = velocity
+        self.features_width = self.features_irreps.count("0e")
+        self.features_dim = self.features_irreps.dim
+        self.scalars = NodeEmbedding(self.irreps.count("0e"), inputs, self.features_width)
+        sources = [entry for entry in self.features_irreps if entry.ir != o3.Irrep("0e")]
+        sources += [(1, o3.Irrep("1o"))] if velocity else []
+        self.slots: list[tuple[int, int, int]] = []  # multiplicity given, multiplicity made, 2 l + 1
+        self.sources: list[list[int]] = []  # for each slot, the sources that fill it
+        self.source_dims = [(mul, ir.dim) for mul, ir in sources]
+        self.maps = nn.ModuleList()
+        left = set(range(len(sources)))
+        for mul, ir in self.irreps:
+            if ir == o3.Irrep("0e"):
+                continue
+            mine = [n for n, (_, other) in enumerate(sources) if other == ir or (group == "SE(3)" and other.l == ir.l)]
+            given = sum(sources[n][0] for n in mine)
+            left -= set(mine)
+            self.slots.append((given, mul, ir.dim))
+            self.sources.append(mine)
+            self.maps.append(nn.Linear(given, mul, bias=False) if given else nn.Identity())
+        if left:
+            lost = o3.Irreps([sources[n] for n in sorted(left)])
+            raise InputError(f"The inputs {lost} have no place in features of irreps {self.irreps}.")
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls("8x0e + 4x1o + 2x2e", ("element", "features"), "4x0e", velocity=True)
+
+    def forward(self, data: Data) -> Tensor:
+        features, parts = None, []
+        if self.features_dim:
+            x = _columns(_required(data, "x", "features"), self.features_dim, "x")
+            features, rest = x.split([self.features_width, self.features_dim - self.features_width], dim=-1)
+            features = features if self.features_width else None
+            sizes = [mul * dim for mul, dim in self.source_dims[: len(self.source_dims) - self.velocity]]
+            parts = list(rest.split(sizes, dim=-1)) if sizes else []
+        if self.velocity:
+            parts.append(_required(data, "vel", "velocity"))
+        parts = [part.reshape(-1, mul, dim) for part, (mul, dim) in zip(parts, self.source_dims, strict=True)]
+        result = [self.scalars.embed(data, features)]  # [N, C]
+        num_nodes = result[0].shape[0]
+        for mine, (given, mul, dim), linear in zip(self.sources, self.slots, self.maps, strict=True):
+            if given:
+                value = torch.cat([parts[n] for n in mine], dim=1).to(result[0].dtype)  # [N, given, 2 l + 1]
+                made: Tensor = linear(value.transpose(1, 2)).transpose(1, 2)
+                result.append(made.reshape(num_nodes, mul * dim))
+            else:
+                result.append(result[0].new_zeros(num_nodes, mul * dim))
+        return torch.cat(result, dim=-1)
+
+
+class EdgeEmbedding(nn.Module):
+    """Invariant inputs of an edge, side by side.
+
+    Args:
+        inputs: any of "square_distance" (of the input positions), "charge_product" (``q_i q_j``),
+            "edge_attr" (``data.edge_attr``) and "bessel" (a Bessel basis of the distance).
+        edge_attr_width: number of columns of ``data.edge_attr``.
+        num_basis: number of Bessel functions.
+        cutoff: of the Bessel functions, in Å.
+
+    Shapes:
+        Returns [E, width], or None where there are no inputs. ``width`` is the attribute of that name.
+
+    Raises:
+        InputError: an input is unknown, or what it needs is not given.
+        TensorError: an input is missing from the data, or has another width.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[EdgeInput] = (),
+        edge_attr_width: int = 0,
+        num_basis: int = 8,
+        cutoff: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.inputs = _known(inputs, get_args(EdgeInput), "edge input")
+        if ("edge_attr" in self.inputs) != (edge_attr_width > 0):
+            raise InputError("edge_attr_width goes with the edge input 'edge_attr': give both or neither.")
+        if "bessel" in self.inputs and cutoff is None:
+            raise InputError("The edge input 'bessel' needs a cutoff: its functions end there.")
+        self.edge_attr_width = edge_attr_width
+        self.basis = BesselBasis(num_basis, cutoff) if "bessel" in self.inputs and cutoff is not None else None
+        widths = {"square_distance": 1, "charge_product": 1, "edge_attr": edge_attr_width, "bessel": num_basis}
+        self.width = sum(widths[name] for name in self.inputs)
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(("square_distance", "charge_product", "bessel"), num_basis=4, cutoff=4.0)
+
+    def forward(self, data: Data, graph: Graph) -> Tensor | None:
+        parts = [self._part(name, data, graph) for name in self.inputs]
+        return torch.cat(parts, dim=-1) if parts else None
+
+    def _part(self, name: str, data: Data, graph: Graph) -> Tensor:
+        if name == "square_distance":
+            return graph.vectors.square().sum(-1, keepdim=True)
+        if name == "charge_product":
+            charge = _columns(_required(data, "charge", name), 1, "charge")
+            return kernels.gather(charge, graph.receiver) * kernels.gather(charge, graph.sender)
+        if name == "bessel" and self.basis is not None:
+            basis: Tensor = self.basis(graph.lengths)
+            return basis
+        if graph.edge_attr is None:
+            raise TensorError("The input 'edge_attr' needs data.edge_attr with data.edge_index, which is missing.")
+        return _columns(graph.edge_attr, self.edge_attr_width, "edge_attr")

@@ -1,0 +1,1 @@
+"""Linear maps, gates, norms and dropout on features with irreps."""

@@ -1,0 +1,136 @@
+"""Which irreps couple to which: the paths of depthwise ("uvu") and fully connected ("uvw") tensor products."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from e3nn import o3
+
+from geoeq.errors import InputError
+from geoeq.kernels import Mode, Path, Paths
+from geoeq.layers.irreps.layout import irreps_blocks
+from geoeq.layers.layer import Group
+
+__all__ = ["depthwise_paths", "fully_connected_paths", "harmonics_group"]
+
+
+def harmonics_group(irreps_harmonics: o3.Irreps) -> Group:
+    """ "SE(3)" where a harmonic is given another parity than (-1)^l, as networks without reflections do.
+
+    Raises:
+        InputError: a degree has several copies: an edge has one harmonic of each.
+    """
+    degrees = [ir.l for _, ir in irreps_harmonics]
+    if any(mul != 1 for mul, _ in irreps_harmonics) or len(set(degrees)) != len(degrees):
+        raise InputError(f"An edge has one harmonic of each degree; {irreps_harmonics} has more of some.")
+    return "E(3)" if all(ir.p == (-1) ** ir.l for _, ir in irreps_harmonics) else "SE(3)"
+
+
+def _couplings(
+    irreps_in: o3.Irreps, irreps_harmonics: o3.Irreps, keep: Collection[o3.Irrep]
+) -> list[tuple[int, o3.Irrep, o3.Irrep]]:
+    """(input block, harmonic, output) in e3nn's usual order, where the output is in ``keep``."""
+    found = [
+        (block, harmonic, out)
+        for block, (_, ir) in enumerate(irreps_in)
+        for _, harmonic in irreps_harmonics
+        for out in ir * harmonic
+        if out in keep
+    ]
+    unreached = [out for out in dict.fromkeys(keep) if out not in {out for _, _, out in found}]
+    if unreached:
+        raise InputError(
+            f"No path from {irreps_in} with harmonics {irreps_harmonics} reaches {', '.join(map(str, unreached))}."
+        )
+    return found
+
+
+def depthwise_paths(
+    irreps_in: o3.Irreps, irreps_harmonics: o3.Irreps, keep: Collection[o3.Irrep]
+) -> tuple[Paths, o3.Irreps]:
+    """Every coupling of an input block and a harmonic gives channels of its own.
+
+    A path has the factor ``sqrt(2 l_out + 1)`` (e3nn's "component" normalisation).
+
+    Args:
+        irreps_in: of the features.
+        irreps_harmonics: one of each degree.
+        keep: the irreps of results that are wanted.
+
+    Returns:
+        The paths, in the order input block, harmonic, output; and the irreps of the result, sorted and simplified,
+        where paths that give the same irrep lie side by side in their order.
+
+    Raises:
+        InputError: no path reaches one of ``keep``.
+    """
+    found = _couplings(irreps_in, irreps_harmonics, keep)
+    order = sorted({out for _, _, out in found})
+    filled = dict.fromkeys(order, 0)
+    parts, weight_start = [], 0
+    for block, harmonic, out in found:
+        channels = irreps_in[block].mul
+        parts.append((block, channels, harmonic, out, filled[out], weight_start))
+        filled[out] += channels
+        weight_start += channels
+    paths = tuple(
+        Path(
+            degrees=(irreps_in[block].ir.l, harmonic.l, out.l),
+            x_block=block,
+            x_channels=channels,
+            out_block=order.index(out),
+            out_channel=channel,
+            out_channels=channels,
+            weight_start=start,
+            mode="uvu",
+            coefficient=out.dim**0.5,
+        )
+        for block, channels, harmonic, out, channel, start in parts
+    )
+    irreps_out = o3.Irreps([(filled[out], out) for out in order])
+    return Paths(paths, irreps_blocks(irreps_in), irreps_blocks(irreps_out)), irreps_out
+
+
+def fully_connected_paths(irreps_in: o3.Irreps, irreps_harmonics: o3.Irreps, irreps_out: o3.Irreps) -> Paths:
+    """Every coupling of an input block and a harmonic mixes into every channel of the output.
+
+    A path has e3nn's factor ``sqrt((2 l_out + 1) / Σ U)``, the sum over the paths into its block.
+
+    Args:
+        irreps_in, irreps_harmonics: as for ``depthwise_paths``.
+        irreps_out: of the result.
+
+    Returns:
+        The paths, in the order input block, harmonic, output block.
+
+    Raises:
+        InputError: no path reaches one of ``irreps_out``.
+    """
+    found = [
+        (block, harmonic, out)
+        for block, harmonic, ir in _couplings(irreps_in, irreps_harmonics, [ir for _, ir in irreps_out])
+        for out, (_, other) in enumerate(irreps_out)
+        if other == ir
+    ]
+    found.sort(key=lambda entry: (entry[0], [ir for _, ir in irreps_harmonics].index(entry[1]), entry[2]))
+    mode: Mode = "uvw"
+    paths, weight_start = [], 0
+    for block, harmonic, out in found:
+        mul, ir = irreps_out[out]
+        channels = irreps_in[block].mul
+        fan_in = sum(irreps_in[other].mul for other, _, into in found if into == out)
+        paths.append(
+            Path(
+                degrees=(irreps_in[block].ir.l, harmonic.l, ir.l),
+                x_block=block,
+                x_channels=channels,
+                out_block=out,
+                out_channel=0,
+                out_channels=mul,
+                weight_start=weight_start,
+                mode=mode,
+                coefficient=(ir.dim / fan_in) ** 0.5,
+            )
+        )
+        weight_start += channels * mul
+    return Paths(tuple(paths), irreps_blocks(irreps_in), irreps_blocks(irreps_out))

@@ -1,0 +1,1 @@
+"""Radial bases, cutoff envelopes and radial networks."""

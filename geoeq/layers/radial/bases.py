@@ -1,0 +1,143 @@
+"""Radial bases: a distance as a vector of smooth functions of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from geoeq.errors import InputError
+from geoeq.layers.layer import RadialFunction
+from geoeq.layers.radial.envelope import CosineEnvelope, PolynomialEnvelope, positive_cutoff
+
+__all__ = ["BesselBasis", "ExpNormalBasis", "GaussianBasis"]
+
+
+def _positive_width(width: int) -> int:
+    if width < 1:
+        raise InputError(f"width must be at least 1, not {width}.")
+    return width
+
+
+def _sine_over(x: Tensor) -> Tensor:
+    """``sin(x) / x``, by its series near zero, where torch.sinc has no second derivative."""
+    small = x.abs() < 0.05
+    square = torch.where(small, x, 0.0).square()
+    series = 1 - square / 6 * (1 - square / 20 * (1 - square / 42))
+    safe = torch.where(small, 1.0, x)
+    return torch.where(small, series, safe.sin() / safe)
+
+
+class GaussianBasis(RadialFunction):
+    """``exp(-(r - μ_k)² / (2 σ²))`` with centres from 0 to the cutoff and σ their spacing, or a multiple of it.
+
+    Args:
+        width: number K of functions.
+        cutoff: place of the last centre, in Å.
+        spread: σ as a multiple of the spacing.
+
+    Shapes:
+        lengths: [E] Å. Returns [E, K].
+
+    Source:
+        Schütt et al., NeurIPS 2017, arXiv:1706.08566, section 4.2 (their γ is 1 / (2 σ²)).
+    """
+
+    centers: Tensor
+
+    def __init__(self, width: int, cutoff: float, spread: float = 1.0) -> None:
+        super().__init__()
+        self.width = _positive_width(width)
+        self.cutoff = positive_cutoff(cutoff)
+        centers = torch.linspace(0, self.cutoff, width, dtype=torch.float64)
+        self.register_buffer("centers", centers, persistent=False)
+        self.sigma = spread * self.cutoff / max(width - 1, 1)
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(width=8, cutoff=4.0)
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        distance = lengths.unsqueeze(-1) - self.centers.to(lengths.dtype)  # [E, K]
+        return (distance / self.sigma).square().mul(-0.5).exp()
+
+
+class BesselBasis(RadialFunction):
+    """``sqrt(2 / c) sin(k π r / c) / r`` times a polynomial envelope, for k = 1 .. K.
+
+    At zero distance it takes its limit ``sqrt(2 / c) k π / c``, with finite derivatives.
+
+    Args:
+        width: number K of functions.
+        cutoff: c, in Å; the functions are 0 beyond it.
+        power: of the envelope.
+        learned: start with these k and learn them; by default they are fixed.
+
+    Shapes:
+        lengths: [E] Å. Returns [E, K].
+
+    Source:
+        Gasteiger et al., ICLR 2020, arXiv:2003.03123, eq. 7. Differs: frequencies are fixed unless ``learned``.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, width: int, cutoff: float, power: int = 6, learned: bool = False) -> None:
+        super().__init__()
+        self.width = _positive_width(width)
+        self.envelope = PolynomialEnvelope(cutoff, power)
+        self.cutoff = self.envelope.cutoff
+        if learned:
+            self.frequencies = nn.Parameter(torch.arange(1.0, width + 1))
+        else:
+            self.register_buffer("frequencies", torch.arange(1, width + 1, dtype=torch.float64), persistent=False)
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(width=6, cutoff=4.0)
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        frequencies = self.frequencies.to(lengths.dtype) / self.cutoff  # [K]
+        waves = frequencies * math.pi * _sine_over(lengths.unsqueeze(-1) * frequencies * math.pi)  # [E, K]
+        envelope: Tensor = self.envelope(lengths)  # [E, 1]
+        return math.sqrt(2 / self.cutoff) * waves * envelope
+
+
+class ExpNormalBasis(RadialFunction):
+    """``exp(-β (exp(-α r) - μ_k)²)`` times a cosine envelope: finer near the atom, with α = 5 / cutoff.
+
+    Args:
+        width: number K of functions.
+        cutoff: in Å; the functions are 0 beyond it.
+
+    Shapes:
+        lengths: [E] Å. Returns [E, K].
+
+    Source:
+        Unke & Meuwly, JCTC 15, 3678 (2019), eqs. 7-8, with the α of Thölke & De Fabritiis, ICLR 2022,
+        arXiv:2202.02541. Differs: centres and widths are fixed.
+    """
+
+    centers: Tensor
+
+    def __init__(self, width: int, cutoff: float) -> None:
+        super().__init__()
+        self.width = _positive_width(width)
+        self.envelope = CosineEnvelope(cutoff)
+        self.cutoff = self.envelope.cutoff
+        self.alpha = 5 / self.cutoff
+        start = math.exp(-5)
+        self.register_buffer("centers", torch.linspace(start, 1, width, dtype=torch.float64), persistent=False)
+        self.beta = (2 / width * (1 - start)) ** -2
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(width=8, cutoff=4.0)
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        decay = (-self.alpha * lengths).exp().unsqueeze(-1)  # [E, 1]
+        bumps = (-self.beta * (decay - self.centers.to(lengths.dtype)).square()).exp()  # [E, K]
+        envelope: Tensor = self.envelope(lengths)  # [E, 1]
+        return bumps * envelope

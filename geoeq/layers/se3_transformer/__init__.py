@@ -1,0 +1,1 @@
+"""The SE(3)-Transformer (Fuchs et al. 2020)."""

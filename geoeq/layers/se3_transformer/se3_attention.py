@@ -1,0 +1,130 @@
+"""Equivariant attention of the SE(3)-Transformer."""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+
+from geoeq import kernels
+from geoeq.errors import InputError
+from geoeq.graph import Graph
+from geoeq.layers.attention import edge_softmax
+from geoeq.layers.irreps.fiber import fiber
+from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
+from geoeq.layers.layer import Layer
+from geoeq.layers.se3_transformer.edge_basis import EdgeBasis
+from geoeq.layers.se3_transformer.se3_messages import Activation, RadialSharing, SE3Messages
+
+__all__ = ["SE3Attention"]
+
+
+class SE3Attention(Layer):
+    """Attention with invariant weights over equivariant messages.
+
+    With queries ``q_i = Q x_i`` of the node, keys ``k_ij`` and values ``v_ij`` from kernels over its edges, and d the
+    number of entries of a key::
+
+        a_ij = softmax_j(q_i · k_ij / sqrt(d))      for each head, eq. 11
+        x_i <- P [Σ_j a_ij v_ij, x_i]               for each degree, eqs. 10, 12
+
+    Args:
+        irreps_in, irreps_out: each degree once, with any number of channels. Parity means nothing.
+        edge_width: number of columns of ``graph.edge_attr``, inputs of the radial networks.
+        heads: number of attention heads.
+        channels_div: keys and values have the channels of the output divided by this number.
+        distance, hidden, sharing, radial_norm, activation: of ``SE3Messages``.
+        cutoff: in Å; attention then falls smoothly to zero there. None: attention as published.
+
+    Shapes:
+        x: [N, irreps_in.dim]. Returns [N, irreps_out.dim]. The graph has harmonics to the largest sum of an
+        input's and an output's degree.
+
+    Raises:
+        InputError: the heads do not divide the channels of keys and values, or no degree of the input is among
+            those of the output, so that there are no keys.
+
+    Source:
+        Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eqs. 8-12; channels_div and the scale of the scores as in
+        NVIDIA's implementation. Differs: derivatives by positions are exact.
+    """
+
+    group = "SE(3)"
+
+    def __init__(
+        self,
+        irreps_in: o3.Irreps | str,
+        irreps_out: o3.Irreps | str,
+        edge_width: int,
+        heads: int = 8,
+        channels_div: int = 2,
+        distance: bool = False,
+        hidden: int = 32,
+        sharing: RadialSharing = "all",
+        radial_norm: bool = True,
+        activation: Activation = "silu",
+        cutoff: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.irreps_in, self.irreps_out = o3.Irreps(irreps_in), o3.Irreps(irreps_out)
+        self.edge_width, self.heads, self.cutoff = edge_width, heads, cutoff
+        self.degrees_in, self.degrees_out = fiber(irreps_in), fiber(irreps_out)
+        self.blocks = irreps_blocks(self.irreps_in)
+        channels = dict(self.degrees_in)
+        self.values = tuple((degree, width // channels_div) for degree, width in self.degrees_out)
+        for degree, width in self.values:
+            if width < 1 or width % heads:
+                raise InputError(f"{heads} heads do not divide the {width} channels of values of degree {degree}.")
+        self.keys = {degree: width for degree, width in self.values if degree in channels}
+        if not self.keys:
+            raise InputError(f"Queries need a degree that both {irreps_in} and {irreps_out} have.")
+        self.scale = 1 / math.sqrt(sum((2 * degree + 1) * width for degree, width in self.keys.items()))
+
+        both = tuple((degree, width + self.keys.get(degree, 0)) for degree, width in self.values)
+        self.messages = SE3Messages(
+            self.degrees_in, both, edge_width, distance, hidden, sharing, radial_norm, activation
+        )
+        self.query = _maps({degree: (width, channels[degree]) for degree, width in self.keys.items()})
+        joined = {degree: width + channels.get(degree, 0) for degree, width in self.values}
+        self.project = _maps({degree: (width, joined[degree]) for degree, width in self.degrees_out})
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls("4x0e + 3x1o", "4x0e + 4x1o + 4x2e", edge_width=4, heads=2, channels_div=1, hidden=6, cutoff=4.0)
+
+    def forward(self, x: Tensor, graph: Graph, basis: EdgeBasis | None = None) -> Tensor:
+        basis = EdgeBasis(graph, self.cutoff) if basis is None else basis
+        blocks = to_channels_last(x, self.blocks)
+        by_degree = {degree: block for (degree, _), block in zip(self.degrees_in, blocks, strict=True)}
+        values, scores = [], torch.zeros(graph.sender.shape[0], self.heads, dtype=x.dtype, device=x.device)
+        for (degree, width), message in zip(self.values, self.messages(blocks, basis), strict=True):
+            values.append(message[..., :width])  # [E, 2 l + 1, C / div]
+            if degree in self.keys:
+                query = kernels.gather(by_degree[degree] @ self.query[str(degree)].T, graph.receiver)
+                products = (query * message[..., width:]).sum(1)  # [E, C / div]
+                scores = scores + products.view(-1, self.heads, width // self.heads).sum(-1)
+        weights = edge_softmax(scores * self.scale, graph, basis.envelope)  # [E, heads]
+
+        flat = torch.cat([value.flatten(1) for value in values], dim=1)
+        shapes = [(2 * degree + 1, width) for degree, width in self.values]
+        sums = kernels.weighted_sum(flat, weights, graph, blocks=shapes).split(
+            [dim * width for dim, width in shapes], 1
+        )
+
+        result = []
+        for (degree, width), total in zip(self.values, sums, strict=True):
+            total = total.unflatten(1, (2 * degree + 1, width))
+            if degree in by_degree:
+                total = torch.cat([total, by_degree[degree]], dim=-1)
+            result.append(total @ self.project[str(degree)].T)
+        return to_e3nn_layout(result)
+
+
+def _maps(shapes: dict[int, tuple[int, int]]) -> nn.ParameterDict:
+    """A matrix [C_out, C_in] for each degree."""
+    return nn.ParameterDict(
+        {str(degree): nn.Parameter(torch.randn(shape) / math.sqrt(shape[1])) for degree, shape in shapes.items()}
+    )

@@ -1,0 +1,77 @@
+"""Nonlinearities of the SE(3)-Transformer that act on the lengths of features."""
+
+from __future__ import annotations
+
+from typing import Literal, Self, get_args
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+from torch.nn import functional
+
+from geoeq.errors import InputError, unknown_name
+from geoeq.layers.irreps.fiber import fiber
+from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
+from geoeq.layers.layer import Rowwise
+
+__all__ = ["NormKind", "SE3Norm"]
+
+NormKind = Literal["gate", "norm"]
+
+#: below this a feature has no direction ("norm"); it is so long where it vanishes ("gate").
+_TINY, _SOFT = 2.0**-24, 1e-2
+
+#: of the gate: features stay about as long as they are.
+_GAIN = 1.6
+
+
+class SE3Norm(Rowwise):
+    """Layer norm and nonlinearity of the lengths of features.
+
+    "gate" is smooth everywhere: scalars to ``SiLU(LayerNorm(s))``, the rest to ``1.6 x σ(LayerNorm(|x|))``.
+    "norm", as published, keeps the direction and takes a new length, ``x / |x| ReLU(LayerNorm(|x|))``, for scalars
+    too: it jumps where a scalar changes its sign, and has no derivative where a feature vanishes.
+
+    Args:
+        irreps: each degree once, with any number of channels. Parity means nothing.
+        kind: "gate" or "norm".
+
+    Shapes:
+        x: [N, irreps.dim]. Returns the same.
+
+    Raises:
+        InputError: the kind is neither of those.
+
+    Source:
+        Fuchs et al., NeurIPS 2020, arXiv:2006.10503, section 4 (norm nonlinearity); "norm" as in NVIDIA's
+        implementation. Differs: "gate" is ours.
+    """
+
+    group = "SE(3)"
+
+    def __init__(self, irreps: o3.Irreps | str, kind: NormKind = "gate") -> None:
+        super().__init__()
+        if kind not in get_args(NormKind):
+            raise InputError(unknown_name("norm", kind, get_args(NormKind)))
+        self.irreps_in = self.irreps_out = o3.Irreps(irreps)
+        self.degrees, self.kind = fiber(irreps), kind
+        self.blocks = irreps_blocks(self.irreps_in)
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _, channels in self.degrees)
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls("4x0e + 3x1o + 2x2e")
+
+    def forward(self, x: Tensor) -> Tensor:
+        result = []
+        for (degree, _), block, norm in zip(self.degrees, to_channels_last(x, self.blocks), self.norms, strict=True):
+            if self.kind == "norm":
+                square = block.square().sum(1)  # [N, C]
+                length = torch.where(square > _TINY**2, square, _TINY**2).sqrt()
+                result.append(block * (functional.relu(norm(length)) / length).unsqueeze(1))
+            elif degree == 0:
+                result.append(functional.silu(norm(block)))
+            else:
+                length = (block.square().sum(1) + _SOFT**2).sqrt()
+                result.append(_GAIN * block * torch.sigmoid(norm(length)).unsqueeze(1))
+        return to_e3nn_layout(result)

@@ -1,0 +1,1 @@
+"""Functions on the sphere: grids, activations, norms and feed-forward networks."""

@@ -1,0 +1,1 @@
+"""Heads: from node features to named outputs."""

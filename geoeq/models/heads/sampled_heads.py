@@ -1,0 +1,141 @@
+"""Heads that look at features as functions on the sphere, point by point."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+
+from geoeq.errors import InputError
+from geoeq.graph import Graph
+from geoeq.layers.irreps.coefficients import sphere_irreps, to_coefficients
+from geoeq.layers.sphere.sphere_points import fibonacci_points, point_harmonics, quadrature_points
+from geoeq.models.heads.head import Head, checked_name
+from geoeq.models.heads.scalar_heads import GraphScalar, linear_weights
+
+__all__ = ["SampledScalar", "SampledVector", "SphereNetwork"]
+
+
+class SphereNetwork(nn.Module):
+    """The mean over directions p of a network of the channels' values at p, or of the network times p.
+
+    ``Σ_p w_p f(x(p))`` or ``Σ_p w_p f(x(p)) p`` with ``x(p) = Σ_lm x_lm Y_lm(p)`` and f of three linear maps.
+
+    Args:
+        irreps: of the features, the same number C of channels of every degree, ``Cx0e + Cx1o + Cx2e + ...``.
+        vector: the second of the two forms.
+        degree: of the polynomials for which the mean is exact; None takes 4 lmax + 8, lmax the highest degree of the
+            features. The equivariance error falls faster than any power of it.
+        samples: number of points as published, a Fibonacci spiral, in place of the quadrature.
+
+    Shapes:
+        x: [N, irreps.dim]. Returns [N, 1], or [N, 3] if vector.
+
+    Raises:
+        InputError: the features are not functions on the sphere.
+    """
+
+    weights: Tensor
+    harmonics: Tensor
+
+    def __init__(self, irreps: o3.Irreps, vector: bool, degree: int | None, samples: int | None) -> None:
+        super().__init__()
+        self.lmax, self.channels = irreps.lmax, irreps.count("0e")
+        if not self.channels or irreps != sphere_irreps(self.lmax, self.channels):
+            raise InputError(
+                "Heads on the sphere need the same number of channels of every degree, such as 8x0e+8x1o+8x2e; "
+                f"the network gives {irreps}."
+            )
+        if samples is None:
+            points, weights = quadrature_points(4 * self.lmax + 8 if degree is None else degree)
+        else:
+            points, weights = fibonacci_points(samples), torch.full((samples,), 1 / samples, dtype=torch.float64)
+        moments = points if vector else torch.ones_like(points[:, :1])
+        self.register_buffer("weights", weights.unsqueeze(-1) * moments)  # [P, 1 or 3] float64
+        self.register_buffer("harmonics", point_harmonics(points, self.lmax))  # [P, (L + 1)²] float64
+        self.first = nn.Linear(self.channels, self.channels)
+        self.second = nn.Linear(self.channels, self.channels)
+        self.last = nn.Linear(self.channels, 1, bias=False)
+
+    def sampled(self, x: Tensor) -> Tensor:
+        """What the last linear map is given, at every point, [N, P, C]."""
+        sphere = to_coefficients(x, self.lmax, self.channels) @ self.first.weight.T  # before sampling: fewer rows
+        values = nn.functional.silu(torch.matmul(self.harmonics.to(x.dtype), sphere) + self.first.bias)  # [N, P, C]
+        return nn.functional.silu(self.second(values))
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = self.last(self.sampled(x)).squeeze(-1)  # [N, P]
+        result: Tensor = values @ self.weights.to(x.dtype)
+        return result
+
+
+class SampledScalar(GraphScalar):
+    """A number for each graph: the sum or mean over atoms of a ``SphereNetwork`` of their features.
+
+    Args:
+        name: a graph-level scalar of ``geoeq.fields``.
+        reduce: "sum" or "mean"; by default a sum for what grows with the number of atoms.
+        degree, samples: of ``SphereNetwork``.
+
+    Shapes:
+        Returns [G].
+
+    Source:
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655. Differs: an exact quadrature unless ``samples``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reduce: Literal["sum", "mean"] | None = None,
+        degree: int | None = None,
+        samples: int | None = None,
+    ) -> None:
+        super().__init__(name, reduce)
+        self.degree, self.samples = degree, samples
+
+    def make(self, irreps: o3.Irreps) -> None:
+        self.network = nn.Sequential(SphereNetwork(irreps, False, self.degree, self.samples))
+        self.pooled = None
+
+    def scalars(self, x: Tensor) -> Tensor:
+        """All of the features: the network makes them invariant."""
+        return x
+
+    def last_of_atoms(self, x: Tensor) -> Tensor:
+        """The mean over directions of what the last linear map is given."""
+        network: SphereNetwork = self.network[0]  # type: ignore[assignment]
+        return torch.einsum("npc,pm->nc", network.sampled(x), network.weights.to(x.dtype))
+
+    def last_weights(self) -> Tensor:
+        """Those of the linear map at each point."""
+        return linear_weights(self.network[0].last)  # type: ignore[arg-type]
+
+
+class SampledVector(Head):
+    """A vector for each node: the mean over directions of a network of the features there, times the direction.
+
+    Args:
+        name: a node-level vector of ``geoeq.fields``, such as "forces" predicted directly.
+        degree, samples: of ``SphereNetwork``.
+
+    Shapes:
+        Returns [N, 3].
+
+    Source:
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655. Differs: an exact quadrature unless ``samples``.
+    """
+
+    def __init__(self, name: str, degree: int | None = None, samples: int | None = None) -> None:
+        super().__init__()
+        self.name = checked_name(name, "node", "1o")
+        self.names = (name,)
+        self.degree, self.samples = degree, samples
+
+    def make(self, irreps: o3.Irreps) -> None:
+        self.network = nn.Sequential(SphereNetwork(irreps, True, self.degree, self.samples))
+
+    def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
+        return {self.name: self.network(x)}

@@ -1,0 +1,66 @@
+"""A network of vector neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from e3nn import o3
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from geoeq.graph import Graph
+from geoeq.layers.inputs.embedding import IrrepsEmbedding, NodeInput
+from geoeq.layers.vector_neurons import VectorNeuronLayer
+from geoeq.models.heads.default import GraphScalar, Head, NodeVector
+from geoeq.models.model import Model
+
+__all__ = ["VectorNeurons"]
+
+
+class VectorNeurons(Model):
+    """Small, and full of vectors: the network that finds frames for ``NetworkCanonicalizer``.
+
+    Args:
+        heads: what is predicted, for example ``[FrameVectors()]``.
+        width: number C of scalar and of vector channels.
+        layers: number of rounds of messages.
+        cutoff: in Å. None takes ``data.edge_index``, or connects all atoms of a graph.
+        node_inputs: what a node is: "element", "charge", "speed", "features" (``data.x``).
+        features_width: number of columns of ``data.x``.
+        velocity: take ``data.vel`` as a vector.
+        elements: atomic numbers that the model knows; None for any.
+
+    Shapes:
+        Positions in Å.
+
+    Source:
+        Deng et al., ICCV 2021, arXiv:2104.12229, whose operations these are; as a canonicalizer Kaba et al., ICML 2023,
+        arXiv:2211.06489. Differs: see ``VectorNeuronLayer``.
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[Head],
+        width: int = 32,
+        layers: int = 2,
+        cutoff: float | None = None,
+        node_inputs: Sequence[NodeInput] = ("element",),
+        features_width: int = 0,
+        velocity: bool = False,
+        elements: Sequence[int] | None = None,
+    ) -> None:
+        irreps = o3.Irreps(f"{width}x0e + {width}x1o")
+        super().__init__(heads, irreps, cutoff, elements=elements)
+        self.embedding = IrrepsEmbedding(irreps, node_inputs, f"{features_width}x0e", velocity)
+        self.layers = nn.ModuleList(VectorNeuronLayer(width, cutoff) for _ in range(layers))
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls([GraphScalar("energy"), NodeVector("forces")], width=8, cutoff=4.0)
+
+    def encode(self, data: Data, graph: Graph) -> Tensor:
+        x: Tensor = self.embedding(data)
+        for layer in self.layers:
+            x = layer(x, graph)
+        return x

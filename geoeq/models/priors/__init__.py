@@ -1,0 +1,1 @@
+"""Physics known in advance, added to a network: ZBL, D3, Coulomb."""

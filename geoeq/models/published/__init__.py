@@ -1,0 +1,1 @@
+"""Authors' parameter names and layouts, translated to geoeq's."""

@@ -1,0 +1,256 @@
+"""The authors' parameters of Equiformer as ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from e3nn import o3
+from e3nn.math import normalize2mom
+from torch import Tensor
+
+from geoeq.errors import CheckpointError
+from geoeq.fields import NUM_ELEMENTS
+from geoeq.kernels import Paths, coupling
+from geoeq.layers.equiformer import EquiformerBlock
+from geoeq.layers.graph_attention import EquivariantGraphAttention
+from geoeq.layers.inputs.degree_embedding import DegreeEmbedding
+from geoeq.layers.irreps.activation import activation_scale
+from geoeq.layers.radial.bases import BesselBasis
+from geoeq.layers.radial.gaussian_basis import LearnedGaussianBasis
+from geoeq.models.published.named_parameters import NamedParameters
+from geoeq.models.published.phases import phase_of_e3nn_04
+
+if TYPE_CHECKING:
+    from geoeq.models.networks.equiformer import Equiformer
+
+__all__ = ["reference_parameters"]
+
+
+def _score_scale() -> float:
+    """e3nn's factor of the smooth LeakyReLU, for a second moment of one."""
+    return float(normalize2mom(lambda x: 0.6 * x + 0.4 * x * (0.5 * x).tanh()).cst)
+
+
+class _Walk:
+    """Takes the authors' parameters and gives them our names."""
+
+    def __init__(self, model: Equiformer, state_dict: Mapping[str, Tensor], radial_widths: Sequence[int]) -> None:
+        def constant(key: str, value: Tensor) -> bool:
+            return (
+                value.numel() == 0
+                or key.endswith("output_mask")
+                or "_w3j_" in key
+                or key in ("atomref", "rbf.means", "rbf.betas")
+            )
+
+        self.state_dict, self.given = state_dict, NamedParameters(state_dict, constant)
+        self.model, self.radial_widths, self.result = model, radial_widths, dict[str, Tensor]()
+        # Their π in the Gaussians is 3.14159.
+        self.basis_factor = math.sqrt(math.pi / 3.14159) if isinstance(model.basis, LearnedGaussianBasis) else 1.0
+
+    def maps(self, key: str, irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> dict[o3.Irrep, Tensor]:
+        """Their linear map: one row of numbers, pair of blocks by pair, to a matrix for each irrep."""
+        pairs = [(mul_in, mul, ir) for mul_in, other in irreps_in for mul, ir in irreps_out if other == ir]
+        flat = self.given.take(f"{key}.tp.weight", [sum(before * after for before, after, _ in pairs)])
+        parts = flat.split([before * after for before, after, _ in pairs])
+        return {ir: part.reshape(*shape) for part, (*shape, ir) in zip(parts, pairs, strict=True)}
+
+    def bias(self, key: str, irreps_out: o3.Irreps) -> Tensor:
+        return self.given.take(f"{key}.bias.0", [irreps_out.count("0e")])
+
+    def linear(self, key: str, ours: str, irreps_in: o3.Irreps, irreps_out: o3.Irreps, bias: bool = True) -> None:
+        """Their linear map as ours of the same irreps."""
+        self.put(ours, self.maps(key, irreps_in, irreps_out), irreps_out)
+        if bias and irreps_out.count("0e"):
+            self.result[f"{ours}.bias"] = self.bias(key, irreps_out)
+
+    def put(self, ours: str, maps: Mapping[o3.Irrep, Tensor], irreps_out: o3.Irreps) -> None:
+        self.result |= {f"{ours}.weights.{n}": maps[ir] for n, (_, ir) in enumerate(irreps_out)}
+
+    def norm(self, key: str, ours: str, irreps: o3.Irreps) -> None:
+        scale = self.given.take(f"{key}.affine_weight", [irreps.num_irreps])
+        bias = self.given.take(f"{key}.affine_bias", [irreps.count("0e")])
+        if self.model.norm.alone is not None:
+            self.result |= {f"{ours}.alone.scale": scale, f"{ours}.alone.bias": bias}
+            return
+        self.result |= {f"{ours}.over_graph.norm.scale": scale, f"{ours}.over_graph.norm.bias": bias}
+        if self.model.norm.over_graph is not None and self.model.norm.over_graph.shift is not None:
+            shift = self.given.take(f"{key}.mean_shift", [irreps.count("0e")])
+            self.result[f"{ours}.over_graph.shift"] = shift
+
+    def radial(self, key: str, ours: str, width_out: int, factor: Tensor, rows: int) -> None:
+        """Their radial network; of its ``width_out`` results the first ``rows``, times ``factor``."""
+        before, *hidden = self.radial_widths
+        for n, width in enumerate(hidden):
+            shapes = {f"{3 * n}.weight": [width, before], f"{3 * n}.bias": [width]}
+            shapes |= {f"{3 * n + 1}.weight": [width], f"{3 * n + 1}.bias": [width]}
+            for name, shape in shapes.items():
+                self.result[f"{ours}.network.{name}"] = self.given.take(f"{key}.net.{name}", shape)
+            before = width
+        first = f"{ours}.network.0.weight"
+        self.result[first] = self.result[first] * self.basis_factor
+        last = f"{3 * len(hidden)}.weight"
+        weight = self.given.take(f"{key}.net.{last}", [width_out, before])[:rows]
+        self.result[f"{ours}.network.{last}"] = weight * factor.unsqueeze(1)
+        self.result[f"{ours}.offset"] = self.given.take(f"{key}.offset", [width_out])[:rows] * factor
+
+    def phases(self, key: str, paths: Paths) -> Tensor:
+        """1 or -1 for each weight of a tensor product: whether its symbols were ours, or their negative."""
+        signs = []
+        for path in paths.paths:
+            name = "_".join(map(str, path.degrees))
+            buffer = self.state_dict.get(f"{key}.dtp.tp._compiled_main_left_right._w3j_{name}")
+            if buffer is None:
+                sign = phase_of_e3nn_04(*path.degrees)
+            else:
+                sign = 1 if float((buffer.double() * coupling(*path.degrees)).sum()) > 0 else -1
+            signs += [float(sign)] * path.weight_numel
+        return torch.tensor(signs)
+
+    def embedding(self, elements: Sequence[int], irreps: o3.Irreps) -> None:
+        """Their map of one-hot elements as our table."""
+        key, width = "atom_embed.atom_type_lin", irreps.count("0e")
+        rows = self.given.take(f"{key}.tp.weight", [len(elements) * width]).reshape(-1, width)
+        table = rows.new_zeros(NUM_ELEMENTS, width)
+        table[list(elements)] = rows + self.bias(key, irreps)
+        self.result["embedding.scalars.element.weight"] = table
+
+    def basis(self) -> None:
+        basis = self.model.basis
+        if isinstance(basis, LearnedGaussianBasis):
+            for name, shape in {
+                "mean": [1, basis.width],
+                "std": [1, basis.width],
+                "weight": [1, 1],
+                "bias": [1, 1],
+            }.items():
+                self.result[f"basis.{name}"] = self.given.take(f"rbf.{name}", shape).flatten()
+        elif isinstance(basis, BesselBasis):
+            self.result["basis.frequencies"] = self.given.take("rbf.rbf.frequencies", [basis.width]) / math.pi
+        elif basis.cutoff != 5.0:  # where their centres start at exp(-cutoff), ours start at exp(-5)
+            raise CheckpointError(
+                f"Equiformer.from_reference: the 'exp' basis needs a max_radius of 5, not {basis.cutoff}."
+            )
+
+    def degree(self, layer: DegreeEmbedding, harmonics: o3.Irreps) -> None:
+        """Their embedding of the degree, of whose input only the scalars are not zero: they are one constant."""
+        key, irreps, width = "edge_deg_embed", layer.irreps_in, layer.width
+        constant = self.maps(f"{key}.exp", o3.Irreps("1x0e"), irreps)[o3.Irrep("0e")][0]
+        constant = constant + self.bias(f"{key}.exp", irreps)
+        products = _depthwise(irreps, harmonics, irreps)
+        rows = layer.paths.weight_numel
+        self.radial(f"{key}.rad", "degree.radial", products.num_irreps, constant.repeat(rows // width), rows)
+        maps = self.maps(f"{key}.proj", products, irreps)
+        self.put("degree.linear", {ir: rows[:width] for ir, rows in maps.items()}, layer.linear.irreps_out)
+        self.result["degree.bias"] = self.bias(f"{key}.proj", irreps)
+
+    def attention(self, theirs: str, ours: str, layer: EquivariantGraphAttention) -> None:
+        irreps, message, heads = layer.irreps_in, layer.source.irreps_out, layer.value.irreps_out
+        self.linear(f"{theirs}.merge_src", f"{ours}.source", irreps, message)
+        self.linear(f"{theirs}.merge_dst", f"{ours}.target", irreps, message, bias=False)
+        self.linear(f"{theirs}.proj", f"{ours}.output", heads, irreps)
+        num_heads, width = layer.score_vector.shape
+        vector = self.given.take(f"{theirs}.alpha_dot", [1, num_heads, width])[0]
+        self.result[f"{ours}.score_vector"] = vector * _score_scale()
+
+        first = f"{theirs}.sep" if layer.value_paths is None else f"{theirs}.sep_act"
+        numel = layer.paths.weight_numel
+        self.radial(f"{first}.dtp_rad", f"{ours}.radial", numel, self.phases(first, layer.paths), numel)
+        products = _even_first(layer.score.irreps_in)
+        if layer.value_paths is None or layer.gate_input is None:
+            self._joint(first, ours, products, heads, num_heads)
+            return
+        self.linear(f"{first}.lin", f"{ours}.gate_input", products, layer.gate_input.irreps_out)
+        self.linear(f"{theirs}.sep_alpha", f"{ours}.score", products, layer.score.irreps_out)
+        second, paths = f"{theirs}.sep_value", layer.value_paths.single
+        weights = self.given.take(f"{second}.dtp.tp.weight", [paths.weight_numel]) * self.phases(second, paths)
+        maps = self.maps(f"{second}.lin", _even_first(layer.value.irreps_in), heads)
+        for (_, ir), rows in zip(layer.value.irreps_in, _by_block(weights, paths), strict=True):
+            if ir in maps:
+                maps[ir] = maps[ir] * rows.unsqueeze(1)
+        self.put(f"{ours}.value", maps, heads)
+        self.result[f"{ours}.value.bias"] = self.bias(f"{second}.lin", heads)
+
+    def _joint(self, key: str, ours: str, products: o3.Irreps, heads: o3.Irreps, num_heads: int) -> None:
+        """Their one map to scores and values: of the scalars of a head, those of the scores come first."""
+        scalar = o3.Irrep("0e")
+        width = heads.count(scalar) // num_heads
+        both = o3.Irreps([(2 * mul if ir == scalar else mul, ir) for mul, ir in heads])
+        maps, bias = self.maps(f"{key}.lin", products, both), self.bias(f"{key}.lin", both)
+        score, value = maps[scalar].reshape(-1, num_heads, 2, width).unbind(2)
+        score_bias, value_bias = bias.reshape(num_heads, 2, width).unbind(1)
+        self.result[f"{ours}.score.weights.0"], self.result[f"{ours}.score.bias"] = (
+            score.flatten(1),
+            score_bias.flatten(),
+        )
+        self.put(f"{ours}.value", maps | {scalar: value.flatten(1)}, heads)
+        self.result[f"{ours}.value.bias"] = value_bias.flatten()
+
+
+def _even_first(irreps: o3.Irreps) -> o3.Irreps:
+    """Their order of irreps: 0e, 0o, 1e, 1o .."""
+    return o3.Irreps(sorted(irreps, key=lambda entry: (entry.ir.l, -entry.ir.p)))
+
+
+def _depthwise(irreps: o3.Irreps, harmonics: o3.Irreps, keep: o3.Irreps) -> o3.Irreps:
+    """Irreps of their depthwise product: with the scalars, whether kept or not."""
+    found = [
+        (mul, out)
+        for mul, ir in irreps
+        for _, harmonic in harmonics
+        for out in ir * harmonic
+        if out in keep or out == o3.Irrep("0e")
+    ]
+    return _even_first(o3.Irreps(found)).simplify()
+
+
+def _by_block(weights: Tensor, paths: Paths) -> list[Tensor]:
+    """Weights of a "uvu" product in the order of the channels of each block of its result."""
+    order = sorted(paths.paths, key=lambda path: (path.out_block, path.out_channel))
+    rows = [(path.out_block, weights[path.weight_start : path.weight_start + path.weight_numel]) for path in order]
+    return [torch.cat([part for block, part in rows if block == n]) for n in range(len(paths.out_blocks))]
+
+
+def reference_parameters(
+    model: Equiformer, state_dict: Mapping[str, Tensor], radial_widths: Sequence[int]
+) -> dict[str, Tensor]:
+    """A value for each parameter of ``model``.
+
+    Args:
+        model: made with the arguments of ``reference_arguments``.
+        state_dict: the authors' parameters and buffers.
+        radial_widths: number of radial functions, and hidden widths of the radial networks.
+
+    Raises:
+        CheckpointError: a parameter is missing, left over, or of another shape.
+    """
+    walk = _Walk(model, state_dict, radial_widths)
+    irreps = model.degree.irreps_in
+    walk.embedding(model.elements or (), irreps)
+    walk.basis()
+    walk.degree(model.degree, model.irreps_harmonics)
+    blocks: list[EquiformerBlock] = list(model.blocks)  # type: ignore[arg-type]  # a ModuleList of blocks
+    for number, block in enumerate(blocks):
+        theirs = ours = f"blocks.{number}"
+        out = block.irreps_out
+        walk.norm(f"{theirs}.norm_1", f"{ours}.norm_1", irreps)
+        walk.norm(f"{theirs}.norm_2", f"{ours}.norm_2", irreps)
+        walk.attention(f"{theirs}.ga", f"{ours}.attention", block.attention)
+        network = block.feed_forward
+        walk.linear(f"{theirs}.ffn.fctp_1", f"{ours}.feed_forward.first", irreps, network.first.irreps_out)
+        walk.linear(f"{theirs}.ffn.fctp_2", f"{ours}.feed_forward.second", network.second.irreps_in, out)
+        if block.shortcut is not None:
+            walk.linear(f"{theirs}.ffn_shortcut", f"{ours}.shortcut", irreps, out)
+    out = model.norm.irreps_in
+    walk.norm("norm", "norm", out)
+    scalar, head = o3.Irrep("0e"), "heads.0.network"
+    first = walk.maps("head.0", out, out)[scalar]
+    last = walk.maps("head.2", out, o3.Irreps("1x0e"))[scalar]
+    walk.result |= {f"{head}.0.weight": first.T, f"{head}.0.bias": walk.bias("head.0", out)}
+    walk.result |= {f"{head}.2.weight": last.T * activation_scale("silu")}
+    walk.result |= {f"{head}.2.bias": walk.bias("head.2", o3.Irreps("1x0e"))}
+    walk.given.finish("Equiformer")
+    return walk.result

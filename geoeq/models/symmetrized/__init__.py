@@ -1,0 +1,1 @@
+"""Symmetry for any network: frame averaging, canonicalization, group averaging."""

@@ -1,0 +1,132 @@
+"""What finds the frame of a structure: by its principal axes, by a network, or by any class of one's own."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Self, get_args
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from geoeq.errors import InputError, unknown_name
+from geoeq.geometry.frames import (
+    FrameGroup,
+    Frames,
+    axis_number,
+    checked_threshold,
+    has_reflections,
+    inputs_that_turn,
+    pca_frames,
+    signed_frames,
+)
+from geoeq.geometry.rotations import geodesic_distance
+from geoeq.models.config import Configurable
+from geoeq.models.model import Model
+
+__all__ = ["Canonicalizer", "PCACanonicalizer"]
+
+
+class Canonicalizer(Configurable, nn.Module, ABC):
+    """Structures to frames that turn with them, as few as can be.
+
+    Attributes:
+        group: what the frames turn with.
+        axis: of SE(2) and E(2), and of point groups about an axis; None for the others.
+        random: whether frames turn with structures in distribution only.
+    """
+
+    group: str
+    axis: str | None = None
+    random: bool = False
+
+    @abstractmethod
+    def forward(self, data: Data) -> Frames:
+        """The frames of a batch."""
+
+    @classmethod
+    @abstractmethod
+    def example(cls) -> Self:
+        """A small instance, for tests and documentation."""
+
+    @property
+    def auxiliary_losses(self) -> Mapping[str, Callable[[Data], Tensor]]:
+        """Losses that frames can be trained with; see ``Model.auxiliary_losses``."""
+        angle = {} if has_reflections(self.group) else {"prior_angle": self._prior_angle}
+        return {"prior": self._prior, **angle}
+
+    def _prior(self, data: Data) -> Tensor:
+        frames = self(data)
+        identity = torch.eye(3, dtype=frames.rotations.dtype, device=frames.rotations.device)
+        return _mean(frames, (frames.rotations - identity).square().sum((-2, -1)))
+
+    def _prior_angle(self, data: Data) -> Tensor:
+        frames = self(data)
+        identity = torch.eye(3, dtype=frames.rotations.dtype, device=frames.rotations.device)
+        return _mean(frames, geodesic_distance(frames.rotations, identity.expand_as(frames.rotations)).square())
+
+
+class PCACanonicalizer(Canonicalizer):
+    """The principal axes, longest first, that point to where the third moment is positive; there is nothing to learn.
+
+    Where an axis has no skewness both signs count half, and near there both have a weight, so that nothing jumps: a
+    water molecule has two frames in SE(3), and in E(3) another two for its plane. Where two principal moments are
+    equal, as in methane or benzene, axes are not unique, and what is made with them neither continuous nor symmetric;
+    ``Frames.gap`` says how close that is.
+
+    Args:
+        group: "E(3)", "O(3)", "E(2)" and "SE(3)", "SO(3)", "SE(2)", as for ``FrameAveraging``.
+        axis: "x", "y" or "z" (the default) for SE(2) and E(2).
+        threshold: of the skewness below which both signs have a weight; see ``geoeq.geometry.frames.signed_frames``.
+
+    Raises:
+        InputError: an option is unknown, or none that can be.
+
+    Source:
+        Kaba et al., ICML 2023, arXiv:2211.06489. Differs: see ``geoeq.geometry.frames.signed_frames``.
+    """
+
+    def __init__(self, group: FrameGroup = "E(3)", axis: str | None = None, threshold: float = 0.02) -> None:
+        super().__init__()
+        self.group, self.axis = checked_group(group, axis)
+        self.threshold = checked_threshold(threshold)
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls()
+
+    def forward(self, data: Data) -> Frames:
+        group: FrameGroup = self.group  # type: ignore[assignment]
+        vectors, graph, centroids = inputs_that_turn(data, group)
+        frames = pca_frames(vectors, graph, centroids, group, self.axis)
+        return signed_frames(frames, vectors, graph, group, self.axis, self.threshold)
+
+
+def checked_group(group: str, axis: str | None) -> tuple[str, str | None]:
+    """A group of all rotations, of space or about an axis, and that axis.
+
+    Raises:
+        InputError: there is no such group or axis.
+    """
+    axis_number(group, axis)
+    if group not in get_args(FrameGroup):
+        raise InputError(unknown_name("group", group, get_args(FrameGroup)))
+    return group, axis or ("z" if group in ("SE(2)", "E(2)") else None)
+
+
+def without_edges_of_others(data: Data, network: Model) -> Data:
+    """Structures for a network that has no cutoff: without edges that were made for that of another network."""
+    if network.cutoff is not None or getattr(data, "edge_cutoff", None) is None:
+        return data
+    bare = copy.copy(data)
+    for name in ("edge_index", "edge_shifts", "edge_attr", "edge_cutoff"):
+        if name in bare:
+            del bare[name]
+    return bare
+
+
+def _mean(frames: Frames, values: Tensor) -> Tensor:
+    """Over the structures, of what each frame has by its weight."""
+    return (frames.weights * values).sum() / max(frames.num_graphs, 1)

@@ -1,0 +1,1 @@
+"""Wrappers of a model: forces, ensembles, uncertainty, soft equivariance."""

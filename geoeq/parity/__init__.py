@@ -1,0 +1,1 @@
+"""Comparison of geoeq's networks with the numbers of their authors' code."""

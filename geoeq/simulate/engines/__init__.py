@@ -1,0 +1,1 @@
+"""Export of potentials, and the engines that run them: LAMMPS, TorchSim, metatomic."""

@@ -1,0 +1,1 @@
+"""Molecular dynamics with exact restarts, as ``geoeq md`` runs it."""

@@ -1,0 +1,124 @@
+"""The picture of a simulation: energies, temperature, pressure and volume by time, and how far atoms are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import units
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from geoeq.files import written_whole
+from geoeq.plots import BLUE, GREY, INK, ORANGE, style_axes
+from geoeq.simulate.md.radial_distribution import RadialDistribution
+from geoeq.simulate.md.settings import MDSettings
+from geoeq.simulate.md.summary import drift, with_spread
+from geoeq.simulate.md.thermo import CONSERVED, POTENTIAL, PRESSURE, TEMPERATURE, TIME, TOTAL, VOLUME
+
+__all__ = ["draw_summary"]
+
+Rows = Sequence[Mapping[str, float]]
+
+GREEN = "#3b8f5a"
+
+
+def draw_summary(path: Path, rows: Rows, radial: RadialDistribution | None, settings: MDSettings, title: str) -> None:
+    """Draw the log, and the radial distribution.
+
+    Args:
+        path: the PNG.
+        rows: of the log.
+        radial: of the frames; None where there are none, or there is one atom.
+        settings: of the simulation.
+        title: what is shown.
+    """
+    panels = [name for name in (TEMPERATURE, PRESSURE, VOLUME) if rows and name in rows[0]]
+    count = 1 + len(panels) + (radial is not None and bool(radial.values))
+    height = (count + 1) // 2
+    figure = Figure(figsize=(10.0, 0.5 + 3.1 * height), dpi=150, layout="constrained")
+    grid = figure.add_gridspec(height, 2)
+    places = [divmod(place, 2) for place in range(count)]
+    alone = count % 2 == 1
+    axes = [
+        figure.add_subplot(grid[row, :] if alone and place == count - 1 else grid[row, column])
+        for place, (row, column) in enumerate(places)
+    ]
+    scale, unit = (1000.0, "ps") if rows and rows[-1][TIME] >= 2000 else (1.0, "fs")
+    _draw_energies(axes[0], rows, settings, scale)
+    targets = {TEMPERATURE: settings.temperature if settings.ensemble != "nve" else None}
+    if settings.pressure is not None:
+        targets[PRESSURE] = settings.pressure / units.GPa
+    for panel, name in zip(axes[1:], panels):
+        _draw_column(panel, rows, name, scale, targets.get(name))
+    for panel in axes[: 1 + len(panels)]:
+        panel.set_xlabel(f"time [{unit}]")
+        panel.margins(x=0.01)
+    if radial is not None and radial.values:
+        _draw_radial(axes[-1], radial)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _draw_energies(axes: Axes, rows: Rows, settings: MDSettings, scale: float) -> None:
+    style_axes(axes)
+    first = rows[0][POTENTIAL]
+    times = [row[TIME] / scale for row in rows]
+    for name, label, color in (
+        (POTENTIAL, "potential", BLUE),
+        (TOTAL, "total", ORANGE),
+        (CONSERVED, "conserved", GREEN),
+    ):
+        if name in rows[0]:
+            values = [1000 * (row[name] - first) for row in rows]
+            axes.plot(times, values, color=color, linewidth=1.3, label=label, marker="o" if len(rows) < 3 else None)
+    axes.set_ylabel("energy [meV/atom]")
+    slope = drift(rows, settings)
+    note = "" if slope is None else f", drift {1000 * slope:.2g} meV/atom/ps"
+    _title(axes, f"energy above {first:.4f} eV/atom{note}")
+    _legend(axes)
+
+
+def _draw_column(axes: Axes, rows: Rows, name: str, scale: float, target: float | None) -> None:
+    style_axes(axes)
+    values = np.array([row[name] for row in rows])
+    times = [row[TIME] / scale for row in rows]
+    axes.plot(times, values, color=BLUE, linewidth=1.1, marker="o" if len(rows) < 3 else None)
+    half = values[len(values) // 2 :]
+    mean = float(half.mean())
+    name = name.replace("^3", "³")
+    quantity, _, unit = name.rstrip("]").partition(" [")
+    label = f"second half: {with_spread(mean, float(half.std()))} {unit}"
+    axes.plot([times[len(times) // 2], times[-1]], [mean, mean], color=ORANGE, linewidth=1.8, label=label)
+    if target is not None:
+        axes.axhline(target, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"target: {target:.4g} {unit}")
+    axes.set_ylabel(name)
+    axes.ticklabel_format(axis="y", useOffset=False)
+    _title(axes, quantity)
+    _legend(axes)
+
+
+def _draw_radial(axes: Axes, radial: RadialDistribution) -> None:
+    style_axes(axes)
+    for (pair, values), color in zip(radial.values.items(), (BLUE, ORANGE, GREEN)):
+        axes.plot(radial.distances, values, color=color, linewidth=1.3, label=pair)
+    if radial.normalized:
+        axes.axhline(1.0, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+    axes.set_xlim(0, radial.distances[-1])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("distance [Å]")
+    axes.set_ylabel("g(r)" if radial.normalized else "neighbours per Å")
+    _title(axes, "radial distribution, second half" if radial.normalized else "distances of pairs, second half")
+    _legend(axes)
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, loc="left", fontsize=10, color=INK)
+
+
+def _legend(axes: Axes) -> None:
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.22 * (high - low))  # room above the curves
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper right", ncols=3, columnspacing=1.2)

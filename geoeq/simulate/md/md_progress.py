@@ -1,0 +1,69 @@
+"""What one sees of a simulation: a bar with its speed on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from geoeq.simulate.md.settings import MDSettings
+from geoeq.simulate.md.thermo import POTENTIAL, SPEED, TEMPERATURE
+
+__all__ = ["MDProgress"]
+
+#: In seconds: between changes of the bar, and between lines where there is no terminal.
+_BAR, _LINE = 0.1, 10.0
+
+
+class MDProgress:
+    """Shows how far a simulation is, how fast, and its temperature and energy. A context, open while it runs.
+
+    Args:
+        console: where to.
+        settings: of the simulation.
+        done: steps that an earlier process did.
+    """
+
+    def __init__(self, console: Console, settings: MDSettings, done: int = 0) -> None:
+        self._console, self._settings = console, settings
+        self._shown = time.monotonic()
+        self._bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=16),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[news]}", markup=False),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=settings.steps, completed=done, news="")
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._bar.stop()
+
+    def __call__(self, step: int, row: Mapping[str, float]) -> None:
+        """Show a step, with the last row of the log."""
+        now, last = time.monotonic(), step == self._settings.steps
+        if now - self._shown < (_BAR if self._console.is_terminal else _LINE) and not last:
+            return
+        self._shown = now
+        parts = [f"{row[TEMPERATURE]:.0f} K", f"{row[POTENTIAL]:.4f} eV/atom"] if row else []
+        if SPEED in row:
+            parts.append(f"{row[SPEED]:.3g} ns/day")
+        news = "  ".join(parts)
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=step, news=news)
+        else:
+            self._console.print(f"step {step:,} of {self._settings.steps:,}  {news}", highlight=False, soft_wrap=True)

@@ -1,0 +1,201 @@
+"""What a run has come to: it is written down, the best weights are kept, and the run can be resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from geoeq.errors import RecipeError
+from geoeq.files import load_state, save_state
+from geoeq.training.budget import Budget
+from geoeq.training.evaluation.metrics import headline
+from geoeq.training.log import Log
+from geoeq.training.module import TrainingModule, auxiliary_label
+from geoeq.training.recipe import Recipe
+from geoeq.training.sharding import best_weights, restore_weights, weights_and_optimizer
+
+__all__ = ["Keeper"]
+
+
+class Keeper(Checkpoint):
+    """Keeps the log, the best weights and the state of a run.
+
+    The order at the end of an epoch makes a kill harmless at any moment: first the row of the log, then the state,
+    which counts; rows after the last state are dropped when the run goes on.
+
+    Args:
+        recipe: the settings.
+        folder: of the run.
+        units: target -> unit of its headline metric, for the names of the columns; empty for none.
+        save_best: called with the best weights so far, when there are new ones.
+        report: called at the end of an epoch with its number and what was measured.
+        budget: the time of the run, where that ends it in place of the epochs.
+        writes: whether this process writes the files; of several, one does.
+
+    Attributes:
+        best: epoch, loss and weights of the best validation.
+        epoch: epochs done.
+        batches: batches of each process done in the epoch after these, when the run went on.
+        seconds: that the training took, interruptions left out.
+        finished: whether the training is over: all epochs done, the budget spent, or stopped early.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        units: dict[str, str],
+        save_best: Callable[[dict[str, Tensor]], None],
+        report: Callable[[int, dict[str, float]], None],
+        budget: Budget | None = None,
+        writes: bool = True,
+    ) -> None:
+        super().__init__()
+        self.budget = budget
+        self.best: dict[str, Any] = {"epoch": 0, "loss": math.inf, "weights": None}
+        self.finished = False
+        self._recipe = recipe
+        self._path = folder / "state.pt"
+        self._log_path = folder / "log.csv"
+        self._save_best, self._report = save_best, report
+        self._writes = writes
+        self._log: Log | None = None
+        self._stale = 0  # validations since the best one
+        self.epoch, self.batches, self.seconds = 0, 0, 0.0
+        self._measures = [
+            label
+            for stage in ("train", "valid")
+            for label in (f"{stage} loss", *(_label(stage, name) for name in units))
+        ] + [f"train {auxiliary_label(name)}" for name in recipe.loss.auxiliary]
+        self._heads = {_label(stage, name): unit for stage in ("train", "valid") for name, unit in units.items()}
+        self._state = load_state(self._path) if self._path.is_file() else None
+        if self._state is not None:
+            self.best, self.finished = self._state["best"], self._state["finished"]
+            self.epoch, self.batches = self._state["epoch"], self._state["batches"]
+            self.seconds = self._state["seconds"]
+            if budget is not None:
+                budget.restore(self._state["budget"])
+
+    def column(self, label: str) -> str:
+        """The name of a measure in the log: with its unit."""
+        unit = self._heads.get(label)
+        return f"{label} [{unit}]" if unit else label
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Take up the state of a killed run."""
+        state = self._state
+        if state is not None and isinstance(pl_module, TrainingModule):
+            restore_weights(trainer, pl_module, state)
+            pl_module.schedule.restore(state["schedule"])
+            pl_module.step = state["step"]
+            self._stale = state["stale"]
+            if state["tally"] is not None and self._writes:  # sums of all processes, which one takes over
+                pl_module.tallies["train"].reset(state["tally"])
+            done = dict.fromkeys(("ready", "started", "processed", "completed"), self.epoch)
+            trainer.fit_loop.epoch_progress.current.load_state_dict(done)
+        times = ["seconds"] if self.budget is None else ["seconds", "budget seconds"]
+        watched = pl_module.model.watched() if isinstance(pl_module, TrainingModule) else {}
+        columns = ["epoch", "step", "lr", *(self.column(label) for label in self._measures), *watched, *times]
+        if self._writes:
+            self._log = Log(self._log_path, columns, self.epoch, self._recipe.log)
+        self._started = time.monotonic() - self.seconds
+        self._first = self.epoch
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Save the state in the middle of an epoch; each process calls this after as many batches."""
+        every = (self._recipe.save_every or 0) * self._recipe.accumulate
+        if every and batch_idx and batch_idx % every == 0 and isinstance(pl_module, TrainingModule):
+            first = self.batches if trainer.current_epoch == self._first else 0
+            self.seconds = time.monotonic() - self._started
+            with self._standing_still():
+                self._save(trainer, pl_module, trainer.current_epoch, first + batch_idx)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write the row, keep the best weights, decide whether to stop, and save the state."""
+        if not isinstance(pl_module, TrainingModule):
+            return
+        self.epoch = epoch = trainer.current_epoch + 1
+        measured = pl_module.measured
+        if not math.isfinite(measured["train loss"]):
+            raise RecipeError(
+                f"The loss is not finite in epoch {epoch}: the steps were too long. Lower optimizer.lr, give "
+                "schedule.warmup_epochs, or set gradient_clip; and start again with --again."
+            )
+        if "valid loss" in measured:
+            self._validated(trainer, pl_module, epoch, measured["valid loss"])
+        limit = self._recipe.early_stop
+        if limit is not None and self._stale >= limit:
+            trainer.should_stop = True
+        self.finished = trainer.should_stop or (self.budget is None and epoch >= self._recipe.total_epochs)
+        if self.finished and self.best["weights"] is None:  # there never was a validation
+            self.best = {"epoch": epoch, "loss": math.nan, "weights": best_weights(trainer, pl_module)}
+        self.seconds = time.monotonic() - self._started
+        row = {"epoch": epoch, "step": pl_module.step, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        row |= {self.column(label): float(f"{value:.7g}") for label, value in measured.items()}
+        used = {} if self.budget is None else {"budget seconds": round(self.budget.used, 2)}
+        if self._log is not None:
+            self._log.append({**row, "seconds": round(self.seconds, 2), **used})
+        self._report(epoch, measured)
+        self._save(trainer, pl_module, epoch, 0)
+
+    def _save(self, trainer: lightning.Trainer, module: TrainingModule, epoch: int, batches: int) -> None:
+        """Write the state after so many epochs, and batches of the next one; all processes call this."""
+        tally = module.tallies["train"].reduced(module.add_up, module.device) if batches else None
+        state = {
+            "epoch": epoch,
+            "batches": batches,
+            "tally": tally,
+            "step": module.step,
+            **weights_and_optimizer(trainer, module),
+            "schedule": module.schedule.state(),
+            "best": self.best,
+            "stale": self._stale,
+            "seconds": self.seconds,
+            "budget": None if self.budget is None else self.budget.used,
+            "finished": self.finished,
+        }
+        if self._writes:
+            save_state(self._path, state)
+
+    @contextlib.contextmanager
+    def _standing_still(self) -> Iterator[None]:
+        """The watch of a budget does not count what is done meanwhile."""
+        if self.budget is not None:
+            self.budget.stop()
+        yield
+        if self.budget is not None:
+            self.budget.run()
+
+    def _validated(self, trainer: lightning.Trainer, module: TrainingModule, epoch: int, loss: float) -> None:
+        module.schedule.validated(loss)
+        if loss < self.best["loss"]:
+            self.best = {"epoch": epoch, "loss": loss, "weights": best_weights(trainer, module)}
+            self._stale = 0
+            if self._writes:
+                self._save_best(self.best["weights"])
+        else:
+            self._stale += 1
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Close the log."""
+        if self._log is not None:
+            self._log.close()
+
+    def remove_state(self) -> None:
+        """Delete what only an unfinished run needs."""
+        self._path.unlink(missing_ok=True)
+
+
+def _label(stage: str, target: str) -> str:
+    return f"{stage} {headline(target)} {target}"

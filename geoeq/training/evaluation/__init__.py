@@ -1,0 +1,1 @@
+"""Metrics, baselines, predictions, comparisons, and their tables and plots."""

@@ -1,0 +1,201 @@
+"""Several recipes for the same task, each trained for the same time, and what came of them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from geoeq.data import Dataset, load
+from geoeq.environment import describe_environment
+from geoeq.errors import GeoeqError, RecipeError
+from geoeq.models.checkpoint import load_checkpoint
+from geoeq.resources import import_extra
+from geoeq.training.evaluation.comparison_table import Comparison, Contender
+from geoeq.training.evaluation.metrics import headline
+from geoeq.training.evaluation.results import Row, TargetResults
+from geoeq.training.evaluation.speed import inference_milliseconds
+from geoeq.training.folder import RunFolder
+from geoeq.training.parsing import at, read_recipe
+from geoeq.training.recipe import Recipe
+from geoeq.training.run import train
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["compare_recipes"]
+
+#: What recipes must have in common: the task, and the machine that it is done on.
+_SHARED = ("dataset", "target", "split", "sample", "device", "threads")
+
+#: Test structures whose inference is timed, at the most.
+_TIMED = 1024
+
+
+def compare_recipes(
+    files: Sequence[Path],
+    budget: float,
+    console: Console,
+    *,
+    settings: Sequence[str] = (),
+    folder: Path | None = None,
+    again: bool = False,
+) -> Comparison:
+    """Train each recipe for the same time, one after the other, and write one table and one picture.
+
+    Each has its run folder below ``folder``; beside them are compare.md, compare.json and compare.png, which are
+    written anew after each recipe. Called again, it goes on: finished runs of the same recipe and budget are not
+    repeated. A recipe that fails is told of in the table and does not keep the others from running.
+
+    Args:
+        files: the recipes.
+        budget: seconds of training for each; preparation of the data, validation and test do not count.
+        console: for the progress and the table.
+        settings: ``key=value`` put over every recipe.
+        folder: of the comparison; None for runs/compare-DATASET.
+        again: throw away what earlier runs left in the folders of these recipes.
+
+    Raises:
+        RecipeError: a recipe cannot be read, two are not for the same task (the message names both and what
+            differs), or a folder holds another run.
+        MissingExtraError: the extra "train" is not installed.
+    """
+    import_extra("lightning", "train")
+    from geoeq.training.evaluation.comparison_plot import draw_comparison
+
+    _check_settings(settings)
+    names = _names(files)
+    recipes = {name: read_recipe(file, settings, console.print) for name, file in names.items()}
+    _check_same_task(recipes)
+    first = next(iter(recipes.values()))
+    folder = folder or Path("runs") / f"compare-{Path(first.dataset).stem}"
+    recipes = {
+        name: dataclasses.replace(recipe, budget=budget, run=str(folder / name)) for name, recipe in recipes.items()
+    }
+    for name, recipe in recipes.items():
+        with at(name):
+            RunFolder(Path(str(recipe.run))).check(recipe, again=again)
+
+    comparison = Comparison.start(first, budget, describe_environment())
+    for number, (name, recipe) in enumerate(recipes.items(), 1):
+        console.rule(f"{name} ({number} of {len(recipes)})", align="left")
+        comparison.contenders.append(_contender(name, names[name], recipe, console, again))
+        comparison.write(folder)
+        draw_comparison(folder / "compare.png", comparison, folder)
+    console.rule(style="dim")
+    comparison.print(console)
+    console.print(f"Table and picture are in '{folder}': compare.md, compare.json, compare.png.", highlight=False)
+    return comparison
+
+
+def _contender(name: str, file: Path, recipe: Recipe, console: Console, again: bool) -> Contender:
+    """Train and measure one recipe; a failure is a result too."""
+    run = RunFolder(Path(str(recipe.run)))
+    try:
+        results = train(recipe, file, console, again=again)
+        done = run.results() or {}
+        speed = _speed(run, recipe)
+    except Exception as error:  # whatever it is, the others still run
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if not isinstance(error, GeoeqError):
+            reason = f"{type(error).__name__}: {reason}"
+        console.print(f"{name} failed: {reason}", style="red", highlight=False, markup=False)
+        return Contender(name, recipe.model.class_path, failure=reason)
+    return Contender(
+        name,
+        recipe.model.class_path,
+        parameters=done["parameters"],
+        epochs=done["epochs"],
+        best_epoch=done["best_epoch"],
+        training_seconds=done["budget_seconds"],
+        milliseconds=speed,
+        errors={entry.target: _test_error(entry.model, entry.target) for entry in results},
+        baselines={entry.target: _best_baseline(entry) for entry in results},
+    )
+
+
+def _test_error(row: Row, target: str) -> float:
+    return row.errors.get("test", {}).get(headline(target), math.nan)
+
+
+def _best_baseline(entry: TargetResults) -> tuple[str, float]:
+    row = [row for row in entry.rows if row.kind == "baseline"][-1]
+    return row.name, _test_error(row, entry.target)
+
+
+def _speed(run: RunFolder, recipe: Recipe) -> float:
+    """Milliseconds a structure: those measured when the run was finished, or measured now."""
+    known = run.read_json("speed.json")
+    if known is None:
+        model, meta = load_checkpoint(run.path)
+        dataset: Dataset = load(recipe.dataset, sample=recipe.sample)
+        split = dataset.split(meta["data"]["split"])
+        places = split["test"] if len(split["test"]) else split["train"]
+        cuda = recipe.device == "cuda" or (recipe.device == "auto" and torch.cuda.is_available())
+        with _threads(recipe.threads):
+            measured = inference_milliseconds(
+                model, dataset, places[:_TIMED], device=torch.device("cuda" if cuda else "cpu")
+            )
+        known = {"milliseconds_per_structure": round(measured, 5), "structures": min(len(places), _TIMED)}
+        run.write_json("speed.json", known)
+    value: float = known["milliseconds_per_structure"]
+    return value
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _names(files: Sequence[Path]) -> dict[str, Path]:
+    """A name for each recipe: that of its file, with that of its folder where two files have the same."""
+    resolved = list(dict.fromkeys(file.resolve() for file in files))
+    stems = [file.stem for file in resolved]
+    named = [file.stem if stems.count(file.stem) == 1 else f"{file.parent.name}-{file.stem}" for file in resolved]
+    if len(set(named)) < len(named):
+        raise RecipeError(f"Two recipes would both be called '{max(named, key=named.count)}': rename one of the files.")
+    return dict(zip(named, resolved))
+
+
+def _check_settings(settings: Sequence[str]) -> None:
+    for pair in settings:
+        key = pair.partition("=")[0]
+        if key in ("run", "budget"):
+            raise RecipeError(f"command line: {pair}: compare sets '{key}' for each recipe; say --{key}.")
+
+
+def _check_same_task(recipes: dict[str, Recipe]) -> None:
+    """Raise where two recipes learn other things, from other data, or on another machine."""
+    first, *others = recipes
+    reference = recipes[first]
+    for name in others:
+        found = recipes[name]
+        for setting in _SHARED:
+            ours, theirs = _value(reference, setting), _value(found, setting)
+            if ours != theirs and setting == "split" and None in (ours, theirs):
+                default = load(reference.dataset, sample=reference.sample).card.default_split
+                ours, theirs = ours or default, theirs or default
+            if ours != theirs:
+                raise RecipeError(
+                    f"{first} and {name} cannot be compared: {setting} is {_show(ours)} in {first} and {_show(theirs)} "
+                    f"in {name}. Recipes of one comparison have the same {', '.join(_SHARED)}; {setting}=VALUE on the "
+                    "command line sets it for all."
+                )
+
+
+def _value(recipe: Recipe, setting: str) -> Any:
+    return recipe.targets if setting == "target" else getattr(recipe, setting)
+
+
+def _show(value: Any) -> str:
+    return "null" if value is None else ", ".join(value) if isinstance(value, list) else str(value)

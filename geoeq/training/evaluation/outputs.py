@@ -1,0 +1,109 @@
+"""Predictions as a CSV, as extended xyz, or as a table on a terminal."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoeq.data.structures import Structure
+from geoeq.errors import FieldError
+from geoeq.fields import field
+from geoeq.files import written_whole
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from rich.console import Console
+
+__all__ = ["print_predictions", "write_predictions"]
+
+Values = NDArray[np.float64]
+
+
+def write_predictions(
+    path: Path, structures: Sequence[Structure], values: Sequence[Mapping[str, Values]], units: Mapping[str, str]
+) -> None:
+    """Write all predictions, or nothing.
+
+    A CSV has a row for each structure, with the components of vectors in columns of their own; what belongs to atoms
+    only fits extended xyz.
+
+    Raises:
+        FieldError: an output belongs to atoms, and the file is a CSV.
+    """
+    if path.suffix == ".csv":
+        _write_csv(path, structures, values, units)
+    else:
+        _write_xyz(path, structures, values, units)
+
+
+def _write_csv(
+    path: Path, structures: Sequence[Structure], values: Sequence[Mapping[str, Values]], units: Mapping[str, str]
+) -> None:
+    for name in units:
+        if field(name).level != "graph":
+            raise FieldError(
+                f"'{name}' belongs to atoms, which a CSV has no rows for. Write to a file that ends with .xyz."
+            )
+    columns = ["structure", "formula"]
+    for name, unit in units.items():
+        count = np.size(values[0][name])
+        suffix = "" if unit == "1" else f" [{unit}]"
+        columns += [f"{name}{suffix}"] if count == 1 else [f"{name}_{index}{suffix}" for index in range(count)]
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for structure, entry in zip(structures, values):
+            numbers = [f"{number:.8g}" for name in units for number in np.reshape(entry[name], -1)]
+            writer.writerow([structure.where, structure.atoms.get_chemical_formula(), *numbers])
+
+
+def _write_xyz(
+    path: Path, structures: Sequence[Structure], values: Sequence[Mapping[str, Values]], units: Mapping[str, str]
+) -> None:
+    from ase.io import write
+
+    frames: list[Atoms] = []
+    for structure, entry in zip(structures, values):
+        atoms = structure.atoms.copy()
+        atoms.calc = structure.atoms.calc  # what the file said of energies and forces stays in it
+        given: dict[str, Any] = {}
+        for name, value in entry.items():
+            key = f"predicted_{name}"
+            if field(name).level == "node":
+                atoms.set_array(key, np.asarray(value))
+            else:
+                given[key] = float(value) if np.ndim(value) == 0 else np.asarray(value)
+        atoms.info.update(given)
+        atoms.info["units"] = " ".join(f"predicted_{name}={unit}" for name, unit in units.items())
+        frames.append(atoms)
+    with written_whole(path) as temporary:
+        write(temporary, frames, format="extxyz")
+
+
+def print_predictions(
+    console: Console, structures: Sequence[Structure], values: Sequence[Mapping[str, Values]], units: Mapping[str, str]
+) -> None:
+    """Print a table of what belongs to whole structures.
+
+    Raises:
+        FieldError: there is no such output.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = [name for name in units if field(name).level == "graph"]
+    if not shown:
+        raise FieldError(f"{', '.join(units)}: of atoms, not of structures; write to a file with -o out.xyz.")
+    table = Table("structure", "formula", header_style="")
+    for name in shown:
+        header = name if units[name] == "1" else f"{name} [{units[name]}]"
+        table.add_column(escape(header), justify="right", no_wrap=True)
+    for structure, entry in zip(structures, values):
+        cells = [" ".join(f"{number:.5g}" for number in np.reshape(entry[name], -1)) for name in shown]
+        table.add_row(escape(structure.where), structure.atoms.get_chemical_formula(), *cells)
+    console.print(table)

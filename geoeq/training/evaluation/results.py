@@ -1,0 +1,154 @@
+"""How good a model is: its predictions over a part of a data set, beside the baselines and published errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoeq.data import Dataset
+from geoeq.errors import RecipeError
+from geoeq.models import Model
+from geoeq.training.evaluation.baselines import Baseline
+from geoeq.training.evaluation.free_atoms import free
+from geoeq.training.evaluation.metrics import errors
+
+__all__ = ["Row", "TargetResults", "compare", "predict_parts"]
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        name: what predicts.
+        kind: "baseline", "model" or "published".
+        errors: part -> metric -> value, in the units of the table.
+    """
+
+    name: str
+    kind: str
+    errors: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class TargetResults:
+    """All that is known about one target.
+
+    Attributes:
+        target: the field.
+        unit: in which the errors are; "1" if it has none.
+        rows: baselines, published errors, the model last.
+        sources: where the published errors come from.
+    """
+
+    target: str
+    unit: str
+    rows: list[Row]
+    sources: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TargetResults:
+        """From what ``to_dict`` gave."""
+        rows = [Row(**row) for row in values["rows"]]
+        return cls(values["target"], values["unit"], rows, list(values["sources"]))
+
+    @property
+    def model(self) -> Row:
+        """The row of the model."""
+        return next(row for row in self.rows if row.kind == "model")
+
+
+def predict_parts(
+    model: Model,
+    dataset: Dataset,
+    parts: Mapping[str, NDArray[np.int64]],
+    targets: Sequence[str],
+    *,
+    device: torch.device,
+    batch_size: int = 128,
+) -> dict[str, dict[str, tuple[Values, Values]]]:
+    """Predictions and true values, in the units inside: target -> part -> (prediction, truth).
+
+    Forces and relaxed positions are only of the atoms that are free, where the data say which are (``fixed``).
+
+    Args:
+        model: in evaluation mode; its dtype decides that of the batches.
+        dataset: the records.
+        parts: name -> places; empty parts are left out.
+        targets: names of fields.
+        device: where to compute.
+        batch_size: graphs at once.
+    """
+    dtype = next(model.parameters()).dtype
+    found: dict[str, dict[str, tuple[Values, Values]]] = {name: {} for name in targets}
+    model = model.to(device).eval()
+    for part, places in parts.items():
+        if len(places) == 0:
+            continue
+        loader = dataset.loader(places, batch_size, cutoff=model.cutoff, targets=targets, dtype=dtype, ahead=True)
+        collected: dict[str, tuple[list[Values], list[Values]]] = {name: ([], []) for name in targets}
+        with torch.no_grad():
+            for batch in loader:
+                outputs = model(batch.to(device))
+                for name, (predictions, truths) in collected.items():
+                    predictions.append(free(name, outputs[name], batch).double().cpu().numpy())
+                    truths.append(free(name, batch[name], batch).double().cpu().numpy())
+        for name, (predictions, truths) in collected.items():
+            found[name][part] = np.concatenate(predictions), np.concatenate(truths)
+    return found
+
+
+def compare(
+    dataset: Dataset,
+    target: str,
+    model_name: str,
+    predictions: Mapping[str, tuple[Values, Values]],
+    baselines: Sequence[Baseline],
+    split: str | None = None,
+) -> TargetResults:
+    """The table of one target, in the unit of its card.
+
+    Args:
+        dataset: for its card.
+        target: the field.
+        model_name: what to call the model.
+        predictions: part -> (prediction, truth) of the model, in the unit inside.
+        baselines: their guesses for the same parts.
+        split: the name of the split; published errors of another one are left out.
+    """
+    if target not in dataset.card.targets:
+        raise RecipeError(f"The card of {dataset.card.name} has no target '{target}'.")
+    entry = dataset.card.targets[target]
+    factor = entry.to_report(target)
+    rows = [
+        Row(
+            baseline.name,
+            "baseline",
+            {
+                part: dict(errors(baseline.predictions[part] * factor, truth * factor))
+                for part, (_, truth) in predictions.items()
+            },
+        )
+        for baseline in baselines
+    ]
+    sources = []
+    for published in dataset.card.published:
+        matches = published.target == target and published.unit == entry.report and not dataset.sample
+        if matches and (published.split in (None, split) or split is None):
+            rows += [
+                Row(name, "published", {"test": {published.metric: value}}) for name, value in published.values.items()
+            ]
+            sources += [published.source] if published.source else []
+    measured = {part: dict(errors(guess * factor, truth * factor)) for part, (guess, truth) in predictions.items()}
+    return TargetResults(target, entry.report, [*rows, Row(model_name, "model", measured)], sources)

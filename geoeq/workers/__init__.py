@@ -1,0 +1,1 @@
+"""Pools of worker processes, on this machine or on a Dask cluster."""

@@ -1,0 +1,111 @@
+"""The command line: what it prints, its exit status, and that a mistake is one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import geoeq
+from geoeq.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path_factory.getbasetemp() / "cli-cache"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+SMALL = ["--sample", "epochs=1", "model.init_args={width: 8, layers: 1, cutoff: 3.0}", "threads=1", "device=cpu"]
+
+
+def test_from_training_to_prediction(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "qm7/egnn", *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "linear model on composition" in out
+    assert "atomization_energy [kcal/mol]" in out
+    assert Path("runs/qm7-egnn/parity.png").is_file()
+
+    assert main(["evaluate", "runs/qm7-egnn", "--split", "test"]) == 0
+    assert "EGNN" in capsys.readouterr().out
+
+    Path("water.xyz").write_text("3\n\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n")
+    assert main(["predict", "runs/qm7-egnn", "water.xyz", "-o", "out.csv", "--unit", "atomization_energy=eV"]) == 0
+    assert Path("out.csv").read_text().startswith("structure,formula,atomization_energy [eV]\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["train", "nothing.yaml"], "There is no file 'nothing.yaml'. No recipe is called 'nothing'."),
+        (["train", "qm7/egnn", "optimizer.lrr=1"], "command line: optimizer: No setting is called 'lrr'."),
+        (["evaluate", "runs/nothing"], "There is no trained model in 'runs/nothing'"),
+        (["predict", "runs/nothing", "water.xyz"], "There is no trained model in 'runs/nothing'"),
+        (["predict", "runs/nothing", "water.xyz", "--unit", "gap"], "--unit gap: write it as in --unit gap=meV."),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_status_2(
+    command: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(geoeq.errors.RecipeError):
+        main(["--debug", "train", "nothing.yaml"])
+
+
+def test_an_interrupt_is_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from geoeq.training import parsing
+
+    def interrupt(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parsing, "find_recipe", interrupt)
+    assert main(["train", "qm7/egnn"]) == 130
+    assert "Interrupted" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    assert main(["train", "qm7/egnn", "--sample"]) == 2
+    assert "pip install 'geoeq[train]'" in capsys.readouterr().err
+
+
+def test_a_class_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my_network.py").write_text("from geoeq.models import EGNN\n\nclass MyNetwork(EGNN):\n    pass\n")
+    assert main(["train", "qm7/egnn", *SMALL, "model.class_path=my_network.MyNetwork"]) == 0
+    assert "MyNetwork" in capsys.readouterr().out
+    assert main(["evaluate", "runs/qm7-egnn"]) == 0
+
+
+@pytest.mark.parametrize("arguments", [["train", "qm7/egnn", "--sampel"], ["trian"], []])
+def test_unknown_arguments_are_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def test_doctor_and_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    assert main(["data", "list"]) == 0
+    assert "qm7" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from geoeq.cli.main import main\n"
+        "try: main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'lightning', 'ase', 'e3nn', 'yaml', 'rich'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,134 @@
+"""Checkpoints: the same model comes back, and what cannot be read is named."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from geoeq.errors import CheckpointError, UnknownElementError
+from geoeq.models import EGNN, load_checkpoint, save_checkpoint
+from geoeq.symmetry import random_batch
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    save_checkpoint(EGNN.example(), tmp_path / "model", {"note": "Å"})
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_round_trip_gives_the_same_numbers(tmp_path: Path, dtype: torch.dtype) -> None:
+    model = EGNN.example().to(dtype).eval()
+    batch = random_batch()
+    batch = batch.apply(lambda value: value.to(dtype) if value.is_floating_point() else value)
+    save_checkpoint(model, tmp_path, {"data": {"name": "qm7"}})
+    again, meta = load_checkpoint(tmp_path)
+    assert meta == {"data": {"name": "qm7"}}
+    assert not again.training
+    assert again.config() == model.config()
+    for name, value in model(batch).items():
+        assert torch.equal(again(batch)[name], value)
+
+
+OWN_MODEL = """
+from e3nn import o3
+from geoeq.layers import NodeEmbedding
+from geoeq.models import GraphScalar, Model
+
+class OwnModel(Model):
+    def __init__(self, heads, width=4):
+        super().__init__(heads, o3.Irreps(f"{width}x0e"), cutoff=3.0)
+        self.embedding = NodeEmbedding(width)
+
+    @classmethod
+    def example(cls):
+        return cls([GraphScalar("energy")])
+
+    def encode(self, data, graph):
+        return self.embedding(data)
+"""
+
+
+def test_a_model_of_the_users_own_knows_its_elements_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_model.py").write_text(OWN_MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = importlib.import_module("own_model").OwnModel.example().double()
+    batch = random_batch()
+    batch.energy = torch.randn(batch.num_graphs, dtype=torch.float64)
+    model.fit_heads(batch)
+    save_checkpoint(model, tmp_path / "model")
+    again, _ = load_checkpoint(tmp_path / "model")
+    assert torch.equal(again(batch)["energy"], model.eval()(batch)["energy"])
+    batch.z[0] = 92
+    with pytest.raises(UnknownElementError, match="U"):
+        again(batch)
+
+
+def test_description_is_plain_json_with_units(saved: Path) -> None:
+    description = json.loads((saved / "model.json").read_text(encoding="utf-8"))
+    assert description["model"]["class_path"] == "geoeq.models.EGNN"
+    assert description["fields"]["energy"] == {"level": "graph", "irreps": "0e", "unit": "eV"}
+    assert description["cutoff"] == 4.0
+    assert description["dtype"] == "float32"
+    assert description["meta"] == {"note": "Å"}
+
+
+def test_nothing_is_unpickled(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pickle
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("unpickled")
+
+    monkeypatch.setattr(pickle, "load", refuse)
+    monkeypatch.setattr(pickle, "loads", refuse)
+    monkeypatch.setattr(pickle, "Unpickler", refuse)
+    load_checkpoint(saved)
+
+
+def edit(folder: Path, **changes: object) -> None:
+    file = folder / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda folder: (folder / "model.json").unlink(), "model.json is missing"),
+        (lambda folder: truncate(folder / "model.safetensors"), "model.safetensors is truncated or altered"),
+        (lambda folder: flip(folder / "model.safetensors"), "model.safetensors is truncated or altered"),
+        (lambda folder: truncate(folder / "model.json"), "model.json is truncated or altered"),
+        (lambda folder: edit(folder, version=99), "model.json has format version 99"),
+        (lambda folder: edit(folder, format="other"), "model.json does not describe a model of geoeq"),
+        (lambda folder: edit(folder, dtype="float7"), "model.json is altered"),
+        (lambda folder: edit(folder, model={"class_path": "os.system"}), "class_path 'os.system' is not a Model"),
+        (lambda folder: edit(folder, model={"class_path": "geoeq.models.EGNM"}), "Did you mean 'EGNN'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_named(saved: Path, harm, message: str) -> None:
+    harm(saved)
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(saved)
+    assert message in str(error.value)
+
+
+def test_weights_of_another_model_are_named(saved: Path) -> None:
+    config = EGNN.example().config()
+    config["init_args"]["width"] = 16
+    edit(saved, model=config)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors does not fit geoeq\.models\.EGNN"):
+        load_checkpoint(saved)
