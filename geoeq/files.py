@@ -20,7 +20,8 @@ from geoeq.errors import CheckpointError, InputError
 
 __all__ = [
     "STATE_VERSION",
-    "AppendedFile",
+    "AppendLog",
+    "atomic_write",
     "file_digest",
     "file_sha256",
     "load_state",
@@ -29,12 +30,11 @@ __all__ = [
     "replacing",
     "save_state",
     "write_text",
-    "written_whole",
 ]
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which becomes ``path`` if nothing goes wrong and vanishes if something does.
 
     A reader, or a process that is killed, finds the old file or the new one, never a part.
@@ -50,7 +50,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, whole or not at all."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -91,7 +91,7 @@ STATE_VERSION = 2
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` (tensors, numbers, text, and lists and dicts of those), whole or not at all."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save({"version": STATE_VERSION, **state}, temporary)
 
 
@@ -112,7 +112,7 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-class AppendedFile:
+class AppendLog:
     """Appends text so that a kill loses the last piece at the most. It is locked while it is open.
 
     Args:

@@ -30,13 +30,13 @@ def run_train(arguments: argparse.Namespace) -> int:
     from geoeq.training.distributed import launched
     from geoeq.training.parsing import find_recipe, read_recipe
 
-    def say(line: str) -> None:
+    def notify(line: str) -> None:
         if not launched():  # of several processes, the one that starts them says it
             console.print(line, highlight=False, soft_wrap=True)
 
     file = find_recipe(arguments.recipe)
     settings = [*arguments.settings, *_given(arguments)]
-    recipe = read_recipe(file, settings, say)
+    recipe = read_recipe(file, settings, notify)
     if arguments.plan:
         from geoeq.training.plan import print_plan
 

@@ -143,7 +143,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
                 nodes[name] = _tensor(ranges.take(self.targets[name]), dtype)
             else:
                 graphs[name] = _tensor(self.targets[name][places], dtype)
-        graphs["place"] = torch.from_numpy(places)
+        graphs["structure_id"] = torch.from_numpy(places)
         ptr = torch.from_numpy(ranges.pointers)
         if cutoff is not None:
             graphs["edge_cutoff"] = torch.full((len(places),), cutoff, dtype=dtype)

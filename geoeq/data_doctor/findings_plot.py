@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from geoeq.data_doctor import Chart, residuals
-from geoeq.files import written_whole
+from geoeq.files import atomic_write
 from geoeq.plots import BLUE, INK, ORANGE, style_axes
 
 __all__ = ["draw_diagnosis"]
@@ -39,7 +39,7 @@ def draw_diagnosis(path: Path, chart: Chart, title: str) -> None:
     for place in axes[len(panels) :]:
         place.set_visible(False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
 
 

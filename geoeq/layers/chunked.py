@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geoeq import kernels
 
-__all__ = ["add_rows", "derivatives_in_chunks", "in_chunks", "rows_at_once"]
+__all__ = ["add_rows", "chunked", "derivatives_in_chunks", "rows_at_once"]
 
 _Function = Callable[..., Tensor]
 _Target = tuple[Tensor, int] | None
@@ -208,7 +208,7 @@ def _at_once(
     return result
 
 
-def in_chunks(
+def chunked(
     function: _Function,
     rows: Sequence[Tensor],
     shared: Sequence[Tensor],
@@ -252,10 +252,10 @@ def derivatives_in_chunks(
     needed: Sequence[bool],
     gradient: Tensor,
 ) -> list[Tensor | None]:
-    """First derivatives of ``in_chunks`` by all arguments that are needed; these can be differentiated themselves.
+    """First derivatives of ``chunked`` by all arguments that are needed; these can be differentiated themselves.
 
     Args:
-        function, rows, shared, size: of ``in_chunks``.
+        function, rows, shared, size: of ``chunked``.
         needed: by which of rows and shared.
         gradient: by the result.
     """

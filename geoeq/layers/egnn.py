@@ -12,7 +12,7 @@ from geoeq import kernels
 from geoeq.errors import InputError, TensorError
 from geoeq.geometry.neighbors import edge_lengths as safe_norm
 from geoeq.graph import Graph
-from geoeq.layers.chunked import in_chunks
+from geoeq.layers.chunked import chunked
 from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.edge_linear import EdgeLinear
 from geoeq.layers.layer import Layer
@@ -139,7 +139,7 @@ class EGNNLayer(Layer):
             weights = graph.vectors.new_ones(len(graph.vectors), 1) if envelope is None else envelope
             target = graph.receiver, graph.num_nodes
             rows = [weights, graph.vectors, attributes]
-            summed = in_chunks(self._weighted, rows, (), CHUNK, target, tables)  # [N, C + 3]
+            summed = chunked(self._weighted, rows, (), CHUNK, target, tables)  # [N, C + 3]
             return summed[:, : self.width], None if self.pull is None else summed[:, self.width :]
 
         m, pull = self._messages(graph.vectors, attributes, *(kernels.gather(*table) for table in tables))

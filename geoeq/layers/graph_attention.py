@@ -14,7 +14,7 @@ from geoeq import kernels
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import Graph
 from geoeq.layers.attention import edge_softmax
-from geoeq.layers.chunked import in_chunks
+from geoeq.layers.chunked import chunked
 from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.irreps.dropout import EquivariantDropout
 from geoeq.layers.irreps.gate import Gate
@@ -131,7 +131,7 @@ class EquivariantGraphAttention(Layer):
         received = kernels.gather(_rows(self.target.on_blocks(blocks)), graph.receiver)
         message = received + kernels.gather(_rows(self.source.on_blocks(blocks)), graph.sender)  # eq. 1
         hidden = self.radial.hidden(edge_attributes(graph, self.edge_width, "EquivariantGraphAttention"))
-        made = in_chunks(self._made, [message, graph.harmonics, hidden], self._parameters_of_edges(), CHUNK)
+        made = chunked(self._made, [message, graph.harmonics, hidden], self._parameters_of_edges(), CHUNK)
         scores, values = made.tensor_split([self.score_width], dim=1)
         sums = self._sums(values, self._attention(scores, graph), graph)  # eq. 4
         if self.rescale_degree:

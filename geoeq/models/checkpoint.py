@@ -11,7 +11,7 @@ from torch import nn
 
 import geoeq
 from geoeq.errors import CheckpointError, GeoeqError
-from geoeq.files import file_sha256, write_text, written_whole
+from geoeq.files import atomic_write, file_sha256, write_text
 from geoeq.models.config import from_config
 from geoeq.models.model import Model
 
@@ -34,7 +34,7 @@ def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None 
 
     folder = Path(path)
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with written_whole(folder / WEIGHTS) as temporary:
+    with atomic_write(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
         digest = file_sha256(temporary)
     fields = {
@@ -82,7 +82,7 @@ def load_checkpoint(path: str | Path) -> tuple[Model, dict[str, Any]]:
         )
         model.load_state_dict(tensors)
         if description["elements"] is not None:
-            model.know_elements(description["elements"])
+            model.set_elements(description["elements"])
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{weights} does not fit {description['model']['class_path']}: {error}") from error
     except GeoeqError as error:

@@ -132,7 +132,7 @@ class Model(Configurable, nn.Module, ABC):
         """
         return {}
 
-    def watched(self) -> dict[str, float]:
+    def extra_metrics(self) -> dict[str, float]:
         """Numbers of its own for the log of a run, by name, as they are after an epoch; the same names each time."""
         return {}
 
@@ -170,7 +170,7 @@ class Model(Configurable, nn.Module, ABC):
                     outputs["last_layer"] = head.last_features(x.to(dtype), graph)  # type: ignore[operator]
         return outputs
 
-    def know_elements(self, elements: Sequence[int]) -> None:
+    def set_elements(self, elements: Sequence[int]) -> None:
         """Accept these atomic numbers from now on, and refuse others."""
         self.elements = tuple(sorted({int(number) for number in elements}))
         if "elements" in self.arguments:  # a network of one's own need not have the argument
@@ -191,6 +191,6 @@ class Model(Configurable, nn.Module, ABC):
         parts = in_parts(data)
         numbers = elements or known_elements(parts)
         if numbers:
-            self.know_elements(numbers)
+            self.set_elements(numbers)
         for head in self.heads:
             head.fit(parts)  # type: ignore[operator]

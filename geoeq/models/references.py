@@ -62,7 +62,11 @@ def fit_references(data: TrainingSet, name: str, per_element: bool) -> Reference
         target = target.detach().reshape(-1).double().cpu()
         if not target.isfinite().all():
             where = int((~target.isfinite()).nonzero()[0])
-            graph = f"structure {int(part.place[where])}" if "place" in part else f"training graph {fit.count + where}"
+            graph = (
+                f"structure {int(part.structure_id[where])}"
+                if "structure_id" in part
+                else f"training graph {fit.count + where}"
+            )
             raise TensorError(f"The target '{name}' of {graph} is not finite.")
         counts = target.new_zeros(len(target), NUM_ELEMENTS + 1)
         numbers = getattr(part, "z", None)

@@ -16,7 +16,7 @@ from geoeq.layers.inputs.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEm
 from geoeq.layers.irreps.coefficients import from_coefficients, to_coefficients
 from geoeq.models.heads.head import Head
 
-__all__ = ["Call", "watched"]
+__all__ = ["Call", "record_calls"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Call:
 
 
 @contextlib.contextmanager
-def watched(network: nn.Module) -> Iterator[list[Call]]:
+def record_calls(network: nn.Module) -> Iterator[list[Call]]:
     """Within a ``with`` block, the list of the calls of layers, embeddings and heads, in the order in which they end.
 
     A layer is a module with irreps_in and irreps_out; one inside another comes before it.

@@ -23,7 +23,7 @@ from geoeq.geometry.groups import (
 from geoeq.geometry.random_structures import random_batch
 from geoeq.symmetry.equivariance import dtype_of
 from geoeq.symmetry.functions import INVARIANT_FEATURES
-from geoeq.symmetry.hooks import watched
+from geoeq.symmetry.hooks import record_calls
 from geoeq.symmetry.pair import LayerError, Pair
 
 __all__ = ["Culprit", "LayerError", "LayerReport", "layer_report"]
@@ -131,9 +131,9 @@ class _Walk:
     """All calls of a network beside the same calls after a group element."""
 
     def __init__(self, network: nn.Module, data: Batch, element: Element, symmetry: Symmetry, stated: float) -> None:
-        with watched(network) as before:
+        with record_calls(network) as before:
             outputs = network(data)
-        with watched(network) as after:
+        with record_calls(network) as after:
             moved = network(element.on_data(data, INVARIANT_FEATURES))
         self.pairs = [Pair(one, two, element, symmetry == "permutation") for one, two in zip(before, after)]
         self.limit = LIMITS[data.pos.dtype]

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from geoeq.files import written_whole
+from geoeq.files import atomic_write
 from geoeq.plots import BLUE, GREY, INK, ORANGE, style_axes
 from geoeq.symmetry import LayerReport, Report
 
@@ -38,7 +38,7 @@ def draw_check(path: Path, report: Report, layers: LayerReport | None = None) ->
     _draw_checks(axes[0], report)
     if layers:
         _draw_layers(axes[1], layers)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
 
 

@@ -103,7 +103,7 @@ class Keeper(Checkpoint):
             done = dict.fromkeys(("ready", "started", "processed", "completed"), self.epoch)
             trainer.fit_loop.epoch_progress.current.load_state_dict(done)
         times = ["seconds"] if self.budget is None else ["seconds", "budget seconds"]
-        watched = pl_module.model.watched() if isinstance(pl_module, TrainingModule) else {}
+        watched = pl_module.model.extra_metrics() if isinstance(pl_module, TrainingModule) else {}
         columns = ["epoch", "step", "lr", *(self.column(label) for label in self._measures), *watched, *times]
         if self._writes:
             self._log = Log(self._log_path, columns, self.epoch, self._recipe.log)

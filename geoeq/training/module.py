@@ -144,7 +144,7 @@ class TrainingModule(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Put the results of the training steps, and what the model watches itself, into ``measured``."""
         self._read("train")
-        self.measured |= self.model.watched()
+        self.measured |= self.model.extra_metrics()
 
     def add_up(self, values: Tensor) -> Tensor:
         """The sum over all processes, each of which calls this."""

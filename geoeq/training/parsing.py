@@ -17,15 +17,15 @@ from geoeq.models import Model
 from geoeq.resources import import_extra, share
 from geoeq.training.recipe import BATCH_LIMITS, Recipe
 
-__all__ = ["at", "find_recipe", "import_class", "read_recipe"]
+__all__ = ["error_context", "find_recipe", "import_class", "read_recipe"]
 
 Settings = TypeVar("Settings")
 COMMAND_LINE = "command line"
 
 
 @contextlib.contextmanager
-def at(*where: str) -> Iterator[None]:
-    """Say where an error is: ``with at("egnn.yaml", "optimizer")`` puts ``egnn.yaml: optimizer:`` before its text."""
+def error_context(*where: str) -> Iterator[None]:
+    """Prefix the text of errors: ``with error_context("egnn.yaml", "optimizer")`` adds ``egnn.yaml: optimizer:``."""
     try:
         yield
     except GeoeqError as error:
@@ -49,13 +49,15 @@ def find_recipe(name: str) -> Path:
     return shipped[wanted]
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = (), say: Callable[[str], object] = lambda line: None) -> Recipe:
+def read_recipe(
+    path: Path, overrides: Sequence[str] = (), notify: Callable[[str], object] = lambda line: None
+) -> Recipe:
     """The recipe in ``path``, with ``key=value`` pairs put over it.
 
     Args:
         path: a YAML file.
         overrides: such as ``optimizer.lr=1e-3``; values are YAML.
-        say: called with a line where one of these takes the place of another setting.
+        notify: called with a line where one of these takes the place of another setting.
 
     Raises:
         RecipeError: an unknown or missing setting, a wrong type or an impossible value. The message gives the file
@@ -79,17 +81,17 @@ def read_recipe(path: Path, overrides: Sequence[str] = (), say: Callable[[str], 
         except yaml.YAMLError as error:
             raise RecipeError(f"{COMMAND_LINE}: {key}: '{text}' is not a YAML value.") from error
         given.add(key)
-    _displace(settings, given, path.name, say)
+    _displace(settings, given, path.name, notify)
     return _read(Recipe, settings, "", path.name, given)
 
 
-def _displace(settings: dict[str, Any], given: set[str], file: str, say: Callable[[str], object]) -> None:
+def _displace(settings: dict[str, Any], given: set[str], file: str, notify: Callable[[str], object]) -> None:
     """Let one way to say how large a batch is, where it is given over a recipe, take the place of the recipe's."""
     told = [name for name in BATCH_LIMITS if settings.get(name) is not None]
     for name in told:
         chosen = [other for other in told if other in given]
         if chosen and name not in given:
-            say(f"{chosen[0]}={settings[chosen[0]]} takes the place of {name}: {settings[name]} in {file}.")
+            notify(f"{chosen[0]}={settings[chosen[0]]} takes the place of {name}: {settings[name]} in {file}.")
             settings[name] = None
 
 
@@ -109,7 +111,7 @@ def _read(cls: type[Settings], settings: Mapping[str, Any], section: str, file: 
     for key, value in settings.items():
         name = f"{section}.{key}" if section else str(key)
         where = COMMAND_LINE if name in given else file
-        with at(where, section):
+        with error_context(where, section):
             if key not in known:
                 raise RecipeError(unknown_name("setting", str(key), known))
             listed = _listed(hints[key]) if isinstance(value, list) else None
@@ -124,12 +126,12 @@ def _read(cls: type[Settings], settings: Mapping[str, Any], section: str, file: 
         elif key == "init_args":
             values[key] = _read_arguments(settings.get("class_path"), value, name, where, given)
         else:
-            with at(where, section):
+            with error_context(where, section):
                 kind = section if key == "name" else str(key)
                 values[key] = _typed(str(key), hints[key], value, kind)
                 if key == "class_path":
                     import_class(value)
-    with at(file, section):
+    with error_context(file, section):
         for key, entry in known.items():
             required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
             if required and key not in values:
@@ -145,7 +147,7 @@ def _listed(hint: Any) -> Any:
 
 def _read_arguments(class_path: Any, arguments: Any, section: str, file: str, given: set[str]) -> dict[str, Any]:
     """The arguments of a class, checked against the signature of its constructor."""
-    with at(file, section.rpartition(".")[0]):
+    with error_context(file, section.rpartition(".")[0]):
         cls = import_class(class_path)
         if not isinstance(arguments, Mapping):
             raise RecipeError(f"'init_args' must be a section of arguments, not {_show(arguments)}.")
@@ -153,7 +155,7 @@ def _read_arguments(class_path: Any, arguments: Any, section: str, file: str, gi
     hints = get_type_hints(inspect.unwrap(vars(cls)["__init__"])) if "__init__" in vars(cls) else {}
     values = {}
     for key, value in arguments.items():
-        with at(COMMAND_LINE if f"{section}.{key}" in given else file, section):
+        with error_context(COMMAND_LINE if f"{section}.{key}" in given else file, section):
             if key not in parameters:
                 raise RecipeError(unknown_name(f"argument of {cls.__name__}", str(key), parameters))
             typed = key in hints and "class_path" not in str(value)  # a class in it is checked when it is built

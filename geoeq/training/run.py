@@ -24,7 +24,7 @@ from geoeq.training.evaluation.results import TargetResults, compare, predict_pa
 from geoeq.training.folder import RunFolder
 from geoeq.training.loaders import Epochs, check_loader, train_loader
 from geoeq.training.memory import is_out_of_memory
-from geoeq.training.parsing import at
+from geoeq.training.parsing import error_context
 from geoeq.training.plan import out_of_memory
 from geoeq.training.recipe import Recipe
 from geoeq.training.setup import Job, prepare_job
@@ -60,7 +60,7 @@ def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) 
     folder = RunFolder(recipe.folder(file))
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
-        with at(file.name):
+        with error_context(file.name):
             team = stack.enter_context(join_team(recipe))
             if team.first:
                 folder.check(recipe, again=again)
@@ -89,11 +89,11 @@ def _work(recipe: Recipe, file: Path, folder: RunFolder, console: Console, team:
     """All of a run that is not finished."""
     job = prepare_job(recipe, file.name)
     if recipe.doctor:
-        with at(file.name, "dataset"):
+        with error_context(file.name, "dataset"):
             _examine(job, console)
     folder.start(recipe)
     _announce(console, job, folder.path, team)
-    with at(file.name, next(iter(recipe.batch_limit))):
+    with error_context(file.name, next(iter(recipe.batch_limit))):
         loaders = train_loader(job, team), check_loader(job, team)
     team.wait()  # the others find all that is prepared here
     _finish(job, folder, _fit(job, folder, console, team, *loaders))

@@ -21,7 +21,7 @@ from geoeq.training.build import build_model
 from geoeq.training.evaluation.baselines import Baseline, fit_baselines, parts_of
 from geoeq.training.evaluation.metrics import headline, metric_unit
 from geoeq.training.losses import Loss
-from geoeq.training.parsing import at
+from geoeq.training.parsing import error_context
 from geoeq.training.recipe import Recipe
 
 __all__ = ["Job", "prepare_job"]
@@ -127,31 +127,31 @@ def prepare_job(recipe: Recipe, file: str) -> Job:
     Raises:
         RecipeError: a setting names nothing that there is, or cannot work here; the message gives file and section.
     """
-    with at(file, "dataset"):
+    with error_context(file, "dataset"):
         dataset = load(recipe.dataset, sample=recipe.sample)
-    with at(file, "target"):
+    with error_context(file, "target"):
         for name in recipe.targets:
             if name not in dataset.targets or name not in dataset.card.targets:
                 said = " ".join(["", *(note for note in dataset.notes if name in note)])
                 raise RecipeError(unknown_name(f"target of {recipe.dataset}", name, dataset.card.targets) + said)
-    with at(file, "loss"):
+    with error_context(file, "loss"):
         for name in recipe.loss.weights:
             if name not in recipe.targets:
                 raise RecipeError(unknown_name("target of this recipe", name, recipe.targets))
-    with at(file, "split"):
+    with error_context(file, "split"):
         split = dataset.split(recipe.split)
         if len(split["train"]) == 0:
             raise DataError("This split has no training set.")
-    with at(file, "device"):
+    with error_context(file, "device"):
         if recipe.device == "cuda" and not torch.cuda.is_available():
             raise RecipeError("This machine has no CUDA GPU that torch can use; say device: auto or cpu.")
     cuda = recipe.device == "cuda" or (recipe.device == "auto" and torch.cuda.is_available())
 
     import_extra("lightning", "train").seed_everything(recipe.seed, verbose=False)
-    with at(file, "model"):
+    with error_context(file, "model"):
         model = build_model(recipe).to(torch.float64 if recipe.precision == "64" else torch.float32)
         model.fit_heads(_TrainingSet(dataset, parts_of(dataset, split["train"]), recipe.targets))
-    with at(file, "loss"):
+    with error_context(file, "loss"):
         for name in recipe.loss.auxiliary:
             if name not in model.auxiliary_losses:
                 raise RecipeError(unknown_name("auxiliary loss of this model", name, model.auxiliary_losses))

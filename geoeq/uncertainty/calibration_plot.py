@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from geoeq.files import written_whole
+from geoeq.files import atomic_write
 from geoeq.plots import BLUE, GREY, INK, ORANGE, style_axes
 from geoeq.uncertainty.calibration import measure_calibration, observed_fractions
 from geoeq.uncertainty.residuals import ErrorsMade
@@ -45,7 +45,7 @@ def draw_calibration(
         _errors(left, parts[part], name, units[name], part)
         _fractions(right, parts, name)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
 
 

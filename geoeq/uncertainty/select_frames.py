@@ -16,7 +16,7 @@ from torch import nn
 from geoeq.data.structures import Structure, read_structures
 from geoeq.errors import GeoeqError, InputError
 from geoeq.fields import uncertainty_name
-from geoeq.files import written_whole
+from geoeq.files import atomic_write
 from geoeq.models import Ensemble, Forces, LastLayer, Model
 from geoeq.models.checkpoint import load_checkpoint
 from geoeq.uncertainty.deduplicate import bare, batches, fingerprints, first_of_each
@@ -98,7 +98,7 @@ def sample(
     for place in enough[order]:
         frame = kept[int(place)]
         picks.append(_pick(frame, {name: float(value[place]) for name, value in outputs.items()}))
-    with written_whole(output) as temporary, temporary.open("w", encoding="utf-8") as text:
+    with atomic_write(output) as temporary, temporary.open("w", encoding="utf-8") as text:
         write_xyz(text, picks)
     all_of_them, chosen = 1000 * each, 1000 * each[enough[order]]
     console.print(

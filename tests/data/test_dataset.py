@@ -57,7 +57,7 @@ def test_a_batch_is_what_pyg_makes(name, cutoff, request):
         assert_same(single, part)
     assert_same(batch, Batch.from_data_list(singles))
     assert_same(batch[1:3][1], singles[2])
-    assert batch.place.tolist() == places
+    assert batch.structure_id.tolist() == places
 
 
 def test_a_batch_survives_what_pyg_does_with_it(qm7):

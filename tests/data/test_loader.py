@@ -22,7 +22,7 @@ def qm7() -> Dataset:
 
 
 def order(loader) -> list[int]:
-    return torch.cat([batch.place for batch in loader]).tolist()
+    return torch.cat([batch.structure_id for batch in loader]).tolist()
 
 
 def test_batches(qm7):
@@ -95,7 +95,7 @@ class Watched(BatchView):
 
 
 @pytest.fixture
-def watched(qm7):
+def extra_metrics(qm7):
     view = Watched(qm7)
     return view, make_loader(view, BatchSampler(range(6), Limit(1)), ahead=True)
 
@@ -107,7 +107,7 @@ def reading() -> bool:
 def test_the_next_batch_and_no_other_is_made_while_one_is_used(watched):
     view, loader = watched
     for number, batch in enumerate(loader):
-        assert batch.place.tolist() == [number]
+        assert batch.structure_id.tolist() == [number]
         assert view.asked.acquire(timeout=60)
         if number == 0:
             assert view.asked.acquire(timeout=60), "nothing was read ahead"
@@ -126,7 +126,7 @@ def test_an_error_in_the_thread_is_raised_where_its_batch_is_asked_for(watched):
     view.act[2] = fail
     seen = []
     with pytest.raises(DataError, match="this batch cannot be read") as caught:
-        seen.extend(batch.place.item() for batch in loader)
+        seen.extend(batch.structure_id.item() for batch in loader)
     assert caught.traceback[-1].name == "fail"
     assert seen == [0, 1]
     assert not reading()
@@ -137,7 +137,7 @@ def test_leaving_the_loop_ends_the_thread(watched):
     state = torch.get_rng_state()
     batches = iter(loader)
     assert not reading()
-    assert next(batches).place == 0
+    assert next(batches).structure_id == 0
     assert reading()
     del batches
     assert not reading()
@@ -145,7 +145,7 @@ def test_leaving_the_loop_ends_the_thread(watched):
     torch.set_rng_state(state)
     next(iter(plain))
     assert torch.equal(torch.get_rng_state(), ahead)
-    assert [batch.place.item() for batch in loader] == list(range(6))
+    assert [batch.structure_id.item() for batch in loader] == list(range(6))
 
     def interrupt():
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
@@ -215,6 +215,8 @@ def test_shares_of_a_step_say_what_the_whole_step_holds(qm7):
     whole = list(qm7.loader(range(41), 16, shuffle=True, targets=[]))
     for number, step in enumerate(whole):
         parts = [batches[2 * number + micro] for micro in range(2) for batches in shares]
-        assert sorted(torch.cat([part.place for part in parts if part.whole_step[0, 3]])) == sorted(step.place)
+        assert sorted(torch.cat([part.structure_id for part in parts if part.whole_step[0, 3]])) == sorted(
+            step.structure_id
+        )
         for part in parts:
             assert part.whole_step[0, :3].tolist() == [step.num_graphs, step.num_nodes, step.num_nodes]

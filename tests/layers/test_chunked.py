@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from geoeq.layers.chunked import in_chunks
+from geoeq.layers.chunked import chunked
 
 WEIGHT = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -20,7 +20,7 @@ def test_chunks_are_the_whole(summed, count):
     x = torch.randn(count, 3, dtype=torch.float64).requires_grad_()
     label, weight = torch.arange(count), WEIGHT.clone().requires_grad_()
     target = (label % 4, 5) if summed else None  # rows are added across chunks, and one has none
-    found = in_chunks(rows_of, [x, label], [weight], size=3, target=target)
+    found = chunked(rows_of, [x, label], [weight], size=3, target=target)
     expected = rows_of(x, label, weight)
     if summed:
         expected = torch.stack([expected[label % 4 == row].sum(0) for row in range(5)])
@@ -31,7 +31,7 @@ def test_chunks_are_the_whole(summed, count):
         torch.testing.assert_close(one, other)
     if count:
         assert torch.autograd.gradgradcheck(
-            lambda x, weight: in_chunks(rows_of, [x, label], [weight], size=3, target=target), (x, weight)
+            lambda x, weight: chunked(rows_of, [x, label], [weight], size=3, target=target), (x, weight)
         )
 
 
@@ -42,7 +42,7 @@ def test_derivatives_of_third_order(summed):
     target = (label % 4, 5) if summed else None
 
     def first(x, weight):
-        value = in_chunks(rows_of, [x, label], [weight], size=3, target=target).square().sum()
+        value = chunked(rows_of, [x, label], [weight], size=3, target=target).square().sum()
         return torch.autograd.grad(value, x, create_graph=True)
 
     assert torch.autograd.gradgradcheck(first, (x, weight))
@@ -62,7 +62,7 @@ def test_rows_of_tables_are_taken_in_chunks(summed):
 
     def found(x, one, other, weight):
         tables = [(one, first), (other, second)]
-        return in_chunks(function, [x], [weight], size=3, target=target, tables=tables)
+        return chunked(function, [x], [weight], size=3, target=target, tables=tables)
 
     def force(*inputs):
         return torch.autograd.grad(found(*inputs).square().sum(), inputs, create_graph=True)
@@ -80,7 +80,7 @@ def test_rows_of_tables_are_taken_in_chunks(summed):
 def test_an_argument_without_part_has_derivative_zero():
     x = torch.randn(5, 3, requires_grad=True)
     idle = torch.randn(5, 3, requires_grad=True)
-    in_chunks(lambda x, idle: x * 2, [x, idle], [], size=2).sum().backward()
+    chunked(lambda x, idle: x * 2, [x, idle], [], size=2).sum().backward()
     assert (x.grad == 2).all()
     assert (idle.grad == 0).all()
 
@@ -93,9 +93,9 @@ def test_what_is_made_on_the_way_has_the_size_of_a_chunk():
         return x.exp()
 
     x = torch.randn(10, 2, requires_grad=True)
-    in_chunks(function, [x], [], size=4).sum().backward()
+    chunked(function, [x], [], size=4).sum().backward()
     assert seen == [4, 4, 2] * 2
     seen.clear()
-    (force,) = torch.autograd.grad(in_chunks(function, [x], [], size=4).sum(), x, create_graph=True)
+    (force,) = torch.autograd.grad(chunked(function, [x], [], size=4).sum(), x, create_graph=True)
     force.square().sum().backward()
     assert max(seen) == 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoeq.files import read_log, written_whole
+from geoeq.files import atomic_write, read_log
 from geoeq.training.log import Log
 
 
@@ -29,7 +29,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     path.write_text("before")
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
     except KeyboardInterrupt:

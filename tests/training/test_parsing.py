@@ -55,7 +55,7 @@ def test_one_size_of_batches_takes_the_place_of_another_and_says_so(tmp_path: Pa
 
     path, lines = tmp_path / "egnn.yaml", []
     path.write_text(GOOD)
-    assert read_recipe(path, say=lines.append).batch_limit == {"batch_size": 32}
+    assert read_recipe(path, notify=lines.append).batch_limit == {"batch_size": 32}
     assert read_recipe(path, ["batch_edges=7"], lines.append).batch_limit == {"batch_edges": 7}
     path.write_text(f"{GOOD}\nbatch_size: 8\n")
     assert read_recipe(path, ["batch_size=9"], lines.append).batch_limit == {"batch_size": 9}

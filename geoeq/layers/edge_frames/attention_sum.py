@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geoeq.layers.chunked import in_chunks
+from geoeq.layers.chunked import chunked
 
 __all__ = ["attention_sum", "turned"]
 
@@ -24,4 +24,4 @@ def attention_sum(values: Tensor, weights: Tensor, frame: Tensor, receiver: Tens
     Shapes:
         values: [E, R, C]. weights: [E, C]. frame: [E, R, K]. receiver: [E]. Returns [num_nodes, K, C].
     """
-    return in_chunks(turned, [values, weights, frame], [], CHUNK, target=(receiver, num_nodes))
+    return chunked(turned, [values, weights, frame], [], CHUNK, target=(receiver, num_nodes))

@@ -11,7 +11,7 @@ from torch.nn.functional import layer_norm
 from geoeq.errors import InputError
 from geoeq.graph import Graph
 from geoeq.layers.attention import edge_softmax
-from geoeq.layers.chunked import in_chunks
+from geoeq.layers.chunked import chunked
 from geoeq.layers.edge_frames.attention_sum import attention_sum, turned
 from geoeq.layers.edge_frames.edge_convolution import edge_convolution
 from geoeq.layers.edge_frames.edge_degree import order_scale
@@ -129,13 +129,13 @@ class SO2Attention(nn.Module):
         )
         second = [self.second.scalar.bias, *self.second.matrices()]
         if self.alpha is None:
-            rest = in_chunks(self._second, [rest], second, CHUNK)  # [E, H + R H C_v]
+            rest = chunked(self._second, [rest], second, CHUNK)  # [E, H + R H C_v]
             scores, values = rest.tensor_split([self.heads], dim=1)
             weights = self._weights(self._attention(scores, graph))
             summed = attention_sum(self._by_rows(values), weights, frame, graph.receiver, graph.num_nodes)
         else:
             rows = [rest, self._attention(scores, graph), frame]
-            summed = in_chunks(self._messages, rows, second, CHUNK, target=(graph.receiver, graph.num_nodes))
+            summed = chunked(self._messages, rows, second, CHUNK, target=(graph.receiver, graph.num_nodes))
         result: Tensor = self.project(summed * self.scale.to(x.dtype))
         return result
 
@@ -160,7 +160,7 @@ class SO2Attention(nn.Module):
     def _attention(self, scores: Tensor, graph: Graph) -> Tensor:
         if self.alpha is not None:
             norm = () if self.norm is None else (self.norm.weight, self.norm.bias)
-            scores = in_chunks(_logits, [scores], [self.alpha, *norm], CHUNK)  # [E, H]
+            scores = chunked(_logits, [scores], [self.alpha, *norm], CHUNK)  # [E, H]
         envelope = None if self.envelope is None else self.envelope(graph.lengths)
         attention: Tensor = self.dropout(edge_softmax(scores, graph, envelope))
         return attention

@@ -7,7 +7,7 @@ from torch.nn.functional import layer_norm, linear, silu
 
 from geoeq import kernels
 from geoeq.graph import Graph
-from geoeq.layers.chunked import in_chunks
+from geoeq.layers.chunked import chunked
 from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.inputs.ends_embedding import EndsEmbedding, end_numbers
 
@@ -70,7 +70,7 @@ class EdgeNetwork(nn.Module):
             sender, receiver = end_numbers(graph)
             hidden = hidden + kernels.gather(self.first_sender(self.ends.sender.weight), sender)
             hidden = hidden + kernels.gather(self.first_receiver(self.ends.receiver.weight), receiver)
-        return in_chunks(_rest, [hidden], list(self.rest.parameters()), CHUNK)
+        return chunked(_rest, [hidden], list(self.rest.parameters()), CHUNK)
 
 
 def _rest(hidden: Tensor, *parameters: Tensor) -> Tensor:

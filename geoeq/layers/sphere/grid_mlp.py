@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from geoeq.layers.chunked import in_chunks
+from geoeq.layers.chunked import chunked
 from geoeq.layers.sphere.s2_grid import S2Grid
 from geoeq.layers.sphere.sphere_activation import SphereActivation, SphereNonlinearity, sphere_activation
 
@@ -56,7 +56,7 @@ class GridMLP(SphereActivation):
 
     def forward(self, x: Tensor, scalars: Tensor) -> Tensor:
         grids = [self.grid.to_grid.to(x.dtype), self.grid.from_grid.to(x.dtype)]
-        y = in_chunks(_on_grid, [x], [*grids, *self.network.parameters()], CHUNK)
+        y = chunked(_on_grid, [x], [*grids, *self.network.parameters()], CHUNK)
         return torch.cat([nn.functional.silu(scalars).unsqueeze(1), y[:, 1:]], dim=1) if self.extra else y
 
 

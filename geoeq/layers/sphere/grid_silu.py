@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geoeq.layers.chunked import in_chunks
+from geoeq.layers.chunked import chunked
 
 __all__ = ["grid_silu"]
 
@@ -23,4 +23,4 @@ def grid_silu(x: Tensor, to_grid: Tensor, from_grid: Tensor) -> Tensor:
     Shapes:
         x: [N, K, C]. to_grid: [P, K]. from_grid: [K, P]. Returns [N, K, C].
     """
-    return in_chunks(_plain, [x], [to_grid, from_grid], CHUNK)
+    return chunked(_plain, [x], [to_grid, from_grid], CHUNK)

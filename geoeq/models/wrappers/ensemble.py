@@ -116,10 +116,10 @@ class Ensemble(Model):
         """The largest that a member states."""
         return max(float(getattr(model, "equivariance_error", 0.0)) for model in self.models)
 
-    def know_elements(self, elements: Any) -> None:
+    def set_elements(self, elements: Any) -> None:
         """Let the members accept these atomic numbers from now on."""
         for model in self.models:
-            model.know_elements(elements)
+            model.set_elements(elements)
 
     def fit_heads(self, data: TrainingSet, elements: Any = None) -> None:
         """Fit the heads of the members."""

@@ -129,9 +129,9 @@ class SoftEquivariance(Wrapper):
         """ "equivariance", and those of the network inside."""
         return {**super().auxiliary_losses, "equivariance": self._penalty}
 
-    def watched(self) -> dict[str, float]:
+    def extra_metrics(self) -> dict[str, float]:
         """The mean error of each symmetry, root mean square in scales of the targets, and its strength."""
-        found = super().watched()
+        found = super().extra_metrics()
         for name, error, strength in zip(self.symmetries, self.errors.tolist(), self.strengths.tolist()):
             found |= {f"error of {name}": error**0.5, f"strength of {name}": strength}
         return found

@@ -61,14 +61,14 @@ class Wrapper(Model):
         """Those of the network inside."""
         return self.model.auxiliary_losses if isinstance(self.model, Model) else {}
 
-    def watched(self) -> dict[str, float]:
+    def extra_metrics(self) -> dict[str, float]:
         """Those of the network inside."""
-        return self.model.watched() if isinstance(self.model, Model) else {}
+        return self.model.extra_metrics() if isinstance(self.model, Model) else {}
 
-    def know_elements(self, elements: Any) -> None:
+    def set_elements(self, elements: Any) -> None:
         """Let the network inside accept these atomic numbers from now on."""
         if isinstance(self.model, Model):
-            self.model.know_elements(elements)
+            self.model.set_elements(elements)
 
     def fit_heads(self, data: TrainingSet, elements: Any = None) -> None:
         """Fit the heads of the network inside."""

@@ -21,7 +21,7 @@ from torch_geometric.data import Data
 import geoeq
 from geoeq.errors import InputError
 from geoeq.fields import field
-from geoeq.files import written_whole
+from geoeq.files import atomic_write
 from geoeq.models import Model
 from geoeq.models.checkpoint import load_checkpoint
 from geoeq.models.wrappers.forces import stretch
@@ -99,12 +99,12 @@ def export_potential(
     program = trace(potential, example_inputs(potential))
     error = _verify(program.module(), cases, potential)
     description = _description(potential, given, cases[-1])
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.export.save(program, temporary, extra_files={ENTRY: json.dumps(description)})
     if reason is not None:
         return Export(path, None, reason, error)
     package = path.with_name(f"{path.stem}-compiled.pt2")
-    with written_whole(package) as temporary:
+    with atomic_write(package) as temporary:
         settings = {"aot_inductor.metadata": {ENTRY: json.dumps(description)}}
         torch._inductor.aoti_compile_and_package(program, package_path=str(temporary), inductor_configs=settings)
         error = max(error, _verify(torch._inductor.aoti_load_package(str(temporary)), cases, potential))

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 from torch._ops import OpOverload
 
 from geoeq.errors import InputError
-from geoeq.files import written_whole
+from geoeq.files import atomic_write
 from geoeq.models import Model
 from geoeq.resources import import_extra
 from geoeq.simulate.engines.atomic_energies import trace_atomic_energies
@@ -198,7 +198,7 @@ def export_metatomic(
     )
     metadata = ModelMetadata(name=potential.title, description=description)
     wrapped = AtomisticModel(MetatomicEnergy(graph, cutoff).eval(), metadata, capabilities)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         wrapped.save(str(temporary))
         return _verify(load_atomistic_model(str(temporary)).to(device), potential, TOLERANCES[name])
 

@@ -10,7 +10,7 @@ from ase import units
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from geoeq.files import written_whole
+from geoeq.files import atomic_write
 from geoeq.plots import BLUE, GREY, INK, ORANGE, style_axes
 from geoeq.simulate.md.radial_distribution import RadialDistribution
 from geoeq.simulate.md.settings import MDSettings
@@ -58,7 +58,7 @@ def draw_summary(path: Path, rows: Rows, radial: RadialDistribution | None, sett
     if radial is not None and radial.values:
         _draw_radial(axes[-1], radial)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
 
 

@@ -15,7 +15,7 @@ import torch
 from ase import Atoms
 
 from geoeq.errors import GeoeqError, InputError, SimulationError
-from geoeq.files import AppendedFile, load_state, save_state, write_text
+from geoeq.files import AppendLog, load_state, save_state, write_text
 from geoeq.simulate.md.integrators import make_integrator
 from geoeq.simulate.md.md_state import Snapshot
 from geoeq.simulate.md.settings import MDSettings
@@ -95,8 +95,8 @@ class Simulation:
             self._integrator = make_integrator(atoms, settings, self._generator)
             last.put_integrator(self._integrator, self._generator)
             self.step, sizes = last.step, saved["sizes"]
-        self._frames = AppendedFile(folder / TRAJECTORY, sizes[TRAJECTORY])
-        self._rows = AppendedFile(folder / LOG, sizes[LOG])
+        self._frames = AppendLog(folder / TRAJECTORY, sizes[TRAJECTORY])
+        self._rows = AppendLog(folder / LOG, sizes[LOG])
         self._last = Snapshot.take(self.step, atoms, self._integrator, self._generator)
         self._row: dict[str, float] = {}
 

@@ -21,7 +21,7 @@ from geoeq.training.evaluation.metrics import headline
 from geoeq.training.evaluation.results import Row, TargetResults
 from geoeq.training.evaluation.speed import inference_milliseconds
 from geoeq.training.folder import RunFolder
-from geoeq.training.parsing import at, read_recipe
+from geoeq.training.parsing import error_context, read_recipe
 from geoeq.training.recipe import Recipe
 from geoeq.training.run import train
 
@@ -78,7 +78,7 @@ def compare_recipes(
         name: dataclasses.replace(recipe, budget=budget, run=str(folder / name)) for name, recipe in recipes.items()
     }
     for name, recipe in recipes.items():
-        with at(name):
+        with error_context(name):
             RunFolder(Path(str(recipe.run))).check(recipe, again=again)
 
     comparison = Comparison.start(first, budget, describe_environment())

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from geoeq.files import read_log, written_whole
+from geoeq.files import atomic_write, read_log
 from geoeq.plots import GREY, INK, style_axes
 from geoeq.training.evaluation.comparison_table import Comparison
 from geoeq.training.evaluation.metrics import headline
@@ -78,7 +78,7 @@ def draw_comparison(path: Path, comparison: Comparison, folder: Path) -> None:
         alignment="left",
     )
     legend.get_title().set_color(INK)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geoeq.data.structures import Structure
 from geoeq.errors import FieldError
 from geoeq.fields import field
-from geoeq.files import written_whole
+from geoeq.files import atomic_write
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -54,7 +54,7 @@ def _write_csv(
         count = np.size(values[0][name])
         suffix = "" if unit == "1" else f" [{unit}]"
         columns += [f"{name}{suffix}"] if count == 1 else [f"{name}_{index}{suffix}" for index in range(count)]
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for structure, entry in zip(structures, values):
@@ -81,7 +81,7 @@ def _write_xyz(
         atoms.info.update(given)
         atoms.info["units"] = " ".join(f"predicted_{name}={unit}" for name, unit in units.items())
         frames.append(atoms)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         write(temporary, frames, format="extxyz")
 
 

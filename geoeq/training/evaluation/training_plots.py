@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from geoeq.files import written_whole
+from geoeq.files import atomic_write
 from geoeq.plots import BLUE, GREY, GRID, INK, ORANGE, style_axes
 from geoeq.training.evaluation.metrics import errors, headline
 from geoeq.training.evaluation.results import TargetResults
@@ -59,7 +59,7 @@ def draw_parity(path: Path, prediction: Values, truth: Values, target: str, unit
         f"{m} {format_number(measured[m])}{'' if m == 'MSE' or unit == '1' else ' ' + unit}" for m in metrics
     )
     axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=11, color=INK, linespacing=1.5)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
@@ -122,5 +122,5 @@ def draw_learning(path: Path, rows: Sequence[dict[str, float]], results: TargetR
     axes.set_ylabel(f"{metric} of {target.replace('_', ' ')}" + (f" [{unit}]" if unit else ""))
     axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")

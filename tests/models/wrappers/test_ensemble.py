@@ -59,8 +59,8 @@ def test_it_is_equivariant(float64):
 def test_symmetry_cutoff_and_elements_are_those_that_all_have():
     first, second = network(0), network(1, cutoff=5.0)
     second.group = "SE(3)"
-    first.know_elements([1, 6, 8])
-    second.know_elements([6, 8, 9])
+    first.set_elements([1, 6, 8])
+    second.set_elements([6, 8, 9])
     both = Ensemble([first, second])
     assert (both.group, both.cutoff, both.elements) == ("SE(3)", 5.0, (6, 8))
     assert Ensemble([first, network(2, cutoff=None)]).cutoff is None

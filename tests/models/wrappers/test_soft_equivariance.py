@@ -277,8 +277,10 @@ def test_a_checkpoint_has_the_strengths(tmp_path):
     again, _ = load_checkpoint(tmp_path)
     assert isinstance(again, SoftEquivariance)
     assert torch.equal(again.strengths, model.strengths)
-    assert again.watched() == model.watched()
-    assert set(again.watched()) == {f"{what} of {name}" for what in ("error", "strength") for name in model.symmetries}
+    assert again.extra_metrics() == model.extra_metrics()
+    assert set(again.extra_metrics()) == {
+        f"{what} of {name}" for what in ("error", "strength") for name in model.symmetries
+    }
     assert torch.equal(again(data)["energy"], model.eval()(data)["energy"])
     several = small(strength={"rotation": 0.5, "reflection about z": 2.0}).config()
     assert from_config(json.loads(json.dumps(several)), Model).config() == several

@@ -16,7 +16,7 @@ from ase.md.langevin import Langevin
 from ase.md.verlet import VelocityVerlet
 
 from geoeq.errors import CheckpointError, InputError, SimulationError
-from geoeq.files import AppendedFile, load_state, save_state
+from geoeq.files import AppendLog, load_state, save_state
 from geoeq.simulate import MDSettings, Simulation
 from geoeq.simulate.md.velocities import start_velocities
 
@@ -354,11 +354,11 @@ def test_a_folder_in_which_a_run_is_writing_is_refused(ours, tmp_path):
 
 
 def test_a_file_that_was_cut_is_refused(tmp_path):
-    file = AppendedFile(tmp_path / "log.csv")
+    file = AppendLog(tmp_path / "log.csv")
     file.append("ab\n")
     assert file.size == 3
     file.close()
-    AppendedFile(tmp_path / "log.csv", 2).close()
+    AppendLog(tmp_path / "log.csv", 2).close()
     assert (tmp_path / "log.csv").read_text() == "ab"
     with pytest.raises(CheckpointError, match="has 2 bytes and had 3"):
-        AppendedFile(tmp_path / "log.csv", 3)
+        AppendLog(tmp_path / "log.csv", 3)
