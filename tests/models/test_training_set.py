@@ -8,8 +8,7 @@ from torch_geometric.data import Batch, Data
 
 from geoeq.errors import InputError, TensorError
 from geoeq.models import EGNN, ZBL, Dipole, GraphScalar, NodeScalar, SoftEquivariance, WithPriors
-from geoeq.models.references import composition, fit_references
-from geoeq.models.training_set import LeastSquares
+from geoeq.models.training_set import LeastSquares, composition, fit_references
 from geoeq.symmetry import random_batch
 
 

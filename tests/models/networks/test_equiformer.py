@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 from geoeq.errors import CheckpointError, InputError
 from geoeq.kernels import coupling
 from geoeq.models import Equiformer, GraphScalar, NodeVector
-from geoeq.models.published.phases import phase_of_e3nn_04
+from geoeq.models.published.equiformer_parameters import phase_of_e3nn_04
 from geoeq.parity.cases import cases as parity
 from geoeq.symmetry import assert_equivariant, random_batch
 
