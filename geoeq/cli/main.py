@@ -12,6 +12,7 @@ import geoeq
 import geoeq.cli.make as factory_command
 import geoeq.cli.md as md
 import geoeq.cli.uncertainty as uncertainty
+from geoeq.cli.parity import add_parity, run_parity
 from geoeq.cli.train import add_train, run_train
 from geoeq.errors import GeoeqError
 
@@ -154,9 +155,7 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("doctor", help="what is installed and available here, and why something is not")
 
-    parity = commands.add_parser("parity", help="compare to the numbers of the authors' own code")
-    parity.add_argument("cases", nargs="+", metavar="CASE.safetensors", help="parameters, inputs and outputs of a case")
-    parity.add_argument("--network", help="the network, where the name of the folder does not say it")
+    add_parity(commands.add_parser("parity", help="compare networks with the numbers of their authors' own code"))
     return parser
 
 
@@ -309,14 +308,6 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _parity(arguments: argparse.Namespace) -> int:
-    from geoeq.parity.cases import run
-
-    lines, passed = run(arguments.cases, arguments.network)
-    print("\n".join(lines))
-    return 0 if passed else 1
-
-
 _COMMANDS = {
     "train": run_train,
     "compare": _compare,
@@ -328,6 +319,6 @@ _COMMANDS = {
     "md": md.run,
     "export": _export,
     "doctor": _doctor,
-    "parity": _parity,
+    "parity": run_parity,
     "sample": uncertainty.run_sample,
 }
