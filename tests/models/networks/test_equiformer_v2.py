@@ -180,7 +180,7 @@ def test_edges_in_chunks_are_all_edges_at_once(module, monkeypatch):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(InputError, match="basis_cutoff where its Gaussians end"):
+    with pytest.raises(InputError, match="basis_cutoff at which its Gaussians end"):
         EquiformerV2([SphereScalar()], cutoff=None)
     with pytest.raises(InputError, match="same number of channels of every degree"):
         EGNN([SphereScalar()], width=8, layers=1)

@@ -79,7 +79,7 @@ def test_what_cannot_be_is_refused():
         Coulomb(method="fmm")
     data = random_batch((3,), periodic=True)
     data.pbc = torch.tensor([[True, False, False]])
-    with pytest.raises(CellError, match="periodic in one direction alone"):
+    with pytest.raises(CellError, match="periodic in only one direction"):
         Coulomb()(data, {"charges": torch.zeros(3).double()})
 
 

@@ -117,7 +117,7 @@ def test_an_atom_alone_has_none():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(InputError, match=r"no constants of D3 for the functional 'pbee' with damping 'bj'"):
+    with pytest.raises(InputError, match=r"no D3 constants for the functional 'pbee' with damping 'bj'"):
         Dispersion("pbee")
     with pytest.raises(InputError, match="damping"):
         Dispersion("pbe", "becke")

@@ -216,7 +216,7 @@ def test_what_cannot_be_is_refused():
         WithPriors(network(GraphScalar("energy"), NodeVector("forces")), [ZBL()])
     with pytest.raises(FieldError, match="priors are added to an 'energy'"):
         WithPriors(torch.nn.Sequential(network(NodeScalar("charges"))), [ZBL()])(close())
-    with pytest.raises(InputError, match="without a prior"):
+    with pytest.raises(InputError, match="has no prior"):
         WithPriors(network(), [])
     with pytest.raises(InputError, match=r"Linear is not a geoeq\.models\.Prior"):
         WithPriors(network(), [torch.nn.Linear(1, 1)])

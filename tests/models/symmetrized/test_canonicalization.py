@@ -457,5 +457,5 @@ def test_what_cannot_be_meant_is_refused(plain):
         scores("E")
     with pytest.raises(EmptyGraphError):
         Canonicalization(plain(), pca())(Data(pos=torch.zeros(0, 3), z=torch.zeros(0, dtype=torch.int64)))
-    with pytest.raises(InputError, match="Canonicalization has no features of its own"):
+    with pytest.raises(InputError, match="Canonicalization has no node features"):
         wrapped().encode(None, None)

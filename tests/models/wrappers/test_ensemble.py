@@ -99,9 +99,9 @@ def test_the_calculator_gives_uncertainties(forces):
 
 def test_what_cannot_be_an_ensemble():
     one = network(0)
-    with pytest.raises(InputError, match="two models or more, to see how far they differ; given: 1"):
+    with pytest.raises(InputError, match="two or more models, whose spread it measures; there are 1"):
         Ensemble([one])
-    with pytest.raises(FieldError, match="the first gives energy, and number 2 energy, forces"):
+    with pytest.raises(FieldError, match="model 1 predicts energy, and model 2 energy, forces"):
         Ensemble([one, Forces(network(1))])
     with pytest.raises(FieldError, match="energy_uncertainty: take networks without"):
         Ensemble([Ensemble([one, network(1)]), Ensemble([one, network(2)])])

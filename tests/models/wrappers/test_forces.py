@@ -134,7 +134,7 @@ def test_hessian_of_a_crystal_has_no_net_force():
 def test_what_cannot_be_is_refused():
     with pytest.raises(FieldError, match="forces need an 'energy'"):
         Forces(EGNN([GraphScalar("gap")], width=4, layers=1))
-    with pytest.raises(FieldError, match="gives forces of its own"):
+    with pytest.raises(FieldError, match="predicts forces directly"):
         Forces(EGNN([GraphScalar("energy"), NodeVector("forces")], width=4, layers=1))
     with pytest.raises(FieldError, match="gives forces and stress of its own"):
         Forces(example())
@@ -144,7 +144,7 @@ def test_what_cannot_be_is_refused():
         hessian(example(), random_batch())
     with pytest.raises(InputError, match="chunk_size is 0"):
         hessian(example(), random_batch((2,)), chunk_size=0)
-    with pytest.raises(InputError, match="made of derivatives of forces"):
+    with pytest.raises(InputError, match="needs derivatives of forces"):
         hessian(example().model, random_batch((2,)))
 
 
