@@ -12,10 +12,10 @@ from rich.console import Console
 from geoeq.errors import FieldError, RecipeError
 from geoeq.files import read_log
 from geoeq.models import EGNN, Dipole, Forces, FrameAveraging, GraphScalar, WithPriors, load_checkpoint
-from geoeq.training.build import build_model
 from geoeq.training.parsing import read_recipe
 from geoeq.training.recipe import ModelSettings
 from geoeq.training.run import train
+from geoeq.training.setup import build_model
 
 RECIPE = """
 dataset: qm7

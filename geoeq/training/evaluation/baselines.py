@@ -14,7 +14,7 @@ from geoeq.data.ragged import Ranges
 from geoeq.fields import NUM_ELEMENTS, field
 from geoeq.models.references import composition
 from geoeq.models.training_set import LeastSquares, Mean, RootMeanSquare
-from geoeq.training.evaluation.free_atoms import MOVED
+from geoeq.training.evaluation.metrics import MOVED
 
 __all__ = ["Baseline", "fit_baselines", "parts_of"]
 

@@ -63,7 +63,7 @@ def evaluate(run: Path, console: Console, part: str | None = None) -> list[Targe
         RecipeError: there is no such part.
     """
     import_extra("rich", "train")
-    from geoeq.training.evaluation.results_report import print_results
+    from geoeq.training.evaluation.results import print_results
 
     model, meta = load_checkpoint(run)
     dataset, split = trained_on(run, meta)
