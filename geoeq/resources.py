@@ -47,7 +47,7 @@ def cache_root(root: str | Path | None = None) -> Path:
 
 #: extra -> the modules that it brings, as they are imported.
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "train": ("lightning", "jsonargparse", "rich", "matplotlib", "yaml"),
+    "train": ("lightning", "rich", "matplotlib"),
     "chem": ("rdkit",),
     "xtb": ("tblite",),
     "scatter": ("torch_scatter",),

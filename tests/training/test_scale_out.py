@@ -247,7 +247,7 @@ def test_with_fsdp_a_machine_that_dies_under_srun_ends_the_other_and_the_run_goe
     command = ["train", str(file), *settings, "batch_size=1", "run=killed", "--num-nodes", "2", "--strategy", "fsdp"]
     (status, _, error), (killed, *_) = on_two_machines("srun", tmp_path, *command, DIE_IN_CALL="8")
     assert (status, killed) == (2, -signal.SIGKILL), error
-    assert "Process 0 of 2 (counted from 0) has lost another one, which has ended. The same commands go on" in error
+    assert "Process 0 of 2 (counted from 0) lost another process, which has ended. Run the same commands again" in error
     assert "Traceback" not in error
     done = on_two_machines("srun", tmp_path, *command)
     assert [status for status, *_ in done] == [0, 0], done
