@@ -179,7 +179,7 @@ def build_model(recipe: Recipe) -> Model:
         if not issubclass(import_class(recipe.model.class_path), Forces):
             settings = {"class_path": "geoeq.models.Forces", "init_args": {"model": settings}}
         settings["init_args"] = {"stress": "stress" in derived, **settings["init_args"]}
-    model = from_config(_with_heads(settings, recipe.targets), Model)  # type: ignore[type-abstract]
+    model = from_config(_with_heads(settings, recipe.targets), Model, trust=True)  # type: ignore[type-abstract]
     for name in recipe.targets:
         if name not in model.fields:
             raise RecipeError(f"No head gives the target. {unknown_name('output', name, model.fields)}")
@@ -213,7 +213,7 @@ def _with_heads(settings: Mapping[str, Any], targets: list[str], needed: Sequenc
         wrapper = import_class(settings["class_path"])
         wanted = [name for name in targets if not (issubclass(wrapper, Forces) and name in DERIVED)]
         if issubclass(wrapper, WithPriors):
-            priors = [from_config(prior, Prior) for prior in arguments.get("priors") or []]  # type: ignore[type-abstract]
+            priors = [from_config(prior, Prior, trust=True) for prior in arguments.get("priors") or []]  # type: ignore[type-abstract]
             needed = [*needed, *(head for prior in priors for head in prior.heads())]
         return {**settings, "init_args": {**arguments, "model": _with_heads(inner, wanted, needed)}}
     given = {name: head for head in needed for name in head.names}
