@@ -67,7 +67,7 @@ def cache_root(root: str | Path | None = None) -> Path:
 
 #: Extra -> the modules that it provides, by their import names.
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "train": ("lightning", "jsonargparse", "rich", "matplotlib", "yaml"),
+    "train": ("lightning", "rich", "matplotlib"),
     "chem": ("rdkit",),
     "xtb": ("tblite",),
     "scatter": ("torch_scatter",),

@@ -65,7 +65,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     from geoeq.training.run import train
 
     if recipe.devices > 1 and not launched():
-        from geoeq.training.launch import launch
+        from geoeq.training.distributed import launch
 
         command = ["train", str(file), *settings, *(["--again"] if arguments.again else [])]
         return launch(recipe, [*(["--debug"] if arguments.debug else []), *command])
