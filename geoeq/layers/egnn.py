@@ -13,9 +13,7 @@ from geoeq.errors import InputError, TensorError
 from geoeq.geometry.neighbors import edge_lengths as safe_norm
 from geoeq.graph import Graph
 from geoeq.layers.chunked import chunked
-from geoeq.layers.edge_attributes import edge_attributes
-from geoeq.layers.edge_linear import EdgeLinear
-from geoeq.layers.layer import Layer
+from geoeq.layers.layer import EdgeLinear, Layer, edge_attributes
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 
 __all__ = ["EGNNLayer", "Normalize"]

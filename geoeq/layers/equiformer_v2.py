@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from geoeq.graph import Graph, edge_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.edge_frames.so2_attention import SO2Attention
-from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.irreps.dropout import StochasticDepth
+from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.layer import Layer
 from geoeq.layers.sphere.grid_mlp import FeedForwardKind, feed_forward_activation
 from geoeq.layers.sphere.sphere_activation import SphereNonlinearity, sphere_activation

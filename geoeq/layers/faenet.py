@@ -13,15 +13,13 @@ from torch.nn.functional import silu
 from geoeq import kernels
 from geoeq.errors import InputError, TensorError, unknown_name
 from geoeq.graph import Graph
-from geoeq.layers.edge_attributes import edge_attributes
-from geoeq.layers.edge_linear import EdgeLinear
-from geoeq.layers.irreps.graph_norms import EquivariantGraphNorm
-from geoeq.layers.irreps.norms import EquivariantLayerNorm
-from geoeq.layers.layer import Layer
+from geoeq.layers.irreps.norms import EquivariantGraphNorm, EquivariantLayerNorm
+from geoeq.layers.layer import EdgeLinear, Layer, RadialFunction, edge_attributes
 from geoeq.layers.products.tensor_paths import depthwise_paths
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 
-__all__ = ["FAENetLayer", "Message", "NodeNorm"]
+__all__ = ["FAENetEdges", "FAENetLayer", "Message", "NodeNorm"]
+
 
 Message = Literal["simple", "base", "updownscale", "updownscale_base", "updown_local_env"]
 NodeNorm = Literal["graph", "batch", "layer", "none"]
@@ -124,3 +122,28 @@ class FAENetLayer(Layer):
         if self.whole_batch:
             graph = dataclasses.replace(graph, batch=torch.zeros_like(graph.batch), num_graphs=1)
         return silu(self.graph_norm(m, graph))
+
+
+class FAENetEdges(nn.Module):
+    """``SiLU(W_1 r_ij | W_2 g(|r_ij|))``, r_ij the vector of the edge *as it is*: no symmetry but that of translations.
+
+    Args:
+        width: number F of results.
+        basis: g.
+        second: a second linear map, with SiLU.
+
+    Shapes:
+        Returns [E, F].
+    """
+
+    def __init__(self, width: int, basis: RadialFunction, second: bool = False) -> None:
+        super().__init__()
+        self.basis = basis
+        self.vector = nn.Linear(3, width // 2)
+        self.distance = nn.Linear(basis.width, width - width // 2)
+        self.second = nn.Linear(width, width) if second else None
+
+    def forward(self, graph: Graph) -> Tensor:
+        both = [self.vector(graph.vectors), self.distance(self.basis(graph.lengths))]
+        edges = silu(torch.cat(both, dim=-1))
+        return edges if self.second is None else silu(self.second(edges))

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from geoeq import kernels
 from geoeq.errors import TensorError
 from geoeq.graph import Graph
-from geoeq.layers.edge_attributes import edge_attributes
-from geoeq.layers.edge_linear import EdgeLinear
-from geoeq.layers.layer import Layer
+from geoeq.layers.layer import EdgeLinear, Layer, edge_attributes
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 
 __all__ = ["GNNLayer"]

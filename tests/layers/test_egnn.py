@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import build_graph
 from geoeq.layers import EGNNLayer
-from geoeq.layers.edge_linear import EdgeLinear
+from geoeq.layers.layer import EdgeLinear
 from geoeq.symmetry import assert_equivariant, random_batch
 
 C = 6

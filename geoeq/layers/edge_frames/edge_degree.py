@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from geoeq.constants import constant
 from geoeq.errors import TensorError
 from geoeq.graph import Graph
-from geoeq.layers.edge_frames.attention_sum import attention_sum
-from geoeq.layers.irreps.degree_linear import degree_index
+from geoeq.layers.edge_frames.so2 import attention_sum
+from geoeq.layers.irreps.linear import degree_index
 from geoeq.layers.radial.edge_network import EdgeNetwork
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 

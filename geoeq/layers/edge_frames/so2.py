@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 from geoeq.errors import InputError, TensorError
+from geoeq.layers.chunked import chunked
 from geoeq.layers.radial.radial_network import RadialNetwork
 from geoeq.layers.sphere.s2_grid import degree_order, order_degree
 
 __all__ = [
     "SO2Convolution",
+    "attention_sum",
     "by_order",
     "convolve_orders",
     "frame_matrix",
@@ -22,6 +24,7 @@ __all__ = [
     "order_sizes",
     "pair_terms",
     "to_edge_frame",
+    "turned",
 ]
 
 
@@ -224,3 +227,21 @@ def _three_factors(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     real, imaginary = weight.chunk(2)
     return real, imaginary - real, -(real + imaginary)
+
+
+#: edges at a time, so that what is turned back stays in a cache of some MB.
+CHUNK = 512
+
+
+def turned(values: Tensor, weights: Tensor, frame: Tensor) -> Tensor:
+    """``weights_e frame_e^T values_e`` of all edges at once, [E, K, C]. Shapes as for ``attention_sum``."""
+    return torch.bmm(frame.transpose(1, 2), values * weights.unsqueeze(1))
+
+
+def attention_sum(values: Tensor, weights: Tensor, frame: Tensor, receiver: Tensor, num_nodes: int) -> Tensor:
+    """``Σ_e weights_e frame_e^T values_e`` at each receiver; only the arguments are kept for derivatives of any order.
+
+    Shapes:
+        values: [E, R, C]. weights: [E, C]. frame: [E, R, K]. receiver: [E]. Returns [num_nodes, K, C].
+    """
+    return chunked(turned, [values, weights, frame], [], CHUNK, target=(receiver, num_nodes))

@@ -10,13 +10,20 @@ from torch.nn.functional import layer_norm
 
 from geoeq.errors import InputError
 from geoeq.graph import Graph
-from geoeq.layers.attention import edge_softmax
 from geoeq.layers.chunked import chunked
-from geoeq.layers.edge_frames.attention_sum import attention_sum, turned
 from geoeq.layers.edge_frames.edge_convolution import edge_convolution
 from geoeq.layers.edge_frames.edge_degree import order_scale
-from geoeq.layers.edge_frames.so2 import SO2Convolution, by_order, convolve_orders, order_sizes, pair_terms
-from geoeq.layers.irreps.degree_linear import DegreeLinear
+from geoeq.layers.edge_frames.so2 import (
+    SO2Convolution,
+    attention_sum,
+    by_order,
+    convolve_orders,
+    order_sizes,
+    pair_terms,
+    turned,
+)
+from geoeq.layers.edge_softmax import edge_softmax
+from geoeq.layers.irreps.linear import DegreeLinear
 from geoeq.layers.radial.edge_network import EdgeNetwork
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 from geoeq.layers.sphere.sphere_activation import SphereActivation

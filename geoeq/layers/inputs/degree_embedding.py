@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from geoeq import kernels
 from geoeq.graph import Graph
-from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.irreps.linear import Linear
-from geoeq.layers.layer import Layer
+from geoeq.layers.layer import Layer, edge_attributes
 from geoeq.layers.products.tensor_paths import depthwise_paths, harmonics_group
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 from geoeq.layers.radial.radial_network import RadialNetwork

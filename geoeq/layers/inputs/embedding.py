@@ -18,7 +18,16 @@ from geoeq.graph import Graph
 from geoeq.layers.layer import Group
 from geoeq.layers.radial.bases import BesselBasis
 
-__all__ = ["EdgeEmbedding", "EdgeInput", "IrrepsEmbedding", "NodeEmbedding", "NodeInput"]
+__all__ = [
+    "EdgeEmbedding",
+    "EdgeInput",
+    "EndsEmbedding",
+    "IrrepsEmbedding",
+    "NodeEmbedding",
+    "NodeInput",
+    "end_numbers",
+]
+
 
 NodeInput = Literal["element", "charge", "speed", "features"]
 EdgeInput = Literal["square_distance", "charge_product", "edge_attr", "bessel"]
@@ -242,3 +251,41 @@ class EdgeEmbedding(nn.Module):
         if graph.edge_attr is None:
             raise TensorError("The input 'edge_attr' needs data.edge_attr with data.edge_index, which is missing.")
         return _columns(graph.edge_attr, self.edge_attr_width, "edge_attr")
+
+
+def end_numbers(graph: Graph) -> tuple[Tensor, Tensor]:
+    """Atomic numbers at the senders and the receivers, [E] each.
+
+    Raises:
+        TensorError: the graph has none.
+    """
+    if graph.numbers is None:
+        raise TensorError("The elements at both ends of the edges are needed, and the graph has no numbers (data.z).")
+    return kernels.gather(graph.numbers, graph.sender), kernels.gather(graph.numbers, graph.receiver)
+
+
+class EndsEmbedding(nn.Module):
+    """Rows of two tables, for the elements of sender and receiver, side by side.
+
+    Args:
+        width: C of a row.
+
+    Shapes:
+        Returns [E, 2 C].
+
+    Raises:
+        TensorError: the graph has no atomic numbers.
+
+    Source:
+        Liao & Smidt, ICLR 2023, arXiv:2206.11990.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.sender, self.receiver = nn.Embedding(NUM_ELEMENTS, width), nn.Embedding(NUM_ELEMENTS, width)
+        for table in (self.sender, self.receiver):
+            nn.init.uniform_(table.weight, -0.001, 0.001)
+
+    def forward(self, graph: Graph) -> Tensor:
+        sender, receiver = end_numbers(graph)
+        return torch.cat([self.sender(sender), self.receiver(receiver)], dim=-1)

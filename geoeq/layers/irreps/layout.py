@@ -8,7 +8,20 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-__all__ = ["Blocks", "irreps_blocks", "to_channels_last", "to_e3nn_layout"]
+from geoeq.errors import InputError
+
+__all__ = [
+    "Blocks",
+    "Fiber",
+    "fiber",
+    "from_coefficients",
+    "irreps_blocks",
+    "sphere_irreps",
+    "to_channels_last",
+    "to_coefficients",
+    "to_e3nn_layout",
+]
+
 
 #: (2 l + 1, channels) of each block: irreps as plain numbers, which torch.compile can read.
 Blocks = tuple[tuple[int, int], ...]
@@ -39,3 +52,48 @@ def to_e3nn_layout(parts: Sequence[Tensor]) -> Tensor:
         parts: [N, 2 l + 1, channels] each. Returns [N, irreps.dim].
     """
     return torch.cat([part.transpose(1, 2).flatten(1) for part in parts], dim=-1)
+
+
+def sphere_irreps(lmax: int, channels: int) -> o3.Irreps:
+    """``Cx0e + Cx1o + Cx2e + ...``: C functions on the sphere, with degrees up to lmax.
+
+    Raises:
+        InputError: lmax is negative, or there is no channel.
+    """
+    if lmax < 0 or channels < 1:
+        raise InputError(f"Functions on the sphere need lmax >= 0 and channels >= 1, not {lmax} and {channels}.")
+    return o3.Irreps([(channels, (degree, (-1) ** degree)) for degree in range(lmax + 1)])
+
+
+def to_coefficients(x: Tensor, lmax: int, channels: int) -> Tensor:
+    """Features in e3nn's layout to channels last.
+
+    Shapes:
+        x: [N, C (lmax + 1)²]. Returns [N, (lmax + 1)², C].
+    """
+    return torch.cat(to_channels_last(x, tuple((2 * degree + 1, channels) for degree in range(lmax + 1))), dim=1)
+
+
+def from_coefficients(x: Tensor, lmax: int) -> Tensor:
+    """Channels last to e3nn's layout.
+
+    Shapes:
+        x: [N, (lmax + 1)², C]. Returns [N, C (lmax + 1)²].
+    """
+    return to_e3nn_layout(x.split([2 * degree + 1 for degree in range(lmax + 1)], dim=1))
+
+
+#: (degree, channels), one for each degree.
+Fiber = tuple[tuple[int, int], ...]
+
+
+def fiber(irreps: o3.Irreps | str) -> Fiber:
+    """The degrees and channels of irreps.
+
+    Raises:
+        InputError: a degree comes twice, there is none, or one has no channels.
+    """
+    found = tuple((ir.l, mul) for mul, ir in o3.Irreps(irreps))
+    if not found or len({degree for degree, _ in found}) < len(found) or min(channels for _, channels in found) < 1:
+        raise InputError(f"The features need each degree once, with at least a channel; found '{irreps}'.")
+    return found

@@ -12,7 +12,7 @@ from geoeq.errors import InputError
 from geoeq.layers.layer import RadialFunction
 from geoeq.layers.radial.envelope import CosineEnvelope, PolynomialEnvelope, positive_cutoff
 
-__all__ = ["BesselBasis", "ExpNormalBasis", "GaussianBasis"]
+__all__ = ["BesselBasis", "ExpNormalBasis", "GaussianBasis", "LearnedGaussianBasis", "SiLUBasis", "SigmoidBasis"]
 
 
 def _positive_width(width: int) -> int:
@@ -141,3 +141,110 @@ class ExpNormalBasis(RadialFunction):
         bumps = (-self.beta * (decay - self.centers.to(lengths.dtype)).square()).exp()  # [E, K]
         envelope: Tensor = self.envelope(lengths)  # [E, 1]
         return bumps * envelope
+
+
+class LearnedGaussianBasis(RadialFunction):
+    """Normal densities ``N(w r / cutoff + b; μ_k, σ_k)``, where w, b, μ and σ are learned; they do not end anywhere.
+
+    Args:
+        width: number K of functions.
+        cutoff: unit of the distance, in Å.
+
+    Shapes:
+        lengths: [E] Å. Returns [E, K].
+
+    Raises:
+        InputError: there is no function, or the cutoff is not positive.
+
+    Source:
+        Shi et al. 2022, arXiv:2203.04810 (Graphormer), section 2.2, as Equiformer takes it: one w and b for all
+        pairs of elements; σ is the absolute value of its parameter, plus 1e-5.
+    """
+
+    def __init__(self, width: int, cutoff: float) -> None:
+        super().__init__()
+        if width < 1:
+            raise InputError(f"width must be at least 1, not {width}.")
+        self.width, self.cutoff = width, positive_cutoff(cutoff)
+        self.mean = nn.Parameter(torch.empty(width).uniform_(0, 1))
+        self.std = nn.Parameter(torch.empty(width).uniform_(1 / width, 1))
+        self.weight = nn.Parameter(torch.ones(1))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(width=8, cutoff=4.0)
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        weight, bias, mean, std = (value.to(lengths.dtype) for value in (self.weight, self.bias, self.mean, self.std))
+        place = weight * (lengths / self.cutoff).unsqueeze(-1) + bias  # [E, 1]
+        std = std.abs() + 1e-5
+        density = ((place - mean) / std).square().mul(-0.5).exp()  # [E, K]
+        return density / (math.sqrt(2 * math.pi) * std)
+
+
+class SigmoidBasis(RadialFunction):
+    """``σ(t_k) + s t_k`` with ``t_k = β (r - μ_k)`` and centres from 0 to the cutoff; β is one over their spacing.
+
+    Args:
+        width: number K of functions, at least 2.
+        cutoff: place of the last centre, in Å.
+        sharpness: β as a multiple of one over the spacing.
+        slope: s; the published "linearsigmoid" has 0.001.
+
+    Shapes:
+        lengths: [E] Å. Returns [E, K].
+
+    Raises:
+        InputError: there are fewer than two functions, or the cutoff is not positive.
+
+    Source:
+        Zitnick et al., NeurIPS 2022, arXiv:2206.14331, and its code.
+    """
+
+    centers: Tensor
+
+    def __init__(self, width: int, cutoff: float, sharpness: float = 1.0, slope: float = 0.0) -> None:
+        super().__init__()
+        if width < 2:
+            raise InputError(f"width must be at least 2, not {width}: the spacing of the centres is the scale.")
+        self.width, self.slope = width, slope
+        self.cutoff = positive_cutoff(cutoff)
+        centers = torch.linspace(0, self.cutoff, width, dtype=torch.float64)
+        self.register_buffer("centers", centers, persistent=False)
+        self.scale = sharpness * (width - 1) / self.cutoff
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(width=6, cutoff=4.0, slope=0.001)
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        scaled = self.scale * (lengths.unsqueeze(-1) - self.centers.to(lengths.dtype))  # [E, K]
+        return scaled.sigmoid() + self.slope * scaled
+
+
+class SiLUBasis(RadialFunction):
+    """``SiLU(a_k r + b_k)`` with learned a and b.
+
+    Args:
+        width: number K of functions.
+
+    Shapes:
+        lengths: [E] Å. Returns [E, K].
+
+    Source:
+        Zitnick et al., NeurIPS 2022, arXiv:2206.14331, and its code ("silu").
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.linear = nn.Linear(1, width)
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(width=6)
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        weight, bias = self.linear.weight.to(lengths.dtype), self.linear.bias.to(lengths.dtype)
+        return nn.functional.silu(nn.functional.linear(lengths.unsqueeze(-1), weight, bias))

@@ -8,8 +8,8 @@ from torch.nn.functional import layer_norm, linear, silu
 from geoeq import kernels
 from geoeq.graph import Graph
 from geoeq.layers.chunked import chunked
-from geoeq.layers.edge_attributes import edge_attributes
-from geoeq.layers.inputs.ends_embedding import EndsEmbedding, end_numbers
+from geoeq.layers.inputs.embedding import EndsEmbedding, end_numbers
+from geoeq.layers.layer import edge_attributes
 
 __all__ = ["EdgeNetwork"]
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from geoeq import kernels
 from geoeq.graph import Graph
-from geoeq.layers.irreps.fiber import fiber
-from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
+from geoeq.layers.irreps.layout import fiber, irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.layer import Layer
 from geoeq.layers.se3_transformer.edge_basis import EdgeBasis
 from geoeq.layers.se3_transformer.se3_messages import Activation, RadialSharing, SE3Messages

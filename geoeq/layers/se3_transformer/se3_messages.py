@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from geoeq.errors import InputError, TensorError, unknown_name
 from geoeq.kernels.operators.path_messages import path_messages
 from geoeq.kernels.operators.path_plan import PathPlan
-from geoeq.layers.irreps.fiber import Fiber
+from geoeq.layers.irreps.layout import Fiber
 from geoeq.layers.se3_transformer.edge_basis import EdgeBasis, coupling_constants
 
 __all__ = ["Activation", "RadialSharing", "SE3Messages"]

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geoeq.errors import InputError, unknown_name
-from geoeq.layers.irreps.fiber import fiber
-from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
+from geoeq.layers.irreps.layout import fiber, irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.layer import Rowwise
 
 __all__ = ["NormKind", "SE3Norm"]

@@ -7,7 +7,7 @@ from typing import Self
 from e3nn import o3
 from torch import Tensor
 
-from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
+from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.layer import Rowwise
 from geoeq.layers.sphere.sphere_activation import GridSiLU, SeparableGridSiLU
 

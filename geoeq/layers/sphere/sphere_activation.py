@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from geoeq.errors import InputError, unknown_name
-from geoeq.layers.sphere.grid_silu import grid_silu
+from geoeq.layers.chunked import chunked
 from geoeq.layers.sphere.s2_grid import Normalization, S2Grid, degree_order, order_degree
 
 __all__ = [
@@ -18,8 +18,27 @@ __all__ = [
     "SphereActivation",
     "SphereGate",
     "SphereNonlinearity",
+    "grid_silu",
     "sphere_activation",
 ]
+
+
+#: rows at a time, so that their values on the grid stay in the cache.
+CHUNK = 64
+
+
+def _plain(x: Tensor, to_grid: Tensor, from_grid: Tensor) -> Tensor:
+    return torch.matmul(from_grid, torch.nn.functional.silu(torch.matmul(to_grid, x)))
+
+
+def grid_silu(x: Tensor, to_grid: Tensor, from_grid: Tensor) -> Tensor:
+    """``from_grid @ silu(to_grid @ x)``; only x is kept for the derivatives, of any order.
+
+    Shapes:
+        x: [N, K, C]. to_grid: [P, K]. from_grid: [K, P]. Returns [N, K, C].
+    """
+    return chunked(_plain, [x], [to_grid, from_grid], CHUNK)
+
 
 #: On a grid, on a grid with scalars apart, or gates (exactly equivariant).
 SphereNonlinearity = Literal["s2", "separable_s2", "gate"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from geoeq.layers.irreps.degree_linear import DegreeLinear
+from geoeq.layers.irreps.linear import DegreeLinear
 from geoeq.layers.sphere.sphere_activation import SphereActivation
 
 __all__ = ["SphereFeedForward"]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from geoeq.constants import constant
 from geoeq.errors import InputError, unknown_name
-from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
-from geoeq.layers.irreps.degree_linear import degree_index
+from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
+from geoeq.layers.irreps.linear import degree_index
 from geoeq.layers.layer import Rowwise
 
 __all__ = ["SeparableLayerNorm", "SphereNorm", "SphereNormKind"]

@@ -14,12 +14,10 @@ from torch import Tensor
 from geoeq.errors import CheckpointError
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.kernels import Paths, coupling
-from geoeq.layers.equiformer import EquiformerBlock
-from geoeq.layers.graph_attention import EquivariantGraphAttention
+from geoeq.layers.equiformer import EquiformerBlock, EquivariantGraphAttention
 from geoeq.layers.inputs.degree_embedding import DegreeEmbedding
 from geoeq.layers.irreps.activation import activation_scale
-from geoeq.layers.radial.bases import BesselBasis
-from geoeq.layers.radial.gaussian_basis import LearnedGaussianBasis
+from geoeq.layers.radial.bases import BesselBasis, LearnedGaussianBasis
 from geoeq.models.published.named_parameters import NamedParameters
 from geoeq.models.published.phases import phase_of_e3nn_04
 

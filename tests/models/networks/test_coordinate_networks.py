@@ -11,7 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import build_graph
 from geoeq.layers import GNNLayer, TransformerLayer
-from geoeq.layers.loops import with_loops
+from geoeq.layers.transformer import with_loops
 from geoeq.models import FAGNN, GNN, DecodedVector, FrameAveraging, GraphScalar, Positions, Transformer
 from geoeq.symmetry import assert_equivariant, equivariance_errors, random_batch
 
