@@ -200,7 +200,7 @@ def test_wrong_sizes_are_refused():
         FAGNN([DecodedVector("positions")])
     with pytest.raises(InputError, match="needs a vector channel"):
         GNN([Positions()])
-    with pytest.raises(TensorError, match="GNNLayer: x has 3 columns and 4 are needed"):
+    with pytest.raises(TensorError, match="GNNLayer: x has 3 columns; expected 4"):
         GNNLayer(4)(torch.zeros(2, 3), build_graph(random_batch((2,))))
-    with pytest.raises(TensorError, match="TransformerLayer: x has 3 columns and 4 are needed"):
+    with pytest.raises(TensorError, match="TransformerLayer: x has 3 columns; expected 4"):
         TransformerLayer(4)(torch.zeros(2, 3), build_graph(random_batch((2,))))
