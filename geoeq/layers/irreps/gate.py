@@ -1,4 +1,4 @@
-"""Gated nonlinearity."""
+"""Nonlinearities for features of any irreps: gates, and functions of the norm."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["Gate", "NormActivation"]
 
 
 class Gate(Rowwise):
-    """Scalars through a function; every other copy times a scalar of its own that went through another.
+    """Gated nonlinearity: an activation of the scalars; each other copy is multiplied by a function of an extra scalar.
 
     Args:
-        irreps: of the result. Its scalars (0e) come first; everything else is gated.
-        activation: of the scalars, see ``Activation``.
-        gate: of the gates.
-        normalize: functions times the factor that keeps a variance of one, as in e3nn.
+        irreps: irreps of the result. Its scalars (0e) come first; all other irreps are gated.
+        activation: activation of the scalars, see ``Activation``.
+        gate: activation of the gates.
+        normalize: whether to multiply both activations by the factor that preserves a variance of one, as in e3nn.
 
     Shapes:
-        x: [N, irreps_in.dim], scalars and gates as one block of 0e, then what is gated. Returns [N, irreps_out.dim].
+        x: [N, irreps_in.dim], scalars and gates in one block of 0e, then the gated irreps. Returns [N, irreps_out.dim].
 
     Raises:
-        InputError: a function is unknown.
+        InputError: an activation is unknown.
 
     Source:
         Weiler et al., NeurIPS 2018, arXiv:1807.02547, section 4.2; as ``e3nn.nn.Gate``.
@@ -60,7 +60,7 @@ class Gate(Rowwise):
         return to_e3nn_layout(self.on_blocks(to_channels_last(x, self.blocks_in)))
 
     def on_blocks(self, blocks: Sequence[Tensor]) -> list[Tensor]:
-        """The same, channels last: [N, 2 l + 1, channels] of each block to the like."""
+        """Apply the gate to channels-last blocks, [N, 2 l + 1, channels] each."""
         scalars, *gates = blocks[0].split([self.num_scalars, *self.gate_sizes], dim=2)
         result = [self.activation(scalars)] if self.num_scalars else []
         for gate, block in zip(gates, blocks[1:], strict=True):
@@ -69,15 +69,15 @@ class Gate(Rowwise):
 
 
 class NormActivation(Rowwise):
-    """``x φ(|x| + b) / |x|`` for every copy of every irrep, with the smooth norm ``|x|² = Σ x_k² + ε²``.
+    """``x φ(|x| + b) / |x|`` for each copy of each irrep, with the smooth norm ``|x|² = Σ x_k² + ε²``.
 
-    The smooth norm has all derivatives where a feature vanishes.
+    The smooth norm is differentiable to all orders where a feature vanishes.
 
     Args:
-        irreps: of input and output.
-        activation: φ, see ``Activation``.
-        bias: learn b, one for each copy.
-        eps: ε.
+        irreps: irreps of the input and the output.
+        activation: name of φ, see ``Activation``.
+        bias: whether to learn b, one for each copy.
+        eps: ε of the smooth norm.
 
     Shapes:
         x: [N, irreps.dim]. Returns the same.

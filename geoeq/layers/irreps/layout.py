@@ -1,4 +1,4 @@
-"""Between e3nn's layout and channels last: once per node, never per edge."""
+"""Conversion between e3nn's layout and channels last, which is done once per node and never per edge."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = [
 ]
 
 
-#: (2 l + 1, channels) of each block: irreps as plain numbers, which torch.compile can read.
+#: (2 l + 1, channels) of each block: irreps in a form that torch.compile can read.
 Blocks = tuple[tuple[int, int], ...]
 
 
 def irreps_blocks(irreps: o3.Irreps) -> Blocks:
-    """The blocks of irreps, entry by entry."""
+    """Return the blocks of irreps, entry by entry."""
     return tuple((ir.dim, mul) for mul, ir in irreps)
 
 
 def to_channels_last(x: Tensor, blocks: Blocks) -> list[Tensor]:
-    """Features in e3nn's layout as one tensor a block.
+    """Split features in e3nn's layout into one channels-last tensor per block.
 
     Shapes:
         x: [N, irreps.dim], each block ``[channels, 2 l + 1]``. Returns [N, 2 l + 1, channels] each.
@@ -46,7 +46,7 @@ def to_channels_last(x: Tensor, blocks: Blocks) -> list[Tensor]:
 
 
 def to_e3nn_layout(parts: Sequence[Tensor]) -> Tensor:
-    """The way back.
+    """Join channels-last blocks to features in e3nn's layout.
 
     Shapes:
         parts: [N, 2 l + 1, channels] each. Returns [N, irreps.dim].
@@ -55,10 +55,10 @@ def to_e3nn_layout(parts: Sequence[Tensor]) -> Tensor:
 
 
 def sphere_irreps(lmax: int, channels: int) -> o3.Irreps:
-    """``Cx0e + Cx1o + Cx2e + ...``: C functions on the sphere, with degrees up to lmax.
+    """Return ``Cx0e + Cx1o + Cx2e + ...``, the irreps of C functions on the sphere with degrees up to lmax.
 
     Raises:
-        InputError: lmax is negative, or there is no channel.
+        InputError: lmax is negative, or channels is not positive.
     """
     if lmax < 0 or channels < 1:
         raise InputError(f"Functions on the sphere need lmax >= 0 and channels >= 1, not {lmax} and {channels}.")
@@ -66,7 +66,7 @@ def sphere_irreps(lmax: int, channels: int) -> o3.Irreps:
 
 
 def to_coefficients(x: Tensor, lmax: int, channels: int) -> Tensor:
-    """Features in e3nn's layout to channels last.
+    """Convert functions on the sphere from e3nn's layout to channels last.
 
     Shapes:
         x: [N, C (lmax + 1)²]. Returns [N, (lmax + 1)², C].
@@ -75,7 +75,7 @@ def to_coefficients(x: Tensor, lmax: int, channels: int) -> Tensor:
 
 
 def from_coefficients(x: Tensor, lmax: int) -> Tensor:
-    """Channels last to e3nn's layout.
+    """Convert functions on the sphere from channels last to e3nn's layout.
 
     Shapes:
         x: [N, (lmax + 1)², C]. Returns [N, C (lmax + 1)²].
@@ -83,17 +83,17 @@ def from_coefficients(x: Tensor, lmax: int) -> Tensor:
     return to_e3nn_layout(x.split([2 * degree + 1 for degree in range(lmax + 1)], dim=1))
 
 
-#: (degree, channels), one for each degree.
+#: (degree, channels) of each degree, whatever the parity.
 Fiber = tuple[tuple[int, int], ...]
 
 
 def fiber(irreps: o3.Irreps | str) -> Fiber:
-    """The degrees and channels of irreps.
+    """Return the degrees and channels of irreps.
 
     Raises:
-        InputError: a degree comes twice, there is none, or one has no channels.
+        InputError: a degree occurs twice, there is no degree, or one has no channels.
     """
-    found = tuple((ir.l, mul) for mul, ir in o3.Irreps(irreps))
-    if not found or len({degree for degree, _ in found}) < len(found) or min(channels for _, channels in found) < 1:
-        raise InputError(f"The features need each degree once, with at least a channel; found '{irreps}'.")
-    return found
+    entries = tuple((ir.l, mul) for mul, ir in o3.Irreps(irreps))
+    if not entries or len({degree for degree, _ in entries}) < len(entries) or min(mul for _, mul in entries) < 1:
+        raise InputError(f"The features need each degree once, with at least one channel; irreps are '{irreps}'.")
+    return entries

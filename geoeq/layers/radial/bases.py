@@ -1,4 +1,4 @@
-"""Radial bases: a distance as a vector of smooth functions of it."""
+"""Radial bases: smooth functions of the distance, fixed or learned."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _positive_width(width: int) -> int:
 
 
 def _sine_over(x: Tensor) -> Tensor:
-    """``sin(x) / x``, by its series near zero, where torch.sinc has no second derivative."""
+    """Return ``sin(x) / x``, by its series near zero, where torch.sinc has no second derivative."""
     small = x.abs() < 0.05
     square = torch.where(small, x, 0.0).square()
     series = 1 - square / 6 * (1 - square / 20 * (1 - square / 42))
@@ -31,11 +31,11 @@ def _sine_over(x: Tensor) -> Tensor:
 
 
 class GaussianBasis(RadialFunction):
-    """``exp(-(r - μ_k)² / (2 σ²))`` with centres from 0 to the cutoff and σ their spacing, or a multiple of it.
+    """``exp(-(r - μ_k)² / (2 σ²))`` with centres from 0 to the cutoff; σ is their spacing or a multiple of it.
 
     Args:
         width: number K of functions.
-        cutoff: place of the last centre, in Å.
+        cutoff: last centre in Å.
         spread: σ as a multiple of the spacing.
 
     Shapes:
@@ -67,13 +67,13 @@ class GaussianBasis(RadialFunction):
 class BesselBasis(RadialFunction):
     """``sqrt(2 / c) sin(k π r / c) / r`` times a polynomial envelope, for k = 1 .. K.
 
-    At zero distance it takes its limit ``sqrt(2 / c) k π / c``, with finite derivatives.
+    At zero distance the value is the limit ``sqrt(2 / c) k π / c``, with finite derivatives.
 
     Args:
         width: number K of functions.
-        cutoff: c, in Å; the functions are 0 beyond it.
-        power: of the envelope.
-        learned: start with these k and learn them; by default they are fixed.
+        cutoff: cutoff c in Å; the functions are 0 beyond it.
+        power: power of the envelope.
+        learned: whether to learn the frequencies, starting from k; by default they are fixed.
 
     Shapes:
         lengths: [E] Å. Returns [E, K].
@@ -106,11 +106,11 @@ class BesselBasis(RadialFunction):
 
 
 class ExpNormalBasis(RadialFunction):
-    """``exp(-β (exp(-α r) - μ_k)²)`` times a cosine envelope: finer near the atom, with α = 5 / cutoff.
+    """``exp(-β (exp(-α r) - μ_k)²)`` times a cosine envelope, with α = 5 / cutoff: finer at short distances.
 
     Args:
         width: number K of functions.
-        cutoff: in Å; the functions are 0 beyond it.
+        cutoff: cutoff in Å; the functions are 0 beyond it.
 
     Shapes:
         lengths: [E] Å. Returns [E, K].
@@ -144,28 +144,26 @@ class ExpNormalBasis(RadialFunction):
 
 
 class LearnedGaussianBasis(RadialFunction):
-    """Normal densities ``N(w r / cutoff + b; μ_k, σ_k)``, where w, b, μ and σ are learned; they do not end anywhere.
+    """Normal densities ``N(w r / cutoff + b; μ_k, σ_k)`` with learned w, b, μ and σ; they do not vanish at the cutoff.
 
     Args:
         width: number K of functions.
-        cutoff: unit of the distance, in Å.
+        cutoff: unit of the distance in Å.
 
     Shapes:
         lengths: [E] Å. Returns [E, K].
 
     Raises:
-        InputError: there is no function, or the cutoff is not positive.
+        InputError: width is less than 1, or the cutoff is not positive.
 
     Source:
-        Shi et al. 2022, arXiv:2203.04810 (Graphormer), section 2.2, as Equiformer takes it: one w and b for all
+        Shi et al. 2022, arXiv:2203.04810 (Graphormer), section 2.2, as used by Equiformer: one w and b for all
         pairs of elements; σ is the absolute value of its parameter, plus 1e-5.
     """
 
     def __init__(self, width: int, cutoff: float) -> None:
         super().__init__()
-        if width < 1:
-            raise InputError(f"width must be at least 1, not {width}.")
-        self.width, self.cutoff = width, positive_cutoff(cutoff)
+        self.width, self.cutoff = _positive_width(width), positive_cutoff(cutoff)
         self.mean = nn.Parameter(torch.empty(width).uniform_(0, 1))
         self.std = nn.Parameter(torch.empty(width).uniform_(1 / width, 1))
         self.weight = nn.Parameter(torch.ones(1))
@@ -177,26 +175,26 @@ class LearnedGaussianBasis(RadialFunction):
 
     def forward(self, lengths: Tensor) -> Tensor:
         weight, bias, mean, std = (value.to(lengths.dtype) for value in (self.weight, self.bias, self.mean, self.std))
-        place = weight * (lengths / self.cutoff).unsqueeze(-1) + bias  # [E, 1]
+        position = weight * (lengths / self.cutoff).unsqueeze(-1) + bias  # [E, 1]
         std = std.abs() + 1e-5
-        density = ((place - mean) / std).square().mul(-0.5).exp()  # [E, K]
+        density = ((position - mean) / std).square().mul(-0.5).exp()  # [E, K]
         return density / (math.sqrt(2 * math.pi) * std)
 
 
 class SigmoidBasis(RadialFunction):
-    """``σ(t_k) + s t_k`` with ``t_k = β (r - μ_k)`` and centres from 0 to the cutoff; β is one over their spacing.
+    """``σ(t_k) + s t_k`` with ``t_k = β (r - μ_k)`` and centres from 0 to the cutoff, and β the inverse spacing.
 
     Args:
         width: number K of functions, at least 2.
-        cutoff: place of the last centre, in Å.
-        sharpness: β as a multiple of one over the spacing.
-        slope: s; the published "linearsigmoid" has 0.001.
+        cutoff: last centre in Å.
+        sharpness: β times the spacing of the centres.
+        slope: slope s; 0.001 in the published "linearsigmoid".
 
     Shapes:
         lengths: [E] Å. Returns [E, K].
 
     Raises:
-        InputError: there are fewer than two functions, or the cutoff is not positive.
+        InputError: width is less than 2, or the cutoff is not positive.
 
     Source:
         Zitnick et al., NeurIPS 2022, arXiv:2206.14331, and its code.
@@ -207,7 +205,7 @@ class SigmoidBasis(RadialFunction):
     def __init__(self, width: int, cutoff: float, sharpness: float = 1.0, slope: float = 0.0) -> None:
         super().__init__()
         if width < 2:
-            raise InputError(f"width must be at least 2, not {width}: the spacing of the centres is the scale.")
+            raise InputError(f"width must be at least 2, not {width}: the scale is the spacing of the centres.")
         self.width, self.slope = width, slope
         self.cutoff = positive_cutoff(cutoff)
         centers = torch.linspace(0, self.cutoff, width, dtype=torch.float64)
