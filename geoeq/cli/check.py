@@ -90,7 +90,7 @@ def check(
         text: what is checked, as for ``find_candidate``.
         file: structures to try, in a format that ASE reads, or sdf; by default random ones.
         elements: symbols of the elements of random structures, as in "H,C,O".
-        cutoff, group, conservative: as for ``geoeq.symmetry.symmetry_report``.
+        cutoff, group, conservative: as for ``geoeq.symmetry.report``.
         layers: watch every layer, too.
         output: the folder to write into; by default ``check`` in the folder of a run, or ``runs/check-NAME``.
         seed: of structures and group elements.
@@ -139,8 +139,7 @@ def _layers(network: nn.Module, batch: Any, group: str, seed: int) -> LayerRepor
 
 
 def _structures(file: Path) -> list[Data]:
-    structures = read_structures(file)
-    return [to_data(one, torch.float64, periodic=bool(one.atoms.pbc.any())) for one in structures]
+    return [to_data(structure.atoms, torch.float64) for structure in read_structures(file)]
 
 
 def _numbers(elements: str) -> Sequence[int]:
