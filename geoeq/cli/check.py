@@ -210,8 +210,7 @@ def _structures(file: Path) -> list[Any]:
 
     from geoeq.data.structures import read_structures, to_data
 
-    structures = read_structures(file)
-    return [to_data(entry, torch.float64, periodic=bool(entry.atoms.pbc.any())) for entry in structures]
+    return [to_data(structure.atoms, torch.float64) for structure in read_structures(file)]
 
 
 def _atomic_numbers(elements: str) -> list[int]:
