@@ -9,7 +9,7 @@ __all__ = ["add_parity", "run_parity"]
 
 def add_parity(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``geoeq parity``."""
-    parser.epilog = "Examples: geoeq parity, geoeq parity egnn escn, geoeq parity my_cases/egnn/*.safetensors"
+    parser.epilog = "Example: geoeq parity egnn escn"
     parser.add_argument(
         "cases",
         nargs="*",

@@ -64,7 +64,7 @@ def evaluate(run: Path, console: Console, part: str | None = None, *, trust: boo
         RecipeError: there is no such part.
     """
     import_extra("rich", "train")
-    from geoeq.training.evaluation.results_report import print_results
+    from geoeq.training.evaluation.results import print_results
 
     model, meta = load_checkpoint(run, trust=trust)
     dataset, split = trained_on(run, meta)
