@@ -15,7 +15,7 @@ from geoeq.geometry.random_structures import random_batch
 from geoeq.models import EGNN, Coulomb, Forces, GraphScalar, NodeScalar, WithPriors
 from geoeq.models.priors import coulomb
 from geoeq.resources import missing
-from geoeq.symmetry import symmetry_report as report
+from geoeq.symmetry import report
 from geoeq.units import conversion
 
 STRENGTH = conversion("Ha*a0", "eV*Å")

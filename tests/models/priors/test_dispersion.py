@@ -9,7 +9,7 @@ from torch_geometric.data import Batch, Data
 from geoeq.errors import InputError, UnknownElementError
 from geoeq.geometry.random_structures import random_batch
 from geoeq.models import EGNN, Dispersion, Forces, GraphScalar, WithPriors
-from geoeq.symmetry import symmetry_report as report
+from geoeq.symmetry import report
 
 pytest.importorskip("torch_dftd", reason="needs the extra dispersion")
 

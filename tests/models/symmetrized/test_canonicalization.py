@@ -30,8 +30,7 @@ from geoeq.models import (
     from_config,
 )
 from geoeq.models.checkpoint import load_checkpoint, save_checkpoint
-from geoeq.symmetry import assert_equivariant, equivariance_errors, random_batch
-from geoeq.symmetry import symmetry_report as report
+from geoeq.symmetry import assert_equivariant, equivariance_errors, random_batch, report
 
 GROUPS = get_args(FrameGroup)
 

@@ -11,8 +11,7 @@ from torch_geometric.data import Batch, Data
 from geoeq.errors import EmptyGraphError, FieldError, InputError
 from geoeq.geometry.rotations import finite_group, irreps_to_matrix, random_orthogonals
 from geoeq.models import EGNN, GraphScalar, GroupAveraging, Model, from_config
-from geoeq.symmetry import assert_equivariant, equivariance_errors, random_batch
-from geoeq.symmetry import symmetry_report as report
+from geoeq.symmetry import assert_equivariant, equivariance_errors, random_batch, report
 
 POINT_GROUPS = ["C4", "C3v", "D3", "D2d", "Ci", "S6", "T", "Td", "O", "Oh", "I"]
 

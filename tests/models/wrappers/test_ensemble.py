@@ -103,7 +103,7 @@ def test_what_cannot_be_an_ensemble():
         Ensemble([one])
     with pytest.raises(FieldError, match="model 1 predicts energy, and model 2 energy, forces"):
         Ensemble([one, Forces(network(1))])
-    with pytest.raises(FieldError, match="energy_uncertainty: take networks without"):
+    with pytest.raises(FieldError, match="energy_uncertainty: use networks without"):
         Ensemble([Ensemble([one, network(1)]), Ensemble([one, network(2)])])
     with pytest.raises(FieldError, match="a factor for 'forces', of which"):
         Ensemble([one, network(1)], {"forces": 1.0})

@@ -225,5 +225,5 @@ def test_what_it_refuses():
         LastLayer(network(Dipole("dipole_norm")), "dipole_norm")
     with pytest.raises(InputError, match="Squared changes the computation of its base class"):
         LastLayer(network(Squared("energy")))
-    with pytest.raises(InputError, match=r"these are 0\.0 and 1\.0"):
+    with pytest.raises(InputError, match=r"the latter are 0\.0 and 1\.0"):
         LastLayer(network()).set_covariance(torch.eye(7), 0.0, 1.0)
