@@ -444,7 +444,7 @@ def test_what_cannot_be_meant_is_refused(plain):
         egnn(threshold=1.0)
     with pytest.raises(InputError, match=r"EGNN needs the head FrameVectors\(\)"):
         NetworkCanonicalizer(EGNN([GraphScalar("energy")]))
-    with pytest.raises(InputError, match=r"FAENet turns with T\(3\), and frames of E\(3\)"):
+    with pytest.raises(InputError, match=r"FAENet is equivariant under T\(3\).* frames of E\(3\)"):
         NetworkCanonicalizer(FAENet([FrameVectors()], cutoff=4.0))
     with pytest.raises(InputError, match="more than one sample needs noise"):
         egnn(samples=2)

@@ -105,7 +105,7 @@ def test_what_cannot_be_an_ensemble():
         Ensemble([one, Forces(network(1))])
     with pytest.raises(FieldError, match="energy_uncertainty: use networks without"):
         Ensemble([Ensemble([one, network(1)]), Ensemble([one, network(2)])])
-    with pytest.raises(FieldError, match="a factor for 'forces', of which"):
+    with pytest.raises(FieldError, match="a factor for 'forces', but the models have no"):
         Ensemble([one, network(1)], {"forces": 1.0})
     with pytest.raises(InputError, match=r"factor for 'energy' is -1\.0; it must be above 0"):
         Ensemble([one, network(1)], {"energy": -1})

@@ -138,7 +138,7 @@ def test_what_cannot_be_is_refused():
         Forces(EGNN([GraphScalar("energy"), NodeVector("forces")], width=4, layers=1))
     with pytest.raises(FieldError, match="predicts forces and stress directly"):
         Forces(example())
-    with pytest.raises(InputError, match="gave charges"):
+    with pytest.raises(InputError, match="returned charges"):
         Forces(torch.nn.Sequential(EGNN([NodeScalar("charges")], width=4, layers=1)).double())(random_batch())
     with pytest.raises(InputError, match="one structure"):
         hessian(example(), random_batch())
