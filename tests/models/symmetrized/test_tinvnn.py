@@ -215,7 +215,7 @@ def test_a_checkpoint_has_the_network_inside(tmp_path):
 def test_what_cannot_be_meant_is_refused():
     with pytest.raises(FieldError, match=r"only invariants, and 'forces' rotates .*FrameAveraging"):
         TinvNN(faenet(EveryLayerScalar("energy"), DecodedVector("forces")))
-    with pytest.raises(FieldError, match="'dipole' turns"):
+    with pytest.raises(FieldError, match="'dipole' rotates"):
         TinvNN(lambda data: {"dipole": data.pos[data.ptr[:-1]]})(random_batch())
     with pytest.raises(InputError, match=r"Graph 0 is periodic.*set pbc to False"):
         wrapped()(random_batch(periodic=True))
