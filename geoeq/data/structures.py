@@ -1,4 +1,4 @@
-"""Structures to predict: from files that ASE reads, from sdf, and from SMILES."""
+"""Structures to predict, from files that ASE reads, sdf files and SMILES; and their conversion to model inputs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Structure", "from_smiles", "read_structures", "to_data"]
 
-#: The random seed of conformers: one SMILES always gives one geometry.
+#: Random seed of conformers, so that a SMILES always gives the same geometry.
 CONFORMER_SEED = 20260
 
 
 @dataclass(frozen=True)
 class Structure:
-    """Atoms, and where they come from.
+    """Atoms and their origin.
 
     Attributes:
-        atoms: as ASE holds them.
+        atoms: the atoms.
         where: "file.xyz, frame 3" or the SMILES, for messages and tables.
     """
 
@@ -38,10 +38,10 @@ class Structure:
 
 
 def read_structures(path: Path) -> list[Structure]:
-    """All frames of a file.
+    """Read all frames of a file.
 
     Raises:
-        DataError: the file is missing, empty or broken; the message names it and the frame.
+        DataError: the file is missing, empty or damaged; the message names it and the frame.
     """
     if not path.is_file():
         raise DataError(f"There is no file '{path}'.")
@@ -55,21 +55,21 @@ def read_structures(path: Path) -> list[Structure]:
             break
         except DataError:
             raise
-        except Exception as error:  # ASE's readers raise whatever a broken line leads to
+        except Exception as error:  # ASE's readers raise many types of errors
             raise DataError(f"{where}: it cannot be read ({type(error).__name__}: {error}).") from error
         if len(atoms) == 0:
             raise DataError(f"{where}: it has no atoms.")
         structures.append(Structure(atoms, where))
     if not structures:
-        raise DataError(f"{path.name}: there is no structure in it.")
+        raise DataError(f"{path.name}: it contains no structures.")
     return structures
 
 
 def from_smiles(smiles: Sequence[str]) -> list[Structure]:
-    """A conformer for each SMILES: hydrogens added, ETKDG with a fixed seed, relaxed with MMFF94.
+    """Generate a conformer for each SMILES: add hydrogens, embed by ETKDG with a fixed seed, relax with MMFF94.
 
     Raises:
-        InputError: a SMILES is wrong, or has no conformer; the message names it.
+        InputError: a SMILES is invalid or has no conformer; the message names it.
         MissingExtraError: the extra "chem" is not installed.
     """
     from ase import Atoms
@@ -86,16 +86,16 @@ def from_smiles(smiles: Sequence[str]) -> list[Structure]:
 
 
 def to_data(structure: Structure, dtype: torch.dtype, *, periodic: bool) -> Data:
-    """What a model takes, of one structure.
+    """Convert a structure to the inputs of a model.
 
     Args:
-        structure: the atoms.
-        dtype: of all that is not a whole number.
-        periodic: include the cell, because this structure or another one of its batch is periodic.
+        structure: the structure.
+        dtype: data type of real numbers.
+        periodic: whether to include the cell, because this structure or another one of its batch is periodic.
 
     Shapes:
-        z [N], pos [N, 3] Å, cell [1, 3, 3] and pbc [1, 3]; vel [N, 3] in ASE's unit and charge
-        [N] where the file gives them.
+        z [N], pos [N, 3] Å, cell [1, 3, 3] and pbc [1, 3]; vel [N, 3] in ASE's unit and charge [N] if the structure
+        has them.
     """
     atoms = structure.atoms
     data = Data(z=torch.from_numpy(atoms.numbers).long(), pos=torch.as_tensor(atoms.positions, dtype=dtype))
