@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from geoeq.data import Card, Source
-from geoeq.data.prepare.fetch import chosen_sources, fetch_file, fetch_sources
+from geoeq.data.preparation.fetch import chosen_sources, fetch_file, fetch_sources
 from geoeq.errors import DataError
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -97,7 +97,7 @@ def test_the_whole_file(tmp_path, server, capsys):
 def break_off(path: Path, url: str, behaviour: Behaviour, **changes: object) -> None:
     behaviour.stop_after = 1_000_000
     with pytest.raises(
-        DataError, match=r"data.bin could not be fetched .*1000000 of 3000000 bytes; try again to go on"
+        DataError, match=r"data.bin could not be fetched .*1000000 of 3000000 bytes; try again to resume"
     ):
         fetch_file(source(url, **changes), path, progress=False)
     behaviour.stop_after = None
@@ -156,8 +156,8 @@ def test_a_part_that_is_longer_than_the_file(tmp_path, server):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sha256": "0" * 64}, f"has the sha256 {SHA256}; {'0' * 64} would be right"),
-        ({"bytes": 5}, "has 3000000 bytes; 5 would be right"),
+        ({"sha256": "0" * 64}, f"has the sha256 {SHA256} instead of {'0' * 64}"),
+        ({"bytes": 5}, "has 3000000 bytes instead of 5"),
     ],
 )
 def test_another_file_than_the_card_says(tmp_path, server, changes, message):
@@ -165,7 +165,7 @@ def test_another_file_than_the_card_says(tmp_path, server, changes, message):
     path = tmp_path / "data.bin"
     with pytest.raises(DataError, match=message) as error:
         fetch_file(source(url, **changes), path, progress=False)
-    assert f"put the file from {url} at {path}." in str(error.value)
+    assert f"download {url} and save it as {path}." in str(error.value)
     assert not path.exists()
     assert not (tmp_path / "data.bin.part").exists()
 
@@ -175,7 +175,7 @@ def test_an_answer_that_is_an_error(tmp_path, server, status):
     url, behaviour = server
     behaviour.status = status
     path = tmp_path / "data.bin"
-    with pytest.raises(DataError, match=rf"answered {status} .* To place it by hand, put the file from {url}"):
+    with pytest.raises(DataError, match=rf"answered {status} .* To get it by hand, download {url}"):
         fetch_file(source(url), path, progress=False)
     assert leftovers(tmp_path) == set()
 
@@ -191,7 +191,7 @@ def test_an_answer_that_is_an_error(tmp_path, server, status):
 def test_an_answer_that_is_not_the_file(tmp_path, server, changes, message):
     url, behaviour = server
     vars(behaviour).update(changes)
-    with pytest.raises(DataError, match=f"{message}.*To place it by hand"):
+    with pytest.raises(DataError, match=f"{message}.*To get it by hand"):
         fetch_file(source(url, sha256=None, bytes=None), tmp_path / "data.bin", progress=False)
     assert not leftovers(tmp_path)
 
@@ -200,14 +200,14 @@ def test_a_refused_connection(tmp_path, server):
     url = "http://127.0.0.1:9/data.bin"
     path = tmp_path / "data.bin"
     with pytest.raises(
-        DataError, match=rf"could not be fetched \(.*refused.*\). To place .* {url} \(nobody .* at {path}"
+        DataError, match=rf"could not be fetched \(.*refused.*\). To get it .* {url} \(nobody .* as {path}"
     ):
         fetch_file(source(url, unverified=True), path, progress=False)
 
 
 def test_other_addresses_are_refused(tmp_path):
     (tmp_path / "secret").write_text("x")
-    with pytest.raises(DataError, match="should begin with https:// or http://"):
+    with pytest.raises(DataError, match="must begin with https:// or http://"):
         fetch_file(source(f"file://{tmp_path}/secret"), tmp_path / "data.bin")
 
 
@@ -244,11 +244,11 @@ def test_a_file_placed_by_hand_is_checked_and_not_fetched(tmp_path):
     card = card_of(source("http://127.0.0.1:9/data.bin"))
     assert fetch_sources(card, tmp_path) == {"data.bin": path}
     path.write_bytes(CONTENT[:-1])
-    with pytest.raises(DataError, match=r"has 2999999 bytes; 3000000 would be right. It was altered or truncated."):
+    with pytest.raises(DataError, match=r"has 2999999 bytes instead of 3000000. It was altered or truncated."):
         fetch_sources(card, tmp_path)
     assert path.exists(), "what a user placed is not deleted"
 
 
 def test_a_shipped_file_that_is_missing(tmp_path):
-    with pytest.raises(DataError, match=r"which comes with geoeq. Reinstall geoeq with pip"):
+    with pytest.raises(DataError, match=r"which is shipped with geoeq, is missing. Reinstall geoeq with pip"):
         fetch_sources(card_of(Source("gone", shipped=True)), tmp_path)

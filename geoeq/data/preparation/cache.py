@@ -1,4 +1,4 @@
-"""From published files to a cache of arrays in the units of geoeq."""
+"""Convert published files to a cache of arrays in the units of geoeq."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import IO, Any
 from geoeq.data.arrays import checked_arrays
 from geoeq.data.card import Card
 from geoeq.data.formats.keyed import KeyedReader
-from geoeq.data.prepare.fetch import fetch_sources
-from geoeq.data.prepare.reading import make_reader, reader_options
-from geoeq.data.prepare.streaming import write_chunks, write_shards
+from geoeq.data.preparation.fetch import fetch_sources
+from geoeq.data.preparation.reading import make_reader, reader_options
+from geoeq.data.preparation.streaming import write_chunks, write_shards
 from geoeq.data.records import Records, ShardedReader
 from geoeq.data.store import INDEX, read_index, write_store
 from geoeq.errors import DataError, InputError
@@ -24,13 +24,13 @@ __all__ = ["cache_folder", "prepare"]
 
 
 def cache_folder(card: Card, sample: bool, root: str | Path | None = None) -> Path:
-    """The folder of the cache of ``card``. Its name has a checksum of all that decides what is in it."""
-    decides = {
+    """Return the folder of the cache of ``card``; a checksum in its name identifies everything it depends on."""
+    inputs = {
         "reader": [card.reader, make_reader(card, sample).version, reader_options(card, sample)],
         "targets": {name: [target.column, target.unit] for name, target in card.targets.items()},
         "files": _sample_files(card) if sample else [[source.file, source.sha256] for source in card.sources],
     }
-    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
     return cache_root(root) / card.name / f"{'sample' if sample else 'full'}-{digest}"
 
 
@@ -41,30 +41,30 @@ def prepare(
     processes: int | None = None,
     dask: str | None = None,
 ) -> Path:
-    """Make the cache of ``card`` unless it is there and its source is unchanged.
+    """Prepare the cache of ``card``, unless it exists and its sources are unchanged.
 
-    What a reader yields in chunks is written as it comes, in bounded memory; shards are read by several processes,
-    and those that were read before a kill are kept.
+    Chunks are written as they are read, in bounded memory. Shards are read by several processes; finished shards are
+    kept if the preparation is interrupted.
 
     Args:
-        card: the data set.
-        sample: take only the records that come with geoeq.
-        root: the folder of all caches.
-        processes: that read shards at once; None for as many as there are cores, up to four.
-        dask: the address of a scheduler of Dask, whose workers read shards in place of processes here.
+        card: card of the data set.
+        sample: whether to read only the records that are shipped with geoeq.
+        root: folder of all caches.
+        processes: number of processes that read shards; None for the number of cores, at most four.
+        dask: address of a Dask scheduler whose workers read shards instead of processes on this machine.
 
     Returns:
         The folder of the cache.
 
     Raises:
-        DataError: a file cannot be had, or is not what the card says.
-        InputError: the data are not read in shards, or Dask does not answer.
+        DataError: a file cannot be fetched, or differs from the one in the card.
+        InputError: the data are not divided into shards, or Dask does not answer.
     """
     folder = cache_folder(card, sample, root)
     if _is_current(folder):
         return folder
     with _lock_file(folder.parent) as lock:
-        # Several processes of one training ask at once; the others wait for the first, and find its cache.
+        # Several processes of one training may call this; the others wait for the first and then use its cache.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _is_current(folder):
             return folder
@@ -79,7 +79,7 @@ def prepare(
             write_shards(folder, card, sample, reader, files, details, processes, dask)
             return folder
         if dask is not None:
-            raise InputError(f"{card.name}: its reader reads the files as one, not in shards; prepare it without Dask.")
+            raise InputError(f"{card.name}: its reader does not divide the files into shards; prepare it without Dask.")
         records = reader.read(files)
         if isinstance(records, Records):
             write_store(folder, checked_arrays(card, records), details)
@@ -94,7 +94,7 @@ def _fetched(card: Card, root: str | Path | None) -> dict[str, Path]:
     except DataError as error:
         if card.sample is None:
             raise
-        hint = "Or take the few records that come with geoeq: --sample, or load(.., sample=True)."
+        hint = "Or use the few records that are shipped with geoeq: --sample, or load(.., sample=True)."
         raise DataError(f"{error} {hint}") from error
 
 
@@ -105,7 +105,7 @@ def _lock_file(folder: Path) -> IO[str]:
     except OSError as error:
         raise DataError(
             f"The cache folder {folder} cannot be written ({error}). Set the environment variable GEOEQ_CACHE to a "
-            "folder of yours."
+            "folder that you can write."
         ) from error
 
 
@@ -124,7 +124,7 @@ def _sample_paths(card: Card) -> dict[str, Path]:
 
 
 def _sha256(path: Path) -> str:
-    """The sha256 of a file; of a folder, that of the names, sizes and times of what is in it."""
+    """Return the sha256 of a file; for a folder, that of the names, sizes and times of its files."""
     if not path.is_dir():
         return file_sha256(path)
     states = [
@@ -139,13 +139,13 @@ def _state(path: Path) -> dict[str, Any]:
 
 
 def _is_current(folder: Path) -> bool:
-    """Whether the cache is there and the files that it was made from are the same, or gone."""
+    """Return whether the cache exists and its source files are unchanged or deleted."""
     if not (folder / INDEX).exists():
         return False
     for known in read_index(folder)["details"]["sources"].values():
         path = Path(known["path"])
         if not path.exists():
-            continue  # the archive may be deleted once the cache is made
+            continue  # the source may be deleted after the preparation
         same = path.is_file() and _state(path).items() <= known.items()
         if not same and _sha256(path) != known["sha256"]:
             return False

@@ -12,7 +12,7 @@ import pytest
 
 from geoeq.data import Records, load, load_card, prepare
 from geoeq.data.arrays import to_arrays
-from geoeq.data.prepare.cache import cache_folder
+from geoeq.data.preparation.cache import cache_folder
 from geoeq.errors import DataError
 from geoeq.resources import cache_root
 
@@ -71,15 +71,15 @@ def records(**changes: object) -> Records:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ptr": np.array([0])}, "not one structure"),
+        ({"ptr": np.array([0])}, "contains no structures"),
         ({"ptr": np.array([0, 1, 2])}, "do not divide the 3 atoms"),
         ({"ptr": np.array([0, 3, 3])}, "do not divide the 3 atoms"),
         ({"ptr": np.array([1, 2, 3])}, "do not divide the 3 atoms"),
-        ({"numbers": np.ones(2)}, "'numbers' has 2 rows; 3 would be right"),
-        ({"nodes": {"charge": np.ones(2)}}, "'charge' has 2 rows; 3 would be right"),
-        ({"cell": np.ones((3, 3, 3))}, "'cell' has 3 rows; 2 would be right"),
-        ({"columns": {"pbe0": np.ones(4)}}, r"'pbe0' has 4 rows; 2 \(structures\) or 3 \(atoms\)"),
-        ({"columns": {"pbe0": np.ones(3)}}, "the column 'pbe0' has 3 rows; a quantity of a graph has 2"),
+        ({"numbers": np.ones(2)}, "'numbers' has 2 rows instead of 3"),
+        ({"nodes": {"charge": np.ones(2)}}, "'charge' has 2 rows instead of 3"),
+        ({"cell": np.ones((3, 3, 3))}, "'cell' has 3 rows instead of 2"),
+        ({"columns": {"pbe0": np.ones(4)}}, r"'pbe0' has 4 rows instead of 2 \(structures\) or 3 \(atoms\)"),
+        ({"columns": {"pbe0": np.ones(3)}}, "the column 'pbe0' has 3 rows, but a quantity per graph needs 2"),
         ({"columns": {"pbe": np.ones(2)}}, r"No column is called 'pbe0'. Did you mean 'pbe'\?"),
     ],
 )

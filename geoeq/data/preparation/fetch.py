@@ -1,4 +1,4 @@
-"""Published files: fetched with resume and checked, or named with the place where to put them by hand."""
+"""Fetch published files, with resume and verification, or tell where to put them by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TIMEOUT = 60.0
 
 
 def source_path(card: Card, source: Source, root: Path) -> Path:
-    """Where the file of ``source`` is, or belongs; of an archive that is not there, the folder of what was in it."""
+    """Return the path of the file of ``source``; for a missing archive, the folder with its content if that exists."""
     if source.shipped:
         return Path(card.folder) / source.file
     path = root / card.name / "raw" / source.file
@@ -32,7 +32,7 @@ def source_path(card: Card, source: Source, root: Path) -> Path:
 
 
 def chosen_sources(card: Card, root: Path) -> list[Source]:
-    """The sources of the first format that is wholly there, or else of the first format; and those always needed."""
+    """Return the sources without a format, and those of the first format that is complete, or else of the first one."""
     formats = list(dict.fromkeys(source.format for source in card.sources if source.format is not None))
     for name in [*formats, *formats[:1]]:
         sources = [source for source in card.sources if source.format in (None, name)]
@@ -42,22 +42,23 @@ def chosen_sources(card: Card, root: Path) -> list[Source]:
 
 
 def fetch_sources(card: Card, root: Path, progress: bool = True) -> dict[str, Path]:
-    """The files of the card, name -> path; those that are not there are fetched, and all are checked.
+    """Fetch the missing files of the card, verify all of them, and return name -> path.
 
     Args:
-        card: the data set.
-        root: the folder of all caches.
-        progress: show a bar on the standard error stream.
+        card: card of the data set.
+        root: folder of all caches.
+        progress: whether to show a progress bar on the standard error stream.
 
     Raises:
-        DataError: a file cannot be fetched, or is not the one of the card; the message says how to place it by hand.
+        DataError: a file cannot be fetched, or differs from the one in the card; the message says how to get it by
+            hand.
     """
     paths = {}
     for source in chosen_sources(card, root):
         path = source_path(card, source, root)
         folder = Path(card.folder)
         if source.shipped and not path.exists() and folder.is_dir() and not is_shared(folder):
-            raise DataError(f"The file {path} is missing, which its card says lies beside it.")
+            raise DataError(f"The file {path} is missing; according to its card it should be beside the card.")
         if not path.exists():
             fetch_file(source, path, progress)
         if not path.is_dir():
@@ -67,15 +68,15 @@ def fetch_sources(card: Card, root: Path, progress: bool = True) -> dict[str, Pa
 
 
 def fetch_file(source: Source, path: Path, progress: bool = True) -> None:
-    """Fetch the file of ``source`` to ``path``. A part that is already there is continued if the server can.
+    """Fetch the file of ``source`` to ``path``, resuming an interrupted download if the server supports it.
 
     Raises:
-        DataError: it cannot be fetched, or is not the one of the card.
+        DataError: the file cannot be fetched, or differs from the one in the card.
     """
     if source.shipped or source.url is None:
-        raise DataError(f"The file {path} is missing, which comes with geoeq. Reinstall geoeq with pip.")
+        raise DataError(f"The file {path}, which is shipped with geoeq, is missing. Reinstall geoeq with pip.")
     if not source.url.startswith(("https://", "http://")):
-        raise DataError(f"The address {source.url} of {source.file} should begin with https:// or http://.")
+        raise DataError(f"The address {source.url} of {source.file} must begin with https:// or http://.")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
@@ -96,27 +97,27 @@ def fetch_file(source: Source, path: Path, progress: bool = True) -> None:
 
 def _fetch(source: Source, part: Path, progress: bool) -> None:
     """Append what is missing to ``part``, which is complete when this returns."""
-    have = part.stat().st_size if part.exists() else 0
+    offset = part.stat().st_size if part.exists() else 0
     validator = _validator(part)
     known = validator.read_text(encoding="utf-8") if validator.exists() else ""
     if not known and source.sha256 is None and source.md5 is None:
-        have = 0  # nothing would tell whether the rest is of the same file
+        offset = 0  # without a checksum the rest could be of another file
     request = urllib.request.Request(source.url or "", headers={"User-Agent": "geoeq"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+    if offset:
+        request.add_header("Range", f"bytes={offset}-")
         if known:
             request.add_header("If-Range", known)
     try:
         response: HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code != 416 or not have:
+        if error.code != 416 or not offset:
             raise
-        part.unlink()  # there is no such rest: the part is not of this file
+        part.unlink()  # the server has no such range: the part is of another file
         return _fetch(source, part, progress)
     with response:
         _refuse_pages(response, source)
-        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        start = have if resumed else 0
+        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+        start = offset if resumed else 0
         tag = response.headers.get("ETag", "")
         validator.write_text("" if tag.startswith("W/") else tag, encoding="utf-8")
         length = response.headers.get("Content-Length")
@@ -129,17 +130,17 @@ def _fetch(source: Source, part: Path, progress: bool) -> None:
                 file.write(block)
                 bar.update(len(block))
     if total is not None and part.stat().st_size < total:
-        raise ConnectionError(f"the connection ended after {part.stat().st_size} of {total} bytes; try again to go on")
+        raise ConnectionError(f"the connection ended after {part.stat().st_size} of {total} bytes; try again to resume")
     return None
 
 
 def _refuse_pages(response: HTTPResponse, source: Source) -> None:
-    """Raise ConnectionError at an answer that is not the file: please wait, log in, are you a robot."""
+    """Raise ConnectionError if the answer is not the file, but for example a login page."""
     kind = response.headers.get_content_type()
     if response.status not in (200, 206):
-        raise ConnectionError(f"the server answered {response.status} {response.reason}, not with the file")
+        raise ConnectionError(f"the server answered {response.status} {response.reason} instead of sending the file")
     if kind == "text/html" and not source.file.endswith((".html", ".htm")):
-        raise ConnectionError("the server answered with a web page, not with the file")
+        raise ConnectionError("the server answered with a web page instead of the file")
     if response.headers.get("Content-Length") == "0":
         raise ConnectionError("the server answered with an empty file")
 
@@ -151,13 +152,13 @@ def _validator(part: Path) -> Path:
 def _check(source: Source, path: Path) -> None:
     size = path.stat().st_size
     if source.bytes is not None and size != source.bytes:
-        raise DataError(f"{path} has {size} bytes; {source.bytes} would be right. {_mend(source, path)}")
+        raise DataError(f"{path} has {size} bytes instead of {source.bytes}. {_remedy(source, path)}")
     for kind, expected in (("sha256", source.sha256), ("md5", source.md5)):
-        if expected is not None and (found := file_digest(path, kind)) != expected:
-            raise DataError(f"{path} has the {kind} {found}; {expected} would be right. {_mend(source, path)}")
+        if expected is not None and (actual := file_digest(path, kind)) != expected:
+            raise DataError(f"{path} has the {kind} {actual} instead of {expected}. {_remedy(source, path)}")
 
 
-def _mend(source: Source, path: Path) -> str:
+def _remedy(source: Source, path: Path) -> str:
     if source.shipped:
         return "It was altered or truncated. Reinstall geoeq with pip."
     final = path.with_name(path.name.removesuffix(".part"))
@@ -166,4 +167,4 @@ def _mend(source: Source, path: Path) -> str:
 
 def _by_hand(source: Source, path: Path) -> str:
     doubt = " (nobody has yet checked this address)" if source.unverified else ""
-    return f"To place it by hand, put the file from {source.url}{doubt} at {path}."
+    return f"To get it by hand, download {source.url}{doubt} and save it as {path}."

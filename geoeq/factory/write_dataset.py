@@ -1,4 +1,4 @@
-"""From the results of all items to a data set: its arrays, its card, and tables of molecules and failures."""
+"""Write the results of all items as a data set: arrays, card, and tables of molecules and failures."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import numpy as np
 import yaml
 
 from geoeq.data.card import Card, Split, Target, read_card
-from geoeq.data.prepare.chunks import Frame, in_chunks
-from geoeq.data.prepare.streaming import write_chunks
+from geoeq.data.preparation.chunks import Frame, chunk_frames
+from geoeq.data.preparation.streaming import write_chunks
 from geoeq.data.store import INDEX
 from geoeq.errors import DataError
+from geoeq.factory.molecule_split import Division, divide
 from geoeq.factory.sampling import free_atoms
-from geoeq.factory.split import Division, divide
 from geoeq.factory.starts import Start
 from geoeq.factory.task_results import Failure, Result
 from geoeq.fields import FIELDS
-from geoeq.files import file_sha256
+from geoeq.files import file_sha256, write_text
 
 __all__ = ["Summary", "write_set"]
 
-#: Units in which tables print what is not printed in that of ``geoeq.fields``.
+#: Units of tables, where they differ from those of ``geoeq.fields``.
 _REPORTED = {"energy": "meV", "adsorption_energy": "meV", "relaxed_energy": "meV", "forces": "meV/Å", "dipole": "D"}
 
 _ARRAYS, _FAILURES = "structures", "failures.csv"
@@ -34,14 +34,14 @@ _ARRAYS, _FAILURES = "structures", "failures.csv"
 
 @dataclass(frozen=True)
 class Summary:
-    """What was made.
+    """Summary of a data set.
 
     Attributes:
-        card: the file of the card.
+        card: path of the card.
         structures: number of labelled structures.
-        sizes: of them in train, valid and test.
-        division: how they were divided, in words.
-        failures: what there is no label of.
+        sizes: numbers of structures in train, valid and test.
+        division: description of the split.
+        failures: the structures without a label.
     """
 
     card: Path
@@ -52,10 +52,10 @@ class Summary:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """That of a set that was made before.
+        """Read the summary of a finished data set.
 
         Raises:
-            DataError: its card was changed into none.
+            DataError: its card was altered and is no longer valid.
         """
         card = read_card(folder / "card.yaml")
         split = card.splits[card.default_split]
@@ -66,16 +66,16 @@ class Summary:
 
 
 def write_set(folder: Path, results: Sequence[Path], failures: Sequence[Failure], made: Mapping[str, Any]) -> Summary:
-    """Write arrays, tables, and at last the card.
+    """Write the arrays, the tables, and finally the card.
 
     Args:
-        folder: of the set.
-        results: files of labelled frames, in their order.
-        failures: those of what came before.
-        made: how the data were made, for the card: "title", "citation", "seed", and whatever else is worth knowing.
+        folder: folder of the data set.
+        results: files of labelled frames, in order.
+        failures: failures of earlier steps.
+        made: how the data were made, for the card: "title", "citation", "seed", and further details.
 
     Raises:
-        DataError: there is not one labelled structure; the message has the first reason.
+        DataError: no structure could be labelled; the message gives the first reason.
     """
     starts: list[tuple[Path, Start, int]] = []
     failed = list(failures)
@@ -85,22 +85,24 @@ def write_set(folder: Path, results: Sequence[Path], failures: Sequence[Failure]
         failed += result.failures
         if result.start is not None:
             starts.append((path, Start.from_dict(result.start), len(result.frames["energy"])))
-            given = [name for name in result.frames if name in FIELDS and name != "positions"]
-            fields = [name for name in fields or given if name in given]  # a crystal has no dipole
+            labels = [name for name in result.frames if name in FIELDS and name != "positions"]
+            fields = [name for name in fields or labels if name in labels]  # a crystal has no dipole
     _write_failures(folder / _FAILURES, failed)
     if not starts:
-        raise DataError(f"{folder}: nothing could be labelled. The first of {len(failed)} reasons: {_said(failed)}.")
+        raise DataError(
+            f"{folder}: no structure could be labelled. The first of {len(failed)} reasons: {_reason(failed)}."
+        )
     division = divide([start.group for _, start, _ in starts], [count for *_, count in starts], int(made["seed"]))
-    order = [starts[place] for place in division.order]
+    order = [starts[index] for index in division.order]
     card = _card(folder, fields, division, made)
     groups = {group: number for number, group in enumerate(dict.fromkeys(start.group for _, start, _ in starts))}
-    write_chunks(folder / _ARRAYS, card, in_chunks(_frames(order, fields, groups)), {"name": card.name})
+    write_chunks(folder / _ARRAYS, card, chunk_frames(_frames(order, fields, groups)), {"name": card.name})
     _write_molecules(folder / "molecules.csv", starts, groups, division.parts)
     _write_card(folder / "card.yaml", card, file_sha256(folder / _ARRAYS / INDEX), made)
     return Summary.read(folder)
 
 
-def _said(failures: Sequence[Failure]) -> str:
+def _reason(failures: Sequence[Failure]) -> str:
     return f"{failures[0].name}, {failures[0].step}: {failures[0].reason}" if failures else "none"
 
 
@@ -114,10 +116,10 @@ def _frames(
         arrays, atoms = Result.read(path).frames, start.atoms
         nodes = {"tags": atoms.get_tags().astype(np.uint8)} if surfaces else {}
         nodes |= {"fixed": ~free_atoms(atoms)} if constrained else {}
-        for place in range(count):
-            values = {name: arrays[name][place] for name in fields}
+        for frame in range(count):
+            values = {name: arrays[name][frame] for name in fields}
             yield Frame(
-                positions=arrays["positions"][place],
+                positions=arrays["positions"][frame],
                 numbers=atoms.numbers.astype(np.uint8),
                 of_graph={name: value for name, value in values.items() if FIELDS[name].level == "graph"},
                 of_nodes={name: value for name, value in values.items() if FIELDS[name].level == "node"},
@@ -125,13 +127,13 @@ def _frames(
                 graphs={
                     "molecule": groups[start.group],
                     "sid": number,
-                    "fid": place,
+                    "fid": frame,
                     "total_charge": start.charge,
                     "multiplicity": start.multiplicity,
                 },
                 cell=atoms.cell.array if periodic else None,
                 pbc=atoms.pbc if periodic else None,
-                where=f"{start.name}, {start.number}, structure {place}",
+                where=f"{start.name}, {start.number}, structure {frame}",
             )
 
 
@@ -172,9 +174,7 @@ def _write_card(path: Path, card: Card, sha256: str, made: Mapping[str, Any]) ->
     }
     levels = ", ".join(f"{name} of a {FIELDS[name].level} ({FIELDS[name].unit})" for name in card.targets)
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(f"# {levels}\n{text}", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, f"# {levels}\n{text}")
 
 
 def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
@@ -187,14 +187,14 @@ def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
 def _write_molecules(
     path: Path, starts: Sequence[tuple[Path, Start, int]], groups: Mapping[str, int], parts: Sequence[str]
 ) -> None:
-    """A row for each molecule or system and, where starts were divided, each part."""
-    found: dict[tuple[int, str], list[tuple[Start, int]]] = {}
+    """Write one row per molecule or system; if its starts were divided, one per part of the split."""
+    rows: dict[tuple[int, str], list[tuple[Start, int]]] = {}
     for (_, start, count), part in zip(starts, parts):
-        found.setdefault((groups[start.group], part), []).append((start, count))
+        rows.setdefault((groups[start.group], part), []).append((start, count))
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["molecule", "name", "charge", "multiplicity", "part", "starts", "structures"])
-        for (number, part), items in found.items():
+        for (number, part), items in rows.items():
             first = items[0][0]
             counts = [len(items), sum(count for _, count in items)]
             writer.writerow([number, first.name, first.charge, first.multiplicity, part, *counts])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from geoeq.data import Card, Dataset, Frame, Records, in_chunks, join, prepare, read_card, stack
+from geoeq.data import Card, Dataset, Frame, Records, chunk_frames, join, prepare, read_card, stack
 from geoeq.data.store import INDEX, open_store, read_index
 from geoeq.errors import DataError, InputError, NonFiniteError
 
@@ -20,7 +20,7 @@ READERS = """
 import os, signal
 from pathlib import Path
 import numpy as np
-from geoeq.data import Frame, Shard, ShardedReader, in_chunks, join
+from geoeq.data import Frame, Shard, ShardedReader, chunk_frames, join
 
 
 def frames(path, start=0, stop=None):
@@ -47,7 +47,7 @@ class Whole:
 
     def chunks(self, files):
         for path in files.values():
-            yield from in_chunks(frames(path), 50)
+            yield from chunk_frames(frames(path), 50)
 
 
 class Chunks(Whole):
@@ -66,7 +66,7 @@ class Shards(ShardedReader):
         path = files[shard.file]
         with (path.parent / "log").open("a") as log:
             log.write(f"{shard} ")
-        for records in in_chunks(frames(path, shard.start, shard.stop), 20):
+        for records in chunk_frames(frames(path, shard.start, shard.stop), 20):
             yield records
             if (path.parent / f"kill-{shard.file}-{shard.start}").exists():
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -149,7 +149,7 @@ def test_the_workers_of_a_cluster_read_the_same(toy, root):
         address = cluster.scheduler_address
         folder = prepare(make_card(toy, "Shards"), dask=address)
         assert sorted(log(toy)) == ALL
-        with pytest.raises(InputError, match="reads the files as one, not in shards; prepare it without Dask"):
+        with pytest.raises(InputError, match="does not divide the files into shards; prepare it without Dask"):
             prepare(make_card(toy, "Whole"), dask=address)
         (toy / "a").write_text("12 30 7 25 8")
         (toy / "bad-a-4").touch()
@@ -205,7 +205,7 @@ def test_a_worker_that_is_killed_is_told_of(toy):
     (toy / "kill-a-4").touch()
     done = prepare_elsewhere(toy, 2)
     assert done.returncode == 1
-    assert "The process that read a [4:6] was ended" in done.stderr
+    assert "a [4:6] could not be read: its process was ended by signal 9 (SIGKILL)" in done.stderr
     log(toy)
     (toy / "kill-a-4").unlink()
     arrays = arrays_of(toy, "Shards", 2)
@@ -282,7 +282,7 @@ def frame(**changes: object) -> Frame:
         ({"cell": np.eye(3)}, "x: it has 'cell'"),
         ({"numbers": None}, "x: it lacks 'numbers'"),
         ({"positions": np.ones((0, 3)), "numbers": np.ones(0)}, "x: it has no atoms"),
-        ({"numbers": np.ones(3)}, "x: 'numbers' has 3 rows; 2 would be right"),
+        ({"numbers": np.ones(3)}, "x: 'numbers' has 3 rows instead of 2"),
     ],
 )
 def test_a_frame_unlike_the_others(changes, message):
@@ -292,12 +292,12 @@ def test_a_frame_unlike_the_others(changes, message):
 
 def test_chunks_are_of_bounded_size_and_join():
     frames = [frame() for _ in range(7)]
-    chunks = list(in_chunks(frames, 4))
+    chunks = list(chunk_frames(frames, 4))
     assert [len(chunk.ptr) - 1 for chunk in chunks] == [2, 2, 2, 1]
     joined, whole = join(chunks, "here"), stack(frames)
     np.testing.assert_array_equal(joined.ptr, whole.ptr)
     np.testing.assert_array_equal(joined.columns["e"], whole.columns["e"])
-    with pytest.raises(DataError, match="here: there is not one structure"):
+    with pytest.raises(DataError, match="here: it contains no structures"):
         join([], "here")
     with pytest.raises(DataError, match="here: some chunks have other arrays"):
         join([*chunks, Records(np.ones((1, 3)), np.array([0, 1]), None, {})], "here")
@@ -309,7 +309,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
         "import resource, sys, numpy as np\n"
         "from pathlib import Path\n"
         "from geoeq.data.store import open_store\n"
-        "from geoeq.data.prepare.writer import StoreWriter\n"
+        "from geoeq.data.preparation.writer import StoreWriter\n"
         "def peak():\n"
         "    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
         "piece = {'ptr': np.arange(80_001), 'positions': np.ones((80_000, 3))}\n"

@@ -1,4 +1,4 @@
-"""The reader of a card, made with the options of the card."""
+"""Create the reader that a card specifies."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["make_reader", "reader_options"]
 
 
 def make_reader(card: Card, sample: bool = False) -> Reader:
-    """The reader that the card names, with the options of the card.
+    """Return the reader that the card names, with the options of the card.
 
     Raises:
-        DataError: there is no such class, it is not a reader, or it has no such option.
+        DataError: the class does not exist, is not a reader, or has no such option.
     """
     where = f"{card.name}/card.yaml"
     module, _, name = card.reader.rpartition(".")
@@ -38,5 +38,5 @@ def make_reader(card: Card, sample: bool = False) -> Reader:
 
 
 def reader_options(card: Card, sample: bool) -> dict[str, object]:
-    """The options of the card, with those of its sample if that is wanted."""
+    """Return the options of the card, with those of its sample if ``sample`` is set."""
     return {**card.options, **(card.sample.options if sample and card.sample else {})}

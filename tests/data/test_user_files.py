@@ -15,8 +15,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from geoeq.cli.data_reports import info_lines
 from geoeq.data import load, load_card
-from geoeq.data.formats.find import find_reader
 from geoeq.data.formats.quantities import DETECTED
+from geoeq.data.user_files import find_reader
 from geoeq.errors import DataError
 
 SAMPLES = {name: Path(load_card(name).folder, "sample") for name in ("3bpa", "rmd17", "mlearn")}
@@ -69,7 +69,7 @@ def test_one_set_in_many_formats(tmp_path, frames, name):
     assert {part: len(places) for part, places in dataset.split().items()} == {"train": 10, "valid": 1, "test": 1}
     text = "\n".join(info_lines(str(path)))
     assert "structures: 12, with 27 to 27 atoms" in text
-    assert "note: energy is the key 'energy' (found, not told)." in text
+    assert "note: energy is read from the key 'energy' (detected)." in text
     assert f"target forces (eV/Å): mean {dataset.targets['forces'].mean():.6g}" in text
 
 
@@ -122,7 +122,7 @@ def test_a_folder_of_deepmd_with_a_card(tmp_path):
 
 def test_a_file_of_a_card_that_is_not_there(tmp_path):
     card = write_card(tmp_path, reader="npz.NpzReader", file="gone.npz", options="{length: Å}", energy="eV", train=2)
-    with pytest.raises(DataError, match=r"gone.npz is missing, which its card says lies beside it"):
+    with pytest.raises(DataError, match=r"gone.npz is missing; according to its card it should be beside the card"):
         load(card)
 
 

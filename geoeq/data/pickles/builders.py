@@ -1,4 +1,4 @@
-"""What may be built from a pickle: arrays, tensors as arrays, plain containers, and PyG's objects as bags."""
+"""Builders of the objects allowed in a pickle: arrays, tensors as arrays, plain containers, PyG's objects as bags."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from geoeq.data.pickles.machine import Name, Pending, check_key, refuse
+from geoeq.data.pickles.interpreter import Name, Pending, check_key, refuse
 from geoeq.data.ragged import Array
 
 __all__ = ["BUILDERS", "NAMES", "STORAGES", "Bag", "build_tensor", "make_new"]
 
 _DTYPE = re.compile(r"[?biuf]\d{0,2}|[SU]\d{1,4}")
 
-#: The storages of torch, and the types of numpy that hold the same.
+#: Storage class of torch -> data type of numpy.
 STORAGES: dict[Name, str] = {
     Name("torch", f"{kind}Storage"): dtype
     for kind, dtype in {
@@ -33,37 +33,37 @@ STORAGES: dict[Name, str] = {
 
 
 class Bag:
-    """An object of PyG: what kind it is, and its attributes, as they are in the file."""
+    """An object of PyG in a file: the name of its class, and its attributes."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._state: dict[str, Any] = {}
 
     def set_state(self, state: Any) -> None:
-        """The attributes that the pickle gives: a dict, or one and the slots."""
+        """Set the attributes from the state in the pickle: a dict, or a tuple of a dict and the slots."""
         for part in state if isinstance(state, tuple) else (state,):
             if isinstance(part, dict):
                 self._state.update(part)
             elif part is not None:
-                raise TypeError("the state of an object is no dict")
+                raise TypeError("the state of an object is not a dict")
 
     def attributes(self) -> dict[str, Any]:
-        """The attributes that are set, by name: those of the store if there is one (PyG 2), else its own (PyG 1)."""
+        """Return the attributes that are not None: those of the store (PyG 2), or of the object itself (PyG 1)."""
         store = self._state.get("_store")
-        found = store._state.get("_mapping", {}) if isinstance(store, Bag) else self._state
-        return {name: value for name, value in found.items() if isinstance(name, str) and value is not None}
+        values = store._state.get("_mapping", {}) if isinstance(store, Bag) else self._state
+        return {name: value for name, value in values.items() if isinstance(name, str) and value is not None}
 
 
 def build_tensor(storage: Any, offset: Any, size: Sequence[int], stride: Sequence[int], *others: Any) -> Array:
-    """The array of a tensor: a view of ``size`` numbers, ``stride`` apart, in a flat ``storage``."""
+    """Return the array of a tensor: a view into a flat ``storage`` with the shape ``size`` and strides ``stride``."""
     if not isinstance(storage, np.ndarray) or storage.ndim != 1:
-        raise TypeError("the storage of a tensor is none")
+        raise TypeError("the storage of a tensor is invalid")
     numbers = [offset, *size, *stride]
     if len(size) != len(stride) or any(not isinstance(n, int) or n < 0 for n in numbers) or len(size) > 16:
         raise ValueError("a tensor has an impossible shape")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride))
     empty = 0 in size
-    # A stride of zero could make any number of values of one.
+    # A stride of zero could expand one value to any size.
     if (not empty and last >= len(storage)) or int(np.prod(size, dtype=object)) > max(len(storage), 1):
         raise ValueError("a tensor reaches beyond its storage")
     if empty:
@@ -73,9 +73,9 @@ def build_tensor(storage: Any, offset: Any, size: Sequence[int], stride: Sequenc
 
 
 def make_new(kind: Name, arguments: tuple[Any, ...]) -> Any:
-    """An object of a class of PyG, without calling it."""
+    """Create an object of a class of PyG, without calling the class."""
     if kind == _GETTER:
-        return Pending(lambda given: Bag(given[0].name))  # the class of a batch of Data
+        return Pending(lambda arguments: Bag(arguments[0].name))  # the class of a batch of Data
     if kind not in _BAGS or arguments:
         raise refuse(f"an object of '{kind}'")
     return Bag(kind.name)
@@ -83,7 +83,7 @@ def make_new(kind: Name, arguments: tuple[Any, ...]) -> Any:
 
 def _reconstructor(kind: Any, base: Any, state: Any) -> Any:
     if not isinstance(kind, Name) or base != Name("builtins", "object"):
-        raise TypeError("what is to be made is no class")
+        raise TypeError("the class of a new object is invalid")
     return make_new(kind, ())
 
 
@@ -97,12 +97,12 @@ def _default_dict(factory: Any = None) -> dict[Any, Any]:
 
 def _dtype(text: Any, *flags: Any) -> Pending:
     if not isinstance(text, str) or not _DTYPE.fullmatch(text):
-        raise refuse("an array of objects" if text in ("O", "O8") else "an array of another type than numbers or text")
+        raise refuse("an array of objects" if text in ("O", "O8") else "an array of a type other than numbers or text")
 
     def finish(state: Any) -> np.dtype[Any]:
         order, fields = state[1], state[2:5]
         if order not in ("<", ">", "|", "=") or any(field is not None for field in fields):
-            raise ValueError("an array is of a type of several parts")
+            raise ValueError("an array has a structured type")
         return np.dtype(text).newbyteorder(order)
 
     return Pending(finish)
@@ -130,18 +130,18 @@ def _scalar(dtype: Any, content: Any) -> Any:
 
 
 def _bytes(content: Any) -> bytes:
-    """The bytes of an array; Python 2 wrote them as text."""
+    """Return the bytes of an array; Python 2 wrote them as text."""
     if isinstance(content, str):
         return content.encode("latin-1")
     if not isinstance(content, (bytes, bytearray)):
-        raise TypeError("the values of an array are no bytes")
+        raise TypeError("the values of an array are not bytes")
     return bytes(content)
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    """Bytes, as the protocols before 3 wrote them."""
+    """Return bytes that a protocol before 3 wrote as text."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise ValueError("bytes are in an unknown encoding")
+        raise ValueError("bytes have an unknown encoding")
     return text.encode("latin-1")
 
 
@@ -153,7 +153,7 @@ def _plain(kind: type[Any]) -> Callable[..., Any]:
     def build(*arguments: Any) -> Any:
         (items,) = arguments or ((),)
         if not isinstance(items, (list, tuple)):
-            raise TypeError("the items of a container are no list")
+            raise TypeError("the items of a container are not a list")
         return kind(check_key(item) for item in items)
 
     return build

@@ -1,7 +1,7 @@
-"""The stack machine of pickle, which looks up no name and calls nothing but the builders that it is given.
+"""An interpreter of pickles that imports nothing and calls only the builders passed to it.
 
-The opcodes are decoded by ``pickletools`` of Python. What a pickle names is pushed as a ``Name``, and what it calls is
-looked for in a table of builders by that name; what is not there is refused.
+Python's ``pickletools`` decodes the opcodes. A class or function in a pickle is pushed on the stack as a ``Name``. A
+call is looked up in a table of builders by this name; any other name is refused.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import IO, Any, NamedTuple
 
 from geoeq.errors import DataError
 
-__all__ = ["Machine", "Name", "Pending", "check_key", "refuse"]
+__all__ = ["Name", "Pending", "PickleInterpreter", "check_key", "refuse"]
 
-#: Modules that were called otherwise in older versions of Python and numpy.
+#: Older names of modules of Python and numpy -> current names.
 _RENAMED = {
     "__builtin__": "builtins",
     "copy_reg": "copyreg",
@@ -25,12 +25,12 @@ _RENAMED = {
 
 _LONGEST_NAME = 100
 
-#: What the decoder and the builders raise at a pickle that is cut off or altered.
+#: Errors of the decoder and the builders when a pickle is truncated or altered.
 _ERRORS = (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, StopIteration)
 
 
 class Name(NamedTuple):
-    """A class or function that a pickle names; it is never looked up."""
+    """The name of a class or function in a pickle; it is never imported."""
 
     module: str
     name: str
@@ -40,18 +40,18 @@ class Name(NamedTuple):
 
 
 class Pending:
-    """An object between its making and its state; ``keys`` are its places in the memo."""
+    """An object that has been created but has no state yet; ``keys`` are its keys in the memo."""
 
     def __init__(self, finish: Callable[[Any], Any]) -> None:
         self.finish = finish
         self.keys: list[int] = []
 
 
-def refuse(what: str) -> ValueError:
-    """What is raised where a pickle asks for ``what``; the machine adds the name of the file."""
+def refuse(request: str) -> ValueError:
+    """Return the error for a pickle that requires ``request``; the interpreter adds the name of the file."""
     return _RefusedError(
-        f"it asks for {what}. Only tensors, arrays, plain containers and Data of PyG are read from a pickle, as "
-        "others could run any program. Nothing of it was run. Do not trust this file."
+        f"it asks for {request}. Only tensors, arrays, plain containers and Data of PyG are read from a pickle, as "
+        "anything else could run arbitrary code. Nothing was run. Do not trust this file."
     )
 
 
@@ -59,14 +59,14 @@ class _RefusedError(ValueError):
     pass
 
 
-class Machine:
-    """Runs one pickle.
+class PickleInterpreter:
+    """Interpreter of one pickle.
 
     Args:
-        builders: name -> what is called instead, with the arguments in the pickle.
-        names: other names that may stand for themselves.
-        new: makes an object of a class without calling it; None if it may not.
-        persistent: gives what is kept outside of the pickle; None if nothing is.
+        builders: name -> function that is called instead, with the arguments in the pickle.
+        names: other names that are allowed as values.
+        new: function that creates an object of a class without calling it.
+        persistent: function that returns an object stored outside the pickle; None to refuse such objects.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, file: IO[bytes], where: str) -> Any:
-        """The object in the pickle that begins where ``file`` is; the file is then at its end.
+        """Read the pickle at the current position of ``file``, and return its object.
 
         Raises:
-            DataError: it is cut off or altered, or asks for something else than data; the message begins with
-                ``where``.
+            DataError: the pickle is truncated or altered, or requires something other than data; the message begins
+                with ``where``.
         """
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # of odd escapes in altered text
+                warnings.simplefilter("ignore", DeprecationWarning)  # invalid escapes in altered text
                 return self._result(file)
         except _RefusedError as error:
             raise DataError(f"{where}: {error}") from error
@@ -107,10 +107,10 @@ class Machine:
             step(argument)
         raise ValueError("it has no end")
 
-    # One method for each opcode, of its name; an opcode without one is refused.
+    # Each opcode has a method of its name; an opcode without a method is refused.
 
     def _proto(self, argument: Any) -> None:
-        """The version and the lengths of frames are of no use to this machine."""
+        """Ignore the protocol version and the lengths of frames."""
 
     _frame = _proto
 
@@ -140,7 +140,7 @@ class Machine:
         self.marks.append(len(self.stack))
 
     def _pop_mark(self, argument: Any) -> None:
-        self._marked()
+        self._pop_marked()
 
     def _empty_tuple(self, argument: Any) -> None:
         self.stack.append(())
@@ -155,44 +155,44 @@ class Machine:
         self.stack.append(set())
 
     def _tuple(self, argument: Any) -> None:
-        self.stack.append(tuple(self._marked()))
+        self.stack.append(tuple(self._pop_marked()))
 
     def _tuple1(self, argument: Any) -> None:
-        self.stack.append(self._taken(1))
+        self.stack.append(self._pop_items(1))
 
     def _tuple2(self, argument: Any) -> None:
-        self.stack.append(self._taken(2))
+        self.stack.append(self._pop_items(2))
 
     def _tuple3(self, argument: Any) -> None:
-        self.stack.append(self._taken(3))
+        self.stack.append(self._pop_items(3))
 
     def _list(self, argument: Any) -> None:
-        self.stack.append(self._marked())
+        self.stack.append(self._pop_marked())
 
     def _dict(self, argument: Any) -> None:
-        self.stack.append(_pairs(self._marked()))
+        self.stack.append(_pairs(self._pop_marked()))
 
     def _frozenset(self, argument: Any) -> None:
-        self.stack.append(frozenset(check_key(key) for key in self._marked()))
+        self.stack.append(frozenset(check_key(key) for key in self._pop_marked()))
 
     def _append(self, argument: Any) -> None:
-        item = self._taken(1)
+        item = self._pop_items(1)
         self._top(list).extend(item)
 
     def _appends(self, argument: Any) -> None:
-        items = self._marked()
+        items = self._pop_marked()
         self._top(list).extend(items)
 
     def _additems(self, argument: Any) -> None:
-        items = self._marked()
+        items = self._pop_marked()
         self._top(set).update(check_key(key) for key in items)
 
     def _setitem(self, argument: Any) -> None:
-        items = self._taken(2)
+        items = self._pop_items(2)
         self._top(dict).update(_pairs(items))
 
     def _setitems(self, argument: Any) -> None:
-        items = self._marked()
+        items = self._pop_marked()
         self._top(dict).update(_pairs(items))
 
     def _put(self, key: int) -> None:
@@ -212,15 +212,15 @@ class Machine:
     _binget = _long_binget = _get
 
     def _global(self, text: str) -> None:
-        self.stack.append(self._known(*text.split(" ", 1)))
+        self.stack.append(self._checked_name(*text.split(" ", 1)))
 
     def _stack_global(self, argument: Any) -> None:
-        self.stack.append(self._known(*self._taken(2)))
+        self.stack.append(self._checked_name(*self._pop_items(2)))
 
     def _reduce(self, argument: Any) -> None:
-        called, arguments = self._taken(2)
+        called, arguments = self._pop_items(2)
         if not isinstance(arguments, tuple):
-            raise TypeError("the arguments are no tuple")
+            raise TypeError("the arguments are not a tuple")
         if isinstance(called, Pending):
             self.stack.append(called.finish(arguments))
         elif isinstance(called, Name) and called in self.builders:
@@ -229,13 +229,13 @@ class Machine:
             raise refuse(f"a call of '{called}'" if isinstance(called, Name) else "a call of an object")
 
     def _newobj(self, argument: Any) -> None:
-        kind, arguments = self._taken(2)
+        kind, arguments = self._pop_items(2)
         if not (isinstance(kind, Name) and isinstance(arguments, tuple)):
-            raise TypeError("what is to be made is no class")
+            raise TypeError("the class of a new object is invalid")
         self.stack.append(self.new(kind, arguments))
 
     def _build(self, argument: Any) -> None:
-        (state,) = self._taken(1)
+        (state,) = self._pop_items(1)
         target = self.stack[-1]
         if isinstance(target, Pending):
             self.stack[-1] = target.finish(state)
@@ -243,32 +243,32 @@ class Machine:
                 self.memo[key] = self.stack[-1]
         elif hasattr(target, "set_state"):
             target.set_state(state)
-        elif not isinstance(target, dict):  # the attributes of a dict, such as _metadata of torch, are not needed
+        elif not isinstance(target, dict):  # attributes of a dict, such as _metadata of torch, are ignored
             raise refuse("a state for an object that has none")
 
     def _binpersid(self, argument: Any) -> None:
-        (key,) = self._taken(1)
+        (key,) = self._pop_items(1)
         if self.persistent is None:
-            raise refuse("an object outside of the pickle")
+            raise refuse("an object outside the pickle")
         self.stack.append(self.persistent(key))
 
-    def _known(self, module: Any, name: Any) -> Name:
+    def _checked_name(self, module: Any, name: Any) -> Name:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise TypeError("a name is not text")
-        found = Name(_RENAMED.get(module, module), name)
-        if found not in self.builders and found not in self.names:
-            raise refuse(f"'{found}'")
-        return found
+        known = Name(_RENAMED.get(module, module), name)
+        if known not in self.builders and known not in self.names:
+            raise refuse(f"'{known}'")
+        return known
 
-    def _marked(self) -> list[Any]:
-        """What was pushed since the last mark, taken from the stack."""
+    def _pop_marked(self) -> list[Any]:
+        """Pop all items above the last mark."""
         mark = self.marks.pop()
         items = self.stack[mark:]
         del self.stack[mark:]
         return items
 
-    def _taken(self, count: int) -> tuple[Any, ...]:
-        """The last ``count`` things, taken from the stack."""
+    def _pop_items(self, count: int) -> tuple[Any, ...]:
+        """Pop the last ``count`` items."""
         if len(self.stack) < count:
             raise IndexError("the stack is empty")
         items = tuple(self.stack[len(self.stack) - count :])
@@ -277,7 +277,7 @@ class Machine:
 
     def _top(self, kind: type[Any]) -> Any:
         if not isinstance(self.stack[-1], kind):
-            raise TypeError(f"a {kind.__name__} should be on the stack")
+            raise TypeError(f"the top of the stack is not a {kind.__name__}")
         return self.stack[-1]
 
 
@@ -288,8 +288,8 @@ def _pairs(items: Sequence[Any]) -> dict[Any, Any]:
 
 
 def check_key(key: Any) -> Hashable:
-    """``key``, if it is a number, text or None, or a flat tuple of those: the hash of a deep one would be unbounded."""
+    """Return ``key`` if it is a number, text, None or a flat tuple of them; hashing a deep tuple could take forever."""
     for item in key if isinstance(key, tuple) else (key,):
         if not isinstance(item, (str, bytes, int, float, type(None))):
-            raise TypeError("a key is neither number nor text")
+            raise TypeError("a key is neither a number nor text")
     return key  # type: ignore[no-any-return]

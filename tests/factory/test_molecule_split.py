@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geoeq.factory.split import divide
+from geoeq.factory.molecule_split import divide
 
 
 def test_molecules_stay_whole() -> None:
@@ -27,11 +27,11 @@ def test_of_few_molecules_the_starts_are_divided_and_of_few_starts_the_structure
     starts = divide(["a", "b"] * 10, [5] * 20, seed=0)
     assert starts.name == "start"
     assert dict(starts.sizes) == {"train": 80, "valid": 10, "test": 10}
-    assert "errors say nothing of others" in starts.source
+    assert "errors say nothing about other molecules" in starts.source
     frames = divide(["a"], [100], seed=0)
     assert (frames.name, frames.method) == ("structure", "permutation")
     assert dict(frames.sizes) == {"train": 80, "valid": 10, "test": 10}
-    assert "neighbours in time" in frames.source
+    assert "neighbouring frames" in frames.source
 
 
 def test_every_part_has_a_molecule() -> None:

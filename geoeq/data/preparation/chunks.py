@@ -1,4 +1,4 @@
-"""Single structures gathered into records, whole or in chunks of bounded size."""
+"""Collect single structures into records, all at once or in chunks of bounded size."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from geoeq.data.ragged import Array
 from geoeq.data.records import Records
 from geoeq.errors import DataError
 
-__all__ = ["Frame", "in_chunks", "join", "stack"]
+__all__ = ["Frame", "chunk_frames", "join", "stack"]
 
-#: Atoms of a chunk: some megabytes of arrays.
+#: Number of atoms in a chunk: a few megabytes of arrays.
 _CHUNK_ATOMS = 50_000
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One structure of n atoms, as a file holds it.
+    """One structure of n atoms, in the units of its file.
 
     Attributes:
         positions: [n, 3], Å.
-        numbers: [n] atomic numbers; None for points.
+        numbers: [n], atomic numbers; None for points.
         of_graph: columns of the structure, a number or [d] each, in the units of the file.
         of_nodes: columns of its atoms, [n] or [n, d] each, in the units of the file.
         nodes: other inputs of its atoms, [n] or [n, d] each.
-        graphs: other inputs or names of the structure, a number or [d] each.
+        graphs: other inputs or identifiers of the structure, a number or [d] each.
         cell: [3, 3], rows are the cell vectors, Å; None if nothing in the data set is periodic.
-        pbc: [3]; None if nothing in the data set is periodic.
-        where: the file and the place in it, for messages.
+        pbc: [3], whether each direction is periodic; None if nothing in the data set is periodic.
+        where: file and index, for messages.
     """
 
     positions: Array
@@ -44,11 +44,11 @@ class Frame:
     where: str = ""
 
 
-def in_chunks(frames: Iterable[Frame], atoms: int = _CHUNK_ATOMS) -> Iterator[Records]:
-    """Records of about ``atoms`` atoms each, as many as there are; of one structure if that alone has more.
+def chunk_frames(frames: Iterable[Frame], atoms: int = _CHUNK_ATOMS) -> Iterator[Records]:
+    """Yield records of about ``atoms`` atoms each; a larger structure forms a chunk with those before it.
 
     Raises:
-        DataError: a structure has no atoms, or not the arrays of the one before it.
+        DataError: a structure has no atoms, or other arrays than the one before it.
     """
     waiting: list[Frame] = []
     count = 0
@@ -63,10 +63,10 @@ def in_chunks(frames: Iterable[Frame], atoms: int = _CHUNK_ATOMS) -> Iterator[Re
 
 
 def stack(frames: Sequence[Frame]) -> Records:
-    """The records of one or more structures, which have the same columns.
+    """Return the records of one or more structures, which must have the same columns.
 
     Raises:
-        DataError: a structure has no atoms, or not the arrays of the first.
+        DataError: a structure has no atoms, or other arrays than the first.
     """
     first = frames[0]
     for frame in frames:
@@ -86,21 +86,21 @@ def stack(frames: Sequence[Frame]) -> Records:
 
 
 def join(chunks: Iterable[Records], where: str) -> Records:
-    """All chunks as one, in memory.
+    """Concatenate chunks in memory.
 
     Args:
-        chunks: what a reader yields.
+        chunks: chunks that a reader yields.
         where: the file, for messages.
 
     Raises:
-        DataError: there is none, or one has not the arrays of the first.
+        DataError: there are no chunks, or one has other arrays than the first.
     """
     parts = list(chunks)
     if not parts:
-        raise DataError(f"{where}: there is not one structure in it.")
+        raise DataError(f"{where}: it contains no structures.")
     first = parts[0]
     if any(part.edges is not None for part in parts):
-        raise DataError(f"{where}: records with edges of their own cannot be joined; read them whole.")
+        raise DataError(f"{where}: records that include edges cannot be joined; read them all at once.")
     names = [_names(part) for part in parts]
     if any(other != names[0] for other in names):
         raise DataError(f"{where}: some chunks have other arrays than the first, which has {sorted(names[0])}.")
@@ -118,7 +118,7 @@ def join(chunks: Iterable[Records], where: str) -> Records:
 
 
 def _names(part: Frame | Records) -> set[str]:
-    """The names of all arrays that ``part`` has."""
+    """Return the names of all arrays of ``part``."""
     columns = {**part.of_graph, **part.of_nodes} if isinstance(part, Frame) else part.columns
     named = {"column": columns, "input of atoms": part.nodes, "input of structures": part.graphs}
     optional = {"numbers": part.numbers, "cell": part.cell, "pbc": part.pbc}
@@ -133,14 +133,14 @@ def _compare(first: Frame, frame: Frame) -> None:
         raise DataError(f"{where}: it has no atoms.")
     odd = sorted(_names(first) ^ _names(frame))
     if odd:
-        which = "lacks" if odd[0] in _names(first) else "has"
-        raise DataError(f"{where}: it {which} '{odd[0]}', unlike {first.where or 'the one before it'}.")
+        verb = "lacks" if odd[0] in _names(first) else "has"
+        raise DataError(f"{where}: it {verb} '{odd[0]}', unlike {first.where or 'the one before it'}.")
     for name, array in {**frame.of_nodes, **frame.nodes, "numbers": frame.numbers}.items():
         if array is not None and len(array) != len(frame.positions):
-            raise DataError(f"{where}: '{name}' has {len(array)} rows; {len(frame.positions)} would be right.")
+            raise DataError(f"{where}: '{name}' has {len(array)} rows instead of {len(frame.positions)}.")
 
 
-def _optional(arrays: Sequence[Array | None], gather: Callable[[Sequence[Array]], Array]) -> Array | None:
-    """What is there is gathered, if there is any."""
-    found = [array for array in arrays if array is not None]
-    return gather(found) if found else None
+def _optional(arrays: Sequence[Array | None], combine: Callable[[Sequence[Array]], Array]) -> Array | None:
+    """Combine the arrays that are not None, if there are any."""
+    present = [array for array in arrays if array is not None]
+    return combine(present) if present else None
