@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from geoeq.geometry.harmonics import harmonics
 from geoeq.geometry.neighbors import edge_lengths
-from geoeq.graph import Graph, harmonics
+from geoeq.graph import Graph
 
 __all__ = ["with_loops"]
 

@@ -27,7 +27,7 @@ from geoeq.data.prepare.writer import StoreWriter
 from geoeq.data.records import Shard, ShardedReader
 from geoeq.data.store import INDEX
 from geoeq.errors import DataError
-from geoeq.files import replacing
+from geoeq.files import atomic_folder
 
 __all__ = ["Workers", "write_part"]
 
@@ -40,7 +40,7 @@ def write_part(card: Card, reader: ShardedReader, files: Mapping[str, Path], sha
     """
     if (folder / INDEX).exists():
         return
-    with replacing(folder) as temporary, StoreWriter(temporary) as writer:
+    with atomic_folder(folder) as temporary, StoreWriter(temporary) as writer:
         count = 0
         for records in reader.read_shard(files, shard):
             writer.append(checked_arrays(card, records, f"{card.name}: {shard}", count))
