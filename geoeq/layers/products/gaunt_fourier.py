@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from geoeq.graph import harmonics
+from geoeq.geometry.harmonics import harmonics
 from geoeq.layers.products.gaunt import GauntProduct, SphereProduct, quadrature
 
 __all__ = ["GauntFourier", "GauntFourierProduct"]

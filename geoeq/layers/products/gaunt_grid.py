@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from geoeq.graph import harmonics
+from geoeq.geometry.harmonics import harmonics
 from geoeq.layers.products.gaunt import GauntProduct, SphereProduct
 from geoeq.layers.sphere.sphere_points import quadrature_points
 

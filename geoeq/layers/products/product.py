@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from geoeq import kernels
 from geoeq.errors import InputError, TensorError
-from geoeq.graph import MAX_LMAX, Graph
+from geoeq.geometry.harmonics import MAX_LMAX
+from geoeq.graph import Graph
 from geoeq.layers.layer import Group
 
 __all__ = ["EdgeProduct", "Triple", "checked_degree", "product_paths"]
