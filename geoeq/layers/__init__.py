@@ -1,4 +1,4 @@
-"""Layers and their parts, for anybody's network; each has ``example()``."""
+"""Equivariant layers and their parts, for use in any PyTorch network; each class has ``example()``."""
 
 from geoeq.layers.edge_frames.so2 import SO2Convolution
 from geoeq.layers.egnn import EGNNLayer

@@ -1,4 +1,4 @@
-"""The Gaunt product through samples on a grid of the sphere."""
+"""The Gaunt product by samples on a grid of the sphere."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ __all__ = ["GauntGrid", "GauntGridProduct"]
 
 
 class GauntGrid(SphereProduct):
-    """``SphereProduct`` through its values at points of the sphere.
+    """``SphereProduct`` by the values at points of the sphere.
 
-    The grid is large enough that the integral against the highest harmonic of the result is exact. To the grid and back
-    is one matrix product each: O(L⁴), which up to L = 6 takes less time than θ and φ one after the other, O(L³).
+    The grid is large enough that the integral against the highest harmonic of the result is exact. The transforms to
+    the grid and back are one matrix product each, O(L⁴), which up to L = 6 is faster than separate transforms of θ and
+    φ, O(L³).
 
     Args:
-        degrees, lmax_out: of ``SphereProduct``.
+        degrees, lmax_out: as for ``SphereProduct``.
 
     Shapes:
         As ``SphereProduct``; samples are [..., P, C].
 
     Source:
-        Xie et al. 2025, arXiv:2506.13523 (the Gaunt product by a spherical grid). Differs: Gauss-Legendre in the polar
-        angle, with half the points.
+        Xie et al. 2025, arXiv:2506.13523 (the Gaunt product by a spherical grid). Differs: Gauss-Legendre quadrature in
+        the polar angle, with half the points.
     """
 
     from_grid: Tensor
@@ -57,7 +58,7 @@ class GauntGridProduct(GauntProduct):
     """``GauntProduct`` on a grid of the sphere (``GauntGrid``).
 
     Args:
-        channels, lmax, lmax_edge, lmax_out: of ``EdgeProduct``; lmax_edge and lmax_out are lmax by default.
+        channels, lmax, lmax_edge, lmax_out: as for ``EdgeProduct``; lmax_edge and lmax_out are lmax by default.
 
     Shapes:
         As ``GauntProduct``.
