@@ -8,9 +8,8 @@ from geoeq.errors import InputError, unknown_name
 from geoeq.layers.layer import Group
 from geoeq.layers.products.clebsch_gordan import ClebschGordanProduct, clebsch_gordan_product
 from geoeq.layers.products.edge_frame import EdgeFrameProduct
-from geoeq.layers.products.gaunt import GauntProduct, SphereProduct, gaunt_factor
+from geoeq.layers.products.gaunt import GauntGrid, GauntGridProduct, GauntProduct, SphereProduct, gaunt_factor
 from geoeq.layers.products.gaunt_fourier import GauntFourier, GauntFourierProduct
-from geoeq.layers.products.gaunt_grid import GauntGrid, GauntGridProduct
 from geoeq.layers.products.product import EdgeProduct, Triple, product_paths
 
 __all__ = [

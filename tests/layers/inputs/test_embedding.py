@@ -71,7 +71,7 @@ def test_missing_data_is_named():
     with pytest.raises(TensorError, match=r"'speed' needs data\.vel"):
         NodeEmbedding(4, ("speed",))(data)
     data.x = torch.zeros(2, 3)
-    with pytest.raises(TensorError, match=r"data\.x has 3 columns; the model was made for 2"):
+    with pytest.raises(TensorError, match=r"data\.x has 3 columns; the model expects 2"):
         NodeEmbedding(4, ("features",), features_width=2)(data)
     graph = build_graph(Data(pos=torch.eye(3)[:2]))
     with pytest.raises(TensorError, match=r"'edge_attr' needs data\.edge_attr"):
