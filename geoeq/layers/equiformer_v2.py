@@ -1,4 +1,4 @@
-"""Layer of EquiformerV2."""
+"""Layer of EquiformerV2: the attention of edge_frames and the feed-forward network of sphere, each after a norm."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def product_linear(
     """Compute ``[linear.on_blocks(product) for linear in linears]`` with parameters passed as arguments.
 
     Args:
-        x, harmonics, weights, paths: as for ``geoeq.kernels.backends.plain_products``.
+        x, harmonics, weights, paths: as for ``geoeq.kernels.tensor_product_linear``.
         linears: linear maps of the product's result.
         maps: matrices of ``product_maps(paths, linears)``.
         biases: ``linear.bias`` of each map.
