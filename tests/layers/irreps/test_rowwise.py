@@ -1,4 +1,4 @@
-"""What the rowwise parts are, beside equivariant: the maps, gates, norms and dropouts that their docstrings say."""
+"""Row-wise layers compute the maps, gates, norms and dropout of their docstrings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def graph():
     return build_graph(random_batch(), 4.0)
 
 
-def test_linear_is_that_of_e3nn():
+def test_linear_equals_e3nn():
     ours = Linear("4x0e + 2x1o + 3x0e + 1x2e", "3x0e + 2x1o + 1x2e + 2x0e")
     torch.nn.init.normal_(ours.bias)
     theirs = o3.Linear(ours.irreps_in, ours.irreps_out, biases=True)
@@ -59,16 +59,16 @@ def test_linear_is_that_of_e3nn():
     torch.testing.assert_close(ours(x), theirs(x))
 
 
-def test_gate_is_that_of_e3nn():
+def test_gate_equals_e3nn():
     gate = Gate("4x0e + 3x1o + 2x2e + 2x3e")
     silu, sigmoid = torch.nn.functional.silu, torch.sigmoid
     theirs = e3nn_nn.Gate("4x0e", [silu], "7x0e", [sigmoid], "3x1o + 2x2e + 2x3e")
     x = torch.randn(5, gate.irreps_in.dim)
     assert gate.irreps_in.simplify() == theirs.irreps_in.simplify()
-    torch.testing.assert_close(gate(x), theirs(x), rtol=1e-6, atol=1e-6)  # its factors are of single precision
+    torch.testing.assert_close(gate(x), theirs(x), rtol=1e-6, atol=1e-6)  # its factors have single precision
 
 
-def test_norm_activation_acts_on_the_norm_alone():
+def test_norm_activation_acts_only_on_the_norm():
     layer = NormActivation("2x0e + 3x1o", "silu", eps=1e-9)
     torch.nn.init.normal_(layer.bias)
     x = torch.randn(5, 11)
@@ -82,7 +82,7 @@ def test_norm_activation_acts_on_the_norm_alone():
 
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("norm", [DegreeNorm, EquivariantLayerNorm, EquivariantRMSNorm])
-def test_norms_normalise(norm, affine):
+def test_norms_normalize(norm, affine):
     layer = norm(IRREPS, eps=0, affine=affine)
     x = torch.randn(5, IRREPS.dim) * torch.linspace(1, 20, IRREPS.dim) + 3
     blocks = [layer(x)[:, part].square().mean(-1) for part in IRREPS.slices()]
@@ -98,7 +98,7 @@ def test_norms_normalise(norm, affine):
 
 
 @pytest.mark.parametrize("shift", [True, False])
-def test_graph_norm_normalises_over_each_graph(graph, shift):
+def test_graph_norm_normalizes_over_each_graph(graph, shift):
     layer = EquivariantGraphNorm(IRREPS, eps=0, shift=shift)
     x = 5 * torch.randn(graph.num_nodes, IRREPS.dim) + 2
     out = layer(x, graph)
@@ -144,7 +144,7 @@ def test_radial_network_starts_with_different_weights():
     assert torch.equal(without(zero), torch.zeros(1, 6))
 
 
-def test_what_cannot_be_equivariant_is_refused():
+def test_non_equivariant_options_are_refused():
     with pytest.raises(InputError, match=r"pointwise 'silu' of 1o, 2e \(in 4x0e\+2x1o\+1x2e\)"):
         Activation("4x0e + 2x1o + 1x2e")
     with pytest.raises(InputError, match="'silu' is neither even nor odd"):
