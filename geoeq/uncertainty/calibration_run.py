@@ -72,7 +72,7 @@ def calibrate(
         raise InputError("An ensemble has an uncertainty of every output: leave out the target.")
     loaded = [load_checkpoint(run, trust=trust) for run in runs]
     meta = _common_meta(runs, [entry[1] for entry in loaded])
-    dataset, split = trained_on(runs[0], meta)
+    dataset, split = trained_on(runs[0], meta, trust=trust)
     parts = {name: split[name] for name in ("valid", "test") if len(split.get(name, ()))}
     if "valid" not in parts:
         raise DataError(f"The split '{meta['data']['split']}' has no validation set to calibrate an uncertainty with.")

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoeq.data import Dataset, load
+from geoeq.data.card import card_path, read_card
 from geoeq.data.splits import indices_sha256
 from geoeq.errors import CheckpointError, DataError, RecipeError, unknown_name
 from geoeq.models.checkpoint import load_checkpoint
@@ -25,20 +26,31 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "trained_on"]
 
 
-def trained_on(run: Path, meta: Mapping[str, Any]) -> tuple[Dataset, dict[str, NDArray[np.int64]]]:
+def trained_on(
+    run: Path, meta: Mapping[str, Any], *, trust: bool = False
+) -> tuple[Dataset, dict[str, NDArray[np.int64]]]:
     """The data set of a saved model, and its split: part -> places.
 
     Args:
         run: the folder of a run, or of a checkpoint, for messages.
         meta: what its checkpoint says.
+        trust: import and run a reader of data that is not part of geoeq, where the card names one.
 
     Raises:
-        CheckpointError: the checkpoint says nothing of its data.
+        CheckpointError: the checkpoint says nothing of its data, or names a card whose reader is not part of geoeq,
+            and ``trust`` is False.
         DataError: the data set is not there, or is divided in another way than it was in training.
     """
     data = meta.get("data")
     if not isinstance(data, dict) or "targets" not in meta:
         raise CheckpointError(f"The checkpoint in '{run}' does not say what it was trained on.")
+    card = card_path(data["name"])
+    reader = "" if card is None or trust else read_card(card).reader
+    if reader and not reader.startswith("geoeq."):
+        raise CheckpointError(
+            f"The checkpoint in '{run}' was trained on {card}, whose reader '{reader}' is not part of geoeq. If you "
+            "trust its code, allow it with trust=True, or --trust on the command line."
+        )
     dataset = load(data["name"], sample=data["sample"])
     split = dataset.split(data["split"])
     if indices_sha256(split) != data["split_sha256"]:
@@ -67,7 +79,7 @@ def evaluate(run: Path, console: Console, part: str | None = None, *, trust: boo
     from geoeq.training.evaluation.results import print_results
 
     model, meta = load_checkpoint(run, trust=trust)
-    dataset, split = trained_on(run, meta)
+    dataset, split = trained_on(run, meta, trust=trust)
     data = meta["data"]
     if part is not None and part not in split:
         raise RecipeError(unknown_name("part of the split", part, split))
