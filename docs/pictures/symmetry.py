@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from geoeq.training.evaluation.comparison_plot import MARKERS
+from geoeq.training.evaluation.training_plots import MARKERS
 
 INK = "#22303c"
 ROOT = Path(__file__).parent.parent.parent

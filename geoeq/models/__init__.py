@@ -2,7 +2,7 @@
 
 from geoeq.models.checkpoint import load_checkpoint, save_checkpoint
 from geoeq.models.config import Configurable, from_config
-from geoeq.models.heads.default import (
+from geoeq.models.heads import (
     Dipole,
     GraphScalar,
     Head,

@@ -67,7 +67,7 @@ class Model(Configurable, nn.Module, ABC):
             if head.group == "T(3)" and self.group != "T(3)":
                 raise InputError(
                     f"{type(head).__name__} does not turn with the input, and {type(self).__name__} does: give a head "
-                    f"that respects rotations, such as those of geoeq.models.heads.default."
+                    f"that respects rotations, such as those of geoeq.models.heads."
                 )
         if self.group == "SE(3)":
             irreps = o3.Irreps([(mul, (ir.l, (-1) ** ir.l)) for mul, ir in irreps])

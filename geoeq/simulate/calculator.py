@@ -59,6 +59,7 @@ class GeoeqCalculator(Calculator):
         dtype: of the model; None for that of the checkpoint.
         skin: edges are found so much beyond the cutoff, in Å, and again when an atom may have come nearer.
         stress: give a stress; None where the model has a cutoff.
+        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
 
     Attributes:
         model: what is evaluated.
@@ -79,9 +80,10 @@ class GeoeqCalculator(Calculator):
         dtype: torch.dtype | None = None,
         skin: float = 0.5,
         stress: bool | None = None,
+        trust: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.model = loaded = as_potential(model, device, dtype, stress)
+        self.model = loaded = as_potential(model, device, dtype, stress, trust)
         self.conservative = loaded.conservative
         self.device = next(loaded.parameters()).device
         offered = [name for name, output in _PROPERTIES.items() if output in loaded.fields]

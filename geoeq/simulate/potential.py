@@ -20,6 +20,7 @@ def as_potential(
     device: str | torch.device = "auto",
     dtype: torch.dtype | None = None,
     stress: bool | None = None,
+    trust: bool = False,
 ) -> Model:
     """A model of its own for an engine: in evaluation mode, without gradients of parameters.
 
@@ -33,6 +34,7 @@ def as_potential(
         device: "auto" (a GPU where there is one), "cpu", "cuda" ...
         dtype: of the model; None leaves it.
         stress: give a stress too; None where the model has a cutoff.
+        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
 
     Raises:
         CheckpointError: the checkpoint or file cannot be read.
@@ -42,7 +44,7 @@ def as_potential(
         model = load_potential(model)
     if isinstance(model, ExportedPotential):
         return _as_exported(model, device, dtype, stress)
-    loaded = copy.deepcopy(model) if isinstance(model, Model) else load_checkpoint(model)[0]
+    loaded = copy.deepcopy(model) if isinstance(model, Model) else load_checkpoint(model, trust=trust)[0]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if "energy" in loaded.fields and loaded.conservative:

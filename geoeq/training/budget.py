@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from torch_geometric.data import Batch
 
 from geoeq.errors import RecipeError
-from geoeq.training.module import TrainingModule
+from geoeq.models import Model
 
 __all__ = ["Budget", "BudgetClock", "parse_budget"]
 
@@ -82,21 +82,21 @@ class BudgetClock(Callback):
     epoch where a fiftieth of the budget has gone since the last one, and one when the budget is spent.
 
     Args:
-        budget: the watch.
-        batch: for the step that is tried.
+        budget: the stopwatch of the run.
+        model: the model in training.
+        batch: batch of the warm-up step.
     """
 
-    def __init__(self, budget: Budget, batch: Batch) -> None:
+    def __init__(self, budget: Budget, model: Model, batch: Batch) -> None:
         super().__init__()
-        self._budget, self._batch = budget, batch
+        self._budget, self._model, self._batch = budget, model, batch
         self._agreed = self._validated = 0.0
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Try a step with a copy of the model: tables and compiled code that are made once cost no training time."""
-        if isinstance(pl_module, TrainingModule):
-            model = copy.deepcopy(pl_module.model).train()
-            outputs = model(self._batch.to(pl_module.device))
-            torch.stack([value.float().sum() for value in outputs.values()]).sum().backward()
+        model = copy.deepcopy(self._model).train()
+        outputs = model(self._batch.to(pl_module.device))
+        torch.stack([value.float().sum() for value in outputs.values()]).sum().backward()
         self._agreed = self._validated = self._budget.used
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
-from torch import Tensor
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.distributed.checkpoint import state_dict as shared
 from torch_geometric.data import Batch
 
 from geoeq.errors import RecipeError
@@ -21,12 +23,11 @@ from geoeq.training.evaluation.metrics import headline
 from geoeq.training.log import Log
 from geoeq.training.module import TrainingModule, auxiliary_label
 from geoeq.training.recipe import Recipe
-from geoeq.training.sharding import best_weights, restore_weights, weights_and_optimizer
 
-__all__ = ["Keeper"]
+__all__ = ["CheckpointCallback"]
 
 
-class Keeper(Checkpoint):
+class CheckpointCallback(Checkpoint):
     """Keeps the log, the best weights and the state of a run.
 
     The order at the end of an epoch makes a kill harmless at any moment: first the row of the log, then the state,
@@ -99,7 +100,7 @@ class Keeper(Checkpoint):
             pl_module.step = state["step"]
             self._stale = state["stale"]
             if state["tally"] is not None and self._writes:  # sums of all processes, which one takes over
-                pl_module.tallies["train"].reset(state["tally"])
+                pl_module.sums["train"].reset(state["tally"])
             done = dict.fromkeys(("ready", "started", "processed", "completed"), self.epoch)
             trainer.fit_loop.epoch_progress.current.load_state_dict(done)
         times = ["seconds"] if self.budget is None else ["seconds", "budget seconds"]
@@ -151,7 +152,7 @@ class Keeper(Checkpoint):
 
     def _save(self, trainer: lightning.Trainer, module: TrainingModule, epoch: int, batches: int) -> None:
         """Write the state after so many epochs, and batches of the next one; all processes call this."""
-        tally = module.tallies["train"].reduced(module.add_up, module.device) if batches else None
+        tally = module.sums["train"].reduced(module.add_up, module.device) if batches else None
         state = {
             "epoch": epoch,
             "batches": batches,
@@ -199,3 +200,54 @@ class Keeper(Checkpoint):
 
 def _label(stage: str, target: str) -> str:
     return f"{stage} {headline(target)} {target}"
+
+
+_WHOLE = shared.StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def best_weights(trainer: lightning.Trainer, module: TrainingModule) -> dict[str, Tensor]:
+    """A copy on the CPU of the weights that would be saved; with FSDP the first process alone has it, and all call."""
+    found = _weights(trainer, module.evaluated)
+    return {name: value.detach().cpu().clone() for name, value in found.items()}
+
+
+def weights_and_optimizer(trainer: lightning.Trainer, module: TrainingModule) -> dict[str, Any]:
+    """ "model", "average" and "optimizer", as a state keeps them; all processes call this."""
+    average, optimizer = module.average, trainer.optimizers[0]
+    return {
+        "model": _weights(trainer, module.model),
+        "average": None if average is None else _weights(trainer, average),
+        "optimizer": shared.get_optimizer_state_dict(module.model, optimizer, options=_WHOLE)
+        if _shared_out(trainer)
+        else optimizer.state_dict(),
+    }
+
+
+def restore_weights(trainer: lightning.Trainer, module: TrainingModule, state: dict[str, Any]) -> None:
+    """Go on with what ``weights_and_optimizer`` gave; every process has read it."""
+    average, optimizer = module.average, trainer.optimizers[0]
+    _restore(trainer, module.model, state["model"])
+    if average is not None:
+        _restore(trainer, average, state["average"])
+    if _shared_out(trainer):
+        shared.set_optimizer_state_dict(module.model, optimizer, state["optimizer"], options=_WHOLE)
+    else:
+        optimizer.load_state_dict(state["optimizer"])
+
+
+def _weights(trainer: lightning.Trainer, model: nn.Module) -> dict[str, Tensor]:
+    if not _shared_out(trainer):
+        return model.state_dict()
+    found = shared.get_model_state_dict(model, options=_WHOLE)
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def _restore(trainer: lightning.Trainer, model: nn.Module, weights: dict[str, Any]) -> None:
+    if _shared_out(trainer):
+        shared.set_model_state_dict(model, weights, options=_WHOLE)
+    else:
+        model.load_state_dict(weights)
+
+
+def _shared_out(trainer: lightning.Trainer) -> bool:
+    return isinstance(trainer.strategy, ModelParallelStrategy)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Iterator
+import signal
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from geoeq.errors import RecipeError
+from geoeq.errors import GeoeqError, RecipeError
 from geoeq.resources import import_extra
 from geoeq.training.recipe import Recipe
 
-__all__ = ["Team", "join_team", "launched"]
+__all__ = ["ProcessGroup", "join_processes", "launch", "launched"]
 
 #: A process that waits so long for the first to prepare the data gives up, and so long for the others in a step.
 _PATIENCE, _STEP_PATIENCE = datetime.timedelta(hours=6), datetime.timedelta(minutes=30)
@@ -25,34 +28,34 @@ _GONE = ("by peer", "Timed out waiting")
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """This process among those of a run.
 
     Attributes:
         rank: its number, from 0.
         size: how many there are.
-        here: how many of them are on this machine.
+        local_size: how many of them are on this machine.
         environment: Lightning's description of what started them; None for a process alone.
-        group: of those that wait; None for a process alone.
+        barrier_group: of those that wait; None for a process alone.
     """
 
     rank: int = 0
     size: int = 1
-    here: int = 1
+    local_size: int = 1
     environment: Any = None
-    group: Any = None
+    barrier_group: Any = None
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that prepares data, writes files and shows the progress."""
         return self.rank == 0
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Go on when all processes have come here."""
         if self.size > 1:
-            torch.distributed.all_reduce(torch.zeros(1), group=self.group)  # on the CPU: no GPU is chosen yet
+            torch.distributed.all_reduce(torch.zeros(1), group=self.barrier_group)  # on the CPU: no GPU is chosen yet
 
-    def lost(self, error: BaseException) -> bool:
+    def is_peer_failure(self, error: BaseException) -> bool:
         """Whether an error says that another process has gone."""
         gone = isinstance(error, torch.distributed.DistError) or any(words in str(error) for words in _GONE)
         return self.size > 1 and gone
@@ -64,7 +67,7 @@ def launched() -> bool:
 
 
 @contextlib.contextmanager
-def join_team(recipe: Recipe) -> Iterator[Team]:
+def join_processes(recipe: Recipe) -> Iterator[ProcessGroup]:
     """Find the other processes of a run, and leave them when the block ends.
 
     Raises:
@@ -74,7 +77,7 @@ def join_team(recipe: Recipe) -> Iterator[Team]:
     size = 1 if environment is None else int(environment.world_size())
     _compare(recipe, size)
     if environment is None or size == 1:
-        yield Team()
+        yield ProcessGroup()
         return
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
     torch.distributed.init_process_group(
@@ -85,7 +88,7 @@ def join_team(recipe: Recipe) -> Iterator[Team]:
     )
     try:
         group = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
-        yield Team(environment.global_rank(), size, recipe.devices, environment, group)
+        yield ProcessGroup(environment.global_rank(), size, recipe.devices, environment, group)
     finally:
         torch.distributed.destroy_process_group()
 
@@ -128,7 +131,7 @@ def _started() -> tuple[int, int]:
 
 
 def _in_slurm() -> bool:
-    """Whether srun has started this process and others; a batch script of one job has most of its variables, too."""
+    """Return whether srun started several processes (a batch script with one task sets most of the variables too)."""
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
@@ -149,3 +152,72 @@ def _environment() -> Any:
             "machine: use srun --nodes M --ntasks-per-node N."
         )
     return environments.SLURMEnvironment(auto_requeue=False)  # a run goes on from its own state, not from Lightning's
+
+
+#: What ``geoeq`` returns after an error that it has explained, and after an interruption.
+_EXPLAINED, _INTERRUPTED = 2, 130
+
+
+def launch(recipe: Recipe, arguments: Sequence[str]) -> int:
+    """Run ``geoeq`` with these arguments in as many processes as ``recipe.devices`` says; the exit status.
+
+    If one of them dies, the others are ended, too.
+
+    Raises:
+        GeoeqError: one of the processes died.
+        RecipeError: the recipe wants several machines, or more GPUs than there are.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    count = recipe.devices
+    if recipe.num_nodes > 1:
+        raise RecipeError(
+            f"num_nodes: {recipe.num_nodes}: start it on every machine, with torchrun --nnodes {recipe.num_nodes} "
+            f"--nproc-per-node {count} --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m geoeq train, or by srun."
+        )
+    cuda = torch.cuda.device_count() if recipe.device != "cpu" else 0
+    if cuda and count > cuda:
+        raise RecipeError(
+            f"devices: {count}, and this machine has {cuda} CUDA GPUs; say --devices {cuda}, or device=cpu."
+        )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(recipe.threads or max(1, cores // count)))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP remarks on networks that use all their parameters
+    # Its modules are found where ours are, a user's own in the folder of the call among them.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))
+    config = LaunchConfig(
+        run_id="geoeq",
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.2,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "geoeq", *arguments)
+    except ChildFailedError as error:
+        codes = {rank: int(failure.exitcode) for rank, failure in error.failures.items()}
+        # One that was killed comes first: the others may have said that they lost it, and were ended by SIGTERM.
+        died = {rank: code for rank, code in sorted(codes.items()) if code not in (_EXPLAINED, _INTERRUPTED)}
+        if not died:
+            return next(iter(codes.values()))
+        rank = min(died, key=lambda rank: (died[rank] == -signal.SIGTERM, died[rank] >= 0))
+        raise GeoeqError(_died(rank, count, died[rank])) from error
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            return _INTERRUPTED
+        return 128 + int(error.sigval)
+    return 0
+
+
+def _died(rank: int, count: int, code: int) -> str:
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    memory = ", perhaps for want of memory (smaller batches need less)" if code == -signal.SIGKILL else ""
+    return (
+        f"Process {rank} of {count} (counted from 0) {how}{memory}. The others were stopped. The same command goes on "
+        "where the training was last saved."
+    )

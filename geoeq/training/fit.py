@@ -20,59 +20,66 @@ from geoeq.environment import describe_environment
 from geoeq.errors import RecipeError
 from geoeq.models.checkpoint import save_checkpoint
 from geoeq.training.budget import Budget, BudgetClock
-from geoeq.training.checkpointing import Keeper
-from geoeq.training.distributed import Team
+from geoeq.training.checkpointing import CheckpointCallback
+from geoeq.training.distributed import ProcessGroup
 from geoeq.training.folder import RunFolder
 from geoeq.training.loaders import Epochs
 from geoeq.training.module import TrainingModule
 from geoeq.training.progress import ProgressReport
 from geoeq.training.recipe import Recipe
 from geoeq.training.schedule import Schedule
-from geoeq.training.setup import Job
+from geoeq.training.setup import Experiment
 
 __all__ = ["fit"]
 
 
 def fit(
-    job: Job, folder: RunFolder, console: Console, team: Team, batches: Epochs, checks: DataLoader[Batch] | None
-) -> Keeper:
-    """Train a copy of the model of a job, or go on; the weights of the best validation are kept by what is returned.
+    experiment: Experiment,
+    folder: RunFolder,
+    console: Console,
+    processes: ProcessGroup,
+    batches: Epochs,
+    checks: DataLoader[Batch] | None,
+) -> CheckpointCallback:
+    """Train a copy of the model, or resume; the returned callback holds the weights of the best validation.
 
     Args:
-        job: what is trained on what.
-        folder: of the run; the first process of the team writes into it.
+        experiment: what is trained on what.
+        folder: of the run; the first process of the processes writes into it.
         console: for the progress.
-        team: the processes, each of which calls this.
+        processes: the processes, each of which calls this.
         batches: of this process, to train on.
         checks: of this process, to validate with.
     """
-    recipe, steps = job.recipe, batches.sampler.steps(0)
+    recipe, steps = experiment.recipe, batches.sampler.steps(0)
     total_steps = min(recipe.total_epochs * steps, recipe.max_steps or 2**62)
     budget = None if recipe.budget is None else Budget(recipe.budget)
     schedule = Schedule(recipe.schedule, steps, total_steps, budget)
-    meta = job.meta()
-    module = TrainingModule(copy.deepcopy(job.model), recipe, job.loss(), schedule, job.factors)
+    meta = experiment.meta()
+    module = TrainingModule(copy.deepcopy(experiment.model), recipe, experiment.loss(), schedule, experiment.factors)
 
     def save_best(weights: dict[str, Tensor]) -> None:
-        job.model.load_state_dict(weights)
-        save_checkpoint(job.model, folder.path / "checkpoint", meta)
+        experiment.model.load_state_dict(weights)
+        save_checkpoint(experiment.model, folder.path / "checkpoint", meta)
 
     progress = ProgressReport(
-        console, recipe.total_epochs, job.units, budget=budget, batches=batches.sampler.batches(0)
+        console, recipe.total_epochs, experiment.units, budget=budget, batches=batches.sampler.batches(0)
     )
-    keeper = Keeper(recipe, folder.path, job.units, save_best, progress.epoch_done, budget, writes=team.first)
-    batches.sampler.resume(keeper.epoch, keeper.batches)
-    clock = [] if budget is None else [BudgetClock(budget, next(iter(checks or batches)))]
-    if keeper.epoch or keeper.batches:
-        more = f" and {keeper.batches} batches" if keeper.batches else ""
-        console.print(f"Going on after epoch {keeper.epoch}{more}.", highlight=False)
+    checkpoints = CheckpointCallback(
+        recipe, folder.path, experiment.units, save_best, progress.epoch_done, budget, writes=processes.is_main
+    )
+    batches.sampler.resume(checkpoints.epoch, checkpoints.batches)
+    clock = [] if budget is None else [BudgetClock(budget, module.model, next(iter(checks or batches)))]
+    if checkpoints.epoch or checkpoints.batches:
+        more = f" and {checkpoints.batches} batches" if checkpoints.batches else ""
+        console.print(f"Going on after epoch {checkpoints.epoch}{more}.", highlight=False)
     # Where nothing started others, SLURM's variables mean nothing. FSDP knows no "64-true", but its plugin.
-    plugins: list[Any] = [team.environment or LightningEnvironment()]
+    plugins: list[Any] = [processes.environment or LightningEnvironment()]
     precision: Any = {"32": "32-true", "64": None}.get(recipe.precision, recipe.precision)
     if precision is None:
         plugins.append(DoublePrecision())
     trainer = lightning.Trainer(
-        accelerator="gpu" if job.device.type == "cuda" else "cpu",
+        accelerator="gpu" if experiment.device.type == "cuda" else "cpu",
         devices=recipe.devices,
         num_nodes=recipe.num_nodes,
         strategy=_strategy(recipe),
@@ -89,10 +96,10 @@ def fit(
         inference_mode=False,
         use_distributed_sampler=False,
         default_root_dir=folder.path,
-        callbacks=[*clock, progress, keeper],
+        callbacks=[*clock, progress, checkpoints],
     )
-    if not keeper.finished:
-        if team.first:
+    if not checkpoints.finished:
+        if processes.is_main:
             folder.write_json("environment.json", describe_environment())
         try:
             trainer.fit(module, batches, checks)
@@ -100,7 +107,7 @@ def fit(
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from error
-    return keeper
+    return checkpoints
 
 
 def _strategy(recipe: Recipe) -> str | strategies.Strategy:

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from geoeq.errors import RecipeError
 from geoeq.files import write_text
-from geoeq.resources import import_extra
 from geoeq.training.recipe import ModelSettings, Recipe
 from geoeq.typed import differences
 
@@ -57,7 +58,6 @@ class RunFolder:
 
     def start(self, recipe: Recipe) -> None:
         """Make the folder, with the recipe in it."""
-        yaml = import_extra("yaml", "train")
         text = yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True)
         write_text(self.path / "recipe.yaml", text)
 
@@ -75,7 +75,6 @@ class RunFolder:
         return self.read_json("results.json")
 
     def _read(self, file: Path) -> dict[str, Any]:
-        yaml = import_extra("yaml", "train")
         try:
             found = yaml.safe_load(file.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:

@@ -8,8 +8,8 @@ from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
 from geoeq.data.sampler import BatchSampler, Share
-from geoeq.training.distributed import Team
-from geoeq.training.setup import Job
+from geoeq.training.distributed import ProcessGroup
+from geoeq.training.setup import Experiment
 
 __all__ = ["Epochs", "check_loader", "train_loader"]
 
@@ -32,21 +32,23 @@ class Epochs:
         return iter(self._loader)
 
 
-def train_loader(job: Job, team: Team) -> Epochs:
+def train_loader(experiment: Experiment, processes: ProcessGroup) -> Epochs:
     """The batches of this process to train on, shuffled."""
-    recipe = job.recipe
-    share = Share(team.rank, team.size, recipe.accumulate)
-    options = job.loader_options()
+    recipe = experiment.recipe
+    share = Share(processes.rank, processes.size, recipe.accumulate)
+    options = experiment.loader_options()
     return Epochs(
-        job.dataset.loader(
-            job.split["train"], **recipe.batch_limit, shuffle=True, seed=recipe.seed, share=share, **options
+        experiment.dataset.loader(
+            experiment.split["train"], **recipe.batch_limit, shuffle=True, seed=recipe.seed, share=share, **options
         )
     )
 
 
-def check_loader(job: Job, team: Team) -> DataLoader[Batch] | None:
+def check_loader(experiment: Experiment, processes: ProcessGroup) -> DataLoader[Batch] | None:
     """The batches of this process to validate with; None if there are none."""
-    if len(job.split["valid"]) == 0:
+    if len(experiment.split["valid"]) == 0:
         return None
-    share = Share(team.rank, team.size)
-    return job.dataset.loader(job.split["valid"], **job.recipe.batch_limit, share=share, **job.loader_options())
+    share = Share(processes.rank, processes.size)
+    return experiment.dataset.loader(
+        experiment.split["valid"], **experiment.recipe.batch_limit, share=share, **experiment.loader_options()
+    )

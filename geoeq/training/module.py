@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import lightning
 import numpy as np
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch_geometric.data import Batch
 
 from geoeq.fields import field
 from geoeq.models import Model
-from geoeq.training.ema import AverageWeights
-from geoeq.training.evaluation.free_atoms import MOVED, free
-from geoeq.training.evaluation.metrics import headline
-from geoeq.training.evaluation.tally import Tally
+from geoeq.training.evaluation.metrics import MOVED, MetricSums, free, headline
 from geoeq.training.losses import Loss
 from geoeq.training.recipe import Recipe
 from geoeq.training.schedule import Schedule
 
-__all__ = ["TrainingModule", "auxiliary_label"]
+__all__ = ["AverageWeights", "TrainingModule", "auxiliary_label"]
 
 
 class TrainingModule(lightning.LightningModule):
@@ -39,7 +39,7 @@ class TrainingModule(lightning.LightningModule):
         step: optimizer steps done.
         measured: after an epoch: "train loss", "valid MAE energy" ... -> value, in the units of the report; of all
             processes, and the same in each.
-        tallies: "train" and "valid" -> what is measured in the epoch so far.
+        sums: "train" and "valid" -> what is measured in the epoch so far.
     """
 
     def __init__(self, model: Model, recipe: Recipe, loss: Loss, schedule: Schedule, factors: dict[str, float]) -> None:
@@ -53,7 +53,10 @@ class TrainingModule(lightning.LightningModule):
         self._loss = loss
         self._factors = factors
         names = [*map(_loss_label, factors), *factors]
-        self.tallies = {"train": Tally([*names, *map(auxiliary_label, recipe.loss.auxiliary)]), "valid": Tally(names)}
+        self.sums = {
+            "train": MetricSums([*names, *map(auxiliary_label, recipe.loss.auxiliary)]),
+            "valid": MetricSums(names),
+        }
         self._global_step = 0
 
     @property
@@ -118,7 +121,7 @@ class TrainingModule(lightning.LightningModule):
         graphs = batch.num_graphs * _counted(batch)
         for name, weight in self._recipe.loss.auxiliary.items():
             term = self.model.auxiliary_losses[name](batch)
-            self.tallies["train"].add(auxiliary_label(name), term * graphs, graphs)
+            self.sums["train"].add(auxiliary_label(name), term * graphs, graphs)
             terms.append(weight * term * (1.0 if whole is None else graphs / whole[0]))
         return torch.stack(terms).sum()
 
@@ -160,7 +163,7 @@ class TrainingModule(lightning.LightningModule):
             name: (total * counted, count * counted)
             for name, (total, count) in self._loss.sums(outputs, targets, batch.ptr.diff()).items()
         }
-        tally = self.tallies[stage]
+        tally = self.sums[stage]
         for name, (total, count) in sums.items():
             tally.add(_loss_label(name), total, count)
         for name, factor in self._factors.items():
@@ -170,7 +173,7 @@ class TrainingModule(lightning.LightningModule):
         return sums
 
     def _read(self, stage: str) -> None:
-        tally = self.tallies[stage]
+        tally = self.sums[stage]
         found = tally.means(tally.reduced(self.add_up, self.device))
         self.measured[f"{stage} loss"] = sum(found.get(_loss_label(name), 0.0) for name in self._factors)
         for name, value in found.items():
@@ -212,3 +215,41 @@ def _level(name: str, batch: Batch) -> int:
 
 def _components(values: Tensor) -> int:
     return math.prod(values.shape[1:])
+
+
+class AverageWeights(nn.Module):
+    """A copy of a model whose weights follow those of the model slowly.
+
+    The decay at step t is min(decay, (1 + t) / (10 + t)), so that the random weights at the start are soon forgotten,
+    however short the run.
+
+    Args:
+        model: what is followed; the copy is never trained.
+        decay: of the moving average, below 1.
+
+    Source:
+        Polyak and Juditsky, SIAM J. Control Optim. 30, 838 (1992), for the average; the rising decay as in
+        TensorFlow's ``ExponentialMovingAverage``.
+    """
+
+    def __init__(self, model: Model, decay: float) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: Model, step: int) -> None:
+        """Follow ``model`` after its step ``step``, counted from 1.
+
+        Buffers are not averaged but copied.
+        """
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averages, current = ([_own(parameter.detach()) for parameter in of.parameters()] for of in (self.model, model))
+        get_ema_multi_avg_fn(decay)(averages, current, step)
+        for average, buffer in zip(self.model.buffers(), model.buffers()):
+            average.copy_(buffer)
+
+
+def _own(weights: Tensor) -> Tensor:
+    """What this process has of weights that are shared out; else all."""
+    return weights.to_local() if isinstance(weights, DTensor) else weights

@@ -21,7 +21,7 @@ from geoeq.resources import import_extra
 from geoeq.training.memory import available_memory, give_back, is_out_of_memory, peak_memory, start_peak
 from geoeq.training.recipe import Recipe
 from geoeq.training.schedule import Schedule
-from geoeq.training.setup import Job, prepare_job
+from geoeq.training.setup import Experiment, build_experiment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,37 +121,39 @@ class Plan:
         return max(float(start + slope * each * size), 0.0)
 
 
-def make_plan(job: Job, *, most: int | None = None, seconds: float = _PATIENCE) -> Plan:
+def make_plan(experiment: Experiment, *, most: int | None = None, seconds: float = _PATIENCE) -> Plan:
     """Measure training steps with batches of growing sizes, each twice as large as the one before.
 
     Args:
-        job: what is trained on what.
+        experiment: what is trained on what.
         most: the largest size to measure; None for one that fits.
         seconds: after which no larger batch is measured.
 
     Raises:
         GeoeqError: there is no memory for the smallest batch.
     """
-    ((setting, wanted),) = job.recipe.batch_limit.items()
-    sizes = _sizes(job, setting)
+    ((setting, wanted),) = experiment.recipe.batch_limit.items()
+    sizes = _sizes(experiment, setting)
     biggest, least = (len(sizes), 1) if setting == "batch_size" else (int(sizes.sum()), int(sizes.max()))
-    step = _stepper(job)
+    step = _stepper(experiment)
     measured: list[Measured] = []
     start = time.monotonic()
     failed: int | None = None
     size = min(max(least, min(wanted // 4, most or wanted)), biggest)
 
     def begin(size: int) -> None:  # tables and compiled code are made once
-        step(_batch(job, setting, size))
+        step(_batch(experiment, setting, size))
 
     def measure(size: int) -> None:
-        measured.append(_measure(job, setting, size, step))
+        measured.append(_measure(experiment, setting, size, step))
 
     while not _fits(begin, size):
         if size == least:
-            raise GeoeqError(f"There is no memory on {job.device.type} for a step with the least {setting}: {least}.")
+            raise GeoeqError(
+                f"There is no memory on {experiment.device.type} for a step with the least {setting}: {least}."
+            )
         size, failed = max(least, size // 4), size
-    available = available_memory(job.device)  # now that libraries have taken theirs
+    available = available_memory(experiment.device)  # now that libraries have taken theirs
     plan = Plan(setting, (), available, biggest, failed)
     while len(measured) < _MOST_SIZES and size != failed:
         if not _fits(measure, size):
@@ -164,7 +166,7 @@ def make_plan(job: Job, *, most: int | None = None, seconds: float = _PATIENCE) 
         if too_large or full or time.monotonic() - start > seconds:
             break
     if not measured:
-        raise GeoeqError(f"There was no memory on {job.device.type} to measure a step with {setting}: {size}.")
+        raise GeoeqError(f"There was no memory on {experiment.device.type} to measure a step with {setting}: {size}.")
     return replace(plan, failed=failed)
 
 
@@ -184,37 +186,39 @@ def _fits(work: Callable[[int], None], size: int) -> bool:
 def print_plan(recipe: Recipe, file: Path, console: Console) -> None:
     """What ``geoeq train --plan`` shows."""
     table_class = import_extra("rich.table", "train").Table
-    job = prepare_job(recipe, file.name)
-    plan = make_plan(job)
+    experiment = build_experiment(recipe, file.name)
+    plan = make_plan(experiment)
     processes = recipe.devices * recipe.num_nodes
-    table = table_class(title=f"{job.model_name} on {job.device.type}: a training step", title_justify="left")
+    table = table_class(
+        title=f"{experiment.model_name} on {experiment.device.type}: a training step", title_justify="left"
+    )
     for name in (plan.setting, "graphs", "atoms", "edges", "memory [GB]", "step [s]", "epoch"):
         table.add_column(name, justify="right")
     for step in plan.measured:
         counts = [f"{value:,}" for value in (step.size, step.graphs, step.atoms, step.edges)]
-        epoch = _epoch(job, plan, step.size, processes)
+        epoch = _epoch(experiment, plan, step.size, processes)
         table.add_row(*counts, f"{step.memory / 1e9:.2f}", f"{step.seconds:.3g}", epoch)
     console.print(table)
-    size, own = plan.largest, job.recipe.batch_limit[plan.setting]
+    size, own = plan.largest, experiment.recipe.batch_limit[plan.setting]
     where = "" if processes == 1 else f", on each of {processes} devices"
     for line in [
         f"Of {(plan.available or 0) / 1e9:.1f} GB that there are, the largest batch that fits has {plan.setting}: "
-        f"{size}{where} (with a tenth to spare); an epoch then takes {_epoch(job, plan, size, processes)}."
+        f"{size}{where} (with a tenth to spare); an epoch then takes {_epoch(experiment, plan, size, processes)}."
         if size
         else "From these steps nothing follows on the largest batch: the memory did not grow, or is not known.",
-        f"The recipe says {plan.setting}: {own}; an epoch takes {_epoch(job, plan, own, processes)}, and a step "
+        f"The recipe says {plan.setting}: {own}; an epoch takes {_epoch(experiment, plan, own, processes)}, and a step "
         f"{plan.memory(own) / 1e9:.2f} GB. Times are of steps alone, without reading and validation.",
     ]:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def out_of_memory(job: Job) -> GeoeqError:
+def out_of_memory(experiment: Experiment) -> GeoeqError:
     """The error for a training that found no memory left: it names a size that fits, from smaller steps."""
-    ((setting, size),) = job.recipe.batch_limit.items()
+    ((setting, size),) = experiment.recipe.batch_limit.items()
     give_back()
-    text = f"There was no memory left on {job.device.type} for a step with {setting}: {size}."
+    text = f"There was no memory left on {experiment.device.type} for a step with {setting}: {size}."
     try:
-        plan = make_plan(job, most=max(1, size // 2))
+        plan = make_plan(experiment, most=max(1, size // 2))
     except (RuntimeError, MemoryError, GeoeqError):
         return GeoeqError(f"{text} Smaller batches could not be measured either; take a smaller network.")
     fits = min(plan.largest or size // 2, int(_USED * size))
@@ -227,28 +231,30 @@ def out_of_memory(job: Job) -> GeoeqError:
     )
 
 
-def _sizes(job: Job, setting: str) -> NDArray[np.int64]:
-    places = job.split["train"]
+def _sizes(experiment: Experiment, setting: str) -> NDArray[np.int64]:
+    places = experiment.split["train"]
     if setting == "batch_edges":
-        return job.dataset.edge_counts(job.model.cutoff)[places]
-    return np.diff(job.dataset.ptr)[places]
+        return experiment.dataset.edge_counts(experiment.model.cutoff)[places]
+    return np.diff(experiment.dataset.ptr)[places]
 
 
-def _batch(job: Job, setting: str, size: int) -> Batch:
-    options = job.loader_options() | {"workers": 0, "ahead": False, setting: size}
-    loader = job.dataset.loader(job.split["train"], shuffle=True, seed=job.recipe.seed, **options)
-    return next(iter(loader)).to(job.device)
+def _batch(experiment: Experiment, setting: str, size: int) -> Batch:
+    options = experiment.loader_options() | {"workers": 0, "ahead": False, setting: size}
+    loader = experiment.dataset.loader(experiment.split["train"], shuffle=True, seed=experiment.recipe.seed, **options)
+    return next(iter(loader)).to(experiment.device)
 
 
-def _stepper(job: Job) -> Callable[[Batch], None]:
+def _stepper(experiment: Experiment) -> Callable[[Batch], None]:
     """A training step, with a copy of the model and an optimizer."""
     from geoeq.training.module import TrainingModule
 
-    recipe = job.recipe
-    model = copy.deepcopy(job.model).to(job.device).train()
-    module = TrainingModule(model, recipe, job.loss(), Schedule(recipe.schedule, 1, 1), job.factors).to(job.device)
+    recipe = experiment.recipe
+    model = copy.deepcopy(experiment.model).to(experiment.device).train()
+    module = TrainingModule(model, recipe, experiment.loss(), Schedule(recipe.schedule, 1, 1), experiment.factors).to(
+        experiment.device
+    )
     optimizer = module.configure_optimizers()
-    mixed = torch.autocast(job.device.type, torch.bfloat16) if recipe.precision == "bf16-mixed" else None
+    mixed = torch.autocast(experiment.device.type, torch.bfloat16) if recipe.precision == "bf16-mixed" else None
 
     def step(batch: Batch) -> None:
         optimizer.zero_grad()
@@ -256,17 +262,17 @@ def _stepper(job: Job) -> Callable[[Batch], None]:
             loss = module.step_loss(batch)
         loss.backward()
         optimizer.step()
-        if job.device.type == "cuda":
-            torch.cuda.synchronize(job.device)
+        if experiment.device.type == "cuda":
+            torch.cuda.synchronize(experiment.device)
 
     return step
 
 
-def _measure(job: Job, setting: str, size: int, step: Callable[[Batch], None]) -> Measured:
-    batch = _batch(job, setting, size)
-    start_peak(job.device)
+def _measure(experiment: Experiment, setting: str, size: int, step: Callable[[Batch], None]) -> Measured:
+    batch = _batch(experiment, setting, size)
+    start_peak(experiment.device)
     step(batch)
-    memory = peak_memory(job.device)
+    memory = peak_memory(experiment.device)
     times: list[float] = []
     while len(times) < _REPEATS and sum(times) < 1.0:
         begin = time.perf_counter()
@@ -276,10 +282,12 @@ def _measure(job: Job, setting: str, size: int, step: Callable[[Batch], None]) -
     return Measured(size, batch.num_graphs, batch.num_nodes, edges, memory, min(times))
 
 
-def _epoch(job: Job, plan: Plan, size: int, processes: int) -> str:
-    options = job.loader_options() | {plan.setting: size}
-    share = Share(0, processes, job.recipe.accumulate)
-    loader = job.dataset.loader(job.split["train"], shuffle=True, seed=job.recipe.seed, share=share, **options)
+def _epoch(experiment: Experiment, plan: Plan, size: int, processes: int) -> str:
+    options = experiment.loader_options() | {plan.setting: size}
+    share = Share(0, processes, experiment.recipe.accumulate)
+    loader = experiment.dataset.loader(
+        experiment.split["train"], shuffle=True, seed=experiment.recipe.seed, share=share, **options
+    )
     sampler = loader.sampler
     batches = sampler.batches(0) if isinstance(sampler, BatchSampler) else 0
     full = min(size, plan.biggest / (batches * processes))

@@ -9,19 +9,30 @@ from typing import Any, Literal
 
 from geoeq.errors import RecipeError
 
-__all__ = ["BATCH_LIMITS", "LossSettings", "ModelSettings", "OptimizerSettings", "Recipe", "ScheduleSettings"]
+__all__ = ["BATCH_LIMITS", "About", "LossSettings", "ModelSettings", "OptimizerSettings", "Recipe", "ScheduleSettings"]
 
 #: The settings of which one says how large a batch is, and the size where none does.
 BATCH_LIMITS = ("batch_size", "batch_atoms", "batch_edges")
 _BATCH_SIZE = 32
 
 #: Settings that decide nothing about the result.
-_WATCHED = ("run", "log", "workers", "doctor", "save_every")
+_WATCHED = ("about", "run", "log", "workers", "doctor", "save_every")
 
 
 def _require(condition: bool, setting: str, rule: str, value: object) -> None:
     if not condition:
         raise RecipeError(f"'{setting}' must be {rule}, not {value}.")
+
+
+@dataclass(frozen=True)
+class About:
+    """Notes for lists of recipes; they do not influence a run.
+
+    Attributes:
+        time: measured training time with its hardware, such as "3 min on 2 CPU cores"; empty if not measured.
+    """
+
+    time: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,6 +168,7 @@ class Recipe:
             an error; false trains on them all the same.
         log: csv, tensorboard (csv as well), or auto (as tensorboard where that is installed).
         run: the folder of the run; null for runs/DATASET-RECIPE.
+        about: notes for lists of recipes.
     """
 
     dataset: str
@@ -194,6 +206,7 @@ class Recipe:
     doctor: bool = True
     log: Literal["csv", "tensorboard", "auto"] = "csv"
     run: str | None = None
+    about: About = field(default_factory=About)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "validate_every", "accumulate", "devices", "num_nodes"):

@@ -19,7 +19,7 @@ from geoeq.errors import DataError, GeoeqError, RecipeError
 from geoeq.files import read_log
 from geoeq.models.checkpoint import save_checkpoint
 from geoeq.resources import import_extra
-from geoeq.training.distributed import Team, join_team
+from geoeq.training.distributed import ProcessGroup, join_processes
 from geoeq.training.evaluation.results import TargetResults, compare, predict_parts
 from geoeq.training.folder import RunFolder
 from geoeq.training.loaders import Epochs, check_loader, train_loader
@@ -27,12 +27,12 @@ from geoeq.training.memory import is_out_of_memory
 from geoeq.training.parsing import error_context
 from geoeq.training.plan import out_of_memory
 from geoeq.training.recipe import Recipe
-from geoeq.training.setup import Job, prepare_job
+from geoeq.training.setup import Experiment, build_experiment
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from geoeq.training.checkpointing import Keeper
+    from geoeq.training.checkpointing import CheckpointCallback
 
 __all__ = ["train"]
 
@@ -55,22 +55,22 @@ def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) 
     """
     for module in ("lightning", "rich", "matplotlib"):
         import_extra(module, "train")
-    from geoeq.training.evaluation.results_report import print_results
+    from geoeq.training.evaluation.results import print_results
 
     folder = RunFolder(recipe.folder(file))
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
         with error_context(file.name):
-            team = stack.enter_context(join_team(recipe))
-            if team.first:
+            processes = stack.enter_context(join_processes(recipe))
+            if processes.is_main:
                 folder.check(recipe, again=again)
-        stack.enter_context(_algorithms(recipe, file.name, team))
-        if not team.first:
-            return _help(recipe, file, folder, team)
+        stack.enter_context(_algorithms(recipe, file.name, processes))
+        if not processes.is_main:
+            return _help(recipe, file, folder, processes)
         if folder.results() is None:
-            _work(recipe, file, folder, console, team)
+            _work(recipe, file, folder, console, processes)
         else:
-            team.wait()
+            processes.barrier()
             console.print(f"The run in '{folder.path}' is finished; --again trains from scratch.", highlight=False)
     done = folder.results() or {}
     results = [TargetResults.from_dict(entry) for entry in done["targets"]]
@@ -85,34 +85,46 @@ def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) 
     return results
 
 
-def _work(recipe: Recipe, file: Path, folder: RunFolder, console: Console, team: Team) -> None:
+def _work(recipe: Recipe, file: Path, folder: RunFolder, console: Console, processes: ProcessGroup) -> None:
     """All of a run that is not finished."""
-    job = prepare_job(recipe, file.name)
+    experiment = build_experiment(recipe, file.name)
     if recipe.doctor:
         with error_context(file.name, "dataset"):
-            _examine(job, console)
+            _examine(experiment, console)
     folder.start(recipe)
-    _announce(console, job, folder.path, team)
+    _announce(console, experiment, folder.path, processes)
     with error_context(file.name, next(iter(recipe.batch_limit))):
-        loaders = train_loader(job, team), check_loader(job, team)
-    team.wait()  # the others find all that is prepared here
-    _finish(job, folder, _fit(job, folder, console, team, *loaders))
+        loaders = train_loader(experiment, processes), check_loader(experiment, processes)
+    processes.barrier()  # the others find all that is prepared here
+    _finish(experiment, folder, _fit(experiment, folder, console, processes, *loaders))
 
 
-def _help(recipe: Recipe, file: Path, folder: RunFolder, team: Team) -> list[TargetResults]:
+def _help(recipe: Recipe, file: Path, folder: RunFolder, processes: ProcessGroup) -> list[TargetResults]:
     """The part of a process that is not the first: it computes, and writes and shows nothing."""
     from rich.console import Console
 
-    team.wait()
+    processes.barrier()
     if folder.results() is None:
-        job = prepare_job(recipe, file.name)
-        _fit(job, folder, Console(quiet=True), team, train_loader(job, team), check_loader(job, team))
+        experiment = build_experiment(recipe, file.name)
+        _fit(
+            experiment,
+            folder,
+            Console(quiet=True),
+            processes,
+            train_loader(experiment, processes),
+            check_loader(experiment, processes),
+        )
     return []
 
 
 def _fit(
-    job: Job, folder: RunFolder, console: Console, team: Team, batches: Epochs, checks: DataLoader[Batch] | None
-) -> Keeper:
+    experiment: Experiment,
+    folder: RunFolder,
+    console: Console,
+    processes: ProcessGroup,
+    batches: Epochs,
+    checks: DataLoader[Batch] | None,
+) -> CheckpointCallback:
     """``fit``; a want of memory is explained when all that it held is given back, and so is the loss of a process.
 
     Raises:
@@ -121,87 +133,89 @@ def _fit(
     from geoeq.training.fit import fit
 
     try:
-        return fit(job, folder, console, team, batches, checks)
+        return fit(experiment, folder, console, processes, batches, checks)
     except (RuntimeError, MemoryError) as error:
-        if team.lost(error):
+        if processes.is_peer_failure(error):
             raise GeoeqError(
-                f"Process {team.rank} of {team.size} (counted from 0) has lost another one, which has ended. The same "
-                "commands go on where the training was last saved."
+                f"Process {processes.rank} of {processes.size} (counted from 0) lost another process, which "
+                "has ended. Run the same commands again to resume from the last saved state."
             ) from error
         if not is_out_of_memory(error):
             raise
-    raise out_of_memory(job)
+    raise out_of_memory(experiment)
 
 
-def _examine(job: Job, console: Console) -> None:
+def _examine(experiment: Experiment, console: Console) -> None:
     """The quick form of the data doctor: a line for each warning.
 
     Raises:
         DataError: it finds an error.
     """
-    cutoff = getattr(job.model, "cutoff", None)
-    found = diagnose(job.dataset, split=job.split, targets=job.recipe.targets, cutoff=cutoff)
+    cutoff = getattr(experiment.model, "cutoff", None)
+    found = diagnose(experiment.dataset, split=experiment.split, targets=experiment.recipe.targets, cutoff=cutoff)
     for warning in found.of("warning"):
         console.print(f"Data: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     errors = " ".join(str(error) for error in found.of("error"))
     if errors:
         raise DataError(
-            f"{errors} 'geoeq data doctor {job.recipe.dataset}' says more; doctor: false (--no-doctor) trains "
+            f"{errors} 'geoeq data doctor {experiment.recipe.dataset}' says more; doctor: false (--no-doctor) trains "
             "on them all the same."
         )
 
 
-def _announce(console: Console, job: Job, folder: Path, team: Team) -> None:
-    parameters = sum(parameter.numel() for parameter in job.model.parameters())
-    sample = " (sample)" if job.recipe.sample else ""
-    many = f" in {team.size} processes" if team.size > 1 else ""
+def _announce(console: Console, experiment: Experiment, folder: Path, processes: ProcessGroup) -> None:
+    parameters = sum(parameter.numel() for parameter in experiment.model.parameters())
+    sample = " (sample)" if experiment.recipe.sample else ""
+    many = f" in {processes.size} processes" if processes.size > 1 else ""
     console.print(
-        f"{job.model_name} with {parameters:,} parameters learns {', '.join(job.recipe.targets)} from "
-        f"{job.sizes['train']:,} structures of {job.recipe.dataset}{sample}, on {job.device.type}{many}, "
-        f"in '{folder}'.",
+        f"{experiment.model_name} with {parameters:,} parameters learns {', '.join(experiment.recipe.targets)} from "
+        f"{experiment.sizes['train']:,} structures of {experiment.recipe.dataset}{sample}, on "
+        f"{experiment.device.type}{many}, in '{folder}'.",
         highlight=False,
         soft_wrap=True,
     )
-    for note in job.dataset.notes:
-        console.print(f"{job.recipe.dataset}: {note}", highlight=False, markup=False, soft_wrap=True)
+    for note in experiment.dataset.notes:
+        console.print(f"{experiment.recipe.dataset}: {note}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _finish(job: Job, folder: RunFolder, keeper: Keeper) -> None:
+def _finish(experiment: Experiment, folder: RunFolder, checkpoints: CheckpointCallback) -> None:
     """Measure the best weights; write results and pictures."""
     from geoeq.training.evaluation.training_plots import draw_learning, draw_parity
 
-    recipe, sizes, name = job.recipe, job.sizes, job.model_name
-    job.model.load_state_dict(keeper.best["weights"])
-    save_checkpoint(job.model, folder.path / "checkpoint", job.meta())
-    parts = {part: job.split[part] for part in ("valid", "test") if sizes[part]}
-    found = predict_parts(job.model, job.dataset, parts, recipe.targets, device=job.device)
+    recipe, sizes, name = experiment.recipe, experiment.sizes, experiment.model_name
+    experiment.model.load_state_dict(checkpoints.best["weights"])
+    save_checkpoint(experiment.model, folder.path / "checkpoint", experiment.meta())
+    parts = {part: experiment.split[part] for part in ("valid", "test") if sizes[part]}
+    found = predict_parts(experiment.model, experiment.dataset, parts, recipe.targets, device=experiment.device)
     results, rows = [], read_log(folder.path / "log.csv")
     for target, predictions in found.items():
-        entry = compare(job.dataset, target, name, predictions, job.baselines[target], job.split_name)
+        entry = compare(
+            experiment.dataset, target, name, predictions, experiment.baselines[target], experiment.split_name
+        )
         suffix = "" if len(found) == 1 else f"-{target}"
         for part in list(parts)[-1:]:
-            guess, truth = (values * job.factors[target] for values in predictions[part])
+            guess, truth = (values * experiment.factors[target] for values in predictions[part])
             title = f"{name} on {recipe.dataset}: {sizes[part]:,} {part} structures"
             draw_parity(folder.path / f"parity{suffix}.png", guess, truth, target, entry.unit, title)
         draw_learning(
-            folder.path / f"learning{suffix}.png", rows, entry, job.units[target], f"{name} on {recipe.dataset}"
+            folder.path / f"learning{suffix}.png", rows, entry, experiment.units[target], f"{name} on {recipe.dataset}"
         )
         results.append(entry)
     folder.write_json(
         "results.json",
         {
             "dataset": recipe.dataset,
-            "split": job.split_name,
+            "split": experiment.split_name,
             "sizes": sizes,
-            "epochs": keeper.epoch,
-            "best_epoch": keeper.best["epoch"],
-            "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
-            "training_seconds": round(keeper.seconds, 1),
-            **({} if keeper.budget is None else {"budget_seconds": round(keeper.budget.used, 2)}),
+            "epochs": checkpoints.epoch,
+            "best_epoch": checkpoints.best["epoch"],
+            "parameters": sum(parameter.numel() for parameter in experiment.model.parameters()),
+            "training_seconds": round(checkpoints.seconds, 1),
+            **({} if checkpoints.budget is None else {"budget_seconds": round(checkpoints.budget.used, 2)}),
             "targets": [entry.to_dict() for entry in results],
         },
     )
-    keeper.remove_state()
+    checkpoints.remove_state()
 
 
 @contextlib.contextmanager
@@ -221,14 +235,14 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _algorithms(recipe: Recipe, file: str, team: Team) -> Iterator[None]:
+def _algorithms(recipe: Recipe, file: str, processes: ProcessGroup) -> Iterator[None]:
     """With as many threads, and as deterministic, as the recipe says; afterwards as before."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
         if recipe.threads is not None:
             torch.set_num_threads(recipe.threads)
-        elif team.here > 1 and "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(1, threads // team.here))
+        elif processes.local_size > 1 and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, threads // processes.local_size))
         if recipe.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
             torch.use_deterministic_algorithms(True)

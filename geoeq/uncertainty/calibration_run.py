@@ -33,7 +33,12 @@ Split = Mapping[str, NDArray[np.int64]]
 
 
 def calibrate(
-    runs: Sequence[Path], console: Console, *, target: str | None = None, output: Path | None = None
+    runs: Sequence[Path],
+    console: Console,
+    *,
+    target: str | None = None,
+    output: Path | None = None,
+    trust: bool = False,
 ) -> dict[str, dict[str, Calibration]]:
     """Give one run the uncertainty of its last layer, or make an ensemble of several, and measure how right it is.
 
@@ -46,6 +51,7 @@ def calibrate(
         target: of one run: the output; by default its energy, or the first that has a last layer. Ensembles have an
             uncertainty of every output.
         output: the folder to write; by default ``RUN/uncertainty`` for one run.
+        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
 
     Returns:
         Output -> part of the split -> what was measured, in the units of the report.
@@ -64,7 +70,7 @@ def calibrate(
         raise InputError("Say where the ensemble is to be written: -o runs/ensemble.")
     if len(runs) > 1 and target is not None:
         raise InputError("An ensemble has an uncertainty of every output: leave out the target.")
-    loaded = [load_checkpoint(run) for run in runs]
+    loaded = [load_checkpoint(run, trust=trust) for run in runs]
     meta = _common_meta(runs, [entry[1] for entry in loaded])
     dataset, split = trained_on(runs[0], meta)
     parts = {name: split[name] for name in ("valid", "test") if len(split.get(name, ()))}

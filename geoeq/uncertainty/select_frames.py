@@ -44,6 +44,7 @@ def sample(
     known: Sequence[Path] = (),
     pool: int | None = None,
     least: float = 0.0,
+    trust: bool = False,
 ) -> list[Atoms]:
     """Choose frames and write them, without labels, as extended XYZ.
 
@@ -63,6 +64,7 @@ def sample(
         known: files of structures that are not to be chosen again, such as the training set.
         pool: among how many of the most uncertain; five times the count if not given.
         least: eV for each atom; frames of which the model is more certain are left out.
+        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
 
     Returns:
         What was written, in the order of choice.
@@ -77,7 +79,7 @@ def sample(
         raise InputError(f"'{output.name}': structures are written as .xyz (extended).")
     if count < 1:
         raise InputError(f"--count {count}: choose one structure or more.")
-    model, _ = load_checkpoint(uncertain_folder(run))
+    model, _ = load_checkpoint(uncertain_folder(run, trust=trust), trust=trust)
     if uncertainty_name("energy") not in model.fields:
         raise InputError(f"{model.title} does not know the uncertainty of an energy, by which frames are chosen.")
     frames = [frame for file in files for frame in read_structures(file)]

@@ -25,7 +25,7 @@ from geoeq.training.module import TrainingModule
 from geoeq.training.parsing import read_recipe
 from geoeq.training.run import train
 from geoeq.training.schedule import Schedule
-from geoeq.training.setup import prepare_job
+from geoeq.training.setup import build_experiment
 
 #: Energies of graphs and forces of atoms, some of which are held: each has a number of its own to be divided by.
 CATALYST = """
@@ -88,7 +88,12 @@ def on_two_machines(starter: str, folder: Path, *arguments: str, **environment: 
         else:
             command, steps = ["-m", "geoeq"], {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "1"}
             place = {"SLURM_PROCID": rank, "SLURM_LOCALID": "0", "SLURM_NODEID": rank, "SLURM_NTASKS": "2"}
-            job = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "4242", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": port}
+            job = {
+                "SLURM_NNODES": "2",
+                "SLURM_JOB_ID": "4242",
+                "SLURM_NODELIST": "127.0.0.1",
+                "MASTER_PORT": port,
+            }
             given = steps | place | job
         processes.append(
             subprocess.Popen(
@@ -138,16 +143,18 @@ def test_the_parts_of_a_step_have_the_gradient_of_the_whole(
     file = tmp_path / "catalyst.yaml"
     file.write_text(CATALYST)
     recipe = read_recipe(file, [])
-    job = prepare_job(recipe, file.name)
-    module = TrainingModule(job.model, recipe, job.loss(), Schedule(recipe.schedule, 1, 1), job.factors)
-    options = job.loader_options()
-    (whole,) = job.dataset.loader(range(count), count, **options)
+    experiment = build_experiment(recipe, file.name)
+    module = TrainingModule(
+        experiment.model, recipe, experiment.loss(), Schedule(recipe.schedule, 1, 1), experiment.factors
+    )
+    options = experiment.loader_options()
+    (whole,) = experiment.dataset.loader(range(count), count, **options)
     assert 0 < int((whole.fixed == 0).sum()) < whole.num_nodes
     size = -(-count // (processes * accumulate))
     shares = [Share(rank, processes, accumulate) for rank in range(processes)]
-    parts = [list(job.dataset.loader(range(count), size, share=share, **options)) for share in shares]
+    parts = [list(experiment.dataset.loader(range(count), size, share=share, **options)) for share in shares]
     found = []
-    tally = module.tallies["train"]
+    tally = module.sums["train"]
     for batches, *of in (([whole], 1, 1), (list(chain.from_iterable(parts)), processes, accumulate)):
         found.append(gradients(module, batches, *of))
         found[-1].append(tally.reduced(lambda values: values, torch.device("cpu")))
@@ -240,7 +247,7 @@ def test_with_fsdp_a_machine_that_dies_under_srun_ends_the_other_and_the_run_goe
     command = ["train", str(file), *settings, "batch_size=1", "run=killed", "--num-nodes", "2", "--strategy", "fsdp"]
     (status, _, error), (killed, *_) = on_two_machines("srun", tmp_path, *command, DIE_IN_CALL="8")
     assert (status, killed) == (2, -signal.SIGKILL), error
-    assert "Process 0 of 2 (counted from 0) has lost another one, which has ended. The same commands go on" in error
+    assert "Process 0 of 2 (counted from 0) lost another process, which has ended. Run the same commands again" in error
     assert "Traceback" not in error
     done = on_two_machines("srun", tmp_path, *command)
     assert [status for status, *_ in done] == [0, 0], done
@@ -282,7 +289,7 @@ def test_processes_that_were_started_otherwise(
 
 
 def test_a_batch_script_of_slurm_is_no_srun(train_small, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command in it runs alone, with the variables of the job."""
+    """A command in it runs alone, with the variables of the experiment."""
     for name, value in SRUN.items():
         if name != "SLURM_STEP_NUM_TASKS":
             monkeypatch.setenv(name, value)

@@ -12,10 +12,10 @@ from rich.console import Console
 from geoeq.errors import FieldError, RecipeError
 from geoeq.files import read_log
 from geoeq.models import EGNN, Dipole, Forces, FrameAveraging, GraphScalar, WithPriors, load_checkpoint
-from geoeq.training.build import build_model
 from geoeq.training.parsing import read_recipe
 from geoeq.training.recipe import ModelSettings
 from geoeq.training.run import train
+from geoeq.training.setup import build_model
 
 RECIPE = """
 dataset: qm7
@@ -129,7 +129,7 @@ def test_priors_are_a_line_of_a_recipe(tmp_path: Path) -> None:
     with pytest.raises(FieldError, match="in which those of the priors would be missing"):
         build_model(dataclasses.replace(recipe, forces="direct", target=["energy", "forces"]))
     for given, said in (
-        ("[{class_path: geoeq.models.ZBL, init_args: {cutof: 1}}]", r"priors\[0\].*argument of ZBL is called 'cutof'"),
+        ("[{class_path: geoeq.models.ZBL, init_args: {cutof: 1}}]", r"priors\[0\].*ZBL has no argument 'cutof'"),
         ("[geoeq.models.ZBL]", "'priors' must be a section of settings, not 'geoeq.models.ZBL'"),
         ("geoeq.models.ZBL", "'priors' must be a list"),
     ):

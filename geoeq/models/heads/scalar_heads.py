@@ -14,8 +14,7 @@ from geoeq.errors import InputError, TensorError
 from geoeq.fields import NUM_ELEMENTS, field
 from geoeq.graph import Graph
 from geoeq.models.heads.head import Head, checked_name, two_layers
-from geoeq.models.references import fit_references
-from geoeq.models.training_set import Mean, RootMeanSquare, TrainingSet, in_parts
+from geoeq.models.training_set import Mean, RootMeanSquare, TrainingSet, fit_references, in_parts
 
 __all__ = ["GraphScalar", "NodeFeatures", "NodeScalar", "linear_weights", "with_one"]
 

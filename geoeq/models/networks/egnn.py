@@ -15,10 +15,10 @@ from geoeq.errors import TensorError
 from geoeq.graph import Graph
 from geoeq.layers.egnn import EGNNLayer, Normalize
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, NodeEmbedding, NodeInput
-from geoeq.models.heads.default import GraphScalar, Head, Positions
+from geoeq.models.heads import GraphScalar, Head, Positions
 from geoeq.models.model import Model
 from geoeq.models.published.egnn_weights import reference_arguments, reference_names
-from geoeq.models.published.from_reference import load_parameters
+from geoeq.models.published.parameters import load_parameters
 
 __all__ = ["EGNN"]
 

@@ -22,11 +22,11 @@ from geoeq.layers.layer import RadialFunction
 from geoeq.layers.products.tensor_paths import harmonics_group
 from geoeq.layers.radial.bases import BesselBasis, ExpNormalBasis
 from geoeq.layers.radial.gaussian_basis import LearnedGaussianBasis
-from geoeq.models.heads.default import GraphScalar, Head, NodeVector
+from geoeq.models.heads import GraphScalar, Head, NodeVector
 from geoeq.models.model import Model
 from geoeq.models.published.equiformer_parameters import reference_parameters
 from geoeq.models.published.equiformer_weights import QM9_ATOMS, QM9_DEGREE, reference_arguments
-from geoeq.models.published.named_parameters import fill_parameters
+from geoeq.models.published.parameters import fill_parameters
 
 __all__ = ["Equiformer"]
 

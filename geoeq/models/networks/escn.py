@@ -25,7 +25,7 @@ from geoeq.models.heads.head import Head
 from geoeq.models.heads.sampled_heads import SampledScalar, SampledVector
 from geoeq.models.model import Model
 from geoeq.models.published.escn_weights import reference_arguments, reference_parameters
-from geoeq.models.published.named_parameters import fill_parameters
+from geoeq.models.published.parameters import fill_parameters
 
 __all__ = ["ESCN", "DistanceBasis"]
 

@@ -23,7 +23,7 @@ from geoeq.models.heads.head import Head
 from geoeq.models.model import Model
 from geoeq.models.networks.faenet_heads import DecodedVector, EveryLayerScalar
 from geoeq.models.published.faenet_weights import reference_arguments, reference_names, reference_state
-from geoeq.models.published.from_reference import load_parameters
+from geoeq.models.published.parameters import load_parameters
 
 __all__ = ["FAENet", "Skip"]
 

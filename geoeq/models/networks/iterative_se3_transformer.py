@@ -19,7 +19,7 @@ from geoeq.layers.se3_transformer.edge_basis import EdgeBasis
 from geoeq.layers.se3_transformer.se3_block import SE3Block
 from geoeq.layers.se3_transformer.se3_messages import Activation
 from geoeq.layers.se3_transformer.se3_norm import NormKind
-from geoeq.models.heads.default import GraphScalar, Head, NodeVector
+from geoeq.models.heads import GraphScalar, Head, NodeVector
 from geoeq.models.model import Model
 from geoeq.models.networks.se3_transformer import edge_inputs_with_basis, given_irreps
 

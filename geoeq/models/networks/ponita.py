@@ -17,10 +17,10 @@ from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
 from geoeq.layers.ponita import Invariants, OrientationKernels, PonitaLayer
 from geoeq.layers.sphere.sphere_points import spread_points
-from geoeq.models.heads.default import GraphScalar, NodeVector
+from geoeq.models.heads import GraphScalar, NodeVector
 from geoeq.models.heads.head import Head
 from geoeq.models.model import Model
-from geoeq.models.published.named_parameters import fill_parameters
+from geoeq.models.published.parameters import fill_parameters
 from geoeq.models.published.ponita_weights import reference_arguments, reference_parameters
 
 __all__ = ["PONITA", "Orientations"]

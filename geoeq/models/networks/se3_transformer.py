@@ -18,7 +18,7 @@ from geoeq.layers.se3_transformer.edge_basis import EdgeBasis
 from geoeq.layers.se3_transformer.se3_block import SE3Block
 from geoeq.layers.se3_transformer.se3_messages import Activation, RadialSharing
 from geoeq.layers.se3_transformer.se3_norm import NormKind
-from geoeq.models.heads.default import GraphScalar, Head, NodeVector
+from geoeq.models.heads import GraphScalar, Head, NodeVector
 from geoeq.models.model import Model
 from geoeq.models.published.se3_transformer_weights import fill, reference_arguments
 

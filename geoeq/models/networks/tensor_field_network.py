@@ -16,7 +16,7 @@ from geoeq.layers.irreps.coefficients import sphere_irreps
 from geoeq.layers.layer import Group
 from geoeq.layers.products import Product
 from geoeq.layers.products.tensor_convolution import TensorConvolution
-from geoeq.models.heads.default import GraphScalar, Head, NodeVector
+from geoeq.models.heads import GraphScalar, Head, NodeVector
 from geoeq.models.model import Model
 
 __all__ = ["TensorFieldNetwork"]

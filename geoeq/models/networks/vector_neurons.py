@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import IrrepsEmbedding, NodeInput
 from geoeq.layers.vector_neurons import VectorNeuronLayer
-from geoeq.models.heads.default import GraphScalar, Head, NodeVector
+from geoeq.models.heads import GraphScalar, Head, NodeVector
 from geoeq.models.model import Model
 
 __all__ = ["VectorNeurons"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from geoeq.models.heads.default import NodeFeatures, Positions
-from geoeq.models.published.from_reference import check_hyperparameters
+from geoeq.models.heads import NodeFeatures, Positions
+from geoeq.models.published.parameters import check_hyperparameters
 
 __all__ = ["reference_arguments", "reference_names"]
 

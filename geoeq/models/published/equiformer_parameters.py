@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from e3nn import o3
 from e3nn.math import normalize2mom
-from torch import Tensor
+from torch import Tensor, nn
 
 from geoeq.errors import CheckpointError
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.kernels import Paths, coupling
-from geoeq.layers.equiformer import EquiformerBlock
+from geoeq.layers.equiformer import EquiformerBlock, EquiformerNorm
 from geoeq.layers.graph_attention import EquivariantGraphAttention
 from geoeq.layers.inputs.degree_embedding import DegreeEmbedding
 from geoeq.layers.irreps.activation import activation_scale
+from geoeq.layers.layer import RadialFunction
 from geoeq.layers.radial.bases import BesselBasis
 from geoeq.layers.radial.gaussian_basis import LearnedGaussianBasis
-from geoeq.models.published.named_parameters import NamedParameters
-from geoeq.models.published.phases import phase_of_e3nn_04
+from geoeq.models.published.parameters import NamedParameters
 
-if TYPE_CHECKING:
-    from geoeq.models.networks.equiformer import Equiformer
+__all__ = ["phase_of_e3nn_04", "reference_parameters"]
 
-__all__ = ["reference_parameters"]
+
+class _Equiformer(Protocol):
+    """The parts of the network that the conversion reads."""
+
+    elements: tuple[int, ...] | None
+    irreps_harmonics: o3.Irreps
+    basis: RadialFunction
+    degree: DegreeEmbedding
+    blocks: nn.ModuleList
+    norm: EquiformerNorm
 
 
 def _score_scale() -> float:
@@ -37,7 +46,7 @@ def _score_scale() -> float:
 class _Walk:
     """Takes the authors' parameters and gives them our names."""
 
-    def __init__(self, model: Equiformer, state_dict: Mapping[str, Tensor], radial_widths: Sequence[int]) -> None:
+    def __init__(self, model: _Equiformer, state_dict: Mapping[str, Tensor], radial_widths: Sequence[int]) -> None:
         def constant(key: str, value: Tensor) -> bool:
             return (
                 value.numel() == 0
@@ -215,7 +224,7 @@ def _by_block(weights: Tensor, paths: Paths) -> list[Tensor]:
 
 
 def reference_parameters(
-    model: Equiformer, state_dict: Mapping[str, Tensor], radial_widths: Sequence[int]
+    model: _Equiformer, state_dict: Mapping[str, Tensor], radial_widths: Sequence[int]
 ) -> dict[str, Tensor]:
     """A value for each parameter of ``model``.
 
@@ -254,3 +263,27 @@ def reference_parameters(
     walk.result |= {f"{head}.2.bias": walk.bias("head.2", o3.Irreps("1x0e"))}
     walk.given.finish("Equiformer")
     return walk.result
+
+
+@functools.cache
+def phase_of_e3nn_04(l_x: int, l_harmonics: int, l_out: int) -> int:
+    """1 where e3nn 0.4 has the symbols of e3nn 0.5 and later, -1 where it has their negative.
+
+    Before 0.5 the symbols of ascending degrees were positive at m = 0, 0, 0 or, where that one is zero, had a first
+    entry (row by row) that was positive; those of other orders followed by permutation, with ``(-1)^(l1 + l2 + l3)``
+    for odd ones.
+
+    Raises:
+        InputError: the degrees do not couple.
+    """
+    degrees = (l_x, l_harmonics, l_out)
+    order = sorted(range(3), key=lambda n: degrees[n])
+    ascending = coupling(*(degrees[n] for n in order))
+    inversions = sum(order[i] > order[j] for i in range(3) for j in range(i + 1, 3))
+    odd = inversions % 2 == 1 and sum(degrees) % 2 == 1
+    entries = ascending.flatten()
+    center = ascending[tuple(degrees[n] for n in order)]
+    first = center if center.abs() > 1e-10 else entries[(entries.abs() > 1e-10).int().argmax()]
+    back = ascending.permute(*(order.index(n) for n in range(3)))
+    agree = float((back * coupling(*degrees)).sum()) * float(first) > 0
+    return 1 if agree != odd else -1

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from geoeq.errors import CheckpointError
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.models.networks.equiformer_v2_heads import AttentionVector, SphereScalar
-from geoeq.models.published.from_reference import check_hyperparameters, load_parameters
+from geoeq.models.published.parameters import check_hyperparameters, load_parameters
 
 __all__ = ["AVERAGE_NODES", "load_reference", "reference_arguments"]
 

@@ -9,8 +9,8 @@ from e3nn import o3
 from torch import Tensor
 
 from geoeq.errors import CheckpointError
-from geoeq.models.heads.default import GraphScalar
-from geoeq.models.published.from_reference import check_hyperparameters
+from geoeq.models.heads import GraphScalar
+from geoeq.models.published.parameters import check_hyperparameters
 
 __all__ = ["QM9_ATOMS", "QM9_DEGREE", "reference_arguments"]
 

@@ -13,8 +13,7 @@ from geoeq.fields import NUM_ELEMENTS
 from geoeq.layers.edge_frames.so2 import order_sizes
 from geoeq.models.heads.head import Head
 from geoeq.models.heads.sampled_heads import SampledScalar, SampledVector
-from geoeq.models.published.from_reference import check_hyperparameters
-from geoeq.models.published.named_parameters import NamedParameters
+from geoeq.models.published.parameters import NamedParameters, check_hyperparameters
 
 __all__ = ["reference_arguments", "reference_parameters"]
 

@@ -14,7 +14,7 @@ from geoeq.layers.faenet import Message
 from geoeq.layers.inputs.periodic_table import NO_GROUP, NOBLE_GASES, group_of, period_of
 from geoeq.models.heads.head import Head
 from geoeq.models.networks.faenet_heads import DecodedVector, Decoder, DecoderNorm, EveryLayerScalar
-from geoeq.models.published.from_reference import check_hyperparameters
+from geoeq.models.published.parameters import check_hyperparameters
 
 __all__ = ["reference_arguments", "reference_names", "reference_state"]
 

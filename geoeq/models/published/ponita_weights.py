@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from geoeq.errors import CheckpointError
-from geoeq.models.published.from_reference import check_hyperparameters
-from geoeq.models.published.named_parameters import NamedParameters
+from geoeq.models.published.parameters import NamedParameters, check_hyperparameters
 
 __all__ = ["reference_arguments", "reference_parameters"]
 

@@ -16,7 +16,7 @@ from geoeq.layers.se3_transformer.se3_attention import SE3Attention
 from geoeq.layers.se3_transformer.se3_block import SE3Block
 from geoeq.layers.se3_transformer.se3_messages import RadialSharing, SE3Messages
 from geoeq.layers.se3_transformer.se3_norm import SE3Norm
-from geoeq.models.published.from_reference import check_hyperparameters
+from geoeq.models.published.parameters import check_hyperparameters
 
 __all__ = ["fill", "reference_arguments"]
 

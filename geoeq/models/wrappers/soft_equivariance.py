@@ -17,8 +17,7 @@ from geoeq.geometry.groups import Output, Symmetry, named_output, random_element
 from geoeq.layers.layer import Group
 from geoeq.models.networks.faenet import FAENet
 from geoeq.models.networks.faenet_heads import EveryLayerScalar
-from geoeq.models.references import fit_references
-from geoeq.models.training_set import LeastSquares, RootMeanSquare, TrainingSet, in_parts
+from geoeq.models.training_set import LeastSquares, RootMeanSquare, TrainingSet, fit_references, in_parts
 from geoeq.models.wrappers.wrapper import Wrapper
 
 __all__ = ["SOFT_SYMMETRIES", "SoftEquivariance", "tuned_strengths"]

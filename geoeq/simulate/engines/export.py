@@ -64,6 +64,7 @@ def export_potential(
     dtype: torch.dtype | None = None,
     compiled: bool | None = None,
     structures: Sequence[Atoms] = (),
+    trust: bool = False,
 ) -> Export:
     """Write a potential as ``path`` and, compiled, beside it (``water.pt2`` and ``water-compiled.pt2``).
 
@@ -80,6 +81,7 @@ def export_potential(
         dtype: of the model; None leaves it. Positions are float64 in any case.
         compiled: write the compiled one; None where there is a C++ compiler. It takes minutes.
         structures: to compare, besides random ones of the elements of the model.
+        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
@@ -93,7 +95,7 @@ def export_potential(
     reason = "it was not asked for" if compiled is False else _lacking()
     if compiled and reason is not None:
         raise InputError(f"'{path}' cannot be compiled: {reason}.")
-    given = model if isinstance(model, Model) else load_checkpoint(model)[0]
+    given = model if isinstance(model, Model) else load_checkpoint(model, trust=trust)[0]
     potential = as_potential(given, device, dtype)
     cases = [_answered(potential, data) for data in structures_to_compare(potential, structures)]
     program = trace(potential, example_inputs(potential))

@@ -140,6 +140,7 @@ def export_metatomic(
     device: str = "cpu",
     dtype: Optional[torch.dtype] = None,  # noqa: UP045
     description: str = "",
+    trust: bool = False,
 ) -> float:
     """Write the energy of a potential as a file of metatomic, with TorchScript inside.
 
@@ -157,6 +158,7 @@ def export_metatomic(
         device: "cpu" or "cuda", on which it then runs.
         dtype: of the model and of what engines give and get: in float32 total energies have seven digits.
         description: for the metadata.
+        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
 
     Returns:
         The largest difference to the model, as ``geoeq.simulate.engines.exported.worst_error`` counts it.
@@ -170,7 +172,7 @@ def export_metatomic(
     path = Path(path)
     if path.suffix != ".pt":
         raise InputError(f"'{path}': a model of metatomic has the suffix .pt.")
-    potential = as_potential(model, device, dtype)
+    potential = as_potential(model, device, dtype, trust=trust)
     inner, cutoff = energies_within(potential), potential.cutoff
     if inner is None:
         raise InputError(f"{potential.title}: metatomic takes an energy, and forces that are its derivatives.")

@@ -34,6 +34,7 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # of a package that 
         device: "auto" (a GPU where there is one), "cpu", "cuda" ...
         dtype: of the states; positions may have more digits than the model, which keeps energies and momenta.
         stress: give a stress; None where the model has a cutoff. It is left out for systems that are not periodic.
+        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
 
     Shapes:
         energy: [G] eV. forces: [N, 3] eV/Å. stress: [G, 3, 3] eV/Å^3. Of what knows its uncertainty also
@@ -57,9 +58,10 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # of a package that 
         *,
         dtype: torch.dtype = torch.float64,
         stress: bool | None = None,
+        trust: bool = False,
     ) -> None:
         super().__init__()
-        self.model = as_potential(model, device, stress=stress)
+        self.model = as_potential(model, device, stress=stress, trust=trust)
         lacking = {"energy", "forces"} - set(self.model.fields)
         if lacking:
             raise InputError(f"{self.model.title} gives no {' and no '.join(sorted(lacking))}, which TorchSim needs.")

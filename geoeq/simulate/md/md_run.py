@@ -40,6 +40,7 @@ def run_md(
     skin: float = 0.5,
     again: bool = False,
     stop: StopRule | None = None,
+    trust: bool = False,
 ) -> Outcome:
     """Simulate, going on where a killed run of the same simulation stopped.
 
@@ -53,7 +54,7 @@ def run_md(
         console: for the progress and the summary.
         folder: by default ``runs/md-STRUCTURE-ENSEMBLE``.
         frame: which structure of the file, counted from 0 (from the end where negative); None where it has one.
-        device, dtype, skin: see ``GeoeqCalculator``.
+        device, dtype, skin, trust: see ``GeoeqCalculator``.
         again: throw away what an earlier simulation left in the folder.
         stop: asked after each step.
 
@@ -64,7 +65,7 @@ def run_md(
 
     folder = folder or Path("runs") / f"md-{structure.stem}-{settings.ensemble}"
     atoms, frame = _structure(structure, frame)
-    calculator = GeoeqCalculator(model, device, dtype=dtype, skin=skin)
+    calculator = GeoeqCalculator(model, device, dtype=dtype, skin=skin, trust=trust)
     _check(calculator, settings)
     used = {
         "sha256": checkpoint_sha256(model),

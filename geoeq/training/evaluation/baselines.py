@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from geoeq.data import Dataset
 from geoeq.data.ragged import Ranges
 from geoeq.fields import NUM_ELEMENTS, field
-from geoeq.models.references import composition
-from geoeq.models.training_set import LeastSquares, Mean, RootMeanSquare
-from geoeq.training.evaluation.free_atoms import MOVED
+from geoeq.models.training_set import LeastSquares, Mean, RootMeanSquare, composition
+from geoeq.training.evaluation.metrics import MOVED
 
 __all__ = ["Baseline", "fit_baselines", "parts_of"]
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import statistics
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from geoeq.data import Dataset, load
 from geoeq.environment import describe_environment
 from geoeq.errors import GeoeqError, RecipeError
+from geoeq.models import Model
 from geoeq.models.checkpoint import load_checkpoint
 from geoeq.resources import import_extra
 from geoeq.training.evaluation.comparison_table import Comparison, Contender
 from geoeq.training.evaluation.metrics import headline
 from geoeq.training.evaluation.results import Row, TargetResults
-from geoeq.training.evaluation.speed import inference_milliseconds
 from geoeq.training.folder import RunFolder
 from geoeq.training.parsing import error_context, read_recipe
 from geoeq.training.recipe import Recipe
@@ -28,7 +32,7 @@ from geoeq.training.run import train
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["compare_recipes"]
+__all__ = ["compare_recipes", "inference_milliseconds"]
 
 #: What recipes must have in common: the task, and the machine that it is done on.
 _SHARED = ("dataset", "target", "split", "sample", "device", "threads")
@@ -66,7 +70,7 @@ def compare_recipes(
         MissingExtraError: the extra "train" is not installed.
     """
     import_extra("lightning", "train")
-    from geoeq.training.evaluation.comparison_plot import draw_comparison
+    from geoeq.training.evaluation.training_plots import draw_comparison
 
     _check_settings(settings)
     names = _names(files)
@@ -132,7 +136,7 @@ def _speed(run: RunFolder, recipe: Recipe) -> float:
     """Milliseconds a structure: those measured when the run was finished, or measured now."""
     known = run.read_json("speed.json")
     if known is None:
-        model, meta = load_checkpoint(run.path)
+        model, meta = load_checkpoint(run.path, trust=True)  # trained here, of a class that the recipe names
         dataset: Dataset = load(recipe.dataset, sample=recipe.sample)
         split = dataset.split(meta["data"]["split"])
         places = split["test"] if len(split["test"]) else split["train"]
@@ -199,3 +203,48 @@ def _value(recipe: Recipe, setting: str) -> Any:
 
 def _show(value: Any) -> str:
     return "null" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def inference_milliseconds(
+    model: Model,
+    dataset: Dataset,
+    places: NDArray[np.int64],
+    *,
+    device: torch.device,
+    batch_size: int = 128,
+    passes: int = 5,
+    seconds: float = 10.0,
+) -> float:
+    """Milliseconds that a structure takes, in batches, as the median of several passes.
+
+    The time is that from a batch in memory, with its edges, to the outputs, without derivatives; a first pass is not
+    counted.
+
+    Args:
+        model: what is timed.
+        dataset: the records.
+        places: of the structures.
+        device: where to compute.
+        batch_size: structures at once.
+        passes: over the structures, at the most.
+        seconds: after which no further pass begins.
+    """
+    dtype = next(model.parameters()).dtype
+    model = model.to(device).eval()
+    loader = dataset.loader(places, batch_size, cutoff=model.cutoff, targets=[], dtype=dtype)
+    batches = [batch.to(device) for batch in loader]
+
+    def run() -> float:
+        start = time.perf_counter()
+        for batch in batches:
+            model(batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+
+    with torch.no_grad():
+        model(batches[0])
+        times = [run()]
+        while len(times) < passes and sum(times) < seconds:
+            times.append(run())
+    return 1e3 * statistics.median(times) / len(places)

@@ -49,13 +49,14 @@ def trained_on(run: Path, meta: Mapping[str, Any]) -> tuple[Dataset, dict[str, N
     return dataset, split
 
 
-def evaluate(run: Path, console: Console, part: str | None = None) -> list[TargetResults]:
+def evaluate(run: Path, console: Console, part: str | None = None, *, trust: bool = False) -> list[TargetResults]:
     """Print the table of a saved model.
 
     Args:
         run: the folder of a run, or of a checkpoint.
         console: for the table.
         part: "train", "valid" or "test"; None for the last two.
+        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or says nothing of its data.
@@ -63,9 +64,9 @@ def evaluate(run: Path, console: Console, part: str | None = None) -> list[Targe
         RecipeError: there is no such part.
     """
     import_extra("rich", "train")
-    from geoeq.training.evaluation.results_report import print_results
+    from geoeq.training.evaluation.results import print_results
 
-    model, meta = load_checkpoint(run)
+    model, meta = load_checkpoint(run, trust=trust)
     dataset, split = trained_on(run, meta)
     data = meta["data"]
     if part is not None and part not in split:

@@ -37,6 +37,7 @@ def predict(
     output: Path | None = None,
     units: Mapping[str, str] | None = None,
     batch_size: int = 256,
+    trust: bool = False,
 ) -> list[dict[str, Values]]:
     """Predict, and write an extended xyz or a CSV file, or print a table of the scalars.
 
@@ -51,6 +52,7 @@ def predict(
         output: ends with .xyz, .extxyz or .csv; None prints.
         units: output -> unit, where another one is wanted.
         batch_size: structures at once.
+        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
@@ -61,7 +63,7 @@ def predict(
         raise InputError("Give structures to predict: a file, or --smiles.")
     if output is not None and output.suffix not in (".xyz", ".extxyz", ".csv"):
         raise InputError(f"'{output.name}': predictions are written as .xyz (extended) or .csv.")
-    model, meta = load_checkpoint(run)
+    model, meta = load_checkpoint(run, trust=trust)
     chosen = _units(model, {**meta.get("report", {}), **(units or {})})
     structures = read_structures(file) if file is not None else from_smiles(smiles)
     predictions = predict_structures(model, structures, console, batch_size=batch_size)

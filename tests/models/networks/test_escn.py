@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +14,10 @@ from torch_geometric.data import Data
 from geoeq.errors import CheckpointError, InputError
 from geoeq.layers.edge_frames import escn_message
 from geoeq.models import ESCN, GraphScalar, Model, SampledScalar, SampledVector, from_config
+from geoeq.parity import SHIPPED
 from geoeq.symmetry import equivariance_errors, random_batch
 
-CASE = Path(__file__).parents[2] / "golden" / "escn" / "l3m1.safetensors"
+CASE = SHIPPED / "escn" / "l3m1.safetensors"
 
 
 def network(**changes):

@@ -16,9 +16,11 @@ from geoeq.geometry.rotations import random_rotations
 from geoeq.graph import build_graph
 from geoeq.layers.sphere.sphere_points import spread_points
 from geoeq.models import PONITA, GraphScalar, Model, NodeVector, Positions, from_config
+from geoeq.parity import shipped_cases
 from geoeq.symmetry import assert_equivariant, equivariance_errors, random_batch
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "ponita"
+CASES = {path.stem: path for path in (*shipped_cases("ponita"), *GOLDEN.glob("*.safetensors"))}
 
 
 def network(heads=None, std=0.3, **changes):
@@ -38,7 +40,7 @@ def errors(model, *symmetries, data=None):
 @pytest.fixture(params=["ori8", "no_orientation"])
 def case(request):
     """Parameters, inputs, outputs and hyperparameters of the authors' network."""
-    path = GOLDEN / f"{request.param}.safetensors"
+    path = CASES[request.param]
     tensors = load_file(path)
     parts = [
         {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith(p)} for p in ("param", "input", "output")
