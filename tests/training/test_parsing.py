@@ -162,9 +162,7 @@ def test_patterns_match_files_and_shipped_recipes(tmp_path: Path, monkeypatch: p
     assert all(path.stem.endswith("-quick") for path in quick)
     assert find_recipes("recipes/nbody/*-quick.yaml") == quick
     assert find_recipes("qm7/egnn") == [find_recipe("qm7/egnn")]
-    with pytest.raises(
-        RecipeError, match=r"No recipe matches 'nbdy/\*'. Recipes that come with geoeq are in '3b"
-    ):
+    with pytest.raises(RecipeError, match=r"No recipe matches 'nbdy/\*'. Recipes that come with geoeq are in '3b"):
         find_recipes("nbdy/*")
     folder = tmp_path / "nbody"
     folder.mkdir()
@@ -251,9 +249,7 @@ def test_mistakes_name_the_file_that_they_are_in(tmp_path: Path, text: str, base
 def test_a_missing_inherited_file_is_named_with_the_closest_one(tmp_path: Path) -> None:
     (tmp_path / "egnn.yaml").write_text(GOOD)
     (tmp_path / "quick.yaml").write_text("inherit: egn.yaml")
-    with pytest.raises(
-        RecipeError, match=r"quick.yaml: inherit: there is no file 'egn.yaml'.*you mean 'egnn.yaml'"
-    ):
+    with pytest.raises(RecipeError, match=r"quick.yaml: inherit: there is no file 'egn.yaml'.*you mean 'egnn.yaml'"):
         read_recipe(tmp_path / "quick.yaml")
 
 
