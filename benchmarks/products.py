@@ -129,7 +129,7 @@ def main() -> None:
     lines = [
         "# Products of features and harmonics",
         "",
-        "Features, harmonics and result of the degrees 0 to L; the edge frame has harmonics of the degrees to 2 L.",
+        "Features, harmonics and result have the degrees 0 to L; in the edge frame, harmonics have degrees up to 2 L.",
         "",
         *counts(),
         "",
