@@ -54,8 +54,8 @@ def doctor(
     text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(folder / "doctor.json", f"{text}\n")
     lines = [*str(found).split("\n"), f"All of it is in '{folder / 'doctor.json'}'."]
-    if found.chart is not None:
-        draw_diagnosis(folder / "doctor.png", found.chart, f"{found.name}: {found.examined:,} structures")
+    if found.statistics is not None:
+        draw_diagnosis(folder / "doctor.png", found.statistics, f"{found.name}: {found.examined:,} structures")
         lines[-1] = f"{lines[-1][:-1]}, histograms in '{folder / 'doctor.png'}'."
     return lines, found.healthy and not (strict and found.of("warning"))
 

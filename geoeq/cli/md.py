@@ -53,8 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     import_extra("matplotlib", "train")
     import torch
 
-    from geoeq.simulate.md.md_quantities import settings_from_text
     from geoeq.simulate.md.md_run import run_md
+    from geoeq.simulate.md.settings import settings_from_text
 
     settings, skin = settings_from_text(vars(arguments))
     model, stop = arguments.run, None
