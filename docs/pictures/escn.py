@@ -16,7 +16,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from geoeq.graph import build_graph
-from geoeq.layers.irreps.coefficients import to_coefficients
+from geoeq.layers.irreps.layout import to_coefficients
 from geoeq.models import ESCN, SampledScalar
 from geoeq.symmetry import equivariance_errors, random_batch
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from geoeq.graph import build_graph
-from geoeq.layers.attention import edge_softmax
+from geoeq.layers.edge_softmax import edge_softmax
 from geoeq.layers.irreps.layout import to_channels_last
 from geoeq.layers.se3_transformer.edge_basis import EdgeBasis
 from geoeq.models import SE3Transformer

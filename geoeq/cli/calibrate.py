@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from geoeq.cli.options import add_trust
+
 __all__ = ["add_calibrate", "run_calibrate"]
 
 
@@ -31,6 +33,7 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folder for the calibrated model; required for an ensemble (default for one run: RUN/uncertainty)",
     )
+    add_trust(parser)
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
@@ -40,5 +43,5 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     console = import_extra("rich.console", "train").Console()
     from geoeq.uncertainty import calibrate
 
-    calibrate(arguments.runs, console, target=arguments.target, output=arguments.output)
+    calibrate(arguments.runs, console, target=arguments.target, output=arguments.output, trust=arguments.trust)
     return 0

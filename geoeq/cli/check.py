@@ -15,6 +15,8 @@ from geoeq.typed import Origin, import_object
 if TYPE_CHECKING:
     from geoeq.layers.layer import Group
 
+from geoeq.cli.options import add_trust
+
 __all__ = ["add_check", "check", "load_subject", "run_check"]
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(:[A-Za-z_]\w*)?|[A-Za-z_]\w*:[A-Za-z_]\w*")
@@ -55,6 +57,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folder for check.json and check.png (default RUN/check for a training run, else runs/check-NAME)",
     )
+    add_trust(parser)
 
 
 def run_check(arguments: argparse.Namespace) -> int:
@@ -72,6 +75,7 @@ def run_check(arguments: argparse.Namespace) -> int:
         layers=arguments.layers,
         output=arguments.output,
         seed=arguments.seed,
+        trust=arguments.trust,
     )
     print("\n".join(lines))
     return 0 if passed else 1
@@ -88,6 +92,7 @@ def check(
     layers: bool = False,
     output: Path | None = None,
     seed: int = 0,
+    trust: bool = False,
 ) -> tuple[list[str], bool]:
     """Check a model, and write check.json and check.png.
 
@@ -99,6 +104,7 @@ def check(
         layers: whether to test every layer, too.
         output: folder to write into; by default ``check`` in the folder of a run, or ``runs/check-NAME``.
         seed: random seed of the structures and the group elements.
+        trust: as for ``load_subject``.
 
     Returns:
         The lines of the table, and whether all checks passed.
@@ -115,7 +121,7 @@ def check(
     from geoeq.symmetry.symmetry_plot import draw_check
     from geoeq.symmetry.symmetry_report import report_of
 
-    model, run = load_subject(text)
+    model, run = load_subject(text, trust=trust)
     subject = prepare(
         model,
         None if file is None else _structures(file),
@@ -145,12 +151,13 @@ def check(
     return lines, passed
 
 
-def load_subject(text: str) -> tuple[Any, Path | None]:
+def load_subject(text: str, *, trust: bool = False) -> tuple[Any, Path | None]:
     """Load the model that an argument of the command line names; return it, and the folder of its run if it has one.
 
     Args:
         text: folder of a run or checkpoint, file in one, or path of a class or function: ``geoeq.models.EGNN`` (its
             ``example()`` is used), ``ase.calculators.emt:EMT``, ``my_module:my_function``.
+        trust: whether a checkpoint may import and run classes that are not part of geoeq.
 
     Raises:
         CheckpointError: the folder contains no model, or it cannot be read.
@@ -163,7 +170,7 @@ def load_subject(text: str) -> tuple[Any, Path | None]:
     path = Path(text)
     if path.exists() or not _DOTTED.fullmatch(text):
         folder = path.parent if path.is_file() else path
-        return load_checkpoint(folder)[0], folder
+        return load_checkpoint(folder, trust=trust)[0], folder
     subject = import_object(text, Origin(f"'{text}'", error=InputError))
     if not inspect.isclass(subject):
         return subject, None
@@ -191,8 +198,7 @@ def _structures(file: Path) -> list[Any]:
 
     from geoeq.data.structures import read_structures, to_data
 
-    structures = read_structures(file)
-    return [to_data(entry, torch.float64, periodic=bool(entry.atoms.pbc.any())) for entry in structures]
+    return [to_data(structure.atoms, torch.float64) for structure in read_structures(file)]
 
 
 def _atomic_numbers(elements: str) -> list[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from geoeq.cli.options import add_trust
+
 __all__ = ["add_evaluate", "run_evaluate"]
 
 
@@ -17,6 +19,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         metavar="PART",
         help="part of the data to evaluate: train, valid or test (default: valid and test)",
     )
+    add_trust(parser)
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
@@ -26,5 +29,5 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     console = import_extra("rich.console", "train").Console()
     from geoeq.training.evaluation.evaluate import evaluate
 
-    evaluate(arguments.run, console, arguments.split)
+    evaluate(arguments.run, console, arguments.split, trust=arguments.trust)
     return 0

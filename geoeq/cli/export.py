@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from geoeq.cli.options import add_trust
+
 __all__ = ["add_export", "run_export"]
 
 
@@ -37,6 +39,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="structures on which the program is compared with the model, in addition to random ones (default: none)",
     )
+    add_trust(parser)
 
 
 def run_export(arguments: argparse.Namespace) -> int:
@@ -50,7 +53,9 @@ def run_export(arguments: argparse.Namespace) -> int:
     if arguments.output.suffix == ".pt":
         from geoeq.simulate.engines.metatomic import export_metatomic
 
-        error = export_metatomic(arguments.run, arguments.output, device=arguments.device, dtype=dtype)
+        error = export_metatomic(
+            arguments.run, arguments.output, device=arguments.device, dtype=dtype, trust=arguments.trust
+        )
         print(f"{arguments.output}: metatomic model; largest relative difference from the geoeq model {error:.1e}")
         return 0
     structures = read_structures(arguments.data) if arguments.data else []
@@ -61,6 +66,7 @@ def run_export(arguments: argparse.Namespace) -> int:
         dtype=dtype,
         compiled=arguments.compile,
         structures=[structure.atoms for structure in structures],
+        trust=arguments.trust,
     )
     print(f"{export.program}: exported program; largest relative difference from the model {export.error:.1e}")
     print(f"{export.compiled}: compiled program" if export.compiled else f"Not compiled: {export.note}.")

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from geoeq.cli.options import add_trust
+
 __all__ = ["add_md", "run_md"]
 
 
@@ -101,6 +103,7 @@ def add_md(parser: argparse.ArgumentParser) -> None:
         help="folder for trajectory, log and plots (default runs/md-STRUCTURE-ENSEMBLE)",
     )
     add("--again", action="store_true", help="delete an earlier run in the same folder instead of resuming it")
+    add_trust(parser)
 
 
 def run_md(arguments: argparse.Namespace) -> int:
@@ -121,7 +124,7 @@ def run_md(arguments: argparse.Namespace) -> int:
         from geoeq.uncertainty import uncertain_folder
 
         stop = uncertainty_rule(arguments.max_uncertainty)
-        model = uncertain_folder(model)
+        model = uncertain_folder(model, trust=arguments.trust)
     outcome = simulate(
         model,
         arguments.structure,
@@ -134,6 +137,7 @@ def run_md(arguments: argparse.Namespace) -> int:
         skin=skin,
         again=arguments.again,
         stop=stop,
+        trust=arguments.trust,
     )
     if outcome.signal is not None:
         sys.stderr.write(f"Ended at step {outcome.step:,}. To resume, run the same command again.\n")

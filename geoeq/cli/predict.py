@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from geoeq.cli.options import add_trust
 from geoeq.errors import InputError
 
 __all__ = ["add_predict", "run_predict"]
@@ -32,6 +33,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         "(default: the units of the training run)",
     )
     add("--batch-size", type=int, default=256, help="number of structures per batch (default 256)")
+    add_trust(parser)
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
@@ -53,5 +55,6 @@ def run_predict(arguments: argparse.Namespace) -> int:
         output=arguments.output,
         units={name: unit for name, _, unit in pairs},
         batch_size=arguments.batch_size,
+        trust=arguments.trust,
     )
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from geoeq.cli.options import add_trust
+
 __all__ = ["add_sample", "run_sample"]
 
 
@@ -42,6 +44,7 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
         metavar="LIMIT",
         help="smallest uncertainty of a selected structure, such as 5meV/atom (default: no limit)",
     )
+    add_trust(parser)
 
 
 def run_sample(arguments: argparse.Namespace) -> int:
@@ -68,5 +71,6 @@ def run_sample(arguments: argparse.Namespace) -> int:
         known=arguments.known,
         pool=arguments.pool,
         least=least,
+        trust=arguments.trust,
     )
     return 0

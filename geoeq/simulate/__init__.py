@@ -1,7 +1,6 @@
-"""From a trained model to a simulation: a calculator of ASE, dynamics, and files for other programs.
+"""Simulations with trained models: an ASE calculator, molecular dynamics, and export to other engines.
 
-``geoeq.simulate.engines.lammps`` and ``geoeq.simulate.engines.torchsim`` need packages of their own and are imported
-by their names.
+``geoeq.simulate.engines.lammps``, ``.torchsim`` and ``.metatomic`` need optional packages; import them by name.
 """
 
 from geoeq.simulate.calculator import GeoeqCalculator

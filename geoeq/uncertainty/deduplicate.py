@@ -10,11 +10,11 @@ from ase import Atoms
 from numpy.typing import NDArray
 from torch_geometric.data import Batch
 
-from geoeq.data.structures import Structure, to_data
+from geoeq.data.structures import to_batch
 from geoeq.data_doctor.duplicates import same_structures
 from geoeq.data_doctor.survey import structure_prints
 
-__all__ = ["bare", "batches", "fingerprints", "first_of_each"]
+__all__ = ["batches", "fingerprints", "first_of_each"]
 
 _BATCH = 64
 
@@ -47,13 +47,6 @@ def fingerprints(batch: Batch) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
 
 
 def batches(structures: Sequence[Atoms], dtype: torch.dtype) -> Iterator[Batch]:
-    """Elements, positions and cells, some structures at a time."""
-    periodic = any(atoms.pbc.any() for atoms in structures)
+    """Yield batches of model inputs."""
     for start in range(0, len(structures), _BATCH):
-        chosen = [Structure(bare(atoms), "") for atoms in structures[start : start + _BATCH]]
-        yield Batch.from_data_list([to_data(entry, dtype, periodic=periodic) for entry in chosen])
-
-
-def bare(atoms: Atoms) -> Atoms:
-    """Elements, positions and cell alone."""
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        yield to_batch(structures[start : start + _BATCH], dtype)

@@ -19,7 +19,7 @@ from geoeq.fields import uncertainty_name
 from geoeq.files import atomic_write
 from geoeq.models import Ensemble, Forces, LastLayer, Model
 from geoeq.models.checkpoint import load_checkpoint
-from geoeq.uncertainty.deduplicate import bare, batches, fingerprints, first_of_each
+from geoeq.uncertainty.deduplicate import batches, fingerprints, first_of_each
 from geoeq.uncertainty.selection import select
 from geoeq.uncertainty.uncertain_model import uncertain_folder
 
@@ -115,9 +115,10 @@ def sample(
 
 def _pick(frame: Structure, estimates: dict[str, float]) -> Atoms:
     """The bare structure, to be labelled: no energies or forces that could be taken for labels."""
-    atoms = bare(frame.atoms)
+    atoms = Atoms(frame.atoms.numbers, frame.atoms.positions, cell=frame.atoms.cell, pbc=frame.atoms.pbc)
     file, _, number = frame.where.rpartition(", frame ")
-    atoms.info = {**estimates, "source": file, "source_frame": int(number)}
+    net_charge = {name: frame.atoms.info[name] for name in ("total_charge",) if name in frame.atoms.info}
+    atoms.info = {**net_charge, **estimates, "source": file, "source_frame": int(number)}
     return atoms
 
 

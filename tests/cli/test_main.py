@@ -87,7 +87,9 @@ def test_a_class_of_the_user(capsys: pytest.CaptureFixture[str]) -> None:
     Path("my_network.py").write_text("from geoeq.models import EGNN\n\nclass MyNetwork(EGNN):\n    pass\n")
     assert main(["train", "qm7/egnn", *SMALL, "model.class_path=my_network.MyNetwork"]) == 0
     assert "MyNetwork" in capsys.readouterr().out
-    assert main(["evaluate", "runs/qm7-egnn"]) == 0
+    assert main(["evaluate", "runs/qm7-egnn"]) == 2
+    assert "--trust" in capsys.readouterr().err
+    assert main(["evaluate", "runs/qm7-egnn", "--trust"]) == 0
 
 
 @pytest.mark.parametrize("arguments", [["train", "qm7/egnn", "--sampel"], ["trian"], []])
@@ -160,6 +162,11 @@ def test_every_help_text_is_a_phrase_that_names_the_default(command: str) -> Non
 
 #: Options whose absence means that the thing does not exist (a pressure without a barostat), or one of a pair.
 WITHOUT_DEFAULT = {"steps", "time", "temperature", "pressure", "dask", "adsorbates", "frame"}
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "check", "md", "calibrate", "sample", "export"])
+def test_every_command_that_loads_a_run_has_trust(command: str) -> None:
+    assert "--trust" in PARSERS[command].format_help()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -61,9 +61,9 @@ def test_what_does_not_fit_is_refused():
     layer = made()
     graph = layer_graph(layer, random_batch(dtype=torch.float64))
     x = torch.randn(graph.num_nodes, 36, dtype=torch.float64)
-    with pytest.raises(TensorError, match="x has 35 columns and 36 are needed"):
+    with pytest.raises(TensorError, match="x has 35 columns; expected 36"):
         layer(x[:, 1:], graph)
-    with pytest.raises(TensorError, match="4 edge attributes are needed, the graph has none"):
+    with pytest.raises(TensorError, match=r"needs 4 edge attributes .*the graph has none"):
         layer(x, dataclasses.replace(graph, edge_attr=None))
     with pytest.raises(TensorError, match="elements are needed"):
         layer(x, dataclasses.replace(graph, numbers=None))

@@ -15,9 +15,7 @@ from geoeq.errors import CheckpointError, DataError, InputError
 from geoeq.models import Forces, LastLayer
 from geoeq.models.checkpoint import load_checkpoint, save_checkpoint
 from geoeq.simulate import GeoeqCalculator
-from geoeq.uncertainty import calibration_run as calibrate
-from geoeq.uncertainty import select_frames as sample
-from geoeq.uncertainty import uncertain_folder
+from geoeq.uncertainty import calibrate, sample, uncertain_folder
 from geoeq.uncertainty.residuals import predicted_errors
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from geoeq.errors import TensorError
-from geoeq.kernels.backend import EdgeTensors
 from geoeq.kernels.llvm.compiler import compiled, lanes
 from geoeq.kernels.llvm.kernel import Kernel
-from geoeq.kernels.llvm.team import run_in_team
+from geoeq.kernels.llvm.openmp import run_with_openmp
 from geoeq.kernels.llvm.threads import in_threads, shares
+from geoeq.kernels.segments import EdgeTensors
 
 __all__ = ["SCALARS", "check_senders", "even_bounds", "kernel_of", "node_bounds", "run"]
 
@@ -38,7 +38,7 @@ def run(kernel: Kernel, tensors: Sequence[Tensor | int], rows: int, bounds: Sequ
     function = compiled(kernel)
     if len(bounds) == 2:
         function(*addresses, rows, *bounds)
-    elif not run_in_team(kernel, addresses, rows, bounds):
+    elif not run_with_openmp(kernel, addresses, rows, bounds):
         in_threads(lambda first, last: function(*addresses, rows, first, last), bounds)
 
 

@@ -13,13 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from geoeq.kernels.backend import EdgeTensors
 from geoeq.kernels.llvm.kernel import Kernel
 from geoeq.kernels.llvm.launch import check_senders, kernel_of, run
 from geoeq.kernels.llvm.memory import empty
 from geoeq.kernels.llvm.product_kernels import edge_kernel, receiver_kernel, sender_kernel
 from geoeq.kernels.llvm.threads import in_order
 from geoeq.kernels.paths import Paths
+from geoeq.kernels.segments import EdgeTensors
 
 __all__ = ["Radial"]
 
@@ -130,9 +130,8 @@ class _Sums(NamedTuple):
 class Radial:
     """Those of ``FusedKernels``."""
 
-    @staticmethod
     def radial_conv(
-        x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
+        self, x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
     ) -> Tensor:
         check_senders(edges, x.shape[0])
         out, contractions = empty(x, paths.out_shape(x.shape[0])), _Contractions(edges, paths, x)
@@ -144,8 +143,8 @@ class Radial:
             pass
         return out
 
-    @staticmethod
     def radial_gradients(
+        self,
         x: Tensor,
         harmonics: Tensor,
         hidden: Tensor,
@@ -176,8 +175,8 @@ class Radial:
             part.add(found[0], edges.sender, found[3])
         return tuple(found)
 
-    @staticmethod
     def radial_second(
+        self,
         x: Tensor,
         harmonics: Tensor,
         hidden: Tensor,

@@ -6,9 +6,9 @@ import math
 from itertools import accumulate
 from typing import NamedTuple
 
-from geoeq.kernels.backend import Blocks
 from geoeq.kernels.llvm.emit import Code, Scalar
 from geoeq.kernels.llvm.kernel import Kernel, Row, function
+from geoeq.kernels.segments import Blocks
 
 __all__ = ["softmax_gradient_kernel", "softmax_kernel", "sum_edge_kernel", "sum_kernel"]
 

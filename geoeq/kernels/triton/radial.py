@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from geoeq.kernels.backend import EdgeTensors
 from geoeq.kernels.operators.multilinear import composed_second
 from geoeq.kernels.paths import Paths
+from geoeq.kernels.segments import EdgeTensors
 from geoeq.kernels.triton.edge_kernel import radial_harmonics_kernel
 from geoeq.kernels.triton.kernel import Kernel
 from geoeq.kernels.triton.layer_kernels import hidden_kernel, matrix_kernel
@@ -59,9 +59,8 @@ def radial_kernels(make: Callable[..., Kernel], paths: Paths, dtype: torch.dtype
 class Radial:
     """Those of ``FusedKernels``."""
 
-    @staticmethod
     def radial_conv(
-        x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
+        self, x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
     ) -> Tensor:
         """∂Φ/∂g with the weights ``hidden @ matrix``.
 
@@ -74,8 +73,8 @@ class Radial:
         launch_fastest(kernels, x.shape[0], (x, harmonics, hidden, matrix, edges.sender, edges.row_pointers, out))
         return out
 
-    @staticmethod
     def radial_gradients(
+        self,
         x: Tensor,
         harmonics: Tensor,
         hidden: Tensor,
@@ -120,8 +119,8 @@ class Radial:
             by_matrix = shares.sum(0).to(matrix.dtype)
         return by_x, by_harmonics, by_hidden, by_matrix
 
-    @staticmethod
     def radial_second(
+        self,
         x: Tensor,
         harmonics: Tensor,
         hidden: Tensor,
@@ -137,12 +136,12 @@ class Radial:
         given = [part if part.numel() else None for part in cotangents]
 
         def form(x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor) -> Tensor:
-            return Radial.radial_conv(x, harmonics, hidden, matrix, edges, paths)
+            return self.radial_conv(x, harmonics, hidden, matrix, edges, paths)
 
         def gradients(
             x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, g: Tensor, wanted: Sequence[bool]
         ) -> tuple[Tensor, ...]:
-            return Radial.radial_gradients(x, harmonics, hidden, matrix, g, edges, paths, wanted)
+            return self.radial_gradients(x, harmonics, hidden, matrix, g, edges, paths, wanted)
 
         found = composed_second(form, gradients, (factors, g, given, wanted))
         return tuple(

@@ -1,21 +1,33 @@
-"""The kernels of sums at receivers, each edge's values weighed by its heads, and of their derivatives.
+"""Generate the kernels of weighted sums at receivers, of the softmax over the edges into a node, and their gradients.
 
-A row of values is blocks side by side, each of some rows of channels; channels are shared among H heads in order. Each
-number is read once, and nothing of an edge's size is written but derivatives.
+A row of values consists of blocks side by side, each [rows, channels]; channels are divided among H heads in order. A
+sum reads each number once, and only gradients are written to arrays that have a row per edge. In a softmax one program
+computes all edges of a node; it reads them again in each pass, from the cache.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from itertools import groupby
 
-from geoeq.kernels.backend import Blocks
+from geoeq.kernels.segments import Blocks
 from geoeq.kernels.triton.kernel import Kernel, Tile
 from geoeq.kernels.triton.text import Text, masked
 
-__all__ = ["sum_by_values_kernel", "sum_by_weights_kernel", "sum_kernel"]
+__all__ = [
+    "softmax_gradient_kernel",
+    "softmax_kernel",
+    "sum_by_values_kernel",
+    "sum_by_weights_kernel",
+    "sum_kernel",
+]
 
-#: Columns of a program at most, and numbers of a program: four of a thread, of four warps.
+#: Maximum number of columns of a program, and its number of entries: four per thread, with four warps.
 _COLUMNS, _NUMBERS = 128, 512
+
+#: Number of entries of a softmax program, its edges times heads: two per thread, with four warps.
+_SCORES = 256
 
 _COUNTED = '@triton.jit(do_not_specialize=["count"])'
 
@@ -136,3 +148,73 @@ def sum_by_weights_kernel(blocks: Blocks, heads: int, scalar: str) -> Kernel:
             text.add("total += tl.sum(part, axis=2)")
         text.add(f"tl.store(by_weights + edge * {heads} + head, total, mask=there)")
     return Kernel("sum_by_weights", str(text), arguments, tile, edges, 1, 0)
+
+
+def _softmax_tile(heads: int) -> Tile:
+    wide = _power(heads)
+    edges = max(1, min(64, _SCORES // wide))
+    return Tile(wide, max(1, wide * edges // 64), edges)
+
+
+@contextlib.contextmanager
+def _node(text: Text, tile: Tile, name: str, arguments: tuple[str, ...]) -> Iterator[None]:
+    """A function of which each program does a node."""
+    with text.function(name, arguments):
+        text.row_and_task(1)
+        text.add("begin = tl.load(row_pointers + row)")
+        text.add("end = tl.load(row_pointers + row + 1)")
+        text.add(f"head = tl.arange(0, {tile.channels})[None, :]")
+        yield
+
+
+@contextlib.contextmanager
+def _edges(text: Text, tile: Tile, heads: int, beyond: str, *loaded: str) -> Iterator[None]:
+    """A pass over the edges of a node, some of them at once: what is ``loaded``, and ``beyond`` where are no more."""
+    with text.inside(f"for at in range(begin, end, {tile.edges})"):
+        text.add(f"edge = at + tl.arange(0, {tile.edges})[:, None]")
+        text.add(f"there = (edge < end) & (head < {heads})")
+        for name in loaded:
+            place = f"{name} + edge * {heads} + head"
+            text.add(f"{name}_here = tl.load({place}, mask=there, other=0.0).to(tl.{text.scalar})")
+            text.add(f"{name}_here = tl.where(edge < end, {name}_here, {beyond})")
+        yield
+
+
+def softmax_kernel(heads: int, scalar: str) -> Kernel:
+    """``exp(s_e - max) / Σ exp(s_e' - max)`` over the edges e' into the same node, of each head.
+
+    Arguments: scores [E, H], row_pointers [N + 1], and the result [E, H].
+    """
+    tile = _softmax_tile(heads)
+    text, arguments = Text(scalar, tile.channels), ("scores", "row_pointers", "softmax")
+    shape = f"[{tile.edges}, {tile.channels}]"
+    with _node(text, tile, "segment_softmax", arguments):
+        text.add(f"top = tl.full({shape}, float('-inf'), tl.{scalar})")
+        with _edges(text, tile, heads, "float('-inf')", "scores"):
+            text.add("top = tl.maximum(top, scores_here)")
+        text.add("top = tl.max(top, axis=0, keep_dims=True)")
+        text.add(f"total = tl.zeros({shape}, tl.{scalar})")
+        with _edges(text, tile, heads, "float('-inf')", "scores"):
+            text.add("total += tl.exp(scores_here - top)")
+        text.add("total = tl.sum(total, axis=0, keep_dims=True)")
+        with _edges(text, tile, heads, "float('-inf')", "scores"):
+            text.add(f"tl.store(softmax + edge * {heads} + head, tl.exp(scores_here - top) / total, mask=there)")
+    return Kernel("segment_softmax", str(text), arguments, tile, 1, 1, 0)
+
+
+def softmax_gradient_kernel(heads: int, scalar: str) -> Kernel:
+    """``a_e (c_e - Σ a_e' c_e')`` over the edges e' into the same node, of each head.
+
+    Arguments: the softmax a [E, H], its cotangent c [E, H], row_pointers [N + 1], and the result [E, H].
+    """
+    tile = _softmax_tile(heads)
+    text, arguments = Text(scalar, tile.channels), ("softmax", "cotangent", "row_pointers", "by_scores")
+    with _node(text, tile, "segment_softmax_gradient", arguments):
+        text.add(f"total = tl.zeros([{tile.edges}, {tile.channels}], tl.{scalar})")
+        with _edges(text, tile, heads, "0.0", "softmax", "cotangent"):
+            text.add("total += softmax_here * cotangent_here")
+        text.add("total = tl.sum(total, axis=0, keep_dims=True)")
+        with _edges(text, tile, heads, "0.0", "softmax", "cotangent"):
+            place = f"by_scores + edge * {heads} + head"
+            text.add(f"tl.store({place}, softmax_here * (cotangent_here - total), mask=there)")
+    return Kernel("segment_softmax_gradient", str(text), arguments, tile, 1, 1, 0)

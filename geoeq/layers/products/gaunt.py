@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import Graph
-from geoeq.layers.irreps.degree_linear import degree_index
+from geoeq.layers.irreps.linear import degree_index
 from geoeq.layers.products.clebsch_gordan import degree_of, scaled_coupling
 from geoeq.layers.products.product import EdgeProduct, Triple, checked_degree, product_paths
 

@@ -46,7 +46,7 @@ def product_linear(
     """``[linear.on_blocks(product) for linear in linears]``, with parameters that are given apart.
 
     Args:
-        x, harmonics, weights, paths: as for ``geoeq.kernels.backends.plain_products``.
+        x, harmonics, weights, paths: as for ``geoeq.kernels.tensor_product``.
         linears: maps from the irreps of the product.
         maps: ``product_maps(paths, linears)``.
         biases: ``linear.bias`` of each.

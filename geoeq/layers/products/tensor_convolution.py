@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import Graph
-from geoeq.layers.edge_attributes import edge_attributes
-from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
-from geoeq.layers.irreps.degree_linear import DegreeLinear
 from geoeq.layers.irreps.gate import Gate
-from geoeq.layers.layer import Group, Layer
+from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
+from geoeq.layers.irreps.linear import DegreeLinear
+from geoeq.layers.layer import Group, Layer, edge_attributes
 from geoeq.layers.products import Product, edge_product
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 from geoeq.layers.radial.radial_network import RadialNetwork

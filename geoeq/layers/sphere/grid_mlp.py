@@ -1,4 +1,4 @@
-"""A network at every point of the sphere."""
+"""A pointwise network on the sphere, and the choice of a feed-forward nonlinearity by name."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from geoeq.layers.sphere.sphere_activation import SphereActivation, SphereNonlin
 
 __all__ = ["FeedForwardKind", "GridMLP", "feed_forward_activation"]
 
-#: What stands between the linear maps of a feed-forward network.
+#: The nonlinearity between the linear maps of a feed-forward network.
 FeedForwardKind = Literal["s2", "separable_s2", "gate", "grid_mlp", "separable_grid_mlp"]
 
-
-#: nodes at a time, so that their values on the grid stay in a cache of some MB.
+#: Nodes per chunk: few enough that their values on the grid fit in a cache of some MB.
 CHUNK = 64
 
 
 class GridMLP(SphereActivation):
-    """Values on a grid through three linear maps of the channels with SiLU between them, the same at every point.
+    """Three linear maps of the channels with SiLU between them, applied at each point of a grid.
 
-    The values exist for some nodes at a time, and are computed again for derivatives. Symmetric to an error that falls
-    with the resolution.
+    Values are computed in chunks of nodes, and again in the backward pass. The result is equivariant up to an error
+    that falls with the resolution.
 
     Args:
         lmax: highest degree.
         channels: number C.
-        resolution: of ``S2Grid``.
-        separable: take ``SiLU(scalars)`` as the new scalars.
+        resolution: resolution of the grid, as for ``S2Grid``.
+        separable: whether ``SiLU(scalars)`` are the new scalars.
 
     Shapes:
         x: [N, (lmax + 1)², C]. scalars: [N, C] if separable, else [N, 0]. Returns [N, (lmax + 1)², C].
@@ -61,7 +60,7 @@ class GridMLP(SphereActivation):
 
 
 def _on_grid(x: Tensor, to_grid: Tensor, from_grid: Tensor, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
-    # The maps of channels at both ends commute with the grid, which has several times more points than coefficients.
+    # The first and last maps commute with the grid; coefficients have several times fewer rows than grid points.
     values = nn.functional.silu(torch.matmul(to_grid, nn.functional.linear(x, first)))  # [N, P, C]
     values = nn.functional.silu(nn.functional.linear(values, second))
     return nn.functional.linear(torch.matmul(from_grid, values), third)
@@ -70,12 +69,12 @@ def _on_grid(x: Tensor, to_grid: Tensor, from_grid: Tensor, first: Tensor, secon
 def feed_forward_activation(
     kind: FeedForwardKind, lmax: int, channels: int, resolution: int | None = None
 ) -> SphereActivation:
-    """The nonlinearity of that name.
+    """Return the nonlinearity of this name.
 
     Raises:
-        InputError: the name is none of ``FeedForwardKind``, or the grid is too small.
+        InputError: the name is not in ``FeedForwardKind``, or the grid is too small.
     """
     if kind in ("grid_mlp", "separable_grid_mlp"):
         return GridMLP(lmax, channels, resolution, separable=kind == "separable_grid_mlp")
-    plain: SphereNonlinearity = kind  # type: ignore[assignment]  # an unknown name is refused there
-    return sphere_activation(plain, lmax, resolution=resolution)
+    name: SphereNonlinearity = kind  # type: ignore[assignment]  # sphere_activation refuses unknown names
+    return sphere_activation(name, lmax, resolution=resolution)

@@ -1,4 +1,4 @@
-"""Nonlinearities of functions on the sphere, channels last: on a grid, on a grid with scalars apart, or by gates."""
+"""Nonlinearities of functions on the sphere, channels last: SiLU on a grid, or gates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from geoeq.errors import InputError, unknown_name
-from geoeq.layers.sphere.grid_silu import grid_silu
+from geoeq.layers.chunked import chunked
 from geoeq.layers.sphere.s2_grid import Normalization, S2Grid, degree_order, order_degree
 
 __all__ = [
@@ -18,35 +18,54 @@ __all__ = [
     "SphereActivation",
     "SphereGate",
     "SphereNonlinearity",
+    "grid_silu",
     "sphere_activation",
 ]
 
-#: On a grid, on a grid with scalars apart, or gates (exactly equivariant).
+
+#: Rows per chunk: few enough that their values on the grid fit in the cache.
+CHUNK = 64
+
+
+def _grid_silu(x: Tensor, to_grid: Tensor, from_grid: Tensor) -> Tensor:
+    return torch.matmul(from_grid, torch.nn.functional.silu(torch.matmul(to_grid, x)))
+
+
+def grid_silu(x: Tensor, to_grid: Tensor, from_grid: Tensor) -> Tensor:
+    """Compute ``from_grid @ silu(to_grid @ x)``, storing only x for derivatives of any order.
+
+    Shapes:
+        x: [N, K, C]. to_grid: [P, K]. from_grid: [K, P]. Returns [N, K, C].
+    """
+    return chunked(_grid_silu, [x], [to_grid, from_grid], CHUNK)
+
+
+#: SiLU on a grid, SiLU on a grid with separate scalars, or gates (exactly equivariant).
 SphereNonlinearity = Literal["s2", "separable_s2", "gate"]
 
 
 class SphereActivation(nn.Module, ABC):
-    """``(x, scalars) -> x``: coefficients [N, K, C] of C functions on the sphere, and extra scalars.
+    """A map ``(x, scalars) -> x`` of the coefficients [N, K, C] of C functions on the sphere, and extra scalars.
 
     Attributes:
-        extra: number of extra scalars that it needs for each channel.
+        extra: number of extra scalars for each channel.
     """
 
     extra: int
 
     @abstractmethod
     def forward(self, x: Tensor, scalars: Tensor) -> Tensor:
-        """[N, K, C] and [N, extra * C] to [N, K, C]."""
+        """Map coefficients [N, K, C] and scalars [N, extra * C] to [N, K, C]."""
 
 
 class GridSiLU(SphereActivation):
-    """SiLU of the values on a grid; symmetric to an error that falls with the grid's resolution.
+    """SiLU of the values on a grid, equivariant up to an error that falls with the resolution.
 
     Args:
-        lmax, mmax, resolution, normalization, rescale, by_order: of ``S2Grid``.
+        lmax, mmax, resolution, normalization, rescale, by_order: as for ``S2Grid``.
 
     Shapes:
-        x: [N, K, C]. scalars: [N, 0], not used. Returns [N, K, C].
+        x: [N, K, C]. scalars: [N, 0], ignored. Returns [N, K, C].
 
     Source:
         Cohen et al., ICLR 2018, arXiv:1801.10130; Passaro & Zitnick, ICML 2023, arXiv:2302.03655.
@@ -70,10 +89,10 @@ class GridSiLU(SphereActivation):
 
 
 class SeparableGridSiLU(GridSiLU):
-    """As ``GridSiLU``, but the new scalars are ``SiLU(scalars)`` and not the mean of the values.
+    """``GridSiLU`` whose output scalars are ``SiLU(scalars)`` instead of the mean of the values.
 
     Args:
-        lmax, mmax, resolution, normalization, rescale, by_order: of ``S2Grid``.
+        lmax, mmax, resolution, normalization, rescale, by_order: as for ``S2Grid``.
 
     Shapes:
         x: [N, K, C]. scalars: [N, C]. Returns [N, K, C].
@@ -100,7 +119,7 @@ class SeparableGridSiLU(GridSiLU):
 
 
 class SphereGate(SphereActivation):
-    """SiLU of the scalars; every higher degree of a channel times the sigmoid of a scalar of its own. Exact.
+    """SiLU of the scalars, and a sigmoid gate for each higher degree and channel; exactly equivariant.
 
     Args:
         lmax: highest degree.
@@ -137,14 +156,14 @@ def sphere_activation(
     resolution: int | tuple[int, int] | None = None,
     by_order: bool = False,
 ) -> SphereActivation:
-    """The nonlinearity of that name, as EquiformerV2 takes it.
+    """Return the nonlinearity of this name, as in EquiformerV2.
 
     Raises:
-        InputError: the name is none of these, or the grid is too small.
+        InputError: the name is unknown, or the grid is too small.
     """
     if kind not in get_args(SphereNonlinearity):
         raise InputError(unknown_name("activation", kind, get_args(SphereNonlinearity)))
     if kind == "gate":
         return SphereGate(lmax, mmax, by_order)
-    made = SeparableGridSiLU if kind == "separable_s2" else GridSiLU
-    return made(lmax, mmax, resolution, by_order=by_order)
+    activation = SeparableGridSiLU if kind == "separable_s2" else GridSiLU
+    return activation(lmax, mmax, resolution, by_order=by_order)

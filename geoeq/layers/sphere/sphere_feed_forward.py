@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from geoeq.layers.irreps.degree_linear import DegreeLinear
+from geoeq.layers.irreps.linear import DegreeLinear
 from geoeq.layers.sphere.sphere_activation import SphereActivation
 
 __all__ = ["SphereFeedForward"]
 
 
 class SphereFeedForward(nn.Module):
-    """A linear map of each degree, a nonlinearity of functions on the sphere, a linear map of each degree.
+    """A nonlinearity of functions on the sphere between two linear maps of each degree.
 
-    Scalars that the nonlinearity needs come from the scalars of the input by a linear map.
+    The extra scalars of the nonlinearity are a linear map of the input's scalars.
 
     Args:
         lmax: highest degree.
         channels: number C of channels.
-        hidden: number H of channels in between.
+        hidden: number H of hidden channels.
         channels_out: number D of channels of the result.
-        activation: the nonlinearity, of H channels.
+        activation: nonlinearity of the H hidden channels.
 
     Shapes:
         x: [N, (lmax + 1)², C]. Returns [N, (lmax + 1)², D].
@@ -39,7 +39,7 @@ class SphereFeedForward(nn.Module):
             nn.init.zeros_(self.scalars.bias)
 
     def hidden(self, x: Tensor) -> Tensor:
-        """What the last linear map is given, [N, (lmax + 1)², H]."""
+        """Return the input of the last linear map, [N, (lmax + 1)², H]."""
         scalars = x[:, 0] if self.scalars is None else self.scalars(x[:, 0])  # [N, extra * H]
         result: Tensor = self.activation(self.first(x), scalars)
         return result

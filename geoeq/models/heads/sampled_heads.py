@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from geoeq.errors import InputError
 from geoeq.graph import Graph
-from geoeq.layers.irreps.coefficients import sphere_irreps, to_coefficients
+from geoeq.layers.irreps.layout import sphere_irreps, to_coefficients
 from geoeq.layers.sphere.sphere_points import fibonacci_points, point_harmonics, quadrature_points
 from geoeq.models.heads.head import Head, checked_name
 from geoeq.models.heads.scalar_heads import GraphScalar, linear_weights

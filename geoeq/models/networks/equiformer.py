@@ -13,15 +13,13 @@ from torch_geometric.data import Data
 
 from geoeq.errors import CheckpointError, InputError, unknown_name
 from geoeq.graph import Graph
-from geoeq.layers.equiformer import EquiformerBlock, EquiformerNorm, NormKind
-from geoeq.layers.graph_attention import EquivariantGraphAttention
+from geoeq.layers.equiformer import EquiformerBlock, EquiformerNorm, EquivariantGraphAttention, NormKind
 from geoeq.layers.inputs.degree_embedding import DegreeEmbedding
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
 from geoeq.layers.irreps.dropout import EquivariantDropout
 from geoeq.layers.layer import RadialFunction
 from geoeq.layers.products.tensor_paths import harmonics_group
-from geoeq.layers.radial.bases import BesselBasis, ExpNormalBasis
-from geoeq.layers.radial.gaussian_basis import LearnedGaussianBasis
+from geoeq.layers.radial.bases import BesselBasis, ExpNormalBasis, LearnedGaussianBasis
 from geoeq.models.heads import GraphScalar, Head, NodeVector
 from geoeq.models.model import Model
 from geoeq.models.published.equiformer_parameters import reference_parameters

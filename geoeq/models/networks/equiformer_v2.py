@@ -16,9 +16,8 @@ from geoeq.graph import Graph, edge_frames, with_frames
 from geoeq.layers.edge_frames.edge_degree import EdgeDegreeEmbedding
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.equiformer_v2 import EquiformerV2Layer
-from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
-from geoeq.layers.inputs.ends_embedding import EndsEmbedding
-from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
+from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, EndsEmbedding, IrrepsEmbedding, NodeInput
+from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.radial.bases import GaussianBasis
 from geoeq.layers.sphere.grid_mlp import FeedForwardKind
 from geoeq.layers.sphere.sphere_activation import SphereNonlinearity

@@ -10,8 +10,8 @@ from geoeq.errors import InputError
 from geoeq.graph import Graph, edge_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.edge_frames.so2_attention import SO2Attention
-from geoeq.layers.irreps.coefficients import sphere_irreps, to_coefficients
-from geoeq.layers.irreps.degree_linear import DegreeLinear
+from geoeq.layers.irreps.layout import sphere_irreps, to_coefficients
+from geoeq.layers.irreps.linear import DegreeLinear
 from geoeq.layers.sphere.grid_mlp import FeedForwardKind, feed_forward_activation
 from geoeq.layers.sphere.sphere_activation import SphereNonlinearity, sphere_activation
 from geoeq.layers.sphere.sphere_feed_forward import SphereFeedForward

@@ -16,10 +16,9 @@ from geoeq.graph import Graph, edge_frames, with_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.escn import ESCNLayer
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
-from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
+from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.layer import Group, RadialFunction
-from geoeq.layers.radial.bases import GaussianBasis
-from geoeq.layers.radial.sigmoid_basis import SigmoidBasis, SiLUBasis
+from geoeq.layers.radial.bases import GaussianBasis, SigmoidBasis, SiLUBasis
 from geoeq.layers.sphere.s2_grid import Normalization
 from geoeq.models.heads.head import Head
 from geoeq.models.heads.sampled_heads import SampledScalar, SampledVector

@@ -14,8 +14,7 @@ from torch_geometric.data import Data
 
 from geoeq.errors import InputError, unknown_name
 from geoeq.graph import Graph
-from geoeq.layers.faenet import FAENetLayer, Message, NodeNorm
-from geoeq.layers.faenet_edges import FAENetEdges
+from geoeq.layers.faenet import FAENetEdges, FAENetLayer, Message, NodeNorm
 from geoeq.layers.inputs.periodic_table import AtomEmbedding
 from geoeq.layers.layer import Group
 from geoeq.layers.radial.bases import GaussianBasis

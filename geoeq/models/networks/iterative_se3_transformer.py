@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 from geoeq.errors import InputError
 from geoeq.graph import Graph, displace
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
-from geoeq.layers.irreps.coefficients import sphere_irreps
+from geoeq.layers.irreps.layout import sphere_irreps
 from geoeq.layers.se3_transformer.edge_basis import EdgeBasis
 from geoeq.layers.se3_transformer.se3_block import SE3Block
 from geoeq.layers.se3_transformer.se3_messages import Activation

@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from geoeq.errors import InputError
 from geoeq.graph import Graph, with_frames
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
-from geoeq.layers.irreps.coefficients import sphere_irreps
+from geoeq.layers.irreps.layout import sphere_irreps
 from geoeq.layers.layer import Group
 from geoeq.layers.products import Product
 from geoeq.layers.products.tensor_convolution import TensorConvolution

@@ -13,8 +13,7 @@ from geoeq.graph import Graph
 from geoeq.layers.inputs.coordinates import CoordinateEmbedding, centred_vectors
 from geoeq.layers.inputs.embedding import NodeInput
 from geoeq.layers.layer import Group
-from geoeq.layers.loops import with_loops
-from geoeq.layers.transformer import TransformerLayer
+from geoeq.layers.transformer import TransformerLayer, with_loops
 from geoeq.models.heads.head import Head
 from geoeq.models.heads.scalar_heads import GraphScalar
 from geoeq.models.model import Model

@@ -15,13 +15,11 @@ from torch import Tensor, nn
 from geoeq.errors import CheckpointError
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.kernels import Paths, coupling
-from geoeq.layers.equiformer import EquiformerBlock, EquiformerNorm
-from geoeq.layers.graph_attention import EquivariantGraphAttention
+from geoeq.layers.equiformer import EquiformerBlock, EquiformerNorm, EquivariantGraphAttention
 from geoeq.layers.inputs.degree_embedding import DegreeEmbedding
 from geoeq.layers.irreps.activation import activation_scale
 from geoeq.layers.layer import RadialFunction
-from geoeq.layers.radial.bases import BesselBasis
-from geoeq.layers.radial.gaussian_basis import LearnedGaussianBasis
+from geoeq.layers.radial.bases import BesselBasis, LearnedGaussianBasis
 from geoeq.models.published.parameters import NamedParameters
 
 __all__ = ["phase_of_e3nn_04", "reference_parameters"]

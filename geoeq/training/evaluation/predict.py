@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch_geometric.data import Batch, Data
 
-from geoeq.data.structures import Structure, from_smiles, read_structures, to_data
+from geoeq.data.structures import Structure, from_smiles, read_structures, to_batch
 from geoeq.errors import FieldError, InputError, unknown_name
 from geoeq.fields import field
 from geoeq.models import Model
@@ -123,11 +122,8 @@ def predict_structures(
 def _predict_batch(
     model: Model, structures: Sequence[Structure], dtype: torch.dtype, device: torch.device
 ) -> list[dict[str, Values]]:
-    periodic = any(structure.atoms.pbc.any() for structure in structures)
-    data = [to_data(structure, dtype, periodic=periodic) for structure in structures]
-    shared = set.intersection(*(set(entry.keys()) for entry in data))  # one file may give velocities, another not
     try:
-        batch = Batch.from_data_list([Data(**{key: entry[key] for key in shared}) for entry in data]).to(device)
+        batch = to_batch([structure.atoms for structure in structures], dtype).to(device)
         with torch.no_grad():
             outputs = model(batch)
     except InputError as error:

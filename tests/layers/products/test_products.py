@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import build_graph, harmonics
-from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
+from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.products import (
     ClebschGordanProduct,
     EdgeFrameProduct,

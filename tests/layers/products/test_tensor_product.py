@@ -153,7 +153,7 @@ def test_bad_arguments_are_refused():
         TensorProductConv("4x0e", "0e", "0e", "uuu")
     conv = TensorProductConv("4x0e", "0e + 3o", "3o")
     x, weights, graph = inputs(conv)
-    with pytest.raises(TensorError, match="x has 3 columns and 4 are needed"):
+    with pytest.raises(TensorError, match="x has 3 columns; expected 4"):
         conv(x[:, :3], weights, graph)
     with pytest.raises(TensorError, match=r"weights have shape .* needs \[\d+, 4\]"):
         conv(x, weights[:, :1], graph)

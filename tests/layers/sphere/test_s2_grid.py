@@ -11,10 +11,9 @@ from e3nn import o3
 from geoeq.errors import InputError
 from geoeq.graph import harmonics
 from geoeq.layers import S2Activation, SeparableS2Activation
-from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
-from geoeq.layers.sphere.grid_silu import grid_silu
+from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.sphere.s2_grid import S2Grid, degree_order, order_degree
-from geoeq.layers.sphere.sphere_activation import SphereGate, sphere_activation
+from geoeq.layers.sphere.sphere_activation import SphereGate, grid_silu, sphere_activation
 from geoeq.symmetry import equivariance_errors
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from geoeq.errors import CheckpointError, InputError, TensorError
 from geoeq.graph import build_graph, edge_frames
 from geoeq.layers import GaussianBasis
-from geoeq.layers.edge_frames import attention_sum, edge_convolution, so2_attention
+from geoeq.layers.edge_frames import edge_convolution, so2, so2_attention
 from geoeq.layers.edge_frames.edge_degree import EdgeDegreeEmbedding
 from geoeq.layers.edge_frames.so2 import from_edge_frame
 from geoeq.layers.radial.edge_network import EdgeNetwork
@@ -158,7 +158,7 @@ def test_norms_are_their_formulas(kind):
         torch.testing.assert_close(found, expected + norm.bias if degree == 0 else expected)
 
 
-@pytest.mark.parametrize("module", [edge_convolution, so2_attention, attention_sum], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [edge_convolution, so2_attention, so2], ids=lambda module: module.__name__)
 def test_edges_in_chunks_are_all_edges_at_once(module, monkeypatch):
     """Value, derivatives by parameters and positions, and second derivatives."""
     data = random_batch()

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch_geometric.data import Data
 
 from geoeq.errors import CheckpointError, InputError
-from geoeq.layers.edge_frames import escn_message
+from geoeq.layers import escn
 from geoeq.models import ESCN, GraphScalar, Model, SampledScalar, SampledVector, from_config
 from geoeq.parity import SHIPPED
 from geoeq.symmetry import equivariance_errors, random_batch
@@ -100,7 +100,7 @@ def test_edges_some_at_a_time_give_the_same_forces_and_second_derivatives(monkey
             return energy, gradient, second, model(data)["forces"]
 
     at_once = results()
-    monkeypatch.setattr(escn_message, "CHUNK", 4)
+    monkeypatch.setattr(escn, "CHUNK", 4)
     for found, expected in zip(results(), at_once, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
 

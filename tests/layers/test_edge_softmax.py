@@ -6,7 +6,7 @@ import torch
 from torch_geometric.data import Data
 
 from geoeq.graph import build_graph
-from geoeq.layers.attention import edge_softmax
+from geoeq.layers.edge_softmax import edge_softmax
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 from geoeq.symmetry import random_batch
 

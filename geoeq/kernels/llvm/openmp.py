@@ -16,7 +16,7 @@ import torch
 from geoeq.kernels.llvm.compiler import address
 from geoeq.kernels.llvm.kernel import Kernel
 
-__all__ = ["run_in_team"]
+__all__ = ["run_with_openmp"]
 
 #: Numbers of a job before the addresses of tensors: the kernel, the next piece, how many there are, their bounds, rows.
 _HEADER = 5
@@ -80,7 +80,7 @@ end:
     return address(Kernel("team", text, 1))
 
 
-def run_in_team(kernel: Kernel, addresses: Sequence[int], rows: int, bounds: Sequence[int]) -> bool:
+def run_with_openmp(kernel: Kernel, addresses: Sequence[int], rows: int, bounds: Sequence[int]) -> bool:
     """Run the kernel on the rows between all neighbours in ``bounds``; whether it was done, as not all can.
 
     Which thread takes which piece does not matter to the result if pieces write to places of their own.

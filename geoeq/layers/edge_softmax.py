@@ -1,4 +1,4 @@
-"""Attention over the edges into a node."""
+"""Softmax over the edges into each node."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["edge_softmax"]
 
 
 def edge_softmax(scores: Tensor, graph: Graph, envelope: Tensor | None = None) -> Tensor:
-    """Softmax over the edges into each node, smooth as an edge passes the cutoff.
+    """Compute the softmax over the edges into each node, smooth as an edge crosses the cutoff.
 
-    With ``f`` the envelope of an edge, ``a_e = f_e² exp(s_e) / Σ f exp(s)`` (sum over the edges into its node): a
-    vanishing edge leaves the sum and its own weight continuously, even where it is the node's last.
+    With ``f`` the envelope, ``a_e = f_e² exp(s_e) / Σ f exp(s)``, summed over the edges into the same node. A vanishing
+    edge leaves the sum continuously, and so does its own weight, even where it is the last edge into its node.
 
     Args:
-        scores: s, of each edge, for each of H heads.
-        graph: whose edges they are.
-        envelope: 1 near, 0 with its derivative at the cutoff. None: the plain softmax.
+        scores: attention scores s of each edge, one per head.
+        graph: graph of these edges.
+        envelope: envelope f, which vanishes at the cutoff together with its derivative. None: the plain softmax.
 
     Shapes:
         scores: [E, H]. envelope: [E, 1]. Returns [E, H].
@@ -29,6 +29,6 @@ def edge_softmax(scores: Tensor, graph: Graph, envelope: Tensor | None = None) -
         return kernels.segment_softmax(scores, graph)
     largest = kernels.segment_max(scores.detach(), graph)  # [N, H]
     weights = (scores - kernels.gather(largest, graph.receiver)).exp() * envelope
-    # Far above the smallest number, so that its cube in second derivatives is still one.
+    # The bound is the fourth root of the smallest number, because second derivatives contain the cube of the total.
     total = kernels.segment_sum(weights, graph).clamp(min=torch.finfo(scores.dtype).tiny ** 0.25)
     return weights / kernels.gather(total, graph.receiver) * envelope
