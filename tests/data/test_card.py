@@ -109,8 +109,8 @@ def test_a_misspelt_data_set():
 @pytest.mark.parametrize(
     ("reader", "options", "message"),
     [
-        ("geoeq.data.qm7.QM8Reader", {}, "cannot be imported"),
-        ("QM7Reader", {}, "cannot be imported"),
+        ("geoeq.data.qm7.QM8Reader", {}, "has no object 'QM8Reader'. Did you mean 'QM7Reader'"),
+        ("QM7Reader", {}, "'reader' must be a dotted path"),
         ("geoeq.data.card.Card", {}, "is not a class with 'version' and 'read'"),
         (
             "geoeq.data.nbody.NBodyReader",
