@@ -17,7 +17,7 @@ import numpy as np
 
 from geoeq.data.ragged import Array
 from geoeq.errors import DataError
-from geoeq.files import file_sha256, replacing, write_text
+from geoeq.files import atomic_folder, file_sha256, write_text
 
 __all__ = ["INDEX", "open_store", "read_index", "write_index", "write_store"]
 
@@ -31,7 +31,7 @@ _ERRORS += (MemoryError, RecursionError, tokenize.TokenError)
 
 def write_store(folder: Path, arrays: Mapping[str, Array], details: Mapping[str, Any]) -> None:
     """Write ``arrays`` and ``details`` (anything that JSON can hold) as the cache ``folder``, all or nothing."""
-    with replacing(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         for name, array in arrays.items():
             with (temporary / f"{name}.npy").open("wb") as file:
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 from geoeq.errors import InputError, unknown_name
 from geoeq.fields import FIELDS
+from geoeq.typed import Origin, import_object
 
 __all__ = ["METHODS", "Method", "find_method", "method_version"]
 
@@ -151,8 +151,4 @@ def _of_class(path: str) -> Method:
 
 
 def _import(path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"--method {path}: it cannot be imported: {error}") from error
+    return import_object(path, Origin(f"--method {path}", error=InputError))

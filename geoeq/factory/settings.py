@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from geoeq.errors import InputError
+from geoeq.typed import parse
 from geoeq.units import parse_quantity
 
 __all__ = ["MD", "Modes", "Rattle", "Settings", "seed_of"]
@@ -118,10 +119,7 @@ class Settings:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Restore the settings from a text of ``to_json``."""
-        values = json.loads(text)
-        for name, kind in (("md", MD), ("rattle", Rattle), ("modes", Modes)):
-            values[name] = values[name] and kind(**values[name])
-        return cls(**values)
+        return parse(cls, json.loads(text), "settings")
 
 
 def seed_of(*names: object) -> int:

@@ -61,19 +61,19 @@ def test_a_card_becomes_types(tmp_path, content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"titel": "x"}, r"mine/card.yaml: No key is called 'titel'. Did you mean 'title'\?"),
-        ({"title": 3}, r"mine/card.yaml: the key 'title' should be text, not 3"),
-        ({"targets": {"energy": {"colum": "e"}}}, r"targets.energy: No key is called 'colum'. Did you mean 'column'\?"),
+        ({"titel": "x"}, r"mine/card.yaml: the card has no key 'titel'. Did you mean 'title'\?"),
+        ({"title": 3}, r"mine/card.yaml: the key 'title' must be text, not 3"),
+        ({"targets": {"energy": {"colum": "e"}}}, r"targets.energy has no key 'colum'. Did you mean 'column'\?"),
         ({"targets": {"energy": {"column": "e", "unit": "eV"}}}, r"the key 'targets.energy.report' is missing"),
         ({"targets": {"enrgy": {"column": "e", "unit": "eV", "report": "eV"}}}, r"targets: No field is called 'enrgy'"),
         (
             {"targets": {"energy": {"column": "e", "unit": "Å", "report": "eV"}}},
             r"'targets.energy' has a unit that does",
         ),
-        ({"targets": []}, r"the key 'targets' should be a mapping with names as keys"),
-        ({"sources": {}}, r"the key 'sources' should be a list"),
-        ({"sources": [{"file": "a", "bytes": "1 MB"}]}, r"the key 'sources\[0\].bytes' should be a whole number"),
-        ({"sources": [{"file": "a", "unverified": 1}]}, r"'sources\[0\].unverified' should be true or false, not 1"),
+        ({"targets": []}, r"the key 'targets' must be a mapping with names as keys"),
+        ({"sources": {}}, r"the key 'sources' must be a list"),
+        ({"sources": [{"file": "a", "bytes": "1 MB"}]}, r"the key 'sources\[0\].bytes' must be a whole number"),
+        ({"sources": [{"file": "a", "unverified": 1}]}, r"'sources\[0\].unverified' must be true or false, not 1"),
         ({"sources": [{"file": "a"}]}, r"'sources\[0\]' needs a url"),
         ({"sources": [{"file": "../a", "url": "https://x"}]}, r"'sources\[0\].file' must be a plain file name"),
         ({"default_split": "al"}, r"default_split: No split is called 'al'. Did you mean 'all'\?"),
@@ -91,7 +91,7 @@ def test_a_missing_key_and_a_file_that_is_no_card(tmp_path, content):
     del content["licence"]
     with pytest.raises(DataError, match="the key 'licence' is missing"):
         read_card(write(tmp_path, content))
-    with pytest.raises(DataError, match="the key 'file' should be a mapping"):
+    with pytest.raises(DataError, match="the key 'file' must be a mapping"):
         read_card(write(tmp_path, ["a", "list"]))
     with pytest.raises(DataError, match="There is no card at"):
         read_card(tmp_path / "nowhere" / "card.yaml")
@@ -109,8 +109,8 @@ def test_a_misspelt_data_set():
 @pytest.mark.parametrize(
     ("reader", "options", "message"),
     [
-        ("geoeq.data.qm7.QM8Reader", {}, "cannot be imported"),
-        ("QM7Reader", {}, "cannot be imported"),
+        ("geoeq.data.qm7.QM8Reader", {}, "has no object 'QM8Reader'. Did you mean 'QM7Reader'"),
+        ("QM7Reader", {}, "'reader' must be a dotted path"),
         ("geoeq.data.card.Card", {}, "is not a class with 'version' and 'read'"),
         (
             "geoeq.data.nbody.NBodyReader",

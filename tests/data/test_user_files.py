@@ -13,7 +13,7 @@ import pytest
 from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from geoeq.cli.data import info_lines
+from geoeq.cli.data_reports import info_lines
 from geoeq.data import load, load_card
 from geoeq.data.formats.quantities import DETECTED
 from geoeq.data.user_files import find_reader
@@ -68,7 +68,7 @@ def test_one_set_in_many_formats(tmp_path, frames, name):
     np.testing.assert_allclose(dataset.targets["forces"][-27:], frames[-1].get_forces(), atol=1e-7)
     assert {part: len(places) for part, places in dataset.split().items()} == {"train": 10, "valid": 1, "test": 1}
     text = "\n".join(info_lines(str(path)))
-    assert "structures: 12, of 27 to 27 atoms" in text
+    assert "structures: 12, with 27 to 27 atoms" in text
     assert "note: energy is read from the key 'energy' (detected)." in text
     assert f"target forces (eV/Å): mean {dataset.targets['forces'].mean():.6g}" in text
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from geoeq.data.containers.archive import check_name, open_members
 from geoeq.errors import DataError
-from geoeq.files import replacing
+from geoeq.files import atomic_folder
 
 __all__ = ["Entry", "list_entries", "read_entry"]
 
@@ -105,7 +105,7 @@ def _tar_entries(path: Path) -> list[Entry]:
 def _unpacked(path: Path) -> Path:
     folder = path.with_name(f"{path.name}-{path.stat().st_size}.unpacked")
     if not folder.is_dir():
-        with replacing(folder) as temporary:
+        with atomic_folder(folder) as temporary:
             for name, content in open_members(path):
                 target = temporary / name
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from typing import Any, cast
+from typing import cast
 
 from geoeq.data.card import Card
 from geoeq.data.records import Reader
 from geoeq.errors import DataError, unknown_name
+from geoeq.typed import Origin, import_object
 
 __all__ = ["make_reader", "reader_options"]
 
@@ -20,11 +20,7 @@ def make_reader(card: Card, sample: bool = False) -> Reader:
         DataError: the class does not exist, is not a reader, or has no such option.
     """
     where = f"{card.name}/card.yaml"
-    module, _, name = card.reader.rpartition(".")
-    try:
-        kind: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DataError(f"{where}: the reader '{card.reader}' cannot be imported: {error}") from error
+    kind = import_object(card.reader, Origin(where), "reader")
     if not (inspect.isclass(kind) and hasattr(kind, "read") and isinstance(getattr(kind, "version", None), int)):
         raise DataError(f"{where}: the reader '{card.reader}' is not a class with 'version' and 'read'.")
     options, known = reader_options(card, sample), set(inspect.signature(kind).parameters)

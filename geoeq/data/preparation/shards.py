@@ -15,7 +15,7 @@ from geoeq.data.preparation.writer import StoreWriter
 from geoeq.data.records import Shard, ShardedReader
 from geoeq.data.store import INDEX
 from geoeq.errors import DataError
-from geoeq.files import replacing
+from geoeq.files import atomic_folder
 from geoeq.typed import parse
 from geoeq.workers.dask import DaskPool
 from geoeq.workers.processes import Task, WorkerPool
@@ -31,7 +31,7 @@ def write_shard(card: Card, reader: ShardedReader, files: Mapping[str, Path], sh
     """
     if (folder / INDEX).exists():
         return
-    with replacing(folder) as temporary, StoreWriter(temporary) as writer:
+    with atomic_folder(folder) as temporary, StoreWriter(temporary) as writer:
         count = 0
         for records in reader.read_shard(files, shard):
             writer.append(checked_arrays(card, records, f"{card.name}: {shard}", count))

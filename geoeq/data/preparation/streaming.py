@@ -22,7 +22,7 @@ from geoeq.data.preparation.writer import StoreWriter
 from geoeq.data.records import Records, Shard, ShardedReader
 from geoeq.data.store import open_store
 from geoeq.errors import DataError
-from geoeq.files import publish, replacing, write_text
+from geoeq.files import atomic_folder, publish, write_text
 from geoeq.workers.processes import available_cores
 
 __all__ = ["write_chunks", "write_shards"]
@@ -43,7 +43,7 @@ def write_chunks(folder: Path, card: Card, chunks: Iterator[Records], details: M
     Raises:
         GeoeqError: a chunk cannot be read, has other arrays than the first, or contains an invalid structure.
     """
-    with replacing(folder) as temporary, StoreWriter(temporary) as writer:
+    with atomic_folder(folder) as temporary, StoreWriter(temporary) as writer:
         count = 0
         for records in chunks:
             writer.append(checked_arrays(card, records, card.name, count))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ase import units
 
-from geoeq.cli.data import info_lines
+from geoeq.cli.data_reports import info_lines
 from geoeq.data import load, load_card
 from geoeq.data.formats.extxyz import ExtxyzReader
 from geoeq.errors import DataError
