@@ -1,4 +1,4 @@
-"""The style of all plots: colours and axes."""
+"""Colours and axis style of all plots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BLUE, ORANGE, GREY = "#1f6fb2", "#d9662c", "#8a97a3"
 
 
 def style_axes(axes: Axes) -> None:
-    """The look of all pictures: a light grid, two spines."""
+    """Apply the style of all plots: a light grid and two spines."""
     axes.set_axisbelow(True)
     axes.grid(True, color=GRID, linewidth=0.8)
     for side in ("top", "right"):
