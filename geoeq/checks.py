@@ -103,9 +103,8 @@ def check_edges(graph: Any) -> None:
     near = lengths < COINCIDENT
     if not bool(near.any()):
         return
-    lengths = lengths.masked_fill(
-        ~near | (graph.sender == graph.receiver), torch.inf
-    )  # an atom does not coincide with its own image
+    # An atom does not coincide with its own image.
+    lengths = lengths.masked_fill(~near | (graph.sender == graph.receiver), torch.inf)
     edge = int(lengths.argmin())
     if bool(lengths[edge] < COINCIDENT):
         first, second = sorted((int(graph.sender[edge]), int(graph.receiver[edge])))
