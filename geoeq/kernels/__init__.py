@@ -249,9 +249,9 @@ def radial_tensor_product_conv(
 ) -> Tensor:
     """Return ``tensor_product_conv`` with the weights ``hidden @ matrix``, which never exist for all edges at once.
 
-    Weights are nearly all of the memory traffic of a convolution. Fused backends compute the weights of some edges, use them
-    while they are in a cache, and recompute them for derivatives. For a bias, append a column of ones to hidden and a
-    row to the matrix.
+    Weights are nearly all of the memory traffic of a convolution. Fused backends compute the weights of some edges, use
+    them while they are in a cache, and recompute them for derivatives. For a bias, append a column of ones to hidden
+    and a row to the matrix.
 
     Args:
         x, harmonics, graph, paths: as in ``tensor_product_conv``.
