@@ -40,8 +40,7 @@ from geoeq.environment import git_commit
 from geoeq.graph import build_graph
 from geoeq.models import EGNN, Ensemble, Forces, GraphScalar, LastLayer, Model
 from geoeq.models.checkpoint import save_checkpoint
-from geoeq.uncertainty import fit_last_layer
-from geoeq.uncertainty import select_frames as sample
+from geoeq.uncertainty import fit_last_layer, sample
 from geoeq.uncertainty.deduplicate import batches
 
 RESULTS = Path(__file__).parent / "results" / "active"

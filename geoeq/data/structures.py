@@ -1,15 +1,16 @@
-"""Structures to predict: from files that ASE reads, from sdf, and from SMILES."""
+"""Structures from files and SMILES, and their conversion to model inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch_geometric.data import Data
+from torch import Tensor
+from torch_geometric.data import Batch, Data
 
 from geoeq.data.formats.ase_files import read_frames
 from geoeq.data.molecules.conformers import embed, parse_smiles
@@ -18,18 +19,18 @@ from geoeq.errors import DataError, InputError
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["Structure", "from_smiles", "read_structures", "to_data"]
+__all__ = ["Structure", "from_smiles", "model_inputs", "read_structures", "to_atoms", "to_batch", "to_data"]
 
-#: The random seed of conformers: one SMILES always gives one geometry.
+#: Random seed of conformers, so that a SMILES always gives the same geometry.
 CONFORMER_SEED = 20260
 
 
 @dataclass(frozen=True)
 class Structure:
-    """Atoms, and where they come from.
+    """Atoms and their origin.
 
     Attributes:
-        atoms: as ASE holds them.
+        atoms: the atoms.
         where: "file.xyz, frame 3" or the SMILES, for messages and tables.
     """
 
@@ -38,10 +39,10 @@ class Structure:
 
 
 def read_structures(path: Path) -> list[Structure]:
-    """All frames of a file.
+    """Read all frames of a file.
 
     Raises:
-        DataError: the file is missing, empty or broken; the message names it and the frame.
+        DataError: the file is missing, empty or damaged; the message names it and the frame.
     """
     if not path.is_file():
         raise DataError(f"There is no file '{path}'.")
@@ -55,21 +56,21 @@ def read_structures(path: Path) -> list[Structure]:
             break
         except DataError:
             raise
-        except Exception as error:  # ASE's readers raise whatever a broken line leads to
+        except Exception as error:  # ASE's readers raise many types of errors
             raise DataError(f"{where}: it cannot be read ({type(error).__name__}: {error}).") from error
         if len(atoms) == 0:
             raise DataError(f"{where}: it has no atoms.")
         structures.append(Structure(atoms, where))
     if not structures:
-        raise DataError(f"{path.name}: there is no structure in it.")
+        raise DataError(f"{path.name}: it contains no structures.")
     return structures
 
 
 def from_smiles(smiles: Sequence[str]) -> list[Structure]:
-    """A conformer for each SMILES: hydrogens added, ETKDG with a fixed seed, relaxed with MMFF94.
+    """Generate a conformer for each SMILES: add hydrogens, embed by ETKDG with a fixed seed, relax with MMFF94.
 
     Raises:
-        InputError: a SMILES is wrong, or has no conformer; the message names it.
+        InputError: a SMILES is invalid or has no conformer; the message names it.
         MissingExtraError: the extra "chem" is not installed.
     """
     from ase import Atoms
@@ -85,25 +86,97 @@ def from_smiles(smiles: Sequence[str]) -> list[Structure]:
     return structures
 
 
-def to_data(structure: Structure, dtype: torch.dtype, *, periodic: bool) -> Data:
-    """What a model takes, of one structure.
+def to_data(atoms: Atoms, dtype: torch.dtype, *, periodic: bool | None = None) -> Data:
+    """Convert one structure to model inputs; every entry point that takes ASE Atoms converts them here.
 
     Args:
-        structure: the atoms.
-        dtype: of all that is not a whole number.
-        periodic: include the cell, because this structure or another one of its batch is periodic.
+        atoms: the structure; ``info["total_charge"]`` is its net charge.
+        dtype: dtype of all floating-point entries.
+        periodic: whether to include the cell; None includes it if this structure is periodic.
 
     Shapes:
-        z [N], pos [N, 3] Å, cell [1, 3, 3] and pbc [1, 3]; vel [N, 3] in ASE's unit and charge
-        [N] where the file gives them.
+        z [N], pos [N, 3] Å, cell [1, 3, 3] Å and pbc [1, 3]; vel [N, 3] in ASE's unit, charge [N] e and
+        total_charge [1] e where the structure has them.
     """
-    atoms = structure.atoms
-    data = Data(z=torch.from_numpy(atoms.numbers).long(), pos=torch.as_tensor(atoms.positions, dtype=dtype))
-    if periodic:
-        data.cell = torch.as_tensor(np.asarray(atoms.cell)[None], dtype=dtype)
-        data.pbc = torch.from_numpy(atoms.pbc[None].copy())
-    if atoms.has("momenta"):
-        data.vel = torch.as_tensor(atoms.get_velocities(), dtype=dtype)
-    if atoms.has("initial_charges"):
-        data.charge = torch.as_tensor(atoms.get_initial_charges(), dtype=dtype)
-    return data
+    if periodic is None:
+        periodic = bool(atoms.pbc.any())
+
+    def tensor(values: Any) -> Tensor:
+        return torch.as_tensor(np.asarray(values), dtype=dtype)
+
+    return model_inputs(
+        torch.from_numpy(atoms.numbers),
+        tensor(atoms.positions),
+        cell=tensor(atoms.cell)[None] if periodic else None,
+        pbc=torch.from_numpy(atoms.pbc[None].copy()) if periodic else None,
+        vel=tensor(atoms.get_velocities()) if atoms.has("momenta") else None,
+        charge=tensor(atoms.get_initial_charges()) if atoms.has("initial_charges") else None,
+        total_charge=tensor([atoms.info["total_charge"]]) if "total_charge" in atoms.info else None,
+    )
+
+
+def to_batch(structures: Sequence[Atoms], dtype: torch.dtype) -> Batch:
+    """Convert structures to one batch of model inputs, as ``to_data`` does.
+
+    All structures have a cell if any of them is periodic, and a net charge (0 by default) if any of them has one.
+    Velocities and charges of atoms are included only if all structures have them.
+    """
+    periodic = any(atoms.pbc.any() for atoms in structures)
+    graphs = [to_data(atoms, dtype, periodic=periodic) for atoms in structures]
+    if any("total_charge" in graph for graph in graphs):
+        for graph in graphs:
+            graph.total_charge = graph.get("total_charge", torch.zeros(1, dtype=dtype))
+    shared = set.intersection(*(set(graph.keys()) for graph in graphs))
+    return Batch.from_data_list([Data(**{key: graph[key] for key in shared}) for graph in graphs])
+
+
+def model_inputs(
+    z: Tensor,
+    pos: Tensor,
+    *,
+    batch: Tensor | None = None,
+    ptr: Tensor | None = None,
+    cell: Tensor | None = None,
+    pbc: Tensor | None = None,
+    vel: Tensor | None = None,
+    charge: Tensor | None = None,
+    total_charge: Tensor | None = None,
+) -> Data:
+    """Return the Data that models take, without the entries that are None.
+
+    Engines that hold tensors instead of ASE Atoms build their inputs here.
+
+    Shapes:
+        z: [N]. pos: [N, 3] Å. batch: [N] structure index of each atom. ptr: [G + 1] row pointers.
+        cell: [G, 3, 3] Å, rows are the vectors. pbc: [G, 3]. vel: [N, 3]. charge: [N] e. total_charge: [G] e.
+    """
+    optional = {
+        "batch": batch,
+        "ptr": ptr,
+        "cell": cell,
+        "pbc": pbc,
+        "vel": vel,
+        "charge": charge,
+        "total_charge": total_charge,
+    }
+    return Data(z=z.long(), pos=pos, **{name: value for name, value in optional.items() if value is not None})
+
+
+def to_atoms(data: Data) -> Atoms:
+    """Convert model inputs of one structure to ASE Atoms: the inverse of ``to_data``."""
+    from ase import Atoms
+
+    def array(name: str) -> Any:
+        return data[name].detach().double().cpu().numpy()
+
+    atoms = Atoms(data.z.cpu().numpy(), array("pos"))
+    if "cell" in data:
+        atoms.set_cell(array("cell").reshape(3, 3))
+        atoms.set_pbc(data.pbc.reshape(3).cpu().numpy())
+    if "vel" in data:
+        atoms.set_velocities(array("vel"))
+    if "charge" in data:
+        atoms.set_initial_charges(array("charge"))
+    if "total_charge" in data:
+        atoms.info["total_charge"] = float(data.total_charge)
+    return atoms

@@ -1,16 +1,15 @@
-"""From a trained model to a simulation: a calculator of ASE, dynamics, and files for other programs.
+"""Simulations with trained models: an ASE calculator, molecular dynamics, and export to other engines.
 
-``geoeq.simulate.engines.lammps`` and ``geoeq.simulate.engines.torchsim`` need packages of their own and are imported
-by their names.
+``geoeq.simulate.engines.lammps``, ``.torchsim`` and ``.metatomic`` need optional packages; import them by name.
 """
 
 from geoeq.simulate.calculator import GeoeqCalculator
 from geoeq.simulate.engines.export import Export, export_potential
 from geoeq.simulate.engines.exported import ExportedPotential, load_potential
-from geoeq.simulate.md.md_report import write_summary
 from geoeq.simulate.md.radial_distribution import RadialDistribution, radial_distribution
 from geoeq.simulate.md.settings import MDSettings
 from geoeq.simulate.md.simulation import Outcome, Simulation, StopRule
+from geoeq.simulate.md.summary import write_summary
 from geoeq.simulate.neighbor_list import NeighborList
 
 __all__ = [

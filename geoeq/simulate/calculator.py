@@ -1,4 +1,4 @@
-"""A model as a calculator of ASE: relaxation, molecular dynamics, phonons and whatever else ASE does."""
+"""ASE calculator for trained models: relaxation, molecular dynamics, phonons and everything else ASE does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
-from geoeq.data.structures import Structure, to_data
+from geoeq.data.structures import to_data
 from geoeq.errors import InputError
 from geoeq.models import Model, hessian
 from geoeq.simulate.neighbor_list import NeighborList
@@ -23,7 +23,7 @@ from geoeq.simulate.potential import as_potential
 
 __all__ = ["GeoeqCalculator"]
 
-#: property of ASE, or one that it does not know -> field.
+#: ASE property, or a property of ours that ASE does not define -> field.
 _PROPERTIES = {
     "energy": "energy",
     "free_energy": "energy",
@@ -38,38 +38,38 @@ _PROPERTIES = {
 
 
 class GeoeqCalculator(Calculator):
-    """A potential for ASE: ``atoms.calc = GeoeqCalculator("runs/rmd17-egnn")``.
+    """ASE calculator of a trained model: ``atoms.calc = GeoeqCalculator("runs/rmd17-egnn")``.
 
-    It offers what the model gives: energy (and, as there are no electrons, the same free energy), forces, stress,
-    dipole, charges and energies of atoms. A model without forces of its own gets those that are derivatives of its
-    energy, and a stress where it has a cutoff. Positions are float64 whatever the dtype of the model
-    (``Model.forward``).
+    It offers the properties that the model predicts: energy (and, as there are no electrons, the same value as free
+    energy), forces, stress, dipole, charges and atomic energies. If the model predicts no forces, they are computed as
+    derivatives of its energy, together with a stress if the model has a cutoff. Positions are float64 whatever the
+    dtype of the model (``Model.forward``).
 
-    The net charge of a structure, for a model that conserves charges, is ``atoms.info["total_charge"]``; 0 without it.
+    For models that conserve charge, ``atoms.info["total_charge"]`` is the net charge of the structure (default 0).
 
-    What knows its uncertainty (``Ensemble``, ``LastLayer``) adds ``results["energy_uncertainty"]`` in eV and, of an
-    ensemble, ``results["forces_uncertainty"]`` [N] in eV/Å, a norm for each atom.
+    Models with an uncertainty (``Ensemble``, ``LastLayer``) add ``results["energy_uncertainty"]`` in eV and, for
+    ensembles, ``results["forces_uncertainty"]`` [N] in eV/Å, one norm per atom.
 
-    A stress is that of a periodic structure whose cell has a volume; of a molecule or a layer without a third cell
-    vector ASE's ``PropertyNotImplementedError`` says that there is none. The volume of a slab includes its vacuum.
+    Only periodic structures whose cell has a volume have a stress; for a molecule, or a layer without a third cell
+    vector, ASE raises ``PropertyNotImplementedError``. The volume of a slab includes its vacuum.
 
     Args:
-        model: a run of ``geoeq train``, a checkpoint, or a Model.
-        device: "auto" (a GPU where there is one), "cpu", "cuda" ...
-        dtype: of the model; None for that of the checkpoint.
-        skin: edges are found so much beyond the cutoff, in Å, and again when an atom may have come nearer.
-        stress: give a stress; None where the model has a cutoff.
-        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
+        model: folder of a ``geoeq train`` run, a checkpoint, or a Model.
+        device: "auto" (a GPU if available), "cpu", "cuda" ...
+        dtype: dtype of the model; None keeps the dtype of the checkpoint.
+        skin: Verlet skin in Å; the neighbour list is rebuilt once an atom may have crossed it.
+        stress: whether to compute the stress; None computes it if the model has a cutoff.
+        trust: whether the checkpoint may import and run classes that are not part of geoeq.
 
     Attributes:
-        model: what is evaluated.
-        conservative: whether the forces are derivatives of the energy. Where not, total energies drift.
-        neighbor_list: the edges that are kept, None for a model of complete graphs.
+        model: the model that is evaluated.
+        conservative: whether the forces are derivatives of the energy. If not, total energies drift.
+        neighbor_list: the neighbour list; None for models of complete graphs.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        InputError: the model gives nothing that ASE knows. On evaluation: the structure cannot be what was meant
-            (``geoeq.checks``: a value that is not finite, coincident atoms, unknown elements, no atoms, a bad cell).
+        InputError: the model predicts no property that ASE knows. On evaluation: the structure is invalid
+            (``geoeq.checks``: a non-finite value, coincident atoms, unknown elements, no atoms, a bad cell).
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class GeoeqCalculator(Calculator):
         self.device = next(loaded.parameters()).device
         offered = [name for name, output in _PROPERTIES.items() if output in loaded.fields]
         if not offered:
-            given = ", ".join(loaded.fields) or "nothing"
-            raise InputError(f"The model gives {given}, and none of what ASE asks for: {', '.join(_PROPERTIES)}.")
+            outputs = ", ".join(loaded.fields) or "nothing"
+            raise InputError(f"The model predicts {outputs}; ASE needs one of: {', '.join(_PROPERTIES)}.")
         self.implemented_properties = offered
         self.neighbor_list = None if loaded.cutoff is None else NeighborList(loaded.cutoff, skin)
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """What changed since the last evaluation, to the last bit (dynamics asks three times a step)."""
+        """Return what changed since the last evaluation, compared bit by bit (dynamics asks three times per step)."""
         before: Any = self.atoms
         if before is None:
             return list(all_changes)
@@ -107,7 +107,7 @@ class GeoeqCalculator(Calculator):
         properties: Sequence[str] | None = None,
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Compute all that the model gives for these atoms."""
+        """Compute all properties that the model predicts for these atoms."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         self.results = {}
         structure: Any = self.atoms
@@ -118,7 +118,7 @@ class GeoeqCalculator(Calculator):
         except torch.OutOfMemoryError as error:
             raise InputError(
                 f"{len(structure)} atoms do not fit into the memory of {self.device}: {str(error).splitlines()[0]} "
-                "Take fewer atoms, a model in float32, or another device."
+                "Use fewer atoms, a float32 model or another device."
             ) from error
         for name in self.implemented_properties:
             output = outputs.get(_PROPERTIES[name])
@@ -126,24 +126,22 @@ class GeoeqCalculator(Calculator):
                 self.results[name] = _as_ase(name, output)
 
     def hessian(self, atoms: Atoms, chunk_size: int | None = None) -> NDArray[np.float64]:
-        """Second derivatives of the energy by the positions, such as ``ase.vibrations.VibrationsData`` takes them.
+        """Compute the second derivatives of the energy by the positions, for ``ase.vibrations.VibrationsData``.
 
         Args:
             atoms: the structure.
-            chunk_size: see ``geoeq.models.hessian``.
+            chunk_size: number of rows per chunk; see ``geoeq.models.hessian``.
 
         Shapes:
             Returns [3 N, 3 N], eV/Å^2.
         """
-        found = hessian(self.model, self.data(atoms), chunk_size=chunk_size)
-        array: NDArray[np.float64] = found.cpu().numpy().reshape(3 * len(atoms), 3 * len(atoms))
+        blocks = hessian(self.model, self.data(atoms), chunk_size=chunk_size)
+        array: NDArray[np.float64] = blocks.cpu().numpy().reshape(3 * len(atoms), 3 * len(atoms))
         return array
 
     def data(self, atoms: Atoms) -> Data:
-        """A structure as the model takes it, with its edges."""
-        data = to_data(Structure(atoms, "atoms"), torch.float64, periodic=bool(atoms.pbc.any())).to(self.device)
-        if "total_charge" in atoms.info:
-            data.total_charge = data.pos.new_full((1,), float(atoms.info["total_charge"]))
+        """Convert a structure to model inputs, with edges from the neighbour list."""
+        data = to_data(atoms, torch.float64).to(self.device)
         finite = np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()
         if self.neighbor_list is not None and len(atoms) and finite:
             edges = self.neighbor_list.edges(data.pos, data.get("cell"), data.get("pbc"))

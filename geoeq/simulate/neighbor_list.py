@@ -1,4 +1,4 @@
-"""The edges of one structure that moves: found a little beyond the cutoff, and anew only when they must be."""
+"""Neighbour list of one moving structure, with a Verlet skin."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["NeighborList"]
 
 
 @dataclass(frozen=True)
-class _Found:
-    """The structure for which edges were found, and these, out to the cutoff and the skin."""
+class _Built:
+    """Edges out to cutoff and skin, and the structure for which they were built."""
 
     positions: Tensor
     cell: Tensor | None
@@ -24,20 +24,20 @@ class _Found:
 
 
 class NeighborList:
-    """Edges shorter than a cutoff, for one structure at a time: those of ``geoeq.geometry.neighbors.radius_edges``.
+    """Edges of one structure at a time, shorter than a cutoff, as ``geoeq.geometry.neighbors.radius_edges`` finds them.
 
-    Edges are found out to the cutoff and a skin. They hold while no pair that was left out can have come within
-    the cutoff: where F takes the old cell to the new one and u_i is what atom i has moved beyond that, while
-    ``σ_min(F) (cutoff + skin) - 2 max |u_i| >= cutoff``. So cells may change and atoms cross the boundary; an atom that
-    is put back into the cell has moved far, and edges are found anew.
+    Edges are built out to cutoff plus skin and reused while no omitted pair can have come within the cutoff: if F maps
+    the old cell to the new one and u_i is the displacement of atom i beyond that, while
+    ``σ_min(F) (cutoff + skin) - 2 max |u_i| >= cutoff``. Cells may therefore change and atoms may cross the boundary;
+    wrapping an atom back into the cell counts as a large displacement and triggers a rebuild.
 
     Args:
-        cutoff: in Å.
-        skin: in Å; 0 finds the edges each time.
+        cutoff: cutoff radius in Å.
+        skin: Verlet skin in Å; 0 rebuilds the list at every call.
 
     Attributes:
-        rebuilds: how often edges were found.
-        calls: how often they were asked for.
+        rebuilds: number of rebuilds.
+        calls: number of calls.
 
     Raises:
         InputError: the skin is negative or not finite.
@@ -48,11 +48,11 @@ class NeighborList:
             raise InputError(f"The skin is {skin}; it must be a length of 0 or more, in Å.")
         self.cutoff, self.skin = cutoff, skin
         self.rebuilds = self.calls = 0
-        self._found: _Found | None = None
+        self._built: _Built | None = None
 
     @torch.no_grad()
     def edges(self, positions: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None) -> Edges:
-        """The edges of the structure as it is now.
+        """Return the edges of the structure in its current state.
 
         Shapes:
             positions: [N, 3] Å. cell: [1, 3, 3] Å. pbc: [1, 3] bool.
@@ -61,12 +61,12 @@ class NeighborList:
             InputError: as ``radius_edges``.
         """
         self.calls += 1
-        if self._found is None or not self._holds(self._found, positions, cell, pbc):
+        if self._built is None or not self._holds(self._built, positions, cell, pbc):
             self.rebuilds += 1
             ptr = torch.tensor([0, len(positions)], device=positions.device)
             edges = radius_edges(positions, ptr, self.cutoff + self.skin, cell, pbc)
-            self._found = _Found(positions, cell, pbc, edges)
-        edges = self._found.edges
+            self._built = _Built(positions, cell, pbc, edges)
+        edges = self._built.edges
         if self.skin == 0:
             return edges
         batch = edges.sender.new_zeros(len(positions))
@@ -74,24 +74,24 @@ class NeighborList:
         inside = (edge_lengths(vectors) < self.cutoff).nonzero().squeeze(-1)
         return select_edges(edges.sender, edges.receiver, edges.shifts, inside, len(positions))
 
-    def _holds(self, found: _Found, positions: Tensor, cell: Tensor | None, pbc: Tensor | None) -> bool:
-        if self.skin == 0 or found.positions.shape != positions.shape or found.positions.dtype != positions.dtype:
+    def _holds(self, built: _Built, positions: Tensor, cell: Tensor | None, pbc: Tensor | None) -> bool:
+        if self.skin == 0 or built.positions.shape != positions.shape or built.positions.dtype != positions.dtype:
             return False
-        if (found.cell is None) != (cell is None):
+        if (built.cell is None) != (cell is None):
             return False
-        before, least = found.positions, 1.0
-        if cell is not None and pbc is not None and found.cell is not None and found.pbc is not None:
-            if not torch.equal(found.pbc, pbc):
+        before, contraction = built.positions, 1.0
+        if cell is not None and pbc is not None and built.cell is not None and built.pbc is not None:
+            if not torch.equal(built.pbc, pbc):
                 return False
-            if not torch.equal(found.cell, cell):
-                change = torch.linalg.solve(_complete(found.cell[0], pbc[0]), _complete(cell[0], pbc[0]))
-                before, least = before @ change, float(torch.linalg.matrix_norm(change, ord=-2))
+            if not torch.equal(built.cell, cell):
+                change = torch.linalg.solve(_complete(built.cell[0], pbc[0]), _complete(cell[0], pbc[0]))
+                before, contraction = before @ change, float(torch.linalg.matrix_norm(change, ord=-2))
         moved = float((positions - before).square().sum(-1).max().sqrt()) if len(positions) else 0.0
-        return least * (self.cutoff + self.skin) - 2 * moved >= self.cutoff
+        return contraction * (self.cutoff + self.skin) - 2 * moved >= self.cutoff
 
 
 def _complete(cell: Tensor, pbc: Tensor) -> Tensor:
-    """The periodic vectors of a cell [3, 3], and orthonormal ones across them in the open directions."""
+    """Complete the periodic vectors of a cell [3, 3] by orthonormal ones in the open directions."""
     periodic = cell[pbc]
     across = torch.linalg.svd(periodic, full_matrices=True).Vh[len(periodic) :] if len(periodic) else torch.eye(3)
     whole = cell.clone()

@@ -1,4 +1,4 @@
-"""What every engine starts from: a trained model that gives an energy and its derivatives, ready to be evaluated."""
+"""Prepare a trained model for a simulation engine: energy and its derivatives, in evaluation mode."""
 
 from __future__ import annotations
 
@@ -22,23 +22,21 @@ def as_potential(
     stress: bool | None = None,
     trust: bool = False,
 ) -> Model:
-    """A model of its own for an engine: in evaluation mode, without gradients of parameters.
+    """Return a copy of a model for an engine, in evaluation mode and without gradients of parameters.
 
-    One that gives an energy and no forces gets those that are derivatives of its energy. Of an ensemble each member
-    does, so that their spread is known.
-
-    What was exported is taken as it is: it has one device and one dtype.
+    A model that predicts an energy but no forces gets forces as derivatives of its energy. In an ensemble each member
+    does, so that the spread of the forces is known. An exported potential has a fixed device and dtype.
 
     Args:
-        model: a run of ``geoeq train``, a checkpoint, a file of ``export_potential``, or a Model, which is copied.
-        device: "auto" (a GPU where there is one), "cpu", "cuda" ...
-        dtype: of the model; None leaves it.
-        stress: give a stress too; None where the model has a cutoff.
-        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
+        model: folder of a ``geoeq train`` run, a checkpoint, a file written by ``export_potential``, or a Model.
+        device: "auto" (a GPU if available), "cpu", "cuda" ...
+        dtype: dtype of the model; None leaves it unchanged.
+        stress: whether to compute the stress; None computes it if the model has a cutoff.
+        trust: whether the checkpoint may import and run classes that are not part of geoeq.
 
     Raises:
         CheckpointError: the checkpoint or file cannot be read.
-        InputError: what was exported is for another device or dtype, or has no stress.
+        InputError: the exported potential is for another device or dtype, or has no stress.
     """
     if not isinstance(model, Model) and Path(model).suffix == ".pt2":
         model = load_potential(model)
@@ -53,17 +51,17 @@ def as_potential(
 
 
 def energies_within(potential: Model) -> Model | None:
-    """What gives the energies of which a potential takes the derivatives; None where forces are given directly."""
+    """Return the model whose energy a potential differentiates; None if forces are predicted directly."""
     if isinstance(potential, Forces):
         return potential.model  # type: ignore[return-value]
     if not isinstance(potential, Ensemble):
         return None
-    within = [energies_within(member) for member in potential.models]
-    members = [member for member in within if member is not None]
-    if len(members) < len(within):
+    inner = [energies_within(member) for member in potential.models]
+    members = [member for member in inner if member is not None]
+    if len(members) < len(inner):
         return None
-    known = {name: factor for name, factor in potential.factors.items() if name not in ("forces", "stress")}
-    return Ensemble(members, known)
+    factors = {name: factor for name, factor in potential.factors.items() if name not in ("forces", "stress")}
+    return Ensemble(members, factors)
 
 
 def _with_forces(model: Model, stress: bool) -> Model:
@@ -77,11 +75,11 @@ def _as_exported(
     potential: ExportedPotential, device: str | torch.device, dtype: torch.dtype | None, stress: bool | None
 ) -> ExportedPotential:
     parameter = next(potential.parameters())
-    wrong = device != "auto" and torch.device(device).type != parameter.device.type
-    if wrong or dtype not in (None, parameter.dtype):
+    other_device = device != "auto" and torch.device(device).type != parameter.device.type
+    if other_device or dtype not in (None, parameter.dtype):
         raise InputError(
-            f"This potential was exported for {parameter.device.type} in {parameter.dtype}, and neither can be "
-            "changed: export it again, or take the checkpoint."
+            f"This potential was exported for {parameter.device.type} in {parameter.dtype}; neither can be changed. "
+            "Export it again, or use the checkpoint."
         )
     if stress and not potential.stress:
         raise InputError("This potential was exported without a stress.")

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-__all__ = ["from_calculator", "is_calculator", "to_atoms", "to_calculator"]
+from geoeq.data.structures import to_atoms
+
+__all__ = ["from_calculator", "is_calculator", "to_calculator"]
 
 Outputs = Callable[[Data], Mapping[str, Tensor]]
 
@@ -21,17 +23,6 @@ _PROPERTIES = {"energy": "energy", "forces": "forces", "stress": "stress", "dipo
 def is_calculator(candidate: object) -> bool:
     """Whether this is a calculator as ASE defines them."""
     return hasattr(candidate, "get_property") and hasattr(candidate, "implemented_properties")
-
-
-def to_atoms(data: Data) -> Any:
-    """One structure as ASE's Atoms."""
-    from ase import Atoms
-
-    atoms = Atoms(data.z.numpy(), data.pos.detach().double().numpy())
-    if "cell" in data:
-        atoms.set_cell(data.cell.reshape(3, 3).detach().double().numpy())
-        atoms.set_pbc(data.pbc.reshape(3).numpy())
-    return atoms
 
 
 def from_calculator(calculator: Any) -> Outputs:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from geoeq.geometry.groups import Output, named_output
 from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
-from geoeq.layers.irreps.coefficients import from_coefficients, to_coefficients
+from geoeq.layers.irreps.layout import from_coefficients, to_coefficients
 from geoeq.models.heads.head import Head
 
 __all__ = ["Call", "record_calls"]

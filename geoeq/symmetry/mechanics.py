@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from geoeq.data.structures import to_atoms
 from geoeq.geometry.groups import named_output, relative_error
-from geoeq.symmetry.calculators import to_atoms, to_calculator
+from geoeq.symmetry.calculators import to_calculator
 from geoeq.symmetry.invariance import Measured
 from geoeq.symmetry.subject import Candidate
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
+from geoeq.data.structures import model_inputs
 from geoeq.errors import FieldError, InputError
 from geoeq.fields import field
 from geoeq.geometry.groups import relative_error, turns_of
@@ -59,6 +60,8 @@ def prepare(
         raise InputError(f"{_name(candidate)} is neither a model nor a calculator: give something called on Data.")
     versions = {dtype: _version(candidate, dtype) for dtype in (torch.float64, torch.float32)}
     batches, remarks = _given(data) if data is not None else _random(candidate, versions, elements, seed)
+    if calculator and data is None:  # a random charge would be a charged or open-shell structure
+        batches = [_without_charges(batch) for batch in batches]
     dtype, failure = _dtype(versions, batches[0])
     if failure:
         remarks.append(failure)
@@ -69,8 +72,8 @@ def prepare(
     ):
         remarks.append(f"not tried on periodic structures: {reason}")
     elif data is None:
-        periodic = random_batch((5, 1, 4), periodic=True, seed=seed)
-        batches.append(in_dtype(_with_elements(periodic, batches[0].z), dtype))
+        periodic = _with_elements(random_batch((5, 1, 4), periodic=True, seed=seed), batches[0].z)
+        batches.append(in_dtype(_without_charges(periodic) if calculator else periodic, dtype))
     with torch.no_grad():
         found = function(batches[0])
     for key in found:
@@ -156,6 +159,12 @@ def _with_elements(batch: Batch, known: Tensor) -> Batch:
     order = torch.arange(len(batch.z))
     batch.z = known[(batch.z * 7 + order) % len(known)]
     return batch
+
+
+def _without_charges(batch: Batch) -> Batch:
+    graphs = batch.to_data_list()
+    plain = [model_inputs(graph.z, graph.pos, cell=graph.get("cell"), pbc=graph.get("pbc")) for graph in graphs]
+    return Batch.from_data_list(plain)
 
 
 def _dtype(versions: Mapping[torch.dtype, tuple[Outputs, nn.Module | None]], batch: Batch) -> tuple[torch.dtype, str]:

@@ -21,8 +21,7 @@ from geoeq.geometry.rotations import matrix_to_irreps, wigner_blocks
 from geoeq.graph import build_graph
 from geoeq.layers import EGNNLayer
 from geoeq.models import EGNN, GraphScalar
-from geoeq.symmetry import CHECKS, random_batch
-from geoeq.symmetry import symmetry_report as report
+from geoeq.symmetry import CHECKS, random_batch, report
 
 CUTOFF = 4.0
 SCALES = torch.tensor([2.0, 1.0, 2.0])
@@ -235,7 +234,7 @@ def test_a_stress_as_irreps_is_that_of_the_matrix():
     class Irreps(nn.Module):
         def forward(self, data):
             calculator, stress, energy = smooth_lj(), [], []
-            from geoeq.symmetry.calculators import to_atoms
+            from geoeq.data.structures import to_atoms
 
             for graph in data.to_data_list():
                 atoms = to_atoms(graph)

@@ -1,1 +1,1 @@
-"""Export of potentials, and the engines that run them: LAMMPS, TorchSim, metatomic."""
+"""Potentials in other engines: export with torch.export, LAMMPS, TorchSim and metatomic."""

@@ -1,37 +1,44 @@
-"""The energies of atoms, and what they add to an uncertainty, as one graph of PyTorch's operators."""
+"""Trace the energies of atoms, with their share of the uncertainty, and measure how far they reach."""
 
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor, fx, nn
 from torch_geometric.data import Data
 
+from geoeq.data.structures import model_inputs
 from geoeq.graph import Graph
 from geoeq.models import Ensemble, LastLayer, Model, WithPriors
 from geoeq.models.heads.head import Head
 from geoeq.models.wrappers.last_layer import last_layer_head
-from geoeq.simulate.engines.graph_inputs import GraphInputs
-from geoeq.simulate.engines.tracing import as_data, whole_graph
+from geoeq.simulate.engines.graph_inputs import GraphInputs, as_data, graph_inputs
+from geoeq.simulate.engines.tracing import whole_graph
 
-__all__ = ["trace_atomic_energies"]
+__all__ = ["interaction_range", "trace_atomic_energies"]
+
+#: Number of atoms of the chain that measures the range, and the distance of neighbours in it in cutoffs: each atom sees
+#: only the next one.
+_ATOMS, _SPACING = 24, 0.6
 
 
 def trace_atomic_energies(model: Model, example: GraphInputs, spreads: bool = False) -> fx.GraphModule:
-    """The graph of the energies [N] of atoms, in float64 or the dtype of the model; derivatives go through it.
+    """Trace the energies [N] of atoms, in float64 or the dtype of the model; the graph is differentiable.
 
-    The uncertainty of an energy is a norm of a sum over atoms, of vectors that say how their energies would move
-    together: ``root · features`` of a last layer, and what the members of an ensemble differ by.
+    The uncertainty of an energy is the norm of a sum over atoms of vectors that state how their energies vary
+    together: ``root · features`` of a last layer, and the deviations of the members of an ensemble from their mean.
 
     Args:
-        model: without ``Forces``. Its energy must be a sum over atoms; whether it is, is not looked at.
-        example: as for ``trace``.
-        spreads: give those vectors too, [N, W]; W is 0 where the model does not know its uncertainty.
+        model: model without ``Forces``. Its energy must be a sum over atoms, which is not checked.
+        example: structures to trace with, as for ``trace``.
+        spreads: whether to return those vectors too, [N, W]; W is 0 if the model has no uncertainty.
 
     Raises:
-        InputError: the graph depends on a size or a value, or holds an operator that is not one of PyTorch.
+        InputError: the graph depends on a size or a value, or contains an operator that is not part of PyTorch.
     """
     return whole_graph(_AtomicEnergies(model, spreads), model.title, example)
 
@@ -48,35 +55,35 @@ class _AtomicEnergies(nn.Module):
         self, positions: Tensor, numbers: Tensor, batch: Tensor, cells: Tensor, edges: Tensor, shifts: Tensor
     ) -> Tensor | tuple[Tensor, Tensor]:
         data = as_data(GraphInputs(positions, numbers, batch, cells, edges, shifts))
-        given = [member(data) for member in self.members]
-        energies, spreads = given[0]
-        if len(given) > 1:
-            each = torch.stack([energy for energy, _ in given], dim=1)  # [N, M]
+        outputs = [member(data) for member in self.members]
+        energies, spreads = outputs[0]
+        if len(outputs) > 1:
+            each = torch.stack([energy for energy, _ in outputs], dim=1)  # [N, M]
             energies = each.mean(1)
-            spreads = self.factor / (len(given) - 1) ** 0.5 * (each - energies.unsqueeze(1))
+            spreads = self.factor / (len(outputs) - 1) ** 0.5 * (each - energies.unsqueeze(1))
         return (energies, spreads) if self.spreads else energies
 
 
 class _Member(nn.Module):
-    """A model whose heads take each atom for a structure: energies [N], and the spread [N, W] of its last layer."""
+    """Model whose heads treat each atom as a structure: energies [N], and the spread [N, W] of its last layer."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
         self.root: Tensor | None = None
-        around = self.model if isinstance(self.model, WithPriors) else None
-        certain = self.model if around is None else around.model
-        if isinstance(certain, LastLayer):
-            inner: Model = certain.model  # type: ignore[assignment]
-            if certain.target == "energy":
-                self.root = certain.root
-                last_layer_head(inner, "energy").last_layer_asked = True
-            if around is None:
+        with_priors = self.model if isinstance(self.model, WithPriors) else None
+        network = self.model if with_priors is None else with_priors.model
+        if isinstance(network, LastLayer):
+            inner: Model = network.model  # type: ignore[assignment]
+            if network.target == "energy":
+                self.root = network.root
+                last_layer_head(inner, "energy").with_last_layer = True
+            if with_priors is None:
                 self.model = inner
             else:
-                around.model = inner
-        for place, head in enumerate(self.model.heads):
-            self.model.heads[place] = _EachAtom(head)  # type: ignore[arg-type]
+                with_priors.model = inner
+        for index, head in enumerate(self.model.heads):
+            self.model.heads[index] = _EachAtom(head)  # type: ignore[arg-type]
 
     def forward(self, data: Data) -> tuple[Tensor, Tensor]:
         network: nn.Module = self.model.model if isinstance(self.model, WithPriors) else self.model
@@ -95,7 +102,7 @@ class _EachAtom(nn.Module):
     def __init__(self, head: Head) -> None:
         super().__init__()
         self.head = head
-        self.last_layer_asked = head.last_layer_asked
+        self.with_last_layer = head.with_last_layer
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = self.head(x, _apart(graph))
@@ -106,6 +113,36 @@ class _EachAtom(nn.Module):
 
 
 def _apart(graph: Graph) -> Graph:
-    """Each atom a structure of its own."""
+    """Return a graph in which each atom is a structure."""
     atoms = torch.arange(graph.num_nodes + 1, device=graph.batch.device)
     return replace(graph, batch=atoms[:-1], ptr=atoms, num_graphs=graph.num_nodes)
+
+
+def interaction_range(atomic_energies: Callable[..., Tensor], model: Model) -> float:
+    """Measure the interaction range in Å: the cutoff times the number of edges over which an atom's energy depends.
+
+    The energy of the first atom of a chain is differentiated by the positions of all atoms, with the trained weights.
+    If the derivative reaches the end of the chain, the range is infinite, as for a model that sees whole structures.
+
+    Args:
+        atomic_energies: function from the tensors of ``GraphInputs`` to energies [N].
+        model: model that has the cutoff and the elements.
+    """
+    cutoff = model.cutoff
+    if cutoff is None:
+        return math.inf
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    positions = 0.1 * cutoff * torch.rand(_ATOMS, 3, generator=generator, dtype=torch.float64)
+    positions[:, 0] += _SPACING * cutoff * torch.arange(_ATOMS)
+    elements = torch.tensor(model.elements or (1, 6, 7, 8, 16))
+    chain = model_inputs(elements[torch.arange(_ATOMS) % len(elements)], positions).to(device)
+    inputs = graph_inputs(chain, cutoff)
+    moved = inputs.positions.requires_grad_()
+    first = atomic_energies(*inputs._replace(positions=moved))[0]
+    if not first.requires_grad:
+        return 0.0
+    gradient = torch.autograd.grad(first, moved, materialize_grads=True, allow_unused=True)[0]
+    reached = gradient.abs().sum(1).nonzero().squeeze(1)
+    edges = int(reached.max()) if len(reached) else 0
+    return math.inf if edges == _ATOMS - 1 else edges * cutoff

@@ -1,4 +1,4 @@
-"""A trained potential as a file that is run without its network: by torch.export, and compiled by AOTInductor."""
+"""Export a trained potential with torch.export, and compile it with AOTInductor: it runs without its network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,28 +26,25 @@ from geoeq.models import Model
 from geoeq.models.checkpoint import load_checkpoint
 from geoeq.models.wrappers.forces import stretch
 from geoeq.pointers import graph_pointers
-from geoeq.simulate.engines.export_check import structures_to_compare
-from geoeq.simulate.engines.exported import ENTRY, FORMAT, FORMAT_VERSION, TOLERANCES, worst_error
+from geoeq.simulate.engines.exported import ENTRY, FORMAT, FORMAT_VERSION
 from geoeq.simulate.engines.graph_inputs import DERIVATIVE, GraphInputs, graph_inputs
 from geoeq.simulate.engines.tracing import example_inputs, output_names, trace
+from geoeq.simulate.engines.verification import Run, check_errors, structures_to_compare, worst_error
 from geoeq.simulate.potential import as_potential, energies_within
 
 __all__ = ["Export", "export_potential"]
 
-_Run = Callable[..., Sequence[Tensor]]
-
 
 @dataclass(frozen=True)
 class Export:
-    """What ``export_potential`` has written.
+    """Files written by ``export_potential``.
 
     Attributes:
-        program: an ExportedProgram: any device of PyTorch that it was made for, with Python.
-        compiled: a package of AOTInductor: machine code for this kind of machine, also without Python. None if there is
-            none.
-        note: why there is none.
-        error: the largest difference to the model that was found, as ``geoeq.simulate.engines.exported.worst_error``
-        counts.
+        program: an ExportedProgram for any PyTorch device it was exported for, run from Python.
+        compiled: an AOTInductor package: machine code for this kind of machine, usable without Python; None if it was
+            not compiled.
+        note: reason why it was not compiled.
+        error: largest difference from the model, as ``geoeq.simulate.engines.verification.worst_error`` measures it.
     """
 
     program: Path
@@ -66,41 +63,40 @@ def export_potential(
     structures: Sequence[Atoms] = (),
     trust: bool = False,
 ) -> Export:
-    """Write a potential as ``path`` and, compiled, beside it (``water.pt2`` and ``water-compiled.pt2``).
+    """Write a potential to ``path`` and its compiled form beside it (``water.pt2`` and ``water-compiled.pt2``).
 
-    The graph takes the tensors of ``geoeq.simulate.engines.graph_inputs.GraphInputs``, of any sizes, and gives
-    energies, forces
-    and the derivative by strain, which are computed in it. It has the operators of PyTorch alone: the kernels of geoeq
-    are not in it. Before a file is written it is compared with the model for many sizes, open and periodic; a small
-    case with its answer goes with it, for ``load_potential``.
+    The graph takes the tensors of ``geoeq.simulate.engines.graph_inputs.GraphInputs``, of any sizes, and returns
+    energies, forces and the derivative by strain. It contains only PyTorch operators, no kernels of geoeq. Before a
+    file is written, it is compared with the model for many sizes, open and periodic; a small reference case is stored
+    in it for ``load_potential``.
 
     Args:
-        model: a run of ``geoeq train``, a checkpoint, or a Model.
-        path: of the program, with the suffix .pt2.
-        device: for which it is made.
-        dtype: of the model; None leaves it. Positions are float64 in any case.
-        compiled: write the compiled one; None where there is a C++ compiler. It takes minutes.
-        structures: to compare, besides random ones of the elements of the model.
-        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
+        model: folder of a ``geoeq train`` run, a checkpoint, or a Model.
+        path: file to write, with the suffix .pt2.
+        device: device on which the potential will run.
+        dtype: dtype of the model; None leaves it unchanged. Positions are float64 in any case.
+        compiled: whether to compile, which takes minutes; None compiles if there is a C++ compiler.
+        structures: structures for the comparison, besides random ones of the elements of the model.
+        trust: whether the checkpoint may import and run classes that are not part of geoeq.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
         InputError: the path has another suffix; the model needs more than elements, positions and cells; no graph of it
-            holds for all sizes; or what it gives differs from the model: nothing is then written. There is no compiler,
+            is valid for all sizes; or its outputs differ from the model: nothing is then written. There is no compiler,
             and ``compiled`` is True.
     """
     path = Path(path)
     if path.suffix != ".pt2":
-        raise InputError(f"'{path}': an exported potential has the suffix .pt2.")
-    reason = "it was not asked for" if compiled is False else _lacking()
+        raise InputError(f"'{path}': an exported potential must have the suffix .pt2.")
+    reason = "it was not requested" if compiled is False else _missing_compiler()
     if compiled and reason is not None:
         raise InputError(f"'{path}' cannot be compiled: {reason}.")
-    given = model if isinstance(model, Model) else load_checkpoint(model, trust=trust)[0]
-    potential = as_potential(given, device, dtype)
-    cases = [_answered(potential, data) for data in structures_to_compare(potential, structures)]
+    source = model if isinstance(model, Model) else load_checkpoint(model, trust=trust)[0]
+    potential = as_potential(source, device, dtype)
+    cases = [_reference_case(potential, data) for data in structures_to_compare(potential, structures)]
     program = trace(potential, example_inputs(potential))
     error = _verify(program.module(), cases, potential)
-    description = _description(potential, given, cases[-1])
+    description = _description(potential, source, cases[-1])
     with atomic_write(path) as temporary:
         torch.export.save(program, temporary, extra_files={ENTRY: json.dumps(description)})
     if reason is not None:
@@ -113,16 +109,16 @@ def export_potential(
     return Export(path, package, None, error)
 
 
-def _lacking() -> str | None:
-    """Why nothing can be compiled here, or None."""
+def _missing_compiler() -> str | None:
+    """Return why nothing can be compiled here, or None."""
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
-        return f"there is no C++ compiler here ({compiler}; CXX names another)"
+        return f"there is no C++ compiler ({compiler}; set CXX to another)"
     return None
 
 
-def _answered(potential: Model, data: Data) -> tuple[GraphInputs, list[Tensor]]:
-    """The tensors of structures, and what the model gives for them."""
+def _reference_case(potential: Model, data: Data) -> tuple[GraphInputs, list[Tensor]]:
+    """Return the tensors of structures, and the outputs of the model for them."""
     inputs = graph_inputs(data, potential.cutoff)
     try:
         with torch.no_grad():
@@ -138,35 +134,25 @@ def _answered(potential: Model, data: Data) -> tuple[GraphInputs, list[Tensor]]:
 
 
 def _derivative(energies: Model, data: Data) -> Tensor:
-    """Of the energy by strain, [G, 3, 3] eV, whether or not there is a volume."""
+    """Return the derivative of the energy by strain, [G, 3, 3] eV, whether or not there is a volume."""
     moved = copy.copy(data)
     count = len(graph_pointers(data)) - 1
     strain = data.pos.new_zeros(count, 3, 3, requires_grad=True)
     stretch(moved, (strain + strain.mT) / 2)
     with torch.enable_grad():
         energy = energies(moved)["energy"].sum()
-        found: Tensor = torch.autograd.grad(energy, strain, materialize_grads=True)[0]
-    return found.detach()
+        gradient: Tensor = torch.autograd.grad(energy, strain, materialize_grads=True)[0]
+    return gradient.detach()
 
 
-def _verify(run: _Run, cases: Sequence[tuple[GraphInputs, list[Tensor]]], potential: Model) -> float:
-    limit = TOLERANCES[str(next(potential.parameters()).dtype).removeprefix("torch.")]
-    worst = 0.0
-    for inputs, expected in cases:
-        error = worst_error(run, inputs, expected)
-        if not error <= limit:
-            counts = inputs.batch.bincount().tolist()
-            raise InputError(
-                f"{potential.title} cannot be exported: for structures of {counts} atoms the graph differs from the "
-                f"model by {error:.1e}, and {limit:.0e} is allowed."
-            )
-        worst = max(worst, error)
-    return worst
+def _verify(run: Run, cases: Sequence[tuple[GraphInputs, list[Tensor]]], potential: Model) -> float:
+    errors = ((inputs, worst_error(run, inputs, expected)) for inputs, expected in cases)
+    return check_errors(potential, "graph", errors)
 
 
-def _description(potential: Model, given: Model, test: tuple[GraphInputs, list[Tensor]]) -> dict[str, Any]:
+def _description(potential: Model, source: Model, test: tuple[GraphInputs, list[Tensor]]) -> dict[str, Any]:
     parameter = next(potential.parameters())
-    tensors = {name: value.detach().cpu().contiguous() for name, value in given.state_dict().items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in source.state_dict().items()}
     inputs, outputs = test
     return {
         "format": FORMAT,

@@ -1,10 +1,10 @@
-"""A potential from a file that ``export_potential`` wrote: it is run without the code of its network."""
+"""Load a potential written by ``export_potential``: it runs without the code of its network."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,32 +18,31 @@ from geoeq.errors import CheckpointError, InputError
 from geoeq.fields import Field, field
 from geoeq.graph import Graph
 from geoeq.models import Model
-from geoeq.simulate.engines.graph_inputs import DERIVATIVE, GraphInputs, graph_inputs, with_stress
+from geoeq.models.wrappers.forces import has_volume
+from geoeq.simulate.engines.graph_inputs import DERIVATIVE, GraphInputs, graph_inputs
+from geoeq.simulate.engines.verification import TOLERANCES, Run, worst_error
 
-__all__ = ["ENTRY", "FORMAT", "FORMAT_VERSION", "TOLERANCES", "ExportedPotential", "load_potential", "worst_error"]
+__all__ = ["ENTRY", "FORMAT", "FORMAT_VERSION", "ExportedPotential", "load_potential"]
 
 FORMAT, FORMAT_VERSION = "geoeq potential", 1
 
 #: The name of the description within a file.
 ENTRY = "geoeq.json"
 
-#: Largest difference to the model that is let through, as ``worst_error`` counts it.
-TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
-
 
 class ExportedPotential(Model):
-    """What ``load_potential`` gives: a Model for all engines of ``geoeq.simulate``, that cannot be trained.
+    """Model returned by ``load_potential``: it runs in all engines of ``geoeq.simulate`` and cannot be trained.
 
     Args:
-        run: from the tensors of ``GraphInputs`` to those of the outputs.
-        description: what the file says of itself.
+        run: function from the tensors of ``GraphInputs`` to the output tensors.
+        description: metadata of the file.
 
     Attributes:
-        stress: whether a stress is given.
-        compiled: whether it is machine code (AOTInductor), for the device on which it was made.
+        stress: whether a stress is computed.
+        compiled: whether it is machine code (AOTInductor) for the device on which it was exported.
     """
 
-    def __init__(self, run: Callable[..., Sequence[Tensor]], description: Mapping[str, Any]) -> None:
+    def __init__(self, run: Run, description: Mapping[str, Any]) -> None:
         nn.Module.__init__(self)
         self._run = run
         self.description = dict(description)
@@ -51,12 +50,12 @@ class ExportedPotential(Model):
         self.stress = DERIVATIVE in self.names and description["cutoff"] is not None
         self.compiled = bool(description["compiled"])
         dtype = getattr(torch, description["dtype"])
-        # By its parameters a Model tells its dtype and device.
+        # A Model states its dtype and device by its parameters.
         self.none = nn.Parameter(torch.empty(0, dtype=dtype, device=description["device"]), requires_grad=False)
 
     @classmethod
     def example(cls) -> Self:
-        """There is none without a file.
+        """Refuse: an exported potential exists only as a file.
 
         Raises:
             InputError: always.
@@ -65,66 +64,69 @@ class ExportedPotential(Model):
 
     @property
     def title(self) -> str:
-        """That of the network."""
+        """Title of the network."""
         return str(self.description["title"])
 
     @property
     def heads(self) -> nn.ModuleList:  # type: ignore[override]
-        """None: they are part of the graph."""
+        """Empty: the heads are part of the graph."""
         return nn.ModuleList()
 
     @property
     def fields(self) -> dict[str, Field]:
-        """Those of the network, and the stress."""
+        """Outputs of the network, and the stress."""
         names = [name for name in self.names if name != DERIVATIVE] + ["stress"] * self.stress
         return {name: field(name) for name in names}
 
     @property
     def cutoff(self) -> float | None:  # type: ignore[override]
-        """That of the network, in Å."""
+        """Cutoff of the network, in Å."""
         cutoff: float | None = self.description["cutoff"]
         return cutoff
 
     @property
     def elements(self) -> tuple[int, ...] | None:  # type: ignore[override]
-        """The atomic numbers that the network knows."""
-        known = self.description["elements"]
-        return None if known is None else tuple(known)
+        """Atomic numbers that the network knows."""
+        elements = self.description["elements"]
+        return None if elements is None else tuple(elements)
 
     @property
     def conservative(self) -> bool:
-        """Whether forces are minus the derivative of the energy."""
+        """Whether the forces are minus the derivative of the energy."""
         return bool(self.description["conservative"])
 
     def forward(self, data: Data) -> dict[str, Tensor]:
-        """Outputs by name; they carry no derivatives.
+        """Compute the outputs by name; they carry no derivatives.
 
         Raises:
-            InputError: a structure cannot be what was meant.
+            InputError: a structure is invalid.
         """
         check_inputs(data, elements=self.elements, cutoff=self.cutoff)
+        total_charge = data.get("total_charge")
+        if "charges" in self.names and total_charge is not None and bool((total_charge != 0).any()):
+            raise InputError("This potential was exported for neutral structures; use the checkpoint for charged ones.")
         with torch.no_grad():
             outputs = self._run(*graph_inputs(data, self.cutoff))
-            named = with_stress(self.names, outputs, data)
+            named = _with_stress(self.names, outputs, data)
         return named if self.stress else {name: value for name, value in named.items() if name != "stress"}
 
     def encode(self, data: Data, graph: Graph) -> Tensor:
-        """There are no features outside the graph.
+        """Refuse: features exist only inside the graph.
 
         Raises:
             InputError: always.
         """
-        raise InputError("An exported potential has no features; call it, or take the model that it was made of.")
+        raise InputError("An exported potential has no features: call it, or use the model that was exported.")
 
 
 def load_potential(path: str | Path) -> ExportedPotential:
-    """Read a file of ``export_potential``, and try it on the structures in it whose answer it knows.
+    """Load a file written by ``export_potential``, and test it on the reference structures stored in it.
 
-    Such a file holds code, as a program does: load it from those you trust. (A checkpoint holds none.)
+    The file contains code, as a program does: load only files from sources you trust. (A checkpoint contains none.)
 
     Raises:
-        CheckpointError: the file is missing, altered, of a newer geoeq or for another device, or it gives other
-            numbers here than where it was made.
+        CheckpointError: the file is missing, altered, from a newer geoeq or for another device, or its outputs differ
+            from those on the machine that exported it.
     """
     path = Path(path)
     try:
@@ -133,7 +135,7 @@ def load_potential(path: str | Path) -> ExportedPotential:
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no file '{path}'.") from error
     except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path} is no exported potential, or is truncated: {error}.") from error
+        raise CheckpointError(f"{path} is not an exported potential, or is truncated: {error}.") from error
     read = _read_compiled if compiled else _read_program
     try:
         run, text = read(path)
@@ -142,38 +144,32 @@ def load_potential(path: str | Path) -> ExportedPotential:
         raise CheckpointError(f"{path} cannot be loaded: {reason}") from error
     potential = ExportedPotential(run, _checked(path, text) | {"compiled": compiled})
     test = potential.description["test"]
-    error_found = worst_error(run, *_tensors(test, potential.none.device))
-    if not error_found <= TOLERANCES[potential.description["dtype"]]:
+    difference = worst_error(run, *_tensors(test, potential.none.device))
+    if not difference <= TOLERANCES[potential.description["dtype"]]:
         raise CheckpointError(
-            f"{path} gives other numbers here than where it was made: they differ by {error_found:.1e}. Export it "
-            f"again on this machine, with this PyTorch ({torch.__version__})."
+            f"{path} gives other numbers here than on the machine that exported it: they differ by {difference:.1e}. "
+            f"Export it again on this machine, with this PyTorch ({torch.__version__})."
         )
     return potential
 
 
-def worst_error(run: Callable[..., Sequence[Tensor]], inputs: GraphInputs, expected: Sequence[Tensor]) -> float:
-    """The largest difference of any output, relative to the largest value of that output (in its unit 0.001 at least).
-
-    Infinite where shapes differ; NaN where a value is.
-    """
-    with torch.no_grad():
-        found = run(*inputs)
-    errors = []
-    for value, right in zip(found, expected, strict=True):
-        if value.shape != right.shape:
-            return float("inf")
-        if right.numel():
-            errors.append(((value - right).abs().max() / right.abs().max().clamp(min=1e-3)).double())
-    return float(torch.stack(errors).max())
+def _with_stress(names: Sequence[str], outputs: Sequence[Tensor], data: Data) -> dict[str, Tensor]:
+    """Return outputs by name, with a stress as ``geoeq.models.Forces`` computes it if all structures have a volume."""
+    named = dict(zip(names, outputs, strict=True))
+    derivative = named.pop(DERIVATIVE, None)
+    if derivative is not None and bool(has_volume(data).all()):
+        volume = torch.linalg.det(data.cell.reshape(-1, 3, 3)).abs()
+        named["stress"] = derivative / volume[:, None, None]
+    return named
 
 
-def _read_program(path: Path) -> tuple[Callable[..., Sequence[Tensor]], str]:
+def _read_program(path: Path) -> tuple[Run, str]:
     extra = {ENTRY: ""}
     program = torch.export.load(path, extra_files=extra)
     return program.module(), extra[ENTRY]
 
 
-def _read_compiled(path: Path) -> tuple[Callable[..., Sequence[Tensor]], str]:
+def _read_compiled(path: Path) -> tuple[Run, str]:
     run = torch._inductor.aoti_load_package(str(path))
     return run, run.get_metadata().get(ENTRY, "")
 
@@ -181,19 +177,19 @@ def _read_compiled(path: Path) -> tuple[Callable[..., Sequence[Tensor]], str]:
 def _checked(path: Path, text: str) -> dict[str, Any]:
     description = json.loads(text or "{}")
     if description.get("format") != FORMAT:
-        raise CheckpointError(f"{path} was not written by geoeq: it does not say what it takes and gives.")
+        raise CheckpointError(f"{path} was not written by geoeq: it has no description of its inputs and outputs.")
     if description["version"] > FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {description['version']}, written by geoeq {description['geoeq']}; this is "
             f"geoeq {geoeq.__version__}, which reads up to version {FORMAT_VERSION}. Install a newer geoeq."
         )
     if description["device"] != "cpu" and not torch.cuda.is_available():
-        raise CheckpointError(f"{path} was made for {description['device']}, which is not here. Export it for the CPU.")
+        raise CheckpointError(f"{path} needs {description['device']}, which is not available. Export it for the CPU.")
     return dict(description)
 
 
 def _tensors(test: Mapping[str, Any], device: torch.device) -> tuple[GraphInputs, list[Tensor]]:
-    """The structures whose answer is known, and the answer."""
+    """Return the reference structures and their outputs."""
 
     def tensor(entry: Mapping[str, Any]) -> Tensor:
         dtype = getattr(torch, entry["dtype"])

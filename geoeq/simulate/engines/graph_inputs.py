@@ -1,26 +1,25 @@
-"""The tensors that an exported potential takes, and what it gives, in one fixed order."""
+"""Structures as a fixed tuple of tensors: the inputs of exported potentials."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from geoeq.data.structures import model_inputs
 from geoeq.geometry.neighbors import full_edges, radius_edges
-from geoeq.models.wrappers.forces import has_volume
-from geoeq.pointers import batch_from_ptr, graph_pointers
+from geoeq.pointers import batch_from_ptr, graph_pointers, row_pointers
 
-__all__ = ["DERIVATIVE", "GraphInputs", "graph_inputs", "with_stress"]
+__all__ = ["DERIVATIVE", "GraphInputs", "as_data", "graph_inputs"]
 
-#: The derivative of the energy by strain, [G, 3, 3] eV: it exists without a volume.
+#: Derivative of the energy by strain, [G, 3, 3] eV: it is defined without a volume.
 DERIVATIVE = "strain_derivative"
 
 
 class GraphInputs(NamedTuple):
-    """Structures as tensors, whose sizes N, E and G may be any.
+    """Structures as tensors with any sizes N, E and G.
 
     Shapes:
         positions: [N, 3] float64 Å. numbers: [N] int64. batch: [N] int64, the structure of each atom, sorted.
@@ -38,18 +37,18 @@ class GraphInputs(NamedTuple):
 
 
 def graph_inputs(data: Data, cutoff: float | None) -> GraphInputs:
-    """Those of a Data or Batch; its edges are taken where they are for this cutoff, else they are found."""
+    """Return the tensors of a Data or Batch; its edges are used if they were built for this cutoff."""
     positions = data.pos.detach().double()
     ptr = graph_pointers(data)
     cells, pbc = getattr(data, "cell", None), getattr(data, "pbc", None)
     cells = None if cells is None else cells.detach().double().reshape(-1, 3, 3)
-    made_for = getattr(data, "edge_cutoff", None)
-    if cutoff is not None and made_for is not None and bool((made_for == cutoff).all()):
+    edge_cutoff = getattr(data, "edge_cutoff", None)
+    if cutoff is not None and edge_cutoff is not None and bool((edge_cutoff == cutoff).all()):
         edges, shifts = data.edge_index, getattr(data, "edge_shifts", None)
     else:
         pbc = None if pbc is None else pbc.reshape(-1, 3)
-        found = full_edges(ptr) if cutoff is None else radius_edges(positions, ptr, cutoff, cells, pbc)
-        edges, shifts = torch.stack([found.sender, found.receiver]), found.shifts
+        built = full_edges(ptr) if cutoff is None else radius_edges(positions, ptr, cutoff, cells, pbc)
+        edges, shifts = torch.stack([built.sender, built.receiver]), built.shifts
     return GraphInputs(
         positions,
         data.z.long(),
@@ -60,11 +59,15 @@ def graph_inputs(data: Data, cutoff: float | None) -> GraphInputs:
     )
 
 
-def with_stress(names: Sequence[str], outputs: Sequence[Tensor], data: Data) -> dict[str, Tensor]:
-    """Outputs by name, with a stress where all structures have a volume, as ``geoeq.models.Forces`` gives it."""
-    named = dict(zip(names, outputs, strict=True))
-    derivative = named.pop(DERIVATIVE, None)
-    if derivative is not None and bool(has_volume(data).all()):
-        volume = torch.linalg.det(data.cell.reshape(-1, 3, 3)).abs()
-        named["stress"] = derivative / volume[:, None, None]
-    return named
+def as_data(inputs: GraphInputs) -> Data:
+    """Return the Data for a model that is being traced; it holds only the edges of the inputs."""
+    data = model_inputs(
+        inputs.numbers,
+        inputs.positions,
+        batch=inputs.batch,
+        ptr=row_pointers(inputs.batch, inputs.cells.shape[0]),
+        cell=inputs.cells,
+    )
+    data.edge_index, data.edge_shifts = inputs.edges, inputs.shifts
+    data.edge_cutoff = inputs.positions.new_zeros(1)  # during tracing it is taken to be that of the model
+    return data

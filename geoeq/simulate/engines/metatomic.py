@@ -1,8 +1,8 @@
-"""A potential as a model of metatomic: one file for the engines that read it (LAMMPS, i-PI, GROMACS, ASE ...)."""
+"""Export a potential as a metatomic model: one file for LAMMPS, i-PI, GROMACS, ASE and others."""
 
-# TorchScript reads annotations as they stand: no `from __future__ import annotations`, and the names of typing.
+# TorchScript needs real annotations: no `from __future__ import annotations`, and the names of `typing`.
 from pathlib import Path
-from typing import Dict, List, Optional, Union  # noqa: UP035
+from typing import Dict, Iterator, List, Optional, Tuple, Union  # noqa: UP035
 
 import torch
 from torch import Tensor, fx
@@ -12,16 +12,14 @@ from geoeq.errors import InputError
 from geoeq.files import atomic_write
 from geoeq.models import Model
 from geoeq.resources import import_extra
-from geoeq.simulate.engines.atomic_energies import trace_atomic_energies
-from geoeq.simulate.engines.export_check import structures_to_compare
-from geoeq.simulate.engines.exported import TOLERANCES, worst_error
+from geoeq.simulate.engines.atomic_energies import interaction_range, trace_atomic_energies
 from geoeq.simulate.engines.graph_inputs import GraphInputs, graph_inputs
-from geoeq.simulate.engines.interaction_range import interaction_range
 from geoeq.simulate.engines.tracing import example_inputs
-from geoeq.simulate.md.thermo import UNCERTAIN
+from geoeq.simulate.engines.verification import TOLERANCES, check_errors, structures_to_compare, worst_error
+from geoeq.simulate.md.thermo import ENERGY_UNCERTAINTY
 from geoeq.simulate.potential import as_potential, energies_within
 
-# PyG puts a function of Python in the place of torch.index_select, and TorchScript, in which metatomic is, refuses it.
+# PyG replaces torch.index_select by a Python function, which TorchScript, the language of metatomic, refuses.
 _replaced, torch.index_select = torch.index_select, torch._VF.index_select
 try:
     import_extra("metatomic.torch", "metatomic")
@@ -43,14 +41,14 @@ __all__ = ["export_metatomic", "metatomic_systems"]
 
 
 class MetatomicEnergy(torch.nn.Module):
-    """What engines call: the energy of systems or of their atoms, of which they take derivatives themselves.
+    """Module that engines call: the energy of systems or of their atoms, which the engines differentiate themselves.
 
-    Where the model knows it, the uncertainty of the energy too, of a system or of each atom: a norm of the sum of the
-    spreads of its atoms, or of each.
+    If the model has an uncertainty of the energy, it is returned too, per system or per atom: the norm of the summed
+    spreads of its atoms, or of the spread of each.
 
     Args:
-        graph: of ``trace_atomic_energies``, with spreads.
-        cutoff: of the neighbour list, in Å.
+        graph: graph returned by ``trace_atomic_energies`` with spreads.
+        cutoff: cutoff radius of the neighbour list, in Å.
     """
 
     def __init__(self, graph: fx.GraphModule, cutoff: float) -> None:
@@ -59,7 +57,7 @@ class MetatomicEnergy(torch.nn.Module):
         self.options = NeighborListOptions(cutoff=cutoff, full_list=True, strict=True)
 
     def requested_neighbor_lists(self) -> List[NeighborListOptions]:  # noqa: UP006
-        """All pairs within the cutoff, in both directions."""
+        """Request all pairs within the cutoff, in both directions."""
         return [self.options]
 
     def forward(
@@ -68,34 +66,34 @@ class MetatomicEnergy(torch.nn.Module):
         outputs: Dict[str, ModelOutput],  # noqa: UP006
         selected_atoms: Optional[Labels],  # noqa: UP045
     ) -> Dict[str, TensorMap]:  # noqa: UP006
-        """Energies, where they are asked for."""
+        """Compute the requested outputs."""
         results: Dict[str, TensorMap] = {}  # noqa: UP006
         if len(outputs) == 0 or len(systems) == 0:
             return results
         positions: List[Tensor] = []  # noqa: UP006
         numbers: List[Tensor] = []  # noqa: UP006
-        owners: List[Tensor] = []  # noqa: UP006
-        places: List[Tensor] = []  # noqa: UP006
+        systems_of_atoms: List[Tensor] = []  # noqa: UP006
+        indices: List[Tensor] = []  # noqa: UP006
         cells: List[Tensor] = []  # noqa: UP006
         edges: List[Tensor] = []  # noqa: UP006
         shifts: List[Tensor] = []  # noqa: UP006
         first = 0
-        begins: List[int] = []  # noqa: UP006
+        starts: List[int] = []  # noqa: UP006
         for index, system in enumerate(systems):
             count = system.positions.shape[0]
-            place = torch.arange(count, device=system.positions.device)
+            atoms = torch.arange(count, device=system.positions.device)
             pairs = system.get_neighbor_list(self.options).samples.values.to(torch.int64)  # [E, 5]
             pairs = pairs.index_select(0, torch.argsort(pairs[:, 0], stable=True))
             positions.append(system.positions)
             numbers.append(system.types)
-            owners.append(torch.full_like(place, index))
-            places.append(place)
+            systems_of_atoms.append(torch.full_like(atoms, index))
+            indices.append(atoms)
             cells.append(system.cell)
             edges.append(torch.stack([pairs[:, 1], pairs[:, 0]]) + first)  # senders over receivers
             shifts.append(pairs[:, 2:])
-            begins.append(first)
+            starts.append(first)
             first += count
-        owner, place = torch.cat(owners), torch.cat(places)
+        owner, atom = torch.cat(systems_of_atoms), torch.cat(indices)
         energies, spreads = self.graph(
             torch.cat(positions).to(torch.float64),
             torch.cat(numbers).to(torch.int64),
@@ -106,16 +104,16 @@ class MetatomicEnergy(torch.nn.Module):
         )  # [N], [N, W]
         if selected_atoms is not None:
             chosen = selected_atoms.values.to(torch.int64)  # [n, 2] system and atom
-            start = torch.tensor(begins, dtype=torch.int64, device=owner.device)
+            start = torch.tensor(starts, dtype=torch.int64, device=owner.device)
             rows = start.index_select(0, chosen[:, 0]) + chosen[:, 1]
             energies, spreads = energies.index_select(0, rows), spreads.index_select(0, rows)
-            owner, place = chosen[:, 0], chosen[:, 1]
+            owner, atom = chosen[:, 0], chosen[:, 1]
         zero = torch.zeros(1, 1, dtype=torch.int32, device=owner.device)
-        for name, asked in outputs.items():
+        for name, requested in outputs.items():
             values = energies.unsqueeze(1) if name == "energy" else spreads  # [N, 1 or W]
-            if asked.sample_kind == "atom":
+            if requested.sample_kind == "atom":
                 names = ["system", "atom"]
-                samples = torch.stack([owner, place], dim=1)
+                samples = torch.stack([owner, atom], dim=1)
             else:
                 names = ["system"]
                 samples = torch.arange(len(systems), device=owner.device).unsqueeze(1)
@@ -142,56 +140,56 @@ def export_metatomic(
     description: str = "",
     trust: bool = False,
 ) -> float:
-    """Write the energy of a potential as a file of metatomic, with TorchScript inside.
+    """Write the energy of a potential as a metatomic file, with TorchScript inside.
 
-    The network is traced for structures of any size, and the graph, which has the operators of PyTorch alone, is
-    turned into TorchScript; engines differentiate it for forces and stress. It gives energies of atoms, so that an
-    engine may cut a structure into parts, and of what knows its uncertainty (``LastLayer``, ``Ensemble``) the
-    "energy_uncertainty" as well, of systems or of atoms. How far the energy of an atom reaches is measured with the
-    trained weights.
+    The network is traced for structures of any size into a graph of PyTorch operators, which is converted to
+    TorchScript; engines differentiate it for forces and stress. It returns energies of atoms, so that an engine may
+    distribute a structure, and, for models with an uncertainty (``LastLayer``, ``Ensemble``), the
+    "energy_uncertainty" of systems or atoms. The interaction range is measured with the trained weights.
 
-    Before the file is written it is loaded and compared with the model, for many sizes, open and periodic.
+    Before the file is written, it is loaded and compared with the model for many sizes, open and periodic.
 
     Args:
-        model: a run of ``geoeq train``, a checkpoint, or a Model, with an energy.
-        path: of the file, with the suffix .pt.
-        device: "cpu" or "cuda", on which it then runs.
-        dtype: of the model and of what engines give and get: in float32 total energies have seven digits.
-        description: for the metadata.
-        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
+        model: folder of a ``geoeq train`` run, a checkpoint, or a Model, with an energy.
+        path: file to write, with the suffix .pt.
+        device: device on which the potential will run, "cpu" or "cuda".
+        dtype: dtype of the model and of the engines' inputs and outputs; in float32 total energies have seven digits.
+        description: description for the metadata.
+        trust: whether the checkpoint may import and run classes that are not part of geoeq.
 
     Returns:
-        The largest difference to the model, as ``geoeq.simulate.engines.exported.worst_error`` counts it.
+        The largest difference from the model, as ``geoeq.simulate.engines.verification.worst_error`` measures it.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        InputError: the suffix is another; the model has no cutoff or no energy, its energy is no sum over atoms, its
-            forces are no derivatives; no graph of it holds for all sizes; or what it gives differs from the model.
+        InputError: the path has another suffix; the model has no cutoff or no energy, its energy is not a sum over
+            atoms, or its forces are not derivatives of it; no graph of it is valid for all sizes; or its outputs differ
+            from the model.
         MissingExtraError: metatomic is not installed.
     """
     path = Path(path)
     if path.suffix != ".pt":
-        raise InputError(f"'{path}': a model of metatomic has the suffix .pt.")
+        raise InputError(f"'{path}': a metatomic model must have the suffix .pt.")
     potential = as_potential(model, device, dtype, trust=trust)
     inner, cutoff = energies_within(potential), potential.cutoff
     if inner is None:
-        raise InputError(f"{potential.title}: metatomic takes an energy, and forces that are its derivatives.")
+        raise InputError(f"{potential.title}: metatomic needs an energy, and forces that are its derivatives.")
     if cutoff is None:
-        raise InputError(f"{potential.title} has no cutoff, and engines find the neighbours within one.")
+        raise InputError(f"{potential.title} has no cutoff; engines find neighbours within a cutoff.")
     graph = trace_atomic_energies(inner, example_inputs(potential), spreads=True)
     _check_sums(potential, graph)
     reach = interaction_range(lambda *inputs: graph(*inputs)[0], potential)
     for node in graph.graph.nodes:
-        if isinstance(node.target, OpOverload):  # which TorchScript chooses by itself
+        if isinstance(node.target, OpOverload):  # TorchScript chooses the overload itself
             node.target = node.target.overloadpacket
     graph.recompile()
     name = str(next(potential.parameters()).dtype).removeprefix("torch.")
-    given = {"energy": ModelOutput(unit="eV", sample_kind="atom", description="potential energy")}
-    if UNCERTAIN in potential.fields:
-        told = "estimated standard deviation of the error of the energy"
-        given[UNCERTAIN] = ModelOutput(unit="eV", sample_kind="atom", description=told)
+    outputs = {"energy": ModelOutput(unit="eV", sample_kind="atom", description="potential energy")}
+    if ENERGY_UNCERTAINTY in potential.fields:
+        meaning = "estimated standard deviation of the error of the energy"
+        outputs[ENERGY_UNCERTAINTY] = ModelOutput(unit="eV", sample_kind="atom", description=meaning)
     capabilities = ModelCapabilities(
-        outputs=given,
+        outputs=outputs,
         atomic_types=list(potential.elements or range(1, 119)),
         interaction_range=reach,
         length_unit="Angstrom",
@@ -202,59 +200,52 @@ def export_metatomic(
     wrapped = AtomisticModel(MetatomicEnergy(graph, cutoff).eval(), metadata, capabilities)
     with atomic_write(path) as temporary:
         wrapped.save(str(temporary))
-        return _verify(load_atomistic_model(str(temporary)).to(device), potential, TOLERANCES[name])
+        loaded = load_atomistic_model(str(temporary)).to(device)
+        return check_errors(potential, "metatomic model", _errors(loaded, potential))
 
 
 def _check_sums(potential: Model, graph: fx.GraphModule) -> None:
-    """Whether the energies of atoms are those of structures, taken apart."""
-    data = next(structures_to_compare(potential, ()))
+    """Raise unless the energies of atoms add up to those of structures."""
+    data = next(structures_to_compare(potential))
     inputs = graph_inputs(data, potential.cutoff)
     with torch.no_grad():
         expected = potential(data)["energy"]
-        found = torch.zeros_like(expected).index_add(0, inputs.batch, graph(*inputs)[0].to(expected.dtype))
+        total = torch.zeros_like(expected).index_add(0, inputs.batch, graph(*inputs)[0].to(expected.dtype))
     limit = TOLERANCES[str(next(potential.parameters()).dtype).removeprefix("torch.")]
-    if not bool((found - expected).abs().max() <= limit * expected.abs().max().clamp(min=1e-3)):
-        raise InputError(f"The energy of {potential.title} is no sum over atoms, such as metatomic asks for.")
+    if not bool((total - expected).abs().max() <= limit * expected.abs().max().clamp(min=1e-3)):
+        raise InputError(f"The energy of {potential.title} is not a sum over atoms, which metatomic needs.")
 
 
-def _verify(loaded: AtomisticModel, potential: Model, limit: float) -> float:
-    worst = 0.0
+def _errors(loaded: AtomisticModel, potential: Model) -> Iterator[Tuple[GraphInputs, float]]:  # noqa: UP006
     dtype = next(potential.parameters()).dtype
-    names = ["energy", *(name for name in (UNCERTAIN,) if name in potential.fields)]
+    names = ["energy", *(name for name in (ENERGY_UNCERTAINTY,) if name in potential.fields)]
     options = ModelEvaluationOptions("Angstrom", outputs={name: ModelOutput(unit="eV") for name in names})
-    for data in structures_to_compare(potential, ()):
+    for data in structures_to_compare(potential):
         inputs = graph_inputs(data, potential.cutoff)
         with torch.no_grad():
             expected = potential(data)
         positions = inputs.positions.to(dtype).requires_grad_()
         systems = metatomic_systems(inputs._replace(positions=positions), loaded.requested_neighbor_lists()[0], dtype)
-        given = loaded(systems, options, check_consistency=True)
-        found = [given[name].block().values.squeeze(1) for name in names]
-        gradient = torch.autograd.grad(found[0].sum(), positions, materialize_grads=True, allow_unused=True)[0]
+        results = loaded(systems, options, check_consistency=True)
+        values = [results[name].block().values.squeeze(1) for name in names]
+        gradient = torch.autograd.grad(values[0].sum(), positions, materialize_grads=True, allow_unused=True)[0]
+        values = [*(value.detach() for value in values), -gradient]
         right = [*(expected[name] for name in names), expected["forces"]]
-        found = [*(value.detach() for value in found), -gradient]
-        error = worst_error(lambda *_: found, inputs, right)  # noqa: B023
-        if not error <= limit:
-            raise InputError(
-                f"{potential.title} cannot be exported: for structures of {inputs.batch.bincount().tolist()} atoms "
-                f"what metatomic gives differs from the model by {error:.1e}, and {limit:.0e} is allowed."
-            )
-        worst = max(worst, error)
-    return worst
+        yield inputs, worst_error(lambda *_: values, inputs, right)  # noqa: B023
 
 
 def metatomic_systems(inputs: GraphInputs, options: NeighborListOptions, dtype: torch.dtype) -> List[System]:  # noqa: UP006
-    """Structures as engines give them, with their neighbour lists."""
+    """Return structures as engines pass them, with their neighbour lists."""
     systems, shifts = [], inputs.shifts
     owner = inputs.batch.index_select(0, inputs.edges[1])
     for index, cell in enumerate(inputs.cells):
-        mine, atoms = (owner == index).nonzero().squeeze(1), (inputs.batch == index).nonzero().squeeze(1)
+        edges, atoms = (owner == index).nonzero().squeeze(1), (inputs.batch == index).nonzero().squeeze(1)
         positions = inputs.positions.index_select(0, atoms)
         pbc = cell.abs().sum(1) > 0
         system = System(inputs.numbers[atoms].to(torch.int32), positions, cell.to(dtype), pbc)
-        sender, receiver = inputs.edges[:, mine] - atoms[0]
-        samples = torch.cat([torch.stack([receiver, sender], dim=1), shifts[mine].long()], dim=1).to(torch.int32)
-        vectors = positions[sender] - positions[receiver] + shifts[mine].to(dtype) @ cell.to(dtype)
+        sender, receiver = inputs.edges[:, edges] - atoms[0]
+        samples = torch.cat([torch.stack([receiver, sender], dim=1), shifts[edges].long()], dim=1).to(torch.int32)
+        vectors = positions[sender] - positions[receiver] + shifts[edges].to(dtype) @ cell.to(dtype)
         names = ["first_atom", "second_atom", "cell_shift_a", "cell_shift_b", "cell_shift_c"]
         block = TensorBlock(
             values=vectors.unsqueeze(2),

@@ -27,7 +27,7 @@ from geoeq.geometry.random_structures import random_batch
 from geoeq.models import EGNN, Forces, GraphScalar, Model, NodeVector
 from geoeq.models.checkpoint import save_checkpoint
 from geoeq.simulate import GeoeqCalculator, export_potential, load_potential
-from geoeq.simulate.engines.exported import TOLERANCES
+from geoeq.simulate.engines.verification import TOLERANCES
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 
@@ -172,7 +172,7 @@ def test_a_graph_that_is_not_the_model_is_not_written(ours, tmp_path):
     inner = ours().model.model
     with pytest.raises(InputError, match=r"structures of \[.*\] atoms the graph differs from the model by"):
         export_potential(Forces(Branching(inner)), tmp_path / "out.pt2")
-    with pytest.raises(InputError, match="no graph of it holds for all sizes"):
+    with pytest.raises(InputError, match="no graph of it is valid for all sizes"):
         export_potential(Forces(Reading(inner)), tmp_path / "out.pt2")
     with pytest.raises(InputError, match=r"suffix \.pt2"):
         export_potential(Forces(inner), tmp_path / "out.pt")

@@ -208,7 +208,7 @@ def test_what_cannot_be_meant_is_refused(ours):
     with pytest.raises(InputError, match="no atoms"):
         send_atoms(lmp, Atoms())
     assert send_atoms(lmp, crystal()) == ["Ar"]
-    with pytest.raises(InputError, match="1 atom types, and 2 elements"):
+    with pytest.raises(InputError, match="1 atom types, but 2 elements"):
         LammpsFix(lmp, ours(), ["Ar", "Ne"])
     with pytest.raises(InputError, match="No element is called 'Aq'"):
         LammpsFix(lmp, ours(), ["Aq"])

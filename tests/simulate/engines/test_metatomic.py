@@ -18,11 +18,10 @@ from geoeq.geometry.random_structures import random_batch
 from geoeq.models import EGNN, GraphScalar, NodeVector
 from geoeq.models.checkpoint import save_checkpoint
 from geoeq.simulate import GeoeqCalculator
-from geoeq.simulate.engines.atomic_energies import trace_atomic_energies
-from geoeq.simulate.engines.exported import TOLERANCES
+from geoeq.simulate.engines.atomic_energies import interaction_range, trace_atomic_energies
 from geoeq.simulate.engines.graph_inputs import graph_inputs
-from geoeq.simulate.engines.interaction_range import interaction_range
 from geoeq.simulate.engines.tracing import example_inputs
+from geoeq.simulate.engines.verification import TOLERANCES
 
 
 def network(*heads, name="EGNN", dtype=torch.float64, **changes):
@@ -137,7 +136,7 @@ def test_what_metatomic_cannot_hold_is_refused(exporter, tmp_path):
         exporter(network(cutoff=4.0), tmp_path / "out.pt2")
     with pytest.raises(InputError, match="no cutoff"):
         exporter(network(cutoff=None), out)
-    with pytest.raises(InputError, match="no sum over atoms"):
+    with pytest.raises(InputError, match="not a sum over atoms"):
         exporter(network(GraphScalar("energy", after_pooling=True), cutoff=4.0), out)
     with pytest.raises(InputError, match="its derivatives"):
         exporter(network(GraphScalar("energy"), NodeVector("forces"), cutoff=4.0), out)
