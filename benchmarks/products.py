@@ -19,7 +19,8 @@ import torch
 from torch_geometric.data import Data
 
 import geoeq
-from geoeq.graph import Graph, build_graph, harmonics, with_frames
+from geoeq.geometry.harmonics import harmonics
+from geoeq.graph import Graph, build_graph, with_frames
 from geoeq.layers.products import EdgeProduct, edge_product
 
 #: Name in the tables, product and group.

@@ -205,7 +205,9 @@ def _load(path: Path, heirs: tuple[Path, ...], sources: dict[str, str]) -> dict[
     return _merge(inherited, settings, path.name, sources)
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any], file: str, sources: dict[str, str], key: str = "") -> Any:
+def _merge(
+    base: dict[str, Any], over: Mapping[str, Any], file: str, sources: dict[str, str], key: str = ""
+) -> dict[str, Any]:
     """Return ``base`` with the entries of ``over``, mapping by mapping."""
     if "class_path" in over and over["class_path"] != base.get("class_path"):
         base = {name: value for name, value in base.items() if name != "init_args"}

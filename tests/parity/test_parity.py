@@ -208,7 +208,7 @@ def test_from_reference_says_what_does_not_fit(case):
 
 @pytest.mark.slow
 def test_a_wrong_network_finds_no_orientations(tmp_path, monkeypatch):
-    monkeypatch.setattr(recovery, "BEST_TURNS", 3)
+    monkeypatch.setattr(recovery, "BEST_ROTATIONS", 3)
     source = GOLDEN / "ponita" / "ori8.safetensors"
     shutil.copy(source.with_suffix(".json"), tmp_path)
     case = tmp_path / source.name

@@ -194,9 +194,9 @@ def test_wrong_sizes_are_refused():
         TransformerLayer(8, attention_heads=3)
     with pytest.raises(InputError, match="needs basis_cutoff"):
         TransformerLayer(8, num_basis=4)
-    with pytest.raises(InputError, match="16 channels less 2 scalars are not three for each vector"):
+    with pytest.raises(InputError, match="width - scalars is 14; it must be a positive multiple of 3"):
         FAGNN([Positions()], width=16, scalars=2)
-    with pytest.raises(InputError, match="DecodedVector does not turn with the input, and FAGNN does"):
+    with pytest.raises(InputError, match="outputs of DecodedVector do not rotate with the input, as those of FAGNN"):
         FAGNN([DecodedVector("positions")])
     with pytest.raises(InputError, match="needs a vector channel"):
         GNN([Positions()])

@@ -178,7 +178,7 @@ def test_reference_network_with_a_learned_basis(case):
 
 def test_what_is_not_of_this_network_is_refused(case):
     parameters, _, _, hyperparameters = case
-    with pytest.raises(CheckpointError, match=r"lmax_list is \[4, 2\]; networks of one resolution"):
+    with pytest.raises(CheckpointError, match=r"lmax_list is \[4, 2\]; only networks of one resolution"):
         ESCN.from_reference(parameters, **(hyperparameters | {"lmax_list": [4, 2]}))
     with pytest.raises(CheckpointError, match="Did you mean 'gaussian'"):
         ESCN.from_reference(parameters, **(hyperparameters | {"distance_function": "gauss"}))

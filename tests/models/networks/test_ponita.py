@@ -183,7 +183,7 @@ def test_arguments_that_cannot_be_are_refused():
         network(orientations="radom")
     with pytest.raises(InputError, match=r"4 orientations or more, or none \(0\), not 2"):
         network(num_orientations=2)
-    with pytest.raises(InputError, match="gives no vectors"):
+    with pytest.raises(InputError, match="has no vectors"):
         network(num_orientations=0, vectors=3)
     with pytest.raises(InputError, match="1x1o have no place"):
         network([GraphScalar("energy")], num_orientations=0, velocity=True)
@@ -223,7 +223,7 @@ def test_reference_network_that_reads_its_last_layer_alone(case):
 
 def test_what_is_not_of_this_network_is_refused(case):
     parameters, _, _, hyperparameters = case
-    with pytest.raises(CheckpointError, match="task_level is 'graph'; known is 'node'"):
+    with pytest.raises(CheckpointError, match="task_level is 'graph'; only 'node' is supported"):
         PONITA.from_reference(parameters, **(hyperparameters | {"task_level": "graph"}))
     with pytest.raises(CheckpointError, match="radius is None"):
         PONITA.from_reference(parameters, **(hyperparameters | {"radius": None}))
