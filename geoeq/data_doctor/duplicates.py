@@ -176,7 +176,7 @@ def _with_suspects(statistics: Statistics) -> Statistics:
         full=False,
         columns={"size": np.concatenate([statistics.columns["size"], more.columns["size"]])},
         prints=np.concatenate([statistics.prints, more.prints]),
-        counts=np.concatenate([statistics.counts, more.counts]) if known else None,  # type: ignore[list-item]
+        counts=np.concatenate([statistics.counts, more.counts]) if known else None,
     )
 
 
