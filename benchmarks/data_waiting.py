@@ -16,8 +16,8 @@ from geoeq.data.loader import BatchView, make_loader
 from geoeq.data.sampler import BatchSampler, Limit
 from geoeq.models import Model
 from geoeq.resources import share
-from geoeq.training.build import build_model
 from geoeq.training.parsing import read_recipe
+from geoeq.training.setup import build_model
 
 __all__ = ["Waiting", "network", "time_waiting", "unkept", "waiting", "workers_label"]
 

@@ -21,7 +21,7 @@ from torch_geometric.data import Batch, Data
 import geoeq
 from geoeq import kernels
 from geoeq.graph import Graph
-from geoeq.layers.edge_linear import EdgeLinear
+from geoeq.layers.layer import EdgeLinear
 from geoeq.models import EGNN, GraphScalar
 
 

@@ -98,7 +98,7 @@ def plain_messages() -> Iterator[None]:
     replaced: dict[str, Any] = {
         "geoeq.kernels.tensor_product_linear": _tensor_product_linear,
         "geoeq.kernels.attended_product": _attended_product,
-        "geoeq.layers.graph_attention.in_chunks": _at_once,
+        "geoeq.layers.equiformer.chunked": _at_once,
         "geoeq.layers.se3_transformer.se3_messages.path_messages": _path_messages,
     }
     with contextlib.ExitStack() as stack:

@@ -19,7 +19,8 @@ import torch
 from torch_geometric.data import Data
 
 import geoeq
-from geoeq.graph import Graph, build_graph, harmonics, with_frames
+from geoeq.geometry.harmonics import harmonics
+from geoeq.graph import Graph, build_graph, with_frames
 from geoeq.layers.products import EdgeProduct, edge_product
 
 #: Name in the tables, product and group.
@@ -128,7 +129,7 @@ def main() -> None:
     lines = [
         "# Products of features and harmonics",
         "",
-        "Features, harmonics and result of the degrees 0 to L; the edge frame has harmonics of the degrees to 2 L.",
+        "Features, harmonics and result have the degrees 0 to L; in the edge frame, harmonics have degrees up to 2 L.",
         "",
         *counts(),
         "",

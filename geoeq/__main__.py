@@ -1,4 +1,4 @@
-"""``python -m geoeq``: the command line."""
+"""The command line as ``python -m geoeq``."""
 
 import sys
 

@@ -13,7 +13,7 @@ import geoeq
 
 __all__ = ["describe_environment", "git_commit"]
 
-_PACKAGES = ("torch", "torch-geometric", "e3nn", "numpy", "ase", "vesin", "lightning", "jsonargparse", "torchmetrics")
+_PACKAGES = ("torch", "torch-geometric", "e3nn", "numpy", "ase", "vesin", "lightning", "torchmetrics")
 
 
 def describe_environment() -> dict[str, str | int | None]:

@@ -22,6 +22,7 @@ __all__ = [
     "SimulationError",
     "TensorError",
     "UnknownElementError",
+    "suggestion",
     "unknown_name",
 ]
 
@@ -91,8 +92,13 @@ class MissingExtraError(GeoeqError, ImportError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a misspelt name: what it is, the closest known one, and all that are known."""
+    """Return the sentence for an unknown name: its kind, the closest known name, and all known names."""
+    return f"No {kind} is called '{name}'.{suggestion(name, known)}"
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'? Known: x, y." for a name that is none of ``known``."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"No {kind} is called '{name}'.{hint} Known: {', '.join(names) or 'none'}."
+    return f"{hint} Known: {', '.join(names) or 'none'}."

@@ -1,11 +1,11 @@
-"""The plan of the house, enforced on the syntax tree of every file: ranks, owners of optional packages, habits."""
+"""The layout of the package, enforced on each syntax tree: ranks, sizes, names, optional packages, habits."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "geoeq"
 
-#: Imports point to a lower or equal rank. A new module of geoeq gets its rank here.
+#: Imports point to a lower or equal rank. A new module of geoeq gets its rank here; docs/developing.md has the table.
 RANKS = {
     "errors": 0,
     "constants": 0,
@@ -46,10 +46,13 @@ RANKS = {
     "__main__": 8,
 }
 
-#: Pairs that do not know each other, whatever their ranks.
+#: Pairs that do not import each other, whatever their ranks.
 STRANGERS = {frozenset({"data", "layers"}), frozenset({"data", "models"})}
 
-#: Packages that one file alone imports.
+#: Rooms that may import ``geoeq.training``; everything they share with it lies on a lower floor.
+MAY_IMPORT_TRAINING = {"training", "uncertainty", "cli"}
+
+#: Packages that only one file imports.
 OWNERS = {
     "llvmlite": "geoeq.kernels.llvm.compiler",
     "torch_scatter": "geoeq.kernels.backends.torch_scatter",
@@ -59,8 +62,11 @@ OWNERS = {
 #: Calls whose first argument is the name of a module.
 IMPORTERS = {"import_module", "__import__", "import_extra"}
 
-#: Beyond this a file is named in the log.
-LONG = 300
+#: Limits: lines of a file of the package, and files of a folder.
+MAX_LINES, MAX_FILES = 300, 20
+
+#: Basenames that may occur several times in a room, because they name a role.
+ROLES = {"__init__", "model", "layer", "heads", "backend", "settings"}
 
 #: What the core (up to the models) may lack: it needs torch, numpy, torch-geometric and e3nn alone.
 NOT_CORE = ("ase", "safetensors", "vesin", "yaml")
@@ -140,6 +146,8 @@ def rank_faults(source: str, module: str, is_package: bool = False) -> list[str]
             faults.append(f"{module}:{line}: geoeq/__init__.py imports nothing of geoeq ({target})")
         elif RANKS[there] > RANKS[here]:
             faults.append(f"{module}:{line}: imports {target} of rank {RANKS[there]}, from rank {RANKS[here]}")
+        elif there == "training" and here not in MAY_IMPORT_TRAINING:
+            faults.append(f"{module}:{line}: imports {target}; only {', '.join(sorted(MAY_IMPORT_TRAINING))} may")
         elif frozenset({here, there}) in STRANGERS:
             faults.append(f"{module}:{line}: imports {target}; {here} and {there} do not know each other")
         if any(part.startswith("_") and not part.startswith("__") for part in target.split(".")):
@@ -148,7 +156,7 @@ def rank_faults(source: str, module: str, is_package: bool = False) -> list[str]
 
 
 def habit_faults(source: str, module: str) -> list[str]:
-    """What does not belong into the library: print (but in cli.py), assert, import *, **kwargs, no docstring."""
+    """What does not belong into the library: print (except in cli/), assert, import *, **kwargs, no docstring."""
     faults = []
     tree = ast.parse(source)
     for node in ast.walk(tree):
@@ -212,6 +220,7 @@ def test_ranks_name_what_exists() -> None:
             "only geoeq.kernels.backends.torch_scatter imports",
         ),
         ("geoeq.graph", "from geoeq.units import _parse", "private name"),
+        ("geoeq.simulate.calculator", "from geoeq.training.run import train", "only cli, training, uncertainty may"),
         ("geoeq.helpers", "import torch", "has no rank"),
         ("geoeq.graph", "import geoeq.helpers", "has no rank"),
         ("geoeq", "from geoeq.layers import EGNNLayer", "imports nothing of geoeq"),
@@ -264,13 +273,42 @@ def test_no_python_beside_the_package(folder: str) -> None:
     assert [path for suffix in ("py", "pyc", "ipynb") for path in (ROOT / folder).rglob(f"*.{suffix}")] == []
 
 
-def test_long_files_are_listed() -> None:
-    files = [path for folder in ("geoeq", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
-    long = {path: lines for path in files if (lines := len(path.read_text().splitlines())) > LONG}
-    if long:
-        listed = ", ".join(f"{path.relative_to(ROOT)} ({lines})" for path, lines in sorted(long.items()))
-        warnings.warn(f"Files of more than {LONG} lines: {listed}", UserWarning, stacklevel=1)
-    assert all(lines < 4 * LONG for lines in long.values())
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_a_file_is_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+def test_a_folder_holds_few_files() -> None:
+    counts = Counter(path.parent for path in FILES)
+    assert {str(folder.relative_to(ROOT)): count for folder, count in counts.items() if count > MAX_FILES} == {}
+
+
+def repeated_basenames(files: list[Path]) -> dict[str, list[str]]:
+    """Basenames that several files of one room share. The two code generators mirror each other file by file."""
+    groups: dict[tuple[str | None, str], list[str]] = {}
+    for path in files:
+        module = module_name(path)
+        if path.stem not in ROLES and not module.startswith("geoeq.kernels.triton."):
+            groups.setdefault((room(module), path.stem), []).append(module)
+    return {f"{place}/{name}": modules for (place, name), modules in groups.items() if len(modules) > 1}
+
+
+def test_basenames_are_unique_within_a_room() -> None:
+    assert repeated_basenames(FILES) == {}
+    assert list(repeated_basenames([*FILES, PACKAGE / "data" / "formats" / "dataset.py"])) == ["data/dataset"]
+
+
+def rank_table() -> str:
+    """The table of ranks in docs/developing.md."""
+    rows = {}
+    for name, rank in RANKS.items():
+        rows.setdefault(rank, []).append(f"`{name}`")
+    lines = [f"| {rank} | {', '.join(sorted(names))} |" for rank, names in sorted(rows.items())]
+    return "\n".join(["| rank | modules of geoeq |", "|---:|---|", *lines])
+
+
+def test_the_table_of_ranks_is_that_of_the_documentation() -> None:
+    assert rank_table() in (ROOT / "docs" / "developing.md").read_text(), f"should hold:\n{rank_table()}"
 
 
 IMPORT_WITHOUT = """

@@ -12,8 +12,9 @@ from torch_geometric.data import Batch, Data
 
 from geoeq.errors import CellError, InputError, TensorError
 from geoeq.geometry.neighbors import edge_lengths, radius_edges
-from geoeq.graph import MAX_LMAX, Graph, build_graph, harmonics
-from geoeq.layers.loops import with_loops
+from geoeq.geometry.harmonics import MAX_LMAX, harmonics
+from geoeq.graph import Graph, build_graph
+from geoeq.layers.transformer import with_loops
 
 DTYPES = (torch.float64, torch.float32)
 AXES = torch.cat([torch.eye(3), -torch.eye(3), torch.zeros(1, 3)])

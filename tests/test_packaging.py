@@ -62,7 +62,7 @@ def test_the_wheel_adds_one_name_to_an_environment(dist: Path) -> None:
     (wheel,) = dist.glob("*.whl")
     assert {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()} == {
         "geoeq",
-        f"geoeq-{geoeq.__version__}.dist-info",
+        f"geoeq_torch-{geoeq.__version__}.dist-info",
     }
 
 

@@ -1,75 +1,84 @@
-"""The body of ``geoeq check``: finds what is to be checked, and writes a table, a JSON file and a picture."""
+"""``geoeq check``: test the symmetries and forces of a model; writes a table, a JSON file and a plot."""
 
 from __future__ import annotations
 
-import importlib
+import argparse
 import inspect
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from ase.data import atomic_numbers
-from torch import nn
-from torch_geometric.data import Data
+from geoeq.errors import InputError
+from geoeq.typed import Origin, import_object
 
-from geoeq.data.structures import read_structures, to_data
-from geoeq.errors import InputError, unknown_name
-from geoeq.files import write_text
-from geoeq.geometry.groups import symmetries_of
-from geoeq.layers.layer import Group
-from geoeq.models.checkpoint import load_checkpoint
-from geoeq.symmetry import CHECKS, LayerReport, layer_report
-from geoeq.symmetry.calculators import is_calculator
-from geoeq.symmetry.prepare import prepare
-from geoeq.symmetry.symmetry_report import report_of
+if TYPE_CHECKING:
+    from geoeq.layers.layer import Group
 
-__all__ = ["check", "find_candidate"]
+from geoeq.cli.options import add_trust
+
+__all__ = ["add_check", "check", "load_subject", "run_check"]
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(:[A-Za-z_]\w*)?|[A-Za-z_]\w*:[A-Za-z_]\w*")
 
 
-def find_candidate(text: str) -> tuple[object, Path | None]:
-    """What a word of the command line names, and the folder of a run where it is one.
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``geoeq check``."""
+    parser.epilog = "Example: geoeq check my_module.MyModel --layers"
+    add = parser.add_argument
+    add(
+        "model",
+        help="model to test: folder of a training run, or path of a class, function or ASE calculator, "
+        "such as geoeq.models.EGNN, my_module:my_function or ase.calculators.emt:EMT",
+    )
+    add("--layers", action="store_true", help="also test every layer, and name the first one that breaks a symmetry")
+    add("--data", type=Path, metavar="FILE", help="file with structures to test on (default: random structures)")
+    add(
+        "--elements",
+        metavar="H,C,O",
+        help="elements of the random structures (default: elements of the model, or H, C, N, O and S)",
+    )
+    add("--cutoff", type=float, metavar="Å", help="neighbour cutoff radius in Å (default: cutoff of the model)")
+    add(
+        "--group",
+        choices=("E(3)", "SE(3)"),
+        help="symmetry group the model claims; SE(3) excludes reflections (default: group of the model, else E(3))",
+    )
+    add(
+        "--conservative",
+        action=argparse.BooleanOptionalAction,
+        help="the model claims that its forces are minus the gradient of its energy (default: as the model declares)",
+    )
+    add("--seed", type=int, default=0, help="random seed of the structures and the group elements (default 0)")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for check.json and check.png (default RUN/check for a training run, else runs/check-NAME)",
+    )
+    add_trust(parser)
 
-    Args:
-        text: the folder of a run or checkpoint, a file in it, or the path of a class or function:
-            ``geoeq.models.EGNN`` (its ``example()``), ``ase.calculators.emt:EMT``, ``my_module:my_function``.
 
-    Raises:
-        CheckpointError: the folder has no model, or it cannot be read.
-        InputError: the path leads nowhere, or the class cannot be made without arguments.
-    """
-    path = Path(text)
-    if path.exists() or not _DOTTED.fullmatch(text):
-        folder = path.parent if path.is_file() else path
-        return load_checkpoint(folder)[0], folder
-    found = _imported(text)
-    if not inspect.isclass(found):
-        return found, None
-    make = getattr(found, "example", found)
-    try:
-        torch.manual_seed(0)
-        return make(), None
-    except TypeError as error:
-        raise InputError(
-            f"'{text}' is a class that cannot be made without arguments ({error}). Give it an example(), or name a "
-            "function of yours that is called on Data, as in my_module:my_model."
-        ) from error
+def run_check(arguments: argparse.Namespace) -> int:
+    """Test a model and print the table; return 1 if a check failed."""
+    from geoeq.resources import import_extra
 
-
-def _imported(text: str) -> Any:
-    module_name, _, name = text.rpartition(":" if ":" in text else ".")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise InputError(f"'{text}': cannot import '{module_name}' ({error}).") from error
-    if not hasattr(module, name):
-        public = [entry for entry in dir(module) if callable(getattr(module, entry)) and entry[0] != "_"]
-        raise InputError(f"'{text}': {unknown_name(f'object of {module_name}', name, public)}")
-    return getattr(module, name)
+    import_extra("matplotlib", "train")
+    lines, passed = check(
+        arguments.model,
+        file=arguments.data,
+        elements=arguments.elements,
+        cutoff=arguments.cutoff,
+        group=arguments.group,
+        conservative=arguments.conservative,
+        layers=arguments.layers,
+        output=arguments.output,
+        seed=arguments.seed,
+        trust=arguments.trust,
+    )
+    print("\n".join(lines))
+    return 0 if passed else 1
 
 
 def check(
@@ -83,68 +92,120 @@ def check(
     layers: bool = False,
     output: Path | None = None,
     seed: int = 0,
+    trust: bool = False,
 ) -> tuple[list[str], bool]:
     """Check a model, and write check.json and check.png.
 
     Args:
-        text: what is checked, as for ``find_candidate``.
-        file: structures to try, in a format that ASE reads, or sdf; by default random ones.
-        elements: symbols of the elements of random structures, as in "H,C,O".
-        cutoff, group, conservative: as for ``geoeq.symmetry.report``.
-        layers: watch every layer, too.
-        output: the folder to write into; by default ``check`` in the folder of a run, or ``runs/check-NAME``.
-        seed: of structures and group elements.
+        text: the model, as for ``load_subject``.
+        file: structure file to test on, in a format that ASE reads, or sdf; by default random structures are used.
+        elements: symbols of the elements of the random structures, such as "H,C,O".
+        cutoff, group, conservative: as for ``geoeq.symmetry.symmetry_report``.
+        layers: whether to test every layer, too.
+        output: folder to write into; by default ``check`` in the folder of a run, or ``runs/check-NAME``.
+        seed: random seed of the structures and the group elements.
+        trust: as for ``load_subject``.
 
     Returns:
-        The lines of the table, and whether all passed.
+        The lines of the table, and whether all checks passed.
 
     Raises:
-        GeoeqError: what is to be checked is not found or cannot be tried.
+        GeoeqError: the model cannot be loaded or tested.
     """
-    from geoeq.symmetry.symmetry_plot import draw_check
+    from torch import nn
 
-    found, run = find_candidate(text)
-    candidate = prepare(
-        found,
+    from geoeq.files import write_text
+    from geoeq.symmetry import CHECKS
+    from geoeq.symmetry.calculators import is_calculator
+    from geoeq.symmetry.prepare import prepare
+    from geoeq.symmetry.symmetry_plot import draw_check
+    from geoeq.symmetry.symmetry_report import report_of
+
+    model, run = load_subject(text, trust=trust)
+    subject = prepare(
+        model,
         None if file is None else _structures(file),
         name=text,
-        elements=None if elements is None else _numbers(elements),
+        elements=None if elements is None else _atomic_numbers(elements),
         cutoff=cutoff,
         group=group,
         conservative=conservative,
         seed=seed,
     )
-    if layers and candidate.module is None:
-        kind = "a calculator of ASE" if is_calculator(found) else f"a {type(found).__name__}"
-        raise InputError(f"--layers watches the layers of a network, and '{text}' is {kind}.")
-    result = report_of(candidate, tuple(CHECKS), seed)
-    lines, written, watched = str(result).split("\n"), result.to_dict(), None
-    if isinstance(candidate.module, nn.Module) and layers:
-        watched = _layers(candidate.module, candidate.batches[0], candidate.group, seed)
-        written["layers"] = watched.to_dict()
-        lines += ["", *str(watched).split("\n")]
+    if layers and subject.module is None:
+        kind = "an ASE calculator" if is_calculator(model) else f"a {type(model).__name__}"
+        raise InputError(f"--layers tests the layers of a network, and '{text}' is {kind}.")
+    report = report_of(subject, tuple(CHECKS), seed)
+    lines, content, layer_report = str(report).split("\n"), report.to_dict(), None
+    if isinstance(subject.module, nn.Module) and layers:
+        layer_report = _test_layers(subject.module, subject.batches[0], subject.group, seed)
+        content["layers"] = layer_report.to_dict()
+        lines += ["", *str(layer_report).split("\n")]
     folder = output or (run / "check" if run else Path("runs") / f"check-{re.split('[.:]', text)[-1]}")
-    write_text(folder / "check.json", json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    draw_check(folder / "check.png", result, watched)
-    passed = result.passed and (watched is None or watched.passed)
-    count = len(result.failed)
-    verdict = "All that applies has passed." if passed else f"{count} check{'' if count == 1 else 's'} failed."
-    lines += ["", f"{verdict} The numbers are in '{folder / 'check.json'}', a picture in '{folder / 'check.png'}'."]
+    write_text(folder / "check.json", json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    draw_check(folder / "check.png", report, layer_report)
+    passed = report.passed and (layer_report is None or layer_report.passed)
+    count = len(report.failed)
+    verdict = "All applicable checks passed." if passed else f"{count} check{'' if count == 1 else 's'} failed."
+    lines += ["", f"{verdict} Numbers: '{folder / 'check.json'}'. Plot: '{folder / 'check.png'}'."]
     return lines, passed
 
 
-def _layers(network: nn.Module, batch: Any, group: str, seed: int) -> LayerReport:
+def load_subject(text: str, *, trust: bool = False) -> tuple[Any, Path | None]:
+    """Load the model that an argument of the command line names; return it, and the folder of its run if it has one.
+
+    Args:
+        text: folder of a run or checkpoint, file in one, or path of a class or function: ``geoeq.models.EGNN`` (its
+            ``example()`` is used), ``ase.calculators.emt:EMT``, ``my_module:my_function``.
+        trust: whether a checkpoint may import and run classes that are not part of geoeq.
+
+    Raises:
+        CheckpointError: the folder contains no model, or it cannot be read.
+        InputError: the path does not exist, or the class cannot be instantiated without arguments.
+    """
+    import torch
+
+    from geoeq.models.checkpoint import load_checkpoint
+
+    path = Path(text)
+    if path.exists() or not _DOTTED.fullmatch(text):
+        folder = path.parent if path.is_file() else path
+        return load_checkpoint(folder, trust=trust)[0], folder
+    subject = import_object(text, Origin(f"'{text}'", error=InputError))
+    if not inspect.isclass(subject):
+        return subject, None
+    create = getattr(subject, "example", subject)
+    try:
+        torch.manual_seed(0)
+        return create(), None
+    except TypeError as error:
+        raise InputError(
+            f"'{text}' is a class that cannot be instantiated without arguments ({error}). Add a class method "
+            "example() to it, or name a function that takes Data, such as my_module:my_model."
+        ) from error
+
+
+def _test_layers(network: Any, batch: Any, group: str, seed: int) -> Any:
+    from geoeq.geometry.groups import symmetries_of
+    from geoeq.symmetry import layer_report
+
     symmetries = [name for name in symmetries_of(group) if name != "batch"]
     return layer_report(network, batch, symmetries=symmetries, seed=seed)
 
 
-def _structures(file: Path) -> list[Data]:
+def _structures(file: Path) -> list[Any]:
+    import torch
+
+    from geoeq.data.structures import read_structures, to_data
+
     return [to_data(structure.atoms, torch.float64) for structure in read_structures(file)]
 
 
-def _numbers(elements: str) -> Sequence[int]:
-    names = [name.strip() for name in elements.split(",")]
-    for name in names:
-        if atomic_numbers.get(name, 0) < 1:
-            raise InputError(f"--elements {elements}: '{name}' is no element; write symbols, as in H,C,O.")
-    return [atomic_numbers[name] for name in names]
+def _atomic_numbers(elements: str) -> list[int]:
+    from ase.data import atomic_numbers
+
+    symbols = [symbol.strip() for symbol in elements.split(",")]
+    for symbol in symbols:
+        if atomic_numbers.get(symbol, 0) < 1:
+            raise InputError(f"--elements {elements}: '{symbol}' is not an element; write symbols, as in H,C,O.")
+    return [atomic_numbers[symbol] for symbol in symbols]

@@ -1,70 +1,86 @@
-"""The body of ``geoeq data doctor``: a table, a JSON file and a picture."""
+"""``geoeq data doctor``: diagnose a data set or a structure file before training on it."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from geoeq.data_doctor import Diagnosis, diagnose, open_patient
 from geoeq.errors import InputError
-from geoeq.files import write_text
 
-__all__ = ["doctor"]
+__all__ = ["add_data_doctor", "run_data_doctor"]
 
 
-def doctor(
-    name_or_path: str,
-    *,
-    sample: bool = False,
-    full: bool = False,
-    cutoff: float | None = None,
-    split: str | None = None,
-    targets: Sequence[str] | None = None,
-    keys: Sequence[str] = (),
-    strict: bool = False,
-    output: Path | None = None,
-) -> tuple[list[str], bool]:
-    """Look through data, and write doctor.json and doctor.png.
+def add_data_doctor(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``geoeq data doctor``."""
+    parser.epilog = "Example: geoeq data doctor frames.xyz --key forces=REF_forces --targets energy,forces"
+    add = parser.add_argument
+    add("name", help="name of a data set, path of a card, or structure file")
+    add(
+        "--sample",
+        action="store_true",
+        help="diagnose only the sample of the data set that is shipped with geoeq",
+    )
+    add("--full", action="store_true", help="measure every structure (default: up to 1500 of them)")
+    add("--cutoff", type=float, metavar="Å", help="neighbour cutoff radius in Å (default 5)")
+    add("--split", metavar="NAME", help="split whose parts are compared (default: the data set's default split)")
+    add(
+        "--targets",
+        metavar="A,B",
+        help="labels that must be present, such as energy,forces (default: any)",
+    )
+    add(
+        "--key",
+        action="append",
+        default=[],
+        metavar="NAME=KEY",
+        help="key under which a file stores a quantity, such as forces=REF_forces, or forces=null to ignore the "
+        "quantity; repeat the option for several quantities",
+    )
+    add("--strict", action="store_true", help="return exit status 1 for warnings, too (default: only for errors)")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for doctor.json and doctor.png (default runs/doctor-NAME)",
+    )
 
-    Args:
-        name_or_path: a data set, a card, or a file of structures.
-        sample: only the records that come with geoeq.
-        full: measure all structures.
-        cutoff: of neighbours, Å.
-        split: a split of the card; by default its first.
-        targets: the labels that have to be there.
-        keys: of a file, as in "forces=REF_forces"; "forces=null" for what is not to be read.
-        strict: a warning counts as an error.
-        output: the folder to write into; by default ``runs/doctor-NAME``.
 
-    Returns:
-        The lines of the table, and whether the data are healthy.
+def run_data_doctor(arguments: argparse.Namespace) -> int:
+    """Diagnose data, and write doctor.json and doctor.png; return 1 for errors, with ``--strict`` also for warnings."""
+    from geoeq.resources import import_extra
 
-    Raises:
-        GeoeqError: there are no such data, or an argument cannot be meant.
-    """
+    import_extra("matplotlib", "train")
+    from geoeq.data_doctor import Diagnosis, diagnose, open_patient
     from geoeq.data_doctor.findings_plot import draw_diagnosis
+    from geoeq.files import write_text
 
-    found = open_patient(name_or_path, sample=sample, keys=_keys(keys))
-    if not isinstance(found, Diagnosis):
-        parts = None if split is None else found.split(split)
-        found = diagnose(found, split=parts, targets=targets, cutoff=cutoff, full=full)
-    folder = output or Path("runs") / f"doctor-{Path(name_or_path).name}"
-    text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    data = open_patient(arguments.name, sample=arguments.sample, keys=_keys(arguments.key))
+    if isinstance(data, Diagnosis):  # of data that cannot be read
+        diagnosis = data
+    else:
+        split = None if arguments.split is None else data.split(arguments.split)
+        targets = None if arguments.targets is None else arguments.targets.split(",")
+        diagnosis = diagnose(data, split=split, targets=targets, cutoff=arguments.cutoff, full=arguments.full)
+    folder = arguments.output or Path("runs") / f"doctor-{Path(arguments.name).name}"
+    text = json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(folder / "doctor.json", f"{text}\n")
-    lines = [*str(found).split("\n"), f"All of it is in '{folder / 'doctor.json'}'."]
-    if found.statistics is not None:
-        draw_diagnosis(folder / "doctor.png", found.statistics, f"{found.name}: {found.examined:,} structures")
-        lines[-1] = f"{lines[-1][:-1]}, histograms in '{folder / 'doctor.png'}'."
-    return lines, found.healthy and not (strict and found.of("warning"))
+    lines = [*str(diagnosis).split("\n"), f"The full report is '{folder / 'doctor.json'}'."]
+    if diagnosis.statistics is not None:
+        title = f"{diagnosis.name}: {diagnosis.examined:,} structures"
+        draw_diagnosis(folder / "doctor.png", diagnosis.statistics, title)
+        lines.append(f"The histograms are in '{folder / 'doctor.png'}'.")
+    print("\n".join(lines))
+    return 0 if diagnosis.healthy and not (arguments.strict and diagnosis.of("warning")) else 1
 
 
 def _keys(pairs: Sequence[str]) -> dict[str, str | None]:
-    told: dict[str, str | None] = {}
+    keys: dict[str, str | None] = {}
     for pair in pairs:
         name, equals, key = pair.partition("=")
         if not (name and equals and key):
             raise InputError(f"--key {pair}: write it as in --key forces=REF_forces.")
-        told[name] = None if key == "null" else key
-    return told
+        keys[name] = None if key == "null" else key
+    return keys

@@ -1,29 +1,43 @@
-"""What is available on this machine and, for what is not, why: the text of ``geoeq doctor``."""
+"""``geoeq doctor``: report what is installed and available on this machine and, if something is not, why."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import platform
+import sys
 from pathlib import Path
 
-import torch
-
 import geoeq
-from geoeq import __version__, kernels
 from geoeq.errors import GeoeqError
-from geoeq.resources import EXTRAS, cache_root, missing, share
+from geoeq.resources import DISTRIBUTION, EXTRAS, cache_root, install_command, missing, share
 
-__all__ = ["doctor_lines"]
+__all__ = ["add_doctor", "doctor_lines", "run_doctor"]
 
-#: The packages without which geoeq does not work, by the names under which pip knows them.
-_CORE = ("torch", "torch-geometric", "e3nn", "llvmlite", "numpy", "ase", "vesin", "safetensors", "PyYAML")
+#: The required packages, by their names on the package index.
+_REQUIRED = ("torch", "torch-geometric", "e3nn", "llvmlite", "numpy", "ase", "vesin", "safetensors", "PyYAML")
+
+_ENTRY_POINT = "geoeq.cli.main:main"
+
+
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``geoeq doctor``, which has none."""
+    parser.epilog = "Example: geoeq doctor"
+
+
+def run_doctor(arguments: argparse.Namespace) -> int:
+    """Print the report."""
+    print("\n".join(doctor_lines()))
+    return 0
 
 
 def doctor_lines() -> list[str]:
-    """The report, line by line: versions, devices, kernel backends, extras and folders."""
+    """Return the report: versions, devices, kernel backends, extras, folders, and conflicts if there are any."""
+    from geoeq import kernels
+
     sections = {
-        "Versions": [("geoeq", __version__), ("Python", platform.python_version()), *map(_version, _CORE)],
+        "Versions": [("geoeq", geoeq.__version__), ("Python", platform.python_version()), *map(_version, _REQUIRED)],
         "Devices": _devices(),
         "Kernel backends": [
             (status.name, "available" if status.reason is None else f"not available: {status.reason}")
@@ -35,12 +49,13 @@ def doctor_lines() -> list[str]:
             *map(_share, ("datasets", "recipes")),
             ("cache", _cache()),
         ],
+        "Conflicts": [*_other_distribution(), *_other_packages()],
     }
     width = max(len(name) for rows in sections.values() for name, _ in rows)
     lines = []
     for title, rows in sections.items():
-        lines.append(title)
-        lines.extend(f"  {name:<{width}}  {text}" for name, text in rows)
+        lines += [title] if rows else []
+        lines += [f"  {name:<{width}}  {text}" for name, text in rows]
     return lines
 
 
@@ -52,17 +67,17 @@ def _version(package: str) -> tuple[str, str]:
 
 
 def _devices() -> list[tuple[str, str]]:
-    rows = [("CPU", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads for torch")]
-    for place in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(place)
-        memory = properties.total_memory / 2**30
-        rows.append(
-            (f"cuda:{place}", f"{properties.name}, {memory:.0f} GiB, capability {properties.major}.{properties.minor}")
-        )
+    import torch
+
+    rows = [("CPU", f"{os.cpu_count()} cores; torch uses {torch.get_num_threads()} threads")]
+    for index in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(index)
+        memory = gpu.total_memory / 2**30
+        rows.append((f"cuda:{index}", f"{gpu.name}, {memory:.0f} GiB, compute capability {gpu.major}.{gpu.minor}"))
     if torch.version.cuda is None:
-        rows.append(("CUDA", "not available: this torch is built without it"))
+        rows.append(("CUDA", "not available: this torch is built without CUDA"))
     elif not torch.cuda.is_available():
-        rows.append(("CUDA", f"not available: torch is built for {torch.version.cuda}, and finds no device"))
+        rows.append(("CUDA", f"not available: torch is built for CUDA {torch.version.cuda}, but finds no device"))
     return rows
 
 
@@ -70,8 +85,7 @@ def _extra(extra: str) -> str:
     lacking = missing(extra)
     if not lacking:
         return "installed"
-    remedy = "make scatter, in a checkout" if extra == "scatter" else f"pip install 'geoeq[{extra}]'"
-    return f"lacks {', '.join(lacking)}; install with: {remedy}"
+    return f"not installed ({', '.join(lacking)} missing); install with: {install_command(extra)}"
 
 
 def _share(kind: str) -> tuple[str, str]:
@@ -85,4 +99,31 @@ def _share(kind: str) -> tuple[str, str]:
 
 def _cache() -> str:
     folder = cache_root()
-    return str(folder) if folder.is_dir() else f"{folder} (made when first needed)"
+    return str(folder) if folder.is_dir() else f"{folder} (created when first needed)"
+
+
+def _other_distribution() -> list[tuple[str, str]]:
+    """Describe an installed distribution ``geoeq``: another project of the package index, or an old version of ours."""
+    try:
+        other = importlib.metadata.distribution("geoeq")
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    ours = any(entry.value == _ENTRY_POINT for entry in other.entry_points)
+    what = (
+        f"an earlier installation of this project, which is now distributed as '{DISTRIBUTION}'"
+        if ours
+        else f"an unrelated project of the package index ({other.metadata['Summary']})"
+    )
+    text = (
+        f"The distribution 'geoeq' {other.version} is {what}; both provide the package 'geoeq'. "
+        f"Uninstall both (pip uninstall geoeq {DISTRIBUTION}), then install {DISTRIBUTION} again."
+    )
+    return [("distribution", text)]
+
+
+def _other_packages() -> list[tuple[str, str]]:
+    """Describe every other package ``geoeq`` on the import path."""
+    here = Path(geoeq.__file__).resolve().parent
+    folders = dict.fromkeys(Path(entry or ".").resolve() / "geoeq" for entry in sys.path)
+    others = [folder for folder in folders if folder != here and (folder / "__init__.py").is_file()]
+    return [("import path", f"'{folder}' is another package 'geoeq'; this command runs '{here}'.") for folder in others]

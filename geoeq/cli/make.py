@@ -1,4 +1,4 @@
-"""What ``geoeq data make`` takes and does."""
+"""``geoeq data make``: generate a labelled data set from SMILES, structure files or surfaces."""
 
 from __future__ import annotations
 
@@ -10,44 +10,99 @@ from typing import TYPE_CHECKING, Any
 from geoeq.errors import InputError
 
 if TYPE_CHECKING:
-    from geoeq.factory.made_dataset import Summary
+    from geoeq.factory.write_dataset import Summary
 
-__all__ = ["add_parser", "make"]
+__all__ = ["add_make", "run_make"]
 
 
-def add_parser(actions: Any) -> None:
-    """Add the command to ``actions``, those of ``geoeq data``."""
-    parser = actions.add_parser("make", help="make a data set: from SMILES, files or surfaces, sampled and labelled")
-    add, text = parser.add_argument, "a file of SMILES, one in a line, or one SMILES; may be given several times"
-    add("--smiles", action="append", default=[], metavar="FILE", help=text)
-    add("--structures", action="append", default=[], type=Path, metavar="FILE", help="sdf, or what ASE reads")
-    add("--surface", action="append", default=[], metavar="METAL:FACET:SIZE", help="as in Cu:fcc111:2x2x4")
-    add("--adsorbates", metavar="A,B", help="on each surface: H,O,CO")
-    add("--method", required=True, help="gfn2, gfn1, emt, lj, or the class path of a calculator of ASE")
-    add("--argument", action="append", default=[], metavar="NAME=VALUE", help="of the calculator")
-    add("--conformers", type=int, default=1, metavar="N", help="of each SMILES, at the most (1)")
-    add("--relax", action="store_true", help="relax every start with the method first")
+def add_make(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``geoeq data make``."""
+    parser.epilog = "Example: geoeq data make --smiles molecules.smi --method gfn2 --md 300K:50 -o molecules"
+    add = parser.add_argument
+    add(
+        "--smiles",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="file with one SMILES per line, or a single SMILES; repeat the option for several",
+    )
+    add(
+        "--structures",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="file with initial structures: sdf, or a format that ASE reads; repeat the option for several files",
+    )
+    add(
+        "--surface",
+        action="append",
+        default=[],
+        metavar="METAL:FACET:SIZE",
+        help="metal surface, such as Cu:fcc111:2x2x4; repeat the option for several surfaces",
+    )
+    add("--adsorbates", metavar="A,B", help="adsorbates to place on each surface, such as H,O,CO")
+    add(
+        "--method",
+        required=True,
+        help="method that computes the labels: gfn2, gfn1, emt, lj, or the class path of an ASE calculator",
+    )
+    add(
+        "--argument",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="argument of the calculator, such as sigma=3.4; repeat the option for several arguments",
+    )
+    add("--conformers", type=int, default=1, metavar="N", help="maximum number of conformers per SMILES (default 1)")
+    add("--relax", action="store_true", help="relax every initial structure with the method before sampling")
     add(
         "--md",
         metavar="T:N",
-        help="300K:50, frames of dynamics from each start; 300K:50:40fs tells their distance",
+        help="sample N frames of molecular dynamics at temperature T from each initial structure, such as 300K:50; "
+        "300K:50:40fs also sets the time between frames (default: no dynamics; 20fs between frames)",
     )
-    add("--rattle", metavar="LENGTH:N", help="0.05Å:20, frames of random displacements of each start")
-    add("--modes", metavar="T:N", help="300K:20, frames of vibrations about the minimum of each start")
-    add("--max-force", type=float, default=100.0, metavar="F", help="leave out structures with more, eV/Å (100)")
-    add("--seed", type=int, default=0, help="of conformers, sampling and split (0)")
-    add("--processes", type=int, metavar="N", help="that work at once (as many as there are cores)")
-    add("--dask", metavar="ADDRESS", help="the workers of this scheduler work, on all machines")
-    add("--again", action="store_true", help="throw away an earlier set in the same folder")
-    add("-o", "--out", "--output", dest="output", type=Path, required=True, metavar="FOLDER", help="of the data set")
+    add(
+        "--rattle",
+        metavar="LENGTH:N",
+        help="sample N random displacements of each initial structure with this standard deviation, such as 0.05Å:20 "
+        "(default: none)",
+    )
+    add(
+        "--modes",
+        metavar="T:N",
+        help="sample N frames of harmonic vibrations at temperature T about the minimum of each initial structure, "
+        "such as 300K:20 (default: none)",
+    )
+    add(
+        "--max-force",
+        type=float,
+        default=100.0,
+        metavar="F",
+        help="largest force on an atom, in eV/Å, above which a structure is left out (default 100)",
+    )
+    add("--seed", type=int, default=0, help="random seed of the conformers, the sampling and the split (default 0)")
+    add("--processes", type=int, metavar="N", help="number of parallel processes (default: number of CPU cores)")
+    add(
+        "--dask",
+        metavar="ADDRESS",
+        help="address of a Dask scheduler whose workers compute instead of local processes",
+    )
+    add("--again", action="store_true", help="delete an earlier data set in the same folder and start again")
+    add(
+        "-o",
+        "--out",
+        "--output",
+        dest="output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder for the data set; geoeq train accepts it as dataset=FOLDER",
+    )
 
 
-def make(arguments: argparse.Namespace) -> list[str]:
-    """Make the set, and say what is in it.
-
-    Raises:
-        GeoeqError: an option is wrong, a package is missing, or nothing could be labelled.
-    """
+def run_make(arguments: argparse.Namespace) -> int:
+    """Generate a data set, and print a summary."""
     from geoeq.factory import MD, Modes, Rattle, Settings, Sources, make_set
 
     settings = Settings(
@@ -69,15 +124,16 @@ def make(arguments: argparse.Namespace) -> list[str]:
     )
     processes = arguments.processes
     if processes is not None and processes < 1:
-        raise InputError(f"--processes {processes}: at least 1 would be right.")
-    made = make_set(
+        raise InputError(f"--processes {processes}: must be at least 1.")
+    summary = make_set(
         arguments.output, sources, settings, processes=processes, dask=arguments.dask, again=arguments.again
     )
-    return _lines(made)
+    print("\n".join(_lines(summary)))
+    return 0
 
 
 def _smiles(text: str) -> list[str]:
-    """Those of a file, or the SMILES itself; a name with a dot in it that is no SMILES is meant as a file."""
+    """Return the SMILES of a file, or the text itself; a text with the suffix of a file must be a file."""
     from geoeq.data.molecules.conformers import read_smiles
 
     path = Path(text)
@@ -100,7 +156,7 @@ def _lines(summary: Summary) -> list[str]:
         f"division: {summary.division}",
     ]
     if summary.failures:
-        lines.append(f"failures: {len(summary.failures)}, in {summary.card.parent / 'failures.csv'}:")
-        counted = Counter(f"{failure.step.partition(',')[0]}: {failure.reason}" for failure in summary.failures)
-        lines += [f"  {count} x {reason}" for reason, count in counted.most_common(5)]
+        lines.append(f"failures: {len(summary.failures)}, listed in {summary.card.parent / 'failures.csv'}:")
+        counts = Counter(f"{failure.step.partition(',')[0]}: {failure.reason}" for failure in summary.failures)
+        lines += [f"  {count} x {reason}" for reason, count in counts.most_common(5)]
     return [*lines, f"next: geoeq train RECIPE dataset={summary.card.parent}"]

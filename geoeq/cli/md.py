@@ -1,59 +1,120 @@
-"""The command ``geoeq md``: its options, and what it calls."""
+"""``geoeq md``: molecular dynamics with a trained model."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-__all__ = ["add_parser", "run"]
+from geoeq.cli.options import add_trust
 
-
-def add_parser(commands: Any) -> None:
-    """Add the command.
-
-    Args:
-        commands: what ``ArgumentParser.add_subparsers`` gave.
-    """
-    md = commands.add_parser("md", help="molecular dynamics with a trained model, or go on with a run that was killed")
-    md.add_argument("run", type=Path, help="the folder of a run or checkpoint, such as runs/rmd17-egnn")
-    md.add_argument("structure", type=Path, help="a file that ASE reads: xyz, cif, traj ...")
-    md.add_argument("--ensemble", required=True, choices=("nve", "nvt", "npt"), help="what is kept constant")
-    length = md.add_mutually_exclusive_group(required=True)
-    length.add_argument("--steps", type=int, help="of the whole run; more than were done go on with it")
-    length.add_argument("--time", metavar="TIME", help="in place of the steps: 10ps")
-    md.add_argument("--temperature", help="of the thermostat, and of random velocities: 300K")
-    md.add_argument("--timestep", default="0.5fs", metavar="TIME", help="0.5fs if not given")
-    md.add_argument("--thermostat", choices=("langevin", "bussi", "nose-hoover"), help="nvt: langevin if not given")
-    md.add_argument("--tau", default="100fs", metavar="TIME", help="in which the thermostat acts (100fs)")
-    md.add_argument("--pressure", help="for npt: 1bar, 2GPa")
-    md.add_argument("--pressure-tau", default="1ps", metavar="TIME", help="in which the barostat acts (1ps)")
-    md.add_argument("--barostat", choices=("isotropic", "full"), help="full: the cell changes its shape, too")
-    md.add_argument("--velocities", choices=("file", "random"), help="those of the file, if it has some, if not given")
-    md.add_argument("--seed", type=int, default=0, help="of velocities and thermostat (0)")
-    md.add_argument("--frame", type=int, metavar="N", help="which structure of the file, from 0 (-1: the last)")
-    md.add_argument("--log-every", type=int, default=10, metavar="STEPS", help="between rows of the log (10)")
-    md.add_argument("--frame-every", type=int, default=100, metavar="STEPS", help="between frames (100)")
-    md.add_argument("--save-every", type=int, default=1000, metavar="STEPS", help="between states to go on from (1000)")
-    md.add_argument("--max-temperature", help="where the run stops; 10000K or ten times --temperature if not given")
-    md.add_argument("--max-uncertainty", metavar="LIMIT", help="stop above 0.05eV/atom, or 0.5eV/Å on an atom")
-    md.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda")
-    md.add_argument("--dtype", choices=("float32", "float64"), help="of the model; as it was trained if not given")
-    md.add_argument("--skin", default="0.5Å", metavar="LENGTH", help="of the neighbour list (0.5Å)")
-    md.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="runs/md-STRUCTURE-ENSEMBLE if not given")
-    md.add_argument("--again", action="store_true", help="throw away an earlier run in the same folder")
+__all__ = ["add_md", "run_md"]
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """``geoeq md``: 0 where all steps are done, 1 where a rule stopped it, 128 and its number where a signal did."""
+def add_md(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``geoeq md``."""
+    parser.epilog = "Example: geoeq md runs/silicon si.xyz --ensemble nvt --temperature 300K --time 100ps"
+    add = parser.add_argument
+    add("run", type=Path, help="folder of a training run or checkpoint, such as runs/rmd17-egnn")
+    add(
+        "structure", type=Path, help="file with the initial structure, in a format that ASE reads (xyz, cif, traj, ...)"
+    )
+    add(
+        "--ensemble",
+        required=True,
+        choices=("nve", "nvt", "npt"),
+        help="thermodynamic ensemble: constant energy (nve), temperature (nvt), or temperature and pressure (npt)",
+    )
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--steps", type=int, help="total number of steps (raise it to extend a finished run)")
+    length.add_argument("--time", metavar="TIME", help="total simulated time, such as 10ps, instead of --steps")
+    add("--temperature", help="temperature of the thermostat and of random initial velocities, such as 300K")
+    add("--timestep", default="0.5fs", metavar="TIME", help="integration time step (default 0.5fs)")
+    add(
+        "--thermostat",
+        choices=("langevin", "bussi", "nose-hoover"),
+        help="thermostat (default: langevin for nvt; npt always uses nose-hoover)",
+    )
+    add("--tau", default="100fs", metavar="TIME", help="relaxation time of the thermostat (default 100fs)")
+    add("--pressure", help="external pressure for npt, such as 1bar or 2GPa")
+    add("--pressure-tau", default="1ps", metavar="TIME", help="relaxation time of the barostat (default 1ps)")
+    add(
+        "--barostat",
+        choices=("isotropic", "full"),
+        help="change of the cell in npt: isotropic scales it, full also changes its shape (default isotropic)",
+    )
+    add(
+        "--velocities",
+        choices=("file", "random"),
+        help="initial velocities: read from the file, or random (default: file if it contains velocities, else random)",
+    )
+    add("--seed", type=int, default=0, help="random seed of the initial velocities and the thermostat (default 0)")
+    add(
+        "--frame",
+        type=int,
+        metavar="N",
+        help="index of the initial structure in the file, counted from 0, -1 for the last "
+        "(required if the file has several structures)",
+    )
+    add("--log-every", type=int, default=10, metavar="STEPS", help="steps between rows of the log (default 10)")
+    add(
+        "--frame-every",
+        type=int,
+        default=100,
+        metavar="STEPS",
+        help="steps between frames of the trajectory (default 100)",
+    )
+    add(
+        "--save-every",
+        type=int,
+        default=1000,
+        metavar="STEPS",
+        help="steps between saved states from which the run can be resumed (default 1000)",
+    )
+    add(
+        "--max-temperature",
+        help="temperature that ends the run as unstable (default: the higher of 10000K and 10 times --temperature)",
+    )
+    add(
+        "--max-uncertainty",
+        metavar="LIMIT",
+        help="uncertainty of a calibrated model at which the run is stopped: of the energy, such as 0.05eV/atom, "
+        "or of the force on any atom, such as 0.5eV/Å (default: no limit)",
+    )
+    add(
+        "--device", default="auto", help="device of the model: cpu, cuda, or auto for a GPU if available (default auto)"
+    )
+    add(
+        "--dtype",
+        choices=("float32", "float64"),
+        help="floating-point type of the model (default: the one it was trained with)",
+    )
+    add(
+        "--skin",
+        default="0.5Å",
+        metavar="LENGTH",
+        help="Verlet skin: the neighbour list is rebuilt once an atom may have crossed it (default 0.5Å)",
+    )
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for trajectory, log and plots (default runs/md-STRUCTURE-ENSEMBLE)",
+    )
+    add("--again", action="store_true", help="delete an earlier run in the same folder instead of resuming it")
+    add_trust(parser)
+
+
+def run_md(arguments: argparse.Namespace) -> int:
+    """Run molecular dynamics; return 1 if a stopping rule ended it, 128 + number if a signal did."""
     from geoeq.resources import import_extra
 
     console = import_extra("rich.console", "train").Console()
     import_extra("matplotlib", "train")
     import torch
 
-    from geoeq.simulate.md.md_run import run_md
+    from geoeq.simulate.md.md_run import run_md as simulate
     from geoeq.simulate.md.settings import settings_from_text
 
     settings, skin = settings_from_text(vars(arguments))
@@ -63,8 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
         from geoeq.uncertainty import uncertain_folder
 
         stop = uncertainty_rule(arguments.max_uncertainty)
-        model = uncertain_folder(model)
-    outcome = run_md(
+        model = uncertain_folder(model, trust=arguments.trust)
+    outcome = simulate(
         model,
         arguments.structure,
         settings,
@@ -76,8 +137,9 @@ def run(arguments: argparse.Namespace) -> int:
         skin=skin,
         again=arguments.again,
         stop=stop,
+        trust=arguments.trust,
     )
     if outcome.signal is not None:
-        sys.stderr.write(f"Ended at step {outcome.step:,}. The same command goes on there.\n")
-        return 128 + outcome.signal  # as shells count it
+        sys.stderr.write(f"Ended at step {outcome.step:,}. To resume, run the same command again.\n")
+        return 128 + outcome.signal  # the shells' convention
     return 0 if outcome.stopped is None else 1

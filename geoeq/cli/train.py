@@ -1,4 +1,4 @@
-"""The body of ``geoeq train``, and the settings that have options of their own."""
+"""``geoeq train``: train a model from a recipe."""
 
 from __future__ import annotations
 
@@ -8,22 +8,42 @@ __all__ = ["add_train", "run_train"]
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``geoeq train``."""
-    parser.add_argument("recipe", help="a YAML file, or one that comes with geoeq, such as qm9/egnn")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="put over the recipe: optimizer.lr=1e-3")
-    parser.add_argument("--sample", action="store_true", help="only the records that come with geoeq; needs no network")
-    parser.add_argument("--again", action="store_true", help="throw away an earlier run in the same folder")
-    parser.add_argument("--no-doctor", action="store_true", help="train also on data in which the doctor finds errors")
-    parser.add_argument("--devices", type=int, metavar="N", help="GPUs of each machine, or processes on CPUs")
-    parser.add_argument("--num-nodes", type=int, metavar="N", help="machines; start it on each with torchrun or srun")
-    parser.add_argument("--strategy", choices=("ddp", "fsdp"), help="fsdp: weights are shared out among devices")
-    parser.add_argument(
-        "--plan", action="store_true", help="which batches fit, and how long an epoch takes; no training"
+    """Add the options of ``geoeq train``."""
+    parser.epilog = "Example: geoeq train qm7/egnn epochs=20 optimizer.lr=1e-3"
+    add = parser.add_argument
+    add("recipe", help="a YAML file, or the name of a shipped recipe such as qm7/egnn (geoeq recipes lists them)")
+    add(
+        "settings",
+        nargs="*",
+        metavar="key=value",
+        help="values that override those of the recipe, such as optimizer.lr=1e-3",
     )
+    add("--sample", action="store_true", help="use only the small sample of the data set that is shipped with geoeq")
+    add("--again", action="store_true", help="delete an earlier run in the same folder instead of resuming it")
+    add("--no-doctor", action="store_true", help="train even if the check of the data reports errors")
+    add(
+        "--devices",
+        type=int,
+        metavar="N",
+        help="number of GPUs per machine, or of processes on CPUs (default: the recipe's devices)",
+    )
+    add(
+        "--num-nodes",
+        type=int,
+        metavar="N",
+        help="number of machines; start the command on each of them with torchrun or srun "
+        "(default: the recipe's num_nodes)",
+    )
+    add(
+        "--strategy",
+        choices=("ddp", "fsdp"),
+        help="what each device holds: ddp, all weights; fsdp, a part of them (default: the recipe's strategy)",
+    )
+    add("--plan", action="store_true", help="report which batch sizes fit and how long an epoch takes, do not train")
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    """Train, or plan a training; the exit status."""
+    """Train, or plan a training, and return the exit status."""
     from geoeq.resources import import_extra
 
     console = import_extra("rich.console", "train").Console()
@@ -31,11 +51,11 @@ def run_train(arguments: argparse.Namespace) -> int:
     from geoeq.training.parsing import find_recipe, read_recipe
 
     def notify(line: str) -> None:
-        if not launched():  # of several processes, the one that starts them says it
+        if not launched():  # with several processes, only the one that starts them prints
             console.print(line, highlight=False, soft_wrap=True)
 
     file = find_recipe(arguments.recipe)
-    settings = [*arguments.settings, *_given(arguments)]
+    settings = [*arguments.settings, *_option_settings(arguments)]
     recipe = read_recipe(file, settings, notify)
     if arguments.plan:
         from geoeq.training.plan import print_plan
@@ -45,7 +65,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     from geoeq.training.run import train
 
     if recipe.devices > 1 and not launched():
-        from geoeq.training.launch import launch
+        from geoeq.training.distributed import launch
 
         command = ["train", str(file), *settings, *(["--again"] if arguments.again else [])]
         return launch(recipe, [*(["--debug"] if arguments.debug else []), *command])
@@ -53,8 +73,8 @@ def run_train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _given(arguments: argparse.Namespace) -> list[str]:
-    """The options as settings of a recipe."""
+def _option_settings(arguments: argparse.Namespace) -> list[str]:
+    """Return the options as settings of a recipe."""
     options = {"devices": arguments.devices, "num_nodes": arguments.num_nodes, "strategy": arguments.strategy}
     settings = [f"{name}={value}" for name, value in options.items() if value is not None]
     return settings + ["sample=true"] * arguments.sample + ["doctor=false"] * arguments.no_doctor

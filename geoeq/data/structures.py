@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Structure", "collate", "from_smiles", "model_inputs", "read_structures", "to_atoms", "to_batch", "to_data"]
 
-#: The random seed of conformers: one SMILES always gives one geometry.
+#: Random seed of conformers, so that a SMILES always gives the same geometry.
 CONFORMER_SEED = 20260
 
 
 @dataclass(frozen=True)
 class Structure:
-    """Atoms, and where they come from.
+    """Atoms and their origin.
 
     Attributes:
-        atoms: as ASE holds them.
+        atoms: the atoms.
         where: "file.xyz, frame 3" or the SMILES, for messages and tables.
     """
 
@@ -39,10 +39,10 @@ class Structure:
 
 
 def read_structures(path: Path) -> list[Structure]:
-    """All frames of a file.
+    """Read all frames of a file.
 
     Raises:
-        DataError: the file is missing, empty or broken; the message names it and the frame.
+        DataError: the file is missing, empty or damaged; the message names it and the frame.
     """
     if not path.is_file():
         raise DataError(f"There is no file '{path}'.")
@@ -56,21 +56,21 @@ def read_structures(path: Path) -> list[Structure]:
             break
         except DataError:
             raise
-        except Exception as error:  # ASE's readers raise whatever a broken line leads to
+        except Exception as error:  # ASE's readers raise many types of errors
             raise DataError(f"{where}: it cannot be read ({type(error).__name__}: {error}).") from error
         if len(atoms) == 0:
             raise DataError(f"{where}: it has no atoms.")
         structures.append(Structure(atoms, where))
     if not structures:
-        raise DataError(f"{path.name}: there is no structure in it.")
+        raise DataError(f"{path.name}: it contains no structures.")
     return structures
 
 
 def from_smiles(smiles: Sequence[str]) -> list[Structure]:
-    """A conformer for each SMILES: hydrogens added, ETKDG with a fixed seed, relaxed with MMFF94.
+    """Generate a conformer for each SMILES: add hydrogens, embed by ETKDG with a fixed seed, relax with MMFF94.
 
     Raises:
-        InputError: a SMILES is wrong, or has no conformer; the message names it.
+        InputError: a SMILES is invalid or has no conformer; the message names it.
         MissingExtraError: the extra "chem" is not installed.
     """
     from ase import Atoms

@@ -1,40 +1,41 @@
-"""Layers and their parts, for anybody's network; each has ``example()``."""
+"""Equivariant layers and their parts, for use in any PyTorch network; each class has ``example()``."""
 
 from geoeq.layers.edge_frames.so2 import SO2Convolution
 from geoeq.layers.egnn import EGNNLayer
-from geoeq.layers.equiformer import EquiformerBlock
+from geoeq.layers.equiformer import EquiformerBlock, EquivariantGraphAttention
 from geoeq.layers.equiformer_v2 import EquiformerV2Layer
 from geoeq.layers.escn import ESCNLayer
 from geoeq.layers.faenet import FAENetLayer
 from geoeq.layers.gnn import GNNLayer
-from geoeq.layers.graph_attention import EquivariantGraphAttention
 from geoeq.layers.inputs.degree_embedding import DegreeEmbedding
 from geoeq.layers.inputs.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
 from geoeq.layers.irreps.activation import Activation
 from geoeq.layers.irreps.dropout import EquivariantDropout, StochasticDepth
 from geoeq.layers.irreps.feed_forward import GatedFeedForward
-from geoeq.layers.irreps.gate import Gate
-from geoeq.layers.irreps.graph_norms import EquivariantGraphNorm
+from geoeq.layers.irreps.gate import Gate, NormActivation
 from geoeq.layers.irreps.linear import Linear
-from geoeq.layers.irreps.norm_activation import NormActivation
-from geoeq.layers.irreps.norms import DegreeNorm, EquivariantLayerNorm, EquivariantRMSNorm
+from geoeq.layers.irreps.norms import DegreeNorm, EquivariantGraphNorm, EquivariantLayerNorm, EquivariantRMSNorm
 from geoeq.layers.ponita import OrientationKernels, PonitaLayer
 from geoeq.layers.products.tensor_convolution import TensorConvolution
 from geoeq.layers.products.tensor_product_conv import TensorProductConv
-from geoeq.layers.radial.bases import BesselBasis, ExpNormalBasis, GaussianBasis
+from geoeq.layers.radial.bases import (
+    BesselBasis,
+    ExpNormalBasis,
+    GaussianBasis,
+    LearnedGaussianBasis,
+    SigmoidBasis,
+    SiLUBasis,
+)
 from geoeq.layers.radial.envelope import CosineEnvelope, PolynomialEnvelope
-from geoeq.layers.radial.gaussian_basis import LearnedGaussianBasis
 from geoeq.layers.radial.radial_network import RadialNetwork
-from geoeq.layers.radial.sigmoid_basis import SigmoidBasis, SiLUBasis
 from geoeq.layers.se3_transformer.se3_attention import SE3Attention
 from geoeq.layers.se3_transformer.se3_block import SE3Block
 from geoeq.layers.se3_transformer.se3_convolution import SE3Convolution
 from geoeq.layers.se3_transformer.se3_norm import SE3Norm
-from geoeq.layers.sphere.s2_activation import S2Activation, SeparableS2Activation
+from geoeq.layers.sphere.sphere_activation import S2Activation, SeparableS2Activation
 from geoeq.layers.sphere.sphere_norm import SeparableLayerNorm
 from geoeq.layers.transformer import TransformerLayer
-from geoeq.layers.vector_activation import VectorActivation
-from geoeq.layers.vector_neurons import VectorNeuronLayer
+from geoeq.layers.vector_neurons import VectorActivation, VectorNeuronLayer
 
 __all__ = [
     "Activation",

@@ -9,28 +9,26 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import InputError, TensorError
+from geoeq.errors import InputError
 from geoeq.geometry.neighbors import edge_lengths as safe_norm
 from geoeq.graph import Graph
 from geoeq.layers.chunked import chunked
-from geoeq.layers.edge_attributes import edge_attributes
-from geoeq.layers.edge_linear import EdgeLinear
-from geoeq.layers.layer import Layer
+from geoeq.layers.layer import EdgeLinear, Layer, check_width, edge_attributes
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 
 __all__ = ["EGNNLayer", "Normalize"]
 
-#: Bytes of an array with a row for each edge above which a simulation makes messages of so many edges at a time.
+#: Size in bytes of an [E, C] tensor above which a frozen layer computes its messages in chunks of CHUNK edges.
 LARGE, CHUNK = 2**24, 4096
 
 Normalize = Literal["none", "length", "length_plus_one"]
 
 
 class EGNNLayer(Layer):
-    """One round of EGNN messages.
+    """Update node features and positions by one round of E(n)-equivariant messages.
 
-    The vector channel is each node's displacement from its input position, so a layer maps features
-    to features and periodic images need no special care. With ``d_ij = x_i - x_j`` and ``a_ij`` the edge attributes::
+    The vector channel is the displacement of each node from its input position, so the layer maps features to features
+    and periodic images need no special care. With ``d_ij = x_i - x_j`` and ``a_ij`` the edge attributes::
 
         m_ij = φ_e(h_i, h_j, |d_ij|², a_ij)                      eq. 3
         x_i <- x_i + mean_j d_ij φ_x(m_ij) [+ φ_v(h_i) v_i]      eqs. 4, 7
@@ -40,24 +38,24 @@ class EGNNLayer(Layer):
         width: number C of scalar channels.
         edge_width: number A of edge attributes in ``graph.edge_attr``.
         velocity: carry a velocity as a second vector, and move along it (eq. 7).
-        attention: weigh each message by a learned number between 0 and 1 (eq. 8).
+        attention: weight each message by a learned number between 0 and 1 (eq. 8).
         normalize: "length" divides ``d_ij`` by its length in eq. 4, "length_plus_one" by its length plus one.
         tanh: bound φ_x to (-1, 1).
         residual: add the input in eq. 6.
-        update_positions: False leaves the vector channel as it is (properties that need no new positions).
-        cutoff: in Å; messages then fall smoothly to zero there. None: messages as published.
-        detach_norm: treat the length in "length" as a constant under differentiation, as the published code does;
-            derivatives of the output are then not those of the function computed.
-        clamp: bound each component of each edge's pull, as the published N-body code does (at 100).
-            That is not equivariant where it acts; None does not bound.
+        update_positions: whether to apply eq. 4; False keeps the vector channel as it is.
+        cutoff: radius in Å at which messages vanish smoothly. None: messages as published.
+        detach_norm: treat the length in "length" as a constant under differentiation, as the published code does; the
+            derivatives are then not those of the computed function.
+        clamp: bound on each component of ``d_ij φ_x(m_ij)``, as in the published N-body code (100). The layer is not
+            equivariant where the bound acts. None: no bound.
 
     Shapes:
         x: [N, C + 3], irreps ``Cx0e + 1x1o``, displacement in Å; with velocity [N, C + 6], ``Cx0e + 2x1o``,
-        displacement and velocity. Returns the same; the velocity is handed on unchanged.
+        displacement and velocity. Returns the same; the velocity is passed on unchanged.
 
     Raises:
-        InputError: an option is none of those above.
-        TensorError: x, or the edge attributes of the graph, have another width.
+        InputError: ``normalize`` is not one of the values above.
+        TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:
         Satorras et al., ICML 2021, arXiv:2102.09844, eqs. 3-8. Differs: eq. 4 divides by the number of
@@ -100,88 +98,51 @@ class EGNNLayer(Layer):
 
     def _pull_network(self, tanh: bool) -> nn.Sequential:
         last = nn.Linear(self.width, 1, bias=False)
-        nn.init.xavier_uniform_(last.weight, gain=0.001)  # positions start almost at rest
+        nn.init.xavier_uniform_(last.weight, gain=0.001)  # positions hardly move at initialization
         bound = [nn.Tanh()] if tanh else []
         return nn.Sequential(nn.Linear(self.width, self.width), nn.SiLU(), last, *bound)
 
     @classmethod
     def example(cls) -> Self:
         layer = cls(width=8, velocity=True, attention=True, normalize="length_plus_one", cutoff=4.0)
-        for parameter in layer.parameters():  # so that a broken update shows
+        for parameter in layer.parameters():  # large enough for tests to see every term
             nn.init.normal_(parameter, std=0.5)
         return layer
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
-        if x.shape[-1] != self.dim:
-            raise TensorError(f"EGNNLayer: x has {x.shape[-1]} columns and {self.dim} are needed.")
+        check_width(x, self.dim, "EGNNLayer")
         scalars, vectors = x[:, : self.width], x[:, self.width :]  # [N, C], [N, 3 or 6]
-        shift = vectors[:, :3]
+        shift, velocity = vectors[:, :3], vectors[:, 3:]
 
         envelope = None if self.envelope is None else self.envelope(graph.lengths)  # [E, 1]
-        m, pull = self._sums(scalars, shift, envelope, graph)
+        m, pull = self._sum_messages(scalars, shift, envelope, graph)  # eqs. 3, 5: [N, C]; sum of eq. 4: [N, 3]
+
         if pull is not None:
-            shift = shift + pull / self._count(envelope, graph)  # eq. 4
+            shift = shift + pull / self._num_neighbors(envelope, graph)  # eq. 4
             if self.drift is not None:
-                shift = shift + self.drift(scalars) * vectors[:, 3:]  # eq. 7
-        new = self.update(torch.cat([scalars, m], dim=-1))  # eq. 6
-        scalars = scalars + new if self.residual else new
-        return torch.cat([scalars, shift, vectors[:, 3:]], dim=-1)
-
-    def _sums(
-        self, scalars: Tensor, shift: Tensor, envelope: Tensor | None, graph: Graph
-    ) -> tuple[Tensor, Tensor | None]:
-        """Messages, and pulls, of all edges into a node, [N, C] and [N, 3]."""
-        received, sent = self.edge.of_nodes(scalars)
-        ends = graph.receiver, graph.sender
-        tables = list(zip((received, sent, shift, shift), ends * 2, strict=True))
-        attributes = edge_attributes(graph, self.edge_width, "EGNNLayer") if self.edge_width else graph.vectors[:, :0]
-        if self._in_chunks(graph):
-            weights = graph.vectors.new_ones(len(graph.vectors), 1) if envelope is None else envelope
-            target = graph.receiver, graph.num_nodes
-            rows = [weights, graph.vectors, attributes]
-            summed = chunked(self._weighted, rows, (), CHUNK, target, tables)  # [N, C + 3]
-            return summed[:, : self.width], None if self.pull is None else summed[:, self.width :]
-
-        m, pull = self._messages(graph.vectors, attributes, *(kernels.gather(*table) for table in tables))
-
-        def total(values: Tensor) -> Tensor:
-            values = values.to(scalars.dtype)
-            if envelope is None:
-                return kernels.segment_sum(values, graph)
-            return kernels.weighted_sum(values, envelope, graph)
-
-        return total(m), None if pull is None else total(pull)  # eq. 5
-
-    def _in_chunks(self, graph: Graph) -> bool:
-        """Whether to make the messages of a few edges at a time, and again for derivatives.
-
-        On the CPU the memory of large arrays costs more time than making their numbers twice; not so where parameters
-        are learned.
-        """
-        if torch.compiler.is_compiling() or graph.vectors.device.type != "cpu":
-            return False
-        if len(graph.vectors) * self.width * graph.vectors.element_size() <= LARGE:
-            return False
-        return not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in self.parameters())
-
-    def _weighted(self, weights: Tensor, vectors: Tensor, attributes: Tensor, *ends: Tensor) -> Tensor:
-        """Messages and pulls of edges in one, [E, C + 3], times the weights [E, 1]."""
-        m, pull = self._messages(vectors, attributes, *ends)
-        both = m if pull is None else torch.cat([m, pull], dim=-1)
-        return both.to(weights.dtype) * weights
+                shift = shift + self.drift(scalars) * velocity  # eq. 7
+        update = self.update(torch.cat([scalars, m], dim=-1))  # eq. 6
+        scalars = scalars + update if self.residual else update
+        return torch.cat([scalars, shift, velocity], dim=-1)
 
     def _messages(
-        self, vectors: Tensor, attributes: Tensor, received: Tensor, sent: Tensor, here: Tensor, there: Tensor
+        self, vectors: Tensor, attributes: Tensor, from_i: Tensor, from_j: Tensor, shift_i: Tensor, shift_j: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Of edges, from what their receivers and senders have in ``edge.of_nodes`` and as shifts, each with E rows."""
-        offset = here - there - vectors  # [E, 3] x_i - x_j
+        """Compute ``m_ij`` [E, C] and ``d_ij φ_x(m_ij)`` [E, 3] of each edge.
+
+        Args:
+            vectors: [E, 3] vector of the edge. attributes: [E, A].
+            from_i, from_j: [E, C] ``edge.project_nodes`` of the receiver and of the sender.
+            shift_i, shift_j: [E, 3] displacements of the receiver and of the sender.
+        """
+        offset = shift_i - shift_j - vectors  # [E, 3] x_i - x_j
         square = offset.square().sum(-1, keepdim=True)  # [E, 1]
-        m = self.message(self.edge.joined(received, sent, torch.cat([square, attributes], dim=-1)))  # [E, C] eq. 3
+        m = self.message(self.edge.add_edges(from_i, from_j, torch.cat([square, attributes], dim=-1)))  # eq. 3
         if self.gate is not None:
             m = m * self.gate(m)  # eq. 8
         if self.pull is None:
             return m, None
-        pull = self._direction(offset) * self.pull(m)
+        pull = self._direction(offset) * self.pull(m)  # term of eq. 4
         return m, pull if self.clamp is None else pull.clamp(-self.clamp, self.clamp)
 
     def _direction(self, offset: Tensor) -> Tensor:
@@ -192,7 +153,48 @@ class EGNNLayer(Layer):
             return offset / (length + 1)
         return offset / ((length.detach() if self.detach_norm else length) + 1e-8)
 
-    def _count(self, envelope: Tensor | None, graph: Graph) -> Tensor:
-        """Of the neighbours, each as much as the envelope says, [N, 1]; at least 1."""
+    def _num_neighbors(self, envelope: Tensor | None, graph: Graph) -> Tensor:
+        """Return the number of neighbours, weighted by the envelope and at least 1, [N, 1]."""
         count = graph.degree.unsqueeze(-1) if envelope is None else kernels.segment_sum(envelope, graph)
         return count.clamp(min=1)
+
+    def _sum_messages(
+        self, scalars: Tensor, shift: Tensor, envelope: Tensor | None, graph: Graph
+    ) -> tuple[Tensor, Tensor | None]:
+        """Sum ``_messages`` over the edges into each node: [N, C] and [N, 3]."""
+        ends = graph.receiver, graph.sender
+        tables = list(zip((*self.edge.project_nodes(scalars), shift, shift), ends * 2, strict=True))
+        attributes = edge_attributes(graph, self.edge_width, "EGNNLayer") if self.edge_width else graph.vectors[:, :0]
+        if self._use_chunks(graph):
+            weights = graph.vectors.new_ones(len(graph.vectors), 1) if envelope is None else envelope
+            rows, target = [weights, graph.vectors, attributes], (graph.receiver, graph.num_nodes)
+            sums = chunked(self._weighted_messages, rows, (), CHUNK, target, tables)  # [N, C + 3]
+            return sums[:, : self.width], None if self.pull is None else sums[:, self.width :]
+
+        m, pull = self._messages(graph.vectors, attributes, *(kernels.gather(*table) for table in tables))
+
+        def total(values: Tensor) -> Tensor:
+            values = values.to(scalars.dtype)
+            if envelope is None:
+                return kernels.segment_sum(values, graph)
+            return kernels.weighted_sum(values, envelope, graph)
+
+        return total(m), None if pull is None else total(pull)
+
+    def _use_chunks(self, graph: Graph) -> bool:
+        """Return whether to compute messages in chunks, and again in the backward pass.
+
+        On the CPU, writing and reading large arrays takes longer than computing the messages twice, unless the
+        parameters need gradients too.
+        """
+        if torch.compiler.is_compiling() or graph.vectors.device.type != "cpu":
+            return False
+        if len(graph.vectors) * self.width * graph.vectors.element_size() <= LARGE:
+            return False
+        return not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in self.parameters())
+
+    def _weighted_messages(self, weights: Tensor, vectors: Tensor, attributes: Tensor, *ends: Tensor) -> Tensor:
+        """Return both ``_messages`` side by side, [E, C + 3], times the weights [E, 1]."""
+        m, pull = self._messages(vectors, attributes, *ends)
+        both = m if pull is None else torch.cat([m, pull], dim=-1)
+        return both.to(weights.dtype) * weights

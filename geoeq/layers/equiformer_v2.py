@@ -1,4 +1,4 @@
-"""Layer of EquiformerV2."""
+"""Layer of EquiformerV2: the attention of edge_frames and the feed-forward network of sphere, each after a norm."""
 
 from __future__ import annotations
 
@@ -9,57 +9,57 @@ from torch import Tensor, nn
 from geoeq.graph import Graph, edge_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.edge_frames.so2_attention import SO2Attention
-from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.irreps.dropout import StochasticDepth
+from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.layer import Layer
-from geoeq.layers.sphere.grid_mlp import FeedForwardKind, feed_forward_activation
 from geoeq.layers.sphere.sphere_activation import SphereNonlinearity, sphere_activation
-from geoeq.layers.sphere.sphere_feed_forward import SphereFeedForward
+from geoeq.layers.sphere.sphere_feed_forward import FeedForwardKind, SphereFeedForward, feed_forward_activation
 from geoeq.layers.sphere.sphere_norm import SphereNorm, SphereNormKind
 
 __all__ = ["EquiformerV2Layer"]
 
 
 class EquiformerV2Layer(Layer):
-    """Attention by SO(2) convolutions, then a feed-forward network on the sphere, each after a norm and added::
+    """Attention by SO(2) convolutions and a feed-forward network on the sphere, each after a norm::
 
         x <- x + attention(norm(x))
         x <- x + feed_forward(norm(x))
 
-    What is done on a grid of the sphere is symmetric to an error only, which falls fast with the resolution; with
-    gates for both nonlinearities the layer is exactly so.
+    Nonlinearities on a grid of the sphere are equivariant up to an error that falls fast with the resolution; with
+    gates for both nonlinearities the layer is exactly equivariant.
 
     Args:
-        lmax, mmax: highest degree, and highest order in the frames of edges.
+        lmax, mmax: highest degree, and highest order in the edge frames.
         channels: number C of channels of each degree.
         hidden_channels: number of channels inside the attention.
-        heads, alpha_channels, value_channels: heads; scalars of a head's attention; channels of its values.
+        heads, alpha_channels, value_channels: number of heads; number of scalars per head from which its attention is
+            computed; number of channels of the values of a head.
         feed_forward_channels: number of channels inside the feed-forward network.
         edge_width: number A of edge attributes in ``graph.edge_attr``.
-        edge_channels: width of the networks of edge attributes.
-        elements: the elements at both ends (``graph.numbers``) are inputs of those networks.
+        edge_channels: hidden width of the networks of the edge attributes.
+        elements: whether the elements at both ends (``graph.numbers``) are inputs of these networks.
         norm: kind of ``SphereNorm``.
-        activation: of the attention: "separable_s2", "s2" or "gate".
-        feed_forward: of the feed-forward network: the same, or "separable_grid_mlp", "grid_mlp".
+        activation: nonlinearity of the attention: "separable_s2", "s2" or "gate".
+        feed_forward: nonlinearity of the feed-forward network: the same, or "separable_grid_mlp", "grid_mlp".
         resolution: number of latitudes and of longitudes of the grids; None for the smallest.
-        renormalize, scores_from_values, alpha_dropout: of ``SO2Attention``.
-        drop_path: probability that a branch is left out of a graph, in training.
-        cutoff: in Å; messages then fall smoothly to zero there. None: as published.
+        renormalize, scores_from_values, alpha_dropout: as for ``SO2Attention``.
+        drop_path: probability of skipping a branch for a graph in training.
+        cutoff: radius in Å at which messages vanish smoothly. None: as published.
 
     Shapes:
         x: [N, C (lmax + 1)²], irreps ``Cx0e + Cx1o + Cx2e + ...``. Returns the same.
 
     Raises:
-        InputError: an option is none of those above, or the grid is too small.
-        TensorError: the graph has not the edge attributes, or no elements.
+        InputError: an option is not one of those above, or the grid is too small.
+        TensorError: the graph lacks the edge attributes or the elements.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, figure 2. Differs: with a cutoff, an envelope; derivatives by the
-        positions go through the frames (the published code takes the frames for constants).
+        positions include those of the edge frames (the published code treats the frames as constants).
     """
 
     group = "SE(3)"
-    #: of the example
+    #: Equivariance error of the example.
     equivariance_error = 1e-4
 
     def __init__(
@@ -120,7 +120,7 @@ class EquiformerV2Layer(Layer):
     @classmethod
     def example(cls) -> Self:
         layer = cls(2, 2, 4, 4, 2, 4, 2, 4, edge_width=6, edge_channels=4, elements=True, resolution=18, cutoff=4.0)
-        for parameter in layer.parameters():  # so that a broken part shows
+        for parameter in layer.parameters():  # large enough for tests to see every term
             nn.init.normal_(parameter, std=0.5)
         return layer
 
@@ -130,14 +130,14 @@ class EquiformerV2Layer(Layer):
         return from_coefficients(self.on_sphere(coefficients, graph, frame), self.lmax)
 
     def on_sphere(self, x: Tensor, graph: Graph, frame: Tensor) -> Tensor:
-        """``forward``, channels last, with the frames as one matrix: what a stack of layers shares.
+        """Apply the layer to channels-last features, with edge frames that a stack of layers shares.
 
         Shapes:
             x: [N, (lmax + 1)², C]. frame: [E, R, (lmax + 1)²], of ``frame_matrix``. Returns [N, (lmax + 1)², C].
         """
-        x = x + self._kept(self.attention(self.norm_attention(x), graph, frame), graph)
-        return x + self._kept(self.feed_forward(self.norm_feed_forward(x)), graph)
+        x = x + self._drop_path(self.attention(self.norm_attention(x), graph, frame), graph)
+        return x + self._drop_path(self.feed_forward(self.norm_feed_forward(x)), graph)
 
-    def _kept(self, x: Tensor, graph: Graph) -> Tensor:
-        kept: Tensor = self.depth(x.flatten(1), graph)
-        return kept.view_as(x)
+    def _drop_path(self, x: Tensor, graph: Graph) -> Tensor:
+        dropped: Tensor = self.depth(x.flatten(1), graph)
+        return dropped.view_as(x)

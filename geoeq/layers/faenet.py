@@ -1,4 +1,4 @@
-"""FAENet's layer."""
+"""FAENet's layer and its edge features."""
 
 from __future__ import annotations
 
@@ -11,45 +11,69 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from geoeq import kernels
-from geoeq.errors import InputError, TensorError, unknown_name
+from geoeq.errors import InputError, unknown_name
 from geoeq.graph import Graph
-from geoeq.layers.edge_attributes import edge_attributes
-from geoeq.layers.edge_linear import EdgeLinear
-from geoeq.layers.irreps.graph_norms import EquivariantGraphNorm
-from geoeq.layers.irreps.norms import EquivariantLayerNorm
-from geoeq.layers.layer import Layer
+from geoeq.layers.irreps.norms import EquivariantGraphNorm, EquivariantLayerNorm
+from geoeq.layers.layer import EdgeLinear, Layer, RadialFunction, check_width, edge_attributes
 from geoeq.layers.products.tensor_paths import depthwise_paths
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 
-__all__ = ["FAENetLayer", "Message", "NodeNorm"]
+__all__ = ["FAENetEdges", "FAENetLayer", "Message", "NodeNorm"]
 
 Message = Literal["simple", "base", "updownscale", "updownscale_base", "updown_local_env"]
 NodeNorm = Literal["graph", "batch", "layer", "none"]
 
 
-class FAENetLayer(Layer):
-    """One round of FAENet: the features of the neighbours, filtered by what the edges are.
+class FAENetEdges(nn.Module):
+    """Edge features ``SiLU(W_1 r_ij | W_2 g(|r_ij|))`` of edge vectors and distances.
 
-    ``x_i <- x_i + W_u Norm(Σ_j f_ij ⊙ W_d x_j)`` with the filter ``f_ij = W (e_ij | x_j | x_i)``, SiLU after each W and
-    after the norm. As symmetric as the edge attributes e_ij are.
+    The vectors enter unrotated: the result is only invariant to translations.
+
+    Args:
+        width: number F of edge features.
+        basis: radial basis g.
+        second: whether a second linear map with SiLU follows.
+
+    Shapes:
+        Returns [E, F].
+    """
+
+    def __init__(self, width: int, basis: RadialFunction, second: bool = False) -> None:
+        super().__init__()
+        self.basis = basis
+        self.vector = nn.Linear(3, width // 2)
+        self.distance = nn.Linear(basis.width, width - width // 2)
+        self.second = nn.Linear(width, width) if second else None
+
+    def forward(self, graph: Graph) -> Tensor:
+        parts = [self.vector(graph.vectors), self.distance(self.basis(graph.lengths))]
+        edges = silu(torch.cat(parts, dim=-1))
+        return edges if self.second is None else silu(self.second(edges))
+
+
+class FAENetLayer(Layer):
+    """Update node features by the features of the neighbours, multiplied by filters of the edges.
+
+    ``x_i <- x_i + W_u Norm(Σ_j f_ij ⊙ W_d x_j)`` with the filter ``f_ij = W (e_ij | x_j | x_i)``, and SiLU after each W
+    and after the norm. The output has the symmetry of the edge attributes e_ij.
 
     Args:
         width: number C of channels.
         edge_width: number F of edge attributes in ``graph.edge_attr``, and of filters.
-        message: "updownscale_base", as above; "updownscale", where filters do not see the nodes; "base", without W_d,
-            with C filters; "simple", without W_d, where e_ij itself is the filter, so that F is C; "updown_local_env",
-            where filters do not see the nodes, W_u is applied to ``(Norm(..) | Σ_j e_ij)``, and W and W_u have no SiLU.
-        norm: over the atoms of a graph ("graph"), of each atom by itself ("layer"), over the whole batch as published
-            ("batch"), or "none". "graph" makes atoms feel each other at any distance, "batch" those of other graphs.
-        second: a second linear map at the end, with SiLU ("complex" in the published code).
-        cutoff: in Å; messages then fall smoothly to zero there. None: as published.
+        message: "updownscale_base": as above. "updownscale": filters do not depend on the nodes. "base": no W_d, and C
+            filters. "simple": no W_d, and e_ij itself is the filter, so F must be C. "updown_local_env": filters do not
+            depend on the nodes, W_u is applied to ``(Norm(...) | Σ_j e_ij)``, and W and W_u have no SiLU.
+        norm: "graph": over the atoms of a graph. "layer": of each atom separately. "batch": over the whole batch, as
+            published. "none". With "graph" atoms affect each other at any distance, with "batch" also across graphs.
+        second: whether a second linear map with SiLU ends the layer ("complex" in the published code).
+        cutoff: radius in Å at which messages vanish smoothly. None: as published.
 
     Shapes:
         x: [N, C], irreps ``Cx0e``. Returns the same.
 
     Raises:
-        InputError: an option is none of those above, or "simple" has other than C edge attributes.
-        TensorError: x, or the edge attributes of the graph, have another width.
+        InputError: an option is not one of those above, or "simple" is used with F other than C.
+        TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:
         Duval et al. 2023, arXiv:2305.05577, section 5, and the published code. Differs: the norm is over a graph, not
@@ -66,9 +90,9 @@ class FAENetLayer(Layer):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
-        for kind, given, known in (("message", message, Message), ("norm", norm, NodeNorm)):
-            if given not in get_args(known):
-                raise InputError(unknown_name(kind, given, get_args(known)))
+        for kind, value, known in (("message", message, Message), ("norm", norm, NodeNorm)):
+            if value not in get_args(known):
+                raise InputError(unknown_name(kind, value, get_args(known)))
         if message == "simple" and edge_width != width:
             raise InputError(f"FAENetLayer 'simple' needs as many edge attributes as channels: {edge_width}, {width}.")
         scaled, self.local = message.startswith("updown"), message == "updown_local_env"
@@ -93,30 +117,31 @@ class FAENetLayer(Layer):
         return cls(width=8, edge_width=4, second=True, cutoff=4.0)
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
-        if x.shape[-1] != self.width:
-            raise TensorError(f"FAENetLayer: x has {x.shape[-1]} columns and {self.width} are needed.")
-        edges = edge_attributes(graph, self.edge_width, "FAENetLayer").to(graph.lengths.dtype)  # [E, F]
-        filters = self._filters(x, edges, graph).to(edges.dtype)
-        values = (x if self.down is None else silu(self.down(x))).to(edges.dtype)  # [N, F]
+        check_width(x, self.width, "FAENetLayer")
+        e = edge_attributes(graph, self.edge_width, "FAENetLayer").to(graph.lengths.dtype)  # [E, F]
         envelope = graph.harmonics[:, :1] if self.envelope is None else self.envelope(graph.lengths)  # [E, 1]
-        m = self._normalised(kernels.tensor_product_conv(values, envelope, filters, graph, self.paths), graph)
-        update: Tensor
+
+        f = self._filters(x, e, graph).to(e.dtype)  # f_ij = W (e_ij | x_j | x_i), [E, F]
+        down = (x if self.down is None else silu(self.down(x))).to(e.dtype)  # W_d x_j, [N, F]
+        m = kernels.tensor_product_conv(down, envelope, f, graph, self.paths)  # Σ_j f_ij ⊙ W_d x_j
+        m = self._normalize(m, graph)
         if self.local:
-            update = self.up(torch.cat([m, kernels.weighted_sum(edges, envelope, graph)], dim=-1))
+            update = self.up(torch.cat([m, kernels.weighted_sum(e, envelope, graph)], dim=-1))
         else:
             update = silu(self.up(m))
         if self.second is not None:
             update = silu(self.second(update))
-        return x + update
+        result: Tensor = x + update
+        return result
 
-    def _filters(self, x: Tensor, edges: Tensor, graph: Graph) -> Tensor:
+    def _filters(self, x: Tensor, e: Tensor, graph: Graph) -> Tensor:
         if isinstance(self.filter, EdgeLinear):
-            return silu(self.filter(x, edges, graph))
+            return silu(self.filter(x, e, graph))
         if self.filter is None:
-            return edges
-        return self.filter(edges) if self.local else silu(self.filter(edges))
+            return e
+        return self.filter(e) if self.local else silu(self.filter(e))
 
-    def _normalised(self, m: Tensor, graph: Graph) -> Tensor:
+    def _normalize(self, m: Tensor, graph: Graph) -> Tensor:
         if self.layer_norm is not None:
             return silu(self.layer_norm(m))
         if self.graph_norm is None:

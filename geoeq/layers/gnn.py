@@ -1,4 +1,4 @@
-"""Plain message passing."""
+"""Plain message passing, without geometric equivariance."""
 
 from __future__ import annotations
 
@@ -9,36 +9,33 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import TensorError
 from geoeq.graph import Graph
-from geoeq.layers.edge_attributes import edge_attributes
-from geoeq.layers.edge_linear import EdgeLinear
-from geoeq.layers.layer import Layer
+from geoeq.layers.layer import EdgeLinear, Layer, check_width, edge_attributes
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 
 __all__ = ["GNNLayer"]
 
 
 class GNNLayer(Layer):
-    """One round of plain messages: numbers of both ends and of the edge, nothing of which turns.
+    """Update scalar node features by one round of plain messages.
 
     With ``a_ij`` the edge attributes::
 
         m_ij = φ_e(h_i, h_j, a_ij)
         h_i <- h_i + φ_h(h_i, Σ_j m_ij)
 
-    As symmetric as its input and the edge attributes are.
+    The output has the symmetry of the input features and edge attributes.
 
     Args:
         width: number C of channels.
         edge_width: number A of edge attributes in ``graph.edge_attr``; may be 0.
-        cutoff: in Å; messages then fall smoothly to zero there. None: messages as published.
+        cutoff: radius in Å at which messages vanish smoothly. None: messages as published.
 
     Shapes:
         x: [N, C], irreps ``Cx0e``. Returns the same.
 
     Raises:
-        TensorError: x, or the edge attributes of the graph, have another width.
+        TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:
         Gilmer et al., ICML 2017, arXiv:1704.01212, in the form of the baseline "GNN" of Satorras et al., ICML 2021,
@@ -60,15 +57,15 @@ class GNNLayer(Layer):
         return cls(width=8, edge_width=4, cutoff=4.0)
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
-        if x.shape[-1] != self.width:
-            raise TensorError(f"GNNLayer: x has {x.shape[-1]} columns and {self.width} are needed.")
-        edges = x.new_zeros(len(graph.sender), 0)
+        check_width(x, self.width, "GNNLayer")
+        attributes = x.new_zeros(len(graph.sender), 0)
         if self.edge_width:
-            edges = edge_attributes(graph, self.edge_width, "GNNLayer")  # [E, A]
-        m: Tensor = self.message(self.edge(x, edges, graph)).to(x.dtype)  # [E, C]
+            attributes = edge_attributes(graph, self.edge_width, "GNNLayer")  # [E, A]
+
+        m: Tensor = self.message(self.edge(x, attributes, graph)).to(x.dtype)  # [E, C]
         if self.envelope is None:
             m = kernels.segment_sum(m, graph)  # [N, C]
         else:
             m = kernels.weighted_sum(m, self.envelope(graph.lengths), graph)
-        update: Tensor = self.update(torch.cat([x, m], dim=-1))
-        return x + update
+        result: Tensor = x + self.update(torch.cat([x, m], dim=-1))
+        return result

@@ -1,4 +1,4 @@
-"""Convolutions over positions and orientations: PONITA's kernels and its block."""
+"""PONITA: convolution kernels over positions and orientations, and its ConvNeXt block."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from geoeq.layers.radial.envelope import PolynomialEnvelope
 
 __all__ = ["Invariants", "OrientationBasis", "OrientationKernels", "PonitaLayer"]
 
-#: What else there is of an edge beside its part along the orientation.
+#: The second invariant of an edge, besides its component along the orientation.
 Invariants = Literal["length", "perpendicular"]
 
 
 @dataclass(frozen=True)
 class OrientationBasis:
-    """What the kernels of all layers are linear maps of.
+    """The functions of which the kernels of all layers are linear combinations.
 
     Shapes:
-        edges: [E, P, B], zero at the cutoff. loop: [1, B], of a node and itself. fibre: [P, P, B]; None where P is 1.
+        edges: [E, P, B], zero at the cutoff. loop: [1, B], of a node with itself. fibre: [P, P, B]; None if P is 1.
     """
 
     edges: Tensor
@@ -35,7 +35,7 @@ class OrientationBasis:
 
 
 class _PolynomialNetwork(nn.Module):
-    """Two linear maps with GELU, of all products of up to ``degree`` of the inputs, and of attributes as they are."""
+    """Two linear maps with GELU of the products of up to ``degree`` inputs; attributes enter as they are."""
 
     def __init__(self, inputs: int, degree: int, attributes: int, hidden: int, width: int) -> None:
         super().__init__()
@@ -52,26 +52,26 @@ class _PolynomialNetwork(nn.Module):
 
 
 class OrientationKernels(nn.Module):
-    """Invariants of edges and orientations, as a basis of kernels that all layers share.
+    """The kernel basis that all layers share, from invariants of edges and orientations.
 
-    With ``v`` the vector of an edge, its invariants with an orientation ``o`` are ``v·o`` and ``|v|``, or ``v·o`` and
-    ``|v - (v·o) o|``; of two orientations it is ``o·o'``. Of a point without orientations there is ``|v|`` alone.
+    An edge vector ``v`` and an orientation ``o`` have the invariants ``v·o`` and ``|v|``, or ``v·o`` and
+    ``|v - (v·o) o|``; two orientations have ``o·o'``. Without orientations the only invariant is ``|v|``.
 
     Args:
-        width: number B of functions.
-        hidden: width of the networks that make them.
-        degree: of the polynomials of the invariants.
-        oriented: whether there are orientations.
-        invariants: "length" is smooth; "perpendicular" as published, with a kink where an edge is along an
+        width: number B of basis functions.
+        hidden: hidden width of the networks that compute them.
+        degree: degree of the polynomials of the invariants.
+        oriented: whether nodes have orientations.
+        invariants: "length" is smooth; "perpendicular", as published, has a kink where an edge is parallel to an
             orientation.
-        edge_width: number A of further invariants of an edge (``graph.edge_attr``); those of a node with itself are 0.
-        cutoff: in Å; the functions then fall smoothly to zero there.
+        edge_width: number A of edge attributes (``graph.edge_attr``); those of a node with itself are 0.
+        cutoff: radius in Å at which the functions vanish smoothly.
 
     Shapes:
-        vectors: [E, 3] Å. points: [P, 3], unit vectors; [1, 3] and not looked at where not oriented.
+        vectors: [E, 3] Å. points: [P, 3], unit vectors; [1, 3] and ignored if not oriented.
 
     Raises:
-        InputError: an option is none of those above.
+        InputError: an option is not one of those above.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class OrientationKernels(nn.Module):
         return cls(width=8, hidden=8, cutoff=4.0)
 
     def forward(self, vectors: Tensor, points: Tensor, graph: Graph) -> OrientationBasis:
-        found = self._invariants(vectors, points, graph)  # [E, P, I]
+        invariants = self._invariants(vectors, points, graph)  # [E, P, I]
         attributes = graph.edge_attr
         if attributes is not None:
-            attributes = attributes.unsqueeze(1).expand(-1, found.shape[1], -1)  # [E, P, A]
-        edges = self.edge(found, attributes)
+            attributes = attributes.unsqueeze(1).expand(-1, invariants.shape[1], -1)  # [E, P, A]
+        edges = self.edge(invariants, attributes)
         if self.envelope is not None:
             edges = edges * self.envelope(graph.lengths).unsqueeze(-1)
-        loop = self.edge(found.new_zeros(1, found.shape[-1]), found.new_zeros(1, self.edge_width))
+        loop = self.edge(invariants.new_zeros(1, invariants.shape[-1]), invariants.new_zeros(1, self.edge_width))
         fibre = None if self.fibre is None else self.fibre((points @ points.T).unsqueeze(-1))
         return OrientationBasis(edges, loop, fibre)
 
@@ -122,27 +122,27 @@ class OrientationKernels(nn.Module):
 
 
 class PonitaLayer(nn.Module):
-    """A convolution over positions, one over orientations, and a network of each feature: a ConvNeXt block.
+    """A convolution over positions, one over orientations, and a pointwise network: a ConvNeXt block.
 
-    With kernels k that are linear maps of the bases::
+    With kernels k that are linear combinations of the basis functions::
 
-        y_i(o) = Σ_j k(x_j - x_i, o) f_j(o) + k(0) f_i(o)        channel by channel
+        y_i(o) = Σ_j k(x_j - x_i, o) f_j(o) + k(0) f_i(o)        for each channel
         z_i(o) = mean_o' k'(o·o') y_i(o') + b
         f_i(o) <- f_i(o) + s W_2 GELU(W_1 norm(z_i(o)))
 
     Args:
         channels: number C of channels.
-        basis_width: number B of functions that the kernels are made of.
-        orientations: number P; 1 leaves the second line out.
-        widening: hidden channels of the network, as a multiple of C.
-        layer_scale: where s, of each channel, starts; None leaves it out.
+        basis_width: number B of basis functions.
+        orientations: number P of orientations; 1 omits the convolution over orientations.
+        widening: hidden width of the pointwise network, as a multiple of C.
+        layer_scale: initial value of the learned scale s of each channel; None omits s.
 
     Shapes:
         x: [N, P, C]. Returns the same.
 
     Source:
         Bekkers et al., ICLR 2024, arXiv:2310.02970, section 3 and figure 1, and its code. Differs: kernels are not
-        rescaled by the first batch of a training.
+        rescaled by the first training batch.
     """
 
     def __init__(
@@ -165,18 +165,19 @@ class PonitaLayer(nn.Module):
         return cls(channels=4, basis_width=8, orientations=6, widening=2, layer_scale=0.5)
 
     def forward(self, x: Tensor, basis: OrientationBasis, graph: Graph) -> Tensor:
-        y = self.convolve(x, basis, graph)
-        y = self.second(nn.functional.gelu(self.first(self.norm(y))))
+        z = self.convolve(x, basis, graph)
+        update = self.second(nn.functional.gelu(self.first(self.norm(z))))
         if self.layer_scale is not None:
-            y = y * self.layer_scale
-        result: Tensor = x + y
+            update = update * self.layer_scale
+        result: Tensor = x + update
         return result
 
     def convolve(self, x: Tensor, basis: OrientationBasis, graph: Graph) -> Tensor:
-        """The two convolutions, [N, P, C] to the same."""
-        weights = self.kernel(basis.edges).flatten(1).to(x.dtype)  # [E, P C]
+        """Apply both convolutions: x to y to z, [N, P, C] each."""
+        weights = self.kernel(basis.edges).flatten(1).to(x.dtype)  # k(x_j - x_i, o), [E, P C]
         y = kernels.tensor_product_conv(x.flatten(1), graph.harmonics, weights, graph, self.paths).view_as(x)
         y = y + self.kernel(basis.loop) * x
         if self.fibre_kernel is not None and basis.fibre is not None:
-            y = torch.einsum("nqc,pqc->npc", y, self.fibre_kernel(basis.fibre).to(y.dtype)) / x.shape[1]
+            weights = self.fibre_kernel(basis.fibre).to(y.dtype)  # k'(o·o'), [P, P, C]
+            y = torch.einsum("nqc,pqc->npc", y, weights) / x.shape[1]
         return y + self.bias

@@ -1,50 +1,53 @@
-"""A plain transformer's layer on the edges of graphs."""
+"""A plain transformer layer on the edges of graphs."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Self
 
+import torch
 from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import InputError, TensorError
+from geoeq.errors import InputError
+from geoeq.geometry.neighbors import edge_lengths
+from geoeq.geometry.harmonics import harmonics
 from geoeq.graph import Graph
-from geoeq.layers.attention import edge_softmax
-from geoeq.layers.layer import Layer
+from geoeq.layers.edge_softmax import edge_softmax
+from geoeq.layers.layer import Layer, check_width
 from geoeq.layers.radial.bases import GaussianBasis
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 
-__all__ = ["TransformerLayer"]
+__all__ = ["TransformerLayer", "with_loops"]
 
 
 class TransformerLayer(Layer):
-    """Attention of each node to the senders of its edges, then a network of each node; norms come first.
+    """Pre-norm transformer layer: attention along the edges, then a feed-forward network of each node.
 
     ::
 
         x_i <- x_i + W_o Σ_j softmax_j(q_i·k_j / sqrt(D) [+ b(|r_ij|)]) v_j      q, k, v = W Norm(x)
         x_i <- x_i + W_2 SiLU(W_1 Norm(x_i))
 
-    As symmetric as its input is. A node attends to itself where the graph has a loop at it (``with_loops``).
-    Scores and sums are those of the edges at hand: nothing of the size N x N is made, and graphs need no padding.
+    The output has the symmetry of the input. A node attends to itself only where the graph has a loop (``with_loops``).
+    Scores exist only for edges: no N x N array is built, and graphs need no padding.
 
     Args:
         width: number C of channels.
-        attention_heads: number H of them; D = C / H.
-        widening: width of the network of a node, in parts of C.
-        num_basis: number of Gaussians of the distance from which each head has a bias; 0, as in a plain transformer,
-            for none.
-        cutoff: in Å; an edge then leaves the softmax smoothly there. None: the plain softmax.
-        basis_cutoff: where the Gaussians end, in Å; by default the cutoff.
+        attention_heads: number H of heads; D = C / H.
+        widening: hidden width of the feed-forward network, as a multiple of C.
+        num_basis: number of Gaussians of the distance from which each head computes a bias; 0 for no bias.
+        cutoff: radius in Å at which an edge leaves the softmax smoothly. None: the plain softmax.
+        basis_cutoff: centre of the last Gaussian in Å; by default the cutoff.
 
     Shapes:
         x: [N, C], irreps ``Cx0e``. Returns the same.
 
     Raises:
-        InputError: C is no multiple of H, or Gaussians have no end.
-        TensorError: x has another width.
+        InputError: C is not a multiple of H, or Gaussians have neither ``basis_cutoff`` nor ``cutoff``.
+        TensorError: x has the wrong width.
 
     Source:
         Vaswani et al., NeurIPS 2017, arXiv:1706.03762, section 3.2; norms first as in Xiong et al., ICML 2020,
@@ -63,13 +66,13 @@ class TransformerLayer(Layer):
         super().__init__()
         if attention_heads < 1 or width % attention_heads:
             raise InputError(f"TransformerLayer: {width} channels are not a multiple of {attention_heads} heads.")
-        end = cutoff if basis_cutoff is None else basis_cutoff
-        if num_basis and end is None:
+        basis_cutoff = cutoff if basis_cutoff is None else basis_cutoff
+        if num_basis and basis_cutoff is None:
             raise InputError("A bias from distances without a cutoff needs basis_cutoff: where its Gaussians end.")
         self.width, self.attention_heads = width, attention_heads
         self.irreps_in = self.irreps_out = o3.Irreps([(width, "0e")])
         self.envelope = None if cutoff is None else PolynomialEnvelope(cutoff)
-        self.basis = GaussianBasis(num_basis, end) if num_basis and end is not None else None
+        self.basis = GaussianBasis(num_basis, basis_cutoff) if num_basis and basis_cutoff is not None else None
         self.bias = nn.Linear(num_basis, attention_heads, bias=False) if num_basis else None
         self.attention_norm, self.network_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
@@ -81,20 +84,51 @@ class TransformerLayer(Layer):
         return cls(width=8, attention_heads=2, num_basis=4, cutoff=4.0)
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
-        if x.shape[-1] != self.width:
-            raise TensorError(f"TransformerLayer: x has {x.shape[-1]} columns and {self.width} are needed.")
-        query, key, value = self.query_key_value(self.attention_norm(x)).to(x.dtype).chunk(3, dim=-1)  # [N, C] each
+        check_width(x, self.width, "TransformerLayer")
+        q, k, v = self.query_key_value(self.attention_norm(x)).to(x.dtype).chunk(3, dim=-1)  # [N, C] each
         envelope = None if self.envelope is None else self.envelope(graph.lengths)  # [E, 1]
-        weights = edge_softmax(self._scores(query, key, graph), graph, envelope)  # [E, H]
-        x = x + self.out(kernels.weighted_sum(kernels.gather(value, graph.sender), weights, graph))
-        update: Tensor = self.network(self.network_norm(x))
-        return x + update
+        weights = edge_softmax(self._scores(q, k, graph), graph, envelope)  # [E, H]
+        x = x + self.out(kernels.weighted_sum(kernels.gather(v, graph.sender), weights, graph))
+        result: Tensor = x + self.network(self.network_norm(x))
+        return result
 
-    def _scores(self, query: Tensor, key: Tensor, graph: Graph) -> Tensor:
-        """[E, H]."""
-        product = kernels.gather(query, graph.receiver) * kernels.gather(key, graph.sender)  # [E, C]
+    def _scores(self, q: Tensor, k: Tensor, graph: Graph) -> Tensor:
+        """Compute ``q_i·k_j / sqrt(D) [+ b(|r_ij|)]``, [E, H]."""
+        product = kernels.gather(q, graph.receiver) * kernels.gather(k, graph.sender)  # [E, C]
         per_head = self.width // self.attention_heads
         scores: Tensor = product.unflatten(-1, (self.attention_heads, per_head)).sum(-1) / math.sqrt(per_head)
         if self.bias is not None and self.basis is not None:
             scores = scores + self.bias(self.basis(graph.lengths)).to(scores.dtype)
         return scores
+
+
+def with_loops(graph: Graph) -> Graph:
+    """Return the graph with a self-loop of length zero at each node, after the other edges into the node.
+
+    Edges stay sorted by receiver. Attributes of loops are zero; edge frames are dropped.
+    """
+    nodes = torch.arange(graph.num_nodes, device=graph.sender.device)
+    edges = torch.arange(len(graph.sender), device=graph.sender.device) + graph.receiver  # new index of each edge
+    loops = graph.row_pointers[1:] + nodes
+
+    def insert(values: Tensor, of_loops: Tensor) -> Tensor:
+        whole = values.new_zeros(len(edges) + len(loops), *values.shape[1:])
+        return whole.index_copy(0, edges, values).index_copy(0, loops, of_loops)
+
+    zeros = graph.vectors.new_zeros(len(nodes), 3)
+    lengths = edge_lengths(zeros)
+    attributes = graph.edge_attr
+    if attributes is not None:
+        attributes = insert(attributes, attributes.new_zeros(len(nodes), attributes.shape[1]))
+    return replace(
+        graph,
+        sender=insert(graph.sender, nodes),
+        receiver=insert(graph.receiver, nodes),
+        row_pointers=graph.row_pointers + torch.arange(len(graph.row_pointers), device=nodes.device),
+        vectors=insert(graph.vectors, zeros),
+        lengths=insert(graph.lengths, lengths),
+        harmonics=insert(graph.harmonics, harmonics(zeros, lengths, graph.lmax)),
+        degree=graph.degree + 1,
+        edge_attr=attributes,
+        frames=None,
+    )

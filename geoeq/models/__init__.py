@@ -1,8 +1,8 @@
-"""Networks, from PyG Data to named outputs, and the heads that name them."""
+"""Models, from PyG Data to named outputs: networks, heads, wrappers, symmetrization and priors."""
 
 from geoeq.models.checkpoint import load_checkpoint, save_checkpoint
 from geoeq.models.config import Configurable, from_config
-from geoeq.models.heads.default import (
+from geoeq.models.heads import (
     Dipole,
     GraphScalar,
     Head,
@@ -49,7 +49,7 @@ from geoeq.models.wrappers.last_layer import LastLayer
 from geoeq.models.wrappers.soft_equivariance import SOFT_SYMMETRIES, SoftEquivariance
 from geoeq.models.wrappers.wrapper import SameSymmetry, Wrapper
 
-#: the networks; each has ``example()`` and runs through the whole model suite of the tests.
+#: names of the networks; each has ``example()`` and runs through the whole model test suite.
 NETWORKS = (
     "EGNN",
     "ESCN",
@@ -63,8 +63,8 @@ NETWORKS = (
     "VectorNeurons",
 )
 
-#: networks of coordinates less their centroid, through which atoms feel each other at any distance: no cutoff ends
-#: what they feel, and sums over atoms are not extensive. They have ``example()``, and all else is asked of them.
+#: networks that read coordinates relative to the centroid, so that atoms affect each other at any distance, whatever
+#: the cutoff, and sums over atoms are not extensive. The rest of the model test suite applies to them, too.
 COORDINATE_NETWORKS = ("FAGNN", "GNN", "Transformer")
 
 __all__ = [

@@ -1,13 +1,14 @@
-"""A trained model as two files that can be read from a stranger: weights as safetensors, the rest as JSON."""
+"""Trained models in two files that are safe to load: weights as safetensors, everything else as JSON."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import geoeq
 from geoeq.errors import CheckpointError, GeoeqError
@@ -15,20 +16,26 @@ from geoeq.files import atomic_write, file_sha256, write_text
 from geoeq.models.config import from_config
 from geoeq.models.model import Model
 
-__all__ = ["FORMAT_VERSION", "checkpoint_sha256", "load_checkpoint", "save_checkpoint"]
+__all__ = ["FORMAT_VERSION", "UPDATES", "checkpoint_sha256", "load_checkpoint", "save_checkpoint"]
+
+_Contents: TypeAlias = tuple[dict[str, Any], dict[str, Tensor]]
 
 FORMAT = "geoeq model"
 FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+#: older version -> function (description, tensors) -> (description, tensors) of the version after it. Whoever raises
+#: FORMAT_VERSION adds a function here; stored checkpoints of all versions are among the tests.
+UPDATES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], _Contents]] = {}
 
 
 def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None = None) -> None:
     """Write a model into the folder ``path``, as model.safetensors and model.json.
 
     Args:
-        model: in any dtype, on any device.
-        path: the folder; it is made if it is not there.
-        meta: JSON values to keep beside it: the training data, the units of the report, versions.
+        model: the model, in any dtype and on any device.
+        path: the folder, which is created if needed.
+        meta: JSON values to store with the model: the training data, the units of the report, versions.
     """
     from safetensors.torch import save_file
 
@@ -56,45 +63,41 @@ def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None 
     write_text(folder / DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
 
 
-def load_checkpoint(path: str | Path) -> tuple[Model, dict[str, Any]]:
-    """The model of a run or checkpoint folder, in evaluation mode on the CPU, and its meta data.
+def load_checkpoint(path: str | Path, *, trust: bool = False) -> tuple[Model, dict[str, Any]]:
+    """Load the model of a run or checkpoint folder, in evaluation mode on the CPU, and its metadata.
 
-    Nothing is unpickled. The class is imported by its path, and must be a Model.
+    Nothing is unpickled, and code that is not geoeq's is neither imported nor executed unless ``trust`` is True.
+    Checkpoints of older versions are updated.
+
+    Args:
+        path: folder of a run or of a checkpoint.
+        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
 
     Raises:
-        CheckpointError: a file is missing, truncated, altered, of a newer geoeq, or does not fit the class. The
-            message names the file.
+        CheckpointError: a file is missing, truncated, altered or written by a newer geoeq, the weights do not fit the
+            class, or the class is not part of geoeq and ``trust`` is False. The message names the file.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = _checkpoint_folder(Path(path))
-    description = _read_description(folder / DESCRIPTION)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise CheckpointError(f"{weights} is missing; it belongs beside {DESCRIPTION}.")
-    if file_sha256(weights) != description["sha256"]:
-        raise CheckpointError(f"{weights} is truncated or altered: its checksum is not the one in {DESCRIPTION}.")
+    description, tensors = _update(folder, *_read(folder))
     try:
-        tensors = load_file(weights)
-        model = from_config(description["model"], Model).to(  # type: ignore[type-abstract]
-            getattr(torch, description["dtype"])
-        )
+        model = from_config(description["model"], Model, trust=trust)  # type: ignore[type-abstract]
+        model = model.to(getattr(torch, description["dtype"]))
         model.load_state_dict(tensors)
         if description["elements"] is not None:
             model.set_elements(description["elements"])
-    except (SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{weights} does not fit {description['model']['class_path']}: {error}") from error
+    except RuntimeError as error:
+        class_path = description["model"]["class_path"]
+        raise CheckpointError(f"{folder / WEIGHTS} does not fit {class_path}: {error}") from error
     except GeoeqError as error:
         raise CheckpointError(f"{folder / DESCRIPTION}: {error}") from error
     return model.eval(), description["meta"]
 
 
 def checkpoint_sha256(path: str | Path) -> str:
-    """The checksum of the weights of a run or checkpoint folder, as its description gives it.
+    """Return the checksum of the weights of a run or checkpoint folder, as stored in its description.
 
     Raises:
-        CheckpointError: there is none, or its description cannot be read.
+        CheckpointError: the folder has no checkpoint, or its description cannot be read.
     """
     return str(_read_description(_checkpoint_folder(Path(path)) / DESCRIPTION)["sha256"])
 
@@ -107,6 +110,22 @@ def _checkpoint_folder(run: Path) -> Path:
         f"There is no trained model in '{run}': neither {DESCRIPTION} nor checkpoint/{DESCRIPTION}. "
         "Give the folder of a finished run, such as runs/qm7-egnn."
     )
+
+
+def _read(folder: Path) -> _Contents:
+    """Return the description and the tensors of a checkpoint of any version."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    description, weights = _read_description(folder / DESCRIPTION), folder / WEIGHTS
+    if not weights.is_file():
+        raise CheckpointError(f"{weights} is missing; it belongs beside {DESCRIPTION}.")
+    if file_sha256(weights) != description["sha256"]:
+        raise CheckpointError(f"{weights} is truncated or altered: its checksum is not the one in {DESCRIPTION}.")
+    try:
+        return description, load_file(weights)
+    except SafetensorError as error:
+        raise CheckpointError(f"{weights} is not a safetensors file: {error}") from error
 
 
 def _read_description(path: Path) -> dict[str, Any]:
@@ -123,11 +142,31 @@ def _read_description(path: Path) -> dict[str, Any]:
             f"{path} has format version {description.get('version')}, written by geoeq {description.get('geoeq')}; "
             f"this is geoeq {geoeq.__version__}, which reads up to version {FORMAT_VERSION}. Install a newer geoeq."
         )
-    needed = ("model", "dtype", "elements", "sha256", "meta")
-    absent = [key for key in needed if key not in description]
-    if absent or description["dtype"] not in ("float32", "float64"):
-        raise CheckpointError(f"{path} is altered: it lacks {', '.join(absent) or 'a known dtype'}.")
+    _check_keys(path, description, ("sha256",))
     return description
+
+
+def _update(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> _Contents:
+    """Bring a checkpoint of an older version to today's, one version after the other."""
+    path = folder / DESCRIPTION
+    for version in range(description["version"], FORMAT_VERSION):
+        if version not in UPDATES:
+            raise CheckpointError(
+                f"{path} has format version {description['version']}, written by geoeq {description.get('geoeq')}, "
+                f"which this geoeq {geoeq.__version__} cannot read: it has no update for version {version}. Use "
+                "the geoeq that wrote it."
+            )
+        description, tensors = UPDATES[version](description, tensors)
+    _check_keys(path, description, ("model", "dtype", "elements", "meta"))
+    if description["dtype"] not in ("float32", "float64"):
+        raise CheckpointError(f"{path} is altered: its dtype is {description['dtype']!r}, not 'float32' or 'float64'.")
+    return description, tensors
+
+
+def _check_keys(path: Path, description: dict[str, Any], needed: tuple[str, ...]) -> None:
+    missing = [key for key in needed if key not in description]
+    if missing:
+        raise CheckpointError(f"{path} is altered: it lacks {', '.join(missing)}.")
 
 
 def _dtype(model: nn.Module) -> str:

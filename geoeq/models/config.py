@@ -1,4 +1,4 @@
-"""Objects that can be written down as JSON and built again: ``{"class_path": ..., "init_args": {...}}``."""
+"""Objects described by a class path and arguments: ``{"class_path": ..., "init_args": {...}}``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from geoeq.errors import RecipeError, unknown_name
+from geoeq.errors import CheckpointError, RecipeError, unknown_name
+from geoeq.typed import Origin, import_object
 
 __all__ = ["Configurable", "from_config"]
 
@@ -16,9 +17,9 @@ _Object = TypeVar("_Object", bound="Configurable")
 
 
 class Configurable:
-    """Remembers the arguments it was made with; ``config()`` gives them back.
+    """Base class of objects that record their constructor arguments; ``config()`` returns them as JSON values.
 
-    Arguments must be JSON values, other Configurables, or lists, tuples and dicts of those.
+    Arguments must be JSON values, other Configurables, or lists, tuples and dicts of these.
     """
 
     def __init_subclass__(cls) -> None:
@@ -29,8 +30,8 @@ class Configurable:
         signature = inspect.signature(original)
 
         @functools.wraps(original)
-        def remember(self: Configurable, *args: Any, **kwargs: Any) -> None:
-            if "arguments" not in vars(self):  # the outermost constructor of a chain comes first
+        def recorded(self: Configurable, *args: Any, **kwargs: Any) -> None:
+            if "arguments" not in vars(self):  # the constructor of the subclass runs before those of its bases
                 bound = signature.bind(self, *args, **kwargs)
                 bound.apply_defaults()
                 arguments = dict(bound.arguments)
@@ -38,21 +39,21 @@ class Configurable:
                 object.__setattr__(self, "arguments", arguments)
             original(self, *args, **kwargs)
 
-        cls.__init__ = remember  # type: ignore[method-assign, assignment]
+        cls.__init__ = recorded  # type: ignore[method-assign, assignment]
 
     arguments: dict[str, Any]
 
     def config(self) -> dict[str, Any]:
-        """Class path and arguments, as JSON values."""
+        """Return class path and arguments as JSON values."""
         cls = type(self)
-        arguments = {name: _plain(value, f"{cls.__name__}.{name}") for name, value in self.arguments.items()}
+        arguments = {name: _to_json(value, f"{cls.__name__}.{name}") for name, value in self.arguments.items()}
         return {"class_path": _class_path(cls), "init_args": arguments}
 
 
 def _class_path(cls: type) -> str:
     """Return the path of a class in the highest package that exports it, so that moving its file changes nothing.
 
-    It is ``geoeq.models.EGNN``, wherever below ``geoeq.models`` the file of the class lies.
+    EGNN has the path ``geoeq.models.EGNN``, wherever its file lies below ``geoeq/models``.
     """
     parts = cls.__module__.split(".")
     for depth in range(1, len(parts)):
@@ -62,70 +63,67 @@ def _class_path(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _plain(value: Any, where: str) -> Any:
+def _to_json(value: Any, where: str) -> Any:
     if isinstance(value, Configurable):
         return value.config()
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry, where) for key, entry in value.items()}
+        return {str(key): _to_json(entry, where) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry, where) for entry in value]
+        return [_to_json(entry, where) for entry in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise RecipeError(f"{where} is a {type(value).__name__}, which a checkpoint cannot hold; use numbers and strings.")
 
 
-def from_config(config: Mapping[str, Any], kind: type[_Object]) -> _Object:
-    """Build the object that ``config`` describes, and those inside it.
+def from_config(config: Mapping[str, Any], kind: type[_Object], *, trust: bool = False) -> _Object:
+    """Build the object that ``config`` describes, including the objects among its arguments.
 
-    Nothing but subclasses of ``Configurable`` is ever called, whatever the class path says.
+    Only subclasses of ``Configurable`` are ever called, whatever the class path says.
 
     Args:
-        config: class_path (a dotted path) and init_args (a dict; may be missing).
-        kind: what it must be, such as Model.
+        config: class_path (a dotted path) and init_args (a dict, optional).
+        kind: required base class, such as Model.
+        trust: import and run classes that are not part of geoeq.
 
     Raises:
-        RecipeError: the path leads nowhere or to another kind, or an argument is unknown, missing or wrong.
+        RecipeError: the class does not exist or is not of this kind, or an argument is unknown, missing or wrong.
+        CheckpointError: the class is not part of geoeq, and ``trust`` is False.
     """
     extra = set(config) - {"class_path", "init_args"}
     if "class_path" not in config or extra:
         raise RecipeError(
             f"A {kind.__name__} is written as class_path and init_args; found: {', '.join(sorted(config)) or 'none'}."
         )
-    cls = _find(str(config["class_path"]), kind)
-    given = config.get("init_args") or {}
+    cls = _import_class(str(config["class_path"]), kind, trust)
+    settings = config.get("init_args") or {}
     known = list(inspect.signature(cls).parameters)
-    for name in given:
+    for name in settings:
         if name not in known:
             raise RecipeError(f"{cls.__name__}: {unknown_name('argument', name, known)}")
-    arguments = {name: _build(value) for name, value in given.items()}
+    arguments = {name: _from_json(value, trust) for name, value in settings.items()}
     try:
         return cls(**arguments)
     except TypeError as error:
         raise RecipeError(f"{cls.__name__}: {error}") from error
 
 
-def _build(value: Any) -> Any:
+def _from_json(value: Any, trust: bool) -> Any:
     if isinstance(value, Mapping) and "class_path" in value:
-        return from_config(value, Configurable)
+        return from_config(value, Configurable, trust=trust)
     if isinstance(value, list | tuple):
-        return [_build(entry) for entry in value]
+        return [_from_json(entry, trust) for entry in value]
     return value
 
 
-def _find(path: str, kind: type[_Object]) -> type[_Object]:
-    module_name, _, name = path.rpartition(".")
-    if not module_name:
-        raise RecipeError(f"'{path}' is not a class path; write it with its module, such as geoeq.models.EGNN.")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise RecipeError(f"class_path '{path}': cannot import '{module_name}' ({error}).") from error
-    found = getattr(module, name, None)
-    if found is None:
-        public = [entry for entry in dir(module) if isinstance(getattr(module, entry), type) and entry[0] != "_"]
-        raise RecipeError(f"class_path '{path}': {unknown_name('class', name, public)}")
-    if not (inspect.isclass(found) and issubclass(found, kind)):
+def _import_class(path: str, kind: type[_Object], trust: bool) -> type[_Object]:
+    if not trust and not path.startswith("geoeq."):
+        raise CheckpointError(
+            f"class_path '{path}' is not a class of geoeq, and its code would be executed. If you trust this code, "
+            "allow it with trust=True, or --trust on the command line."
+        )
+    cls = import_object(path, Origin("", error=RecipeError), kind=kind)
+    if not (inspect.isclass(cls) and issubclass(cls, kind)):
         raise RecipeError(f"class_path '{path}' is not a {kind.__name__}.")
-    if inspect.isabstract(found):
+    if inspect.isabstract(cls):
         raise RecipeError(f"class_path '{path}' is abstract; name one of its subclasses.")
-    return found
+    return cls

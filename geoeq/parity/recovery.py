@@ -1,13 +1,13 @@
-"""What the file of a case should have and has not: input positions, or a grid of orientations.
+"""Recover inputs that the file of a parity case lacks: input positions, or a grid of orientations.
 
-Positions: the published N-body network moves its input in place, so a case that is saved after the run has the
-predicted positions as ``input.pos``. What it had at the start can still be told: the second edge attribute is
-``|x_i - x_j|²`` of the true input, which gives each graph's shape up to a rotation, a reflection and a
-translation, and these six numbers follow from the 15 of the output. There are more equations than unknowns, so
-a network that is not the authors' finds no solution.
+Positions: the published N-body network moves its input in place, so a case that was saved after the run has the
+predicted positions as ``input.pos``. The initial positions can be recovered: the second edge attribute is
+``|x_i - x_j|²`` of the true input, which determines the shape of each graph up to a rotation, a reflection and a
+translation, and these six numbers follow from the 15 of the output. There are more equations than unknowns, so there is
+no solution for a network that differs from the authors'.
 
-Orientations: the published fibre-bundle network draws its grid when it is made, points that repel each other, and does
-not store it. Its outputs give it, up to the order of the points, where they are more numbers than it has angles.
+Orientations: the published fibre-bundle network draws its grid, points that repel each other, when it is created, and
+does not store it. The outputs determine it, up to the order of the points, if they are more numbers than its angles.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from geoeq.geometry.rotations import random_rotations
 
 __all__ = ["contradicts", "recover_orientations", "recover_positions"]
 
-#: rotations from which the search starts, for each mirror image.
+#: number of rotations from which the search for positions starts, for each mirror image, and of its steps.
 STARTS = 12
 STEPS = 25
-#: rotations that are tried for orientations, how many of the best a search starts from, and its steps.
-TURNS, BEST_TURNS, TURN_STEPS = 1500, 8, 30
+#: number of rotations tested for orientations, of the best ones from which a search starts, and of its steps.
+ROTATIONS, BEST_ROTATIONS, ROTATION_STEPS = 1500, 8, 30
 
 
 def contradicts(positions: Tensor, edge_index: Tensor, squares: Tensor) -> bool:
-    """Whether these are not the positions whose squared distances along the edges are ``squares`` [E]."""
-    found = (positions[edge_index[0]] - positions[edge_index[1]]).square().sum(-1)
+    """Return whether the squared distances of positions along the edges differ from ``squares`` [E]."""
+    distances = (positions[edge_index[0]] - positions[edge_index[1]]).square().sum(-1)
     tolerance = torch.finfo(squares.dtype).eps ** 0.5
-    return not torch.allclose(found, squares, rtol=tolerance, atol=tolerance)
+    return not torch.allclose(distances, squares, rtol=tolerance, atol=tolerance)
 
 
 def recover_positions(network: Callable[[Data], Tensor], data: Data, squares: Tensor, output: Tensor) -> Tensor:
-    """Positions with the given distances that the network takes to ``output``.
+    """Return positions with the given distances that the network maps to ``output``.
 
     Args:
-        network: a batch without ``batch`` (its graphs are those of the edges) to predicted positions [N, 3].
-        data: the case; its ``pos`` is not used. Each graph is fully connected, its nodes side by side.
-        squares: [E], the squared distances of the input.
-        output: [N, 3].
+        network: function from a batch without ``batch`` (its edges define the graphs) to predicted positions [N, 3].
+        data: the case; its ``pos`` is not used. Each graph is fully connected, and its nodes are contiguous.
+        squares: squared distances of the input, [E].
+        output: predicted positions of the case, [N, 3].
 
     Returns:
-        [N, 3]; if a graph has no solution, the positions that come closest, and no further graph is tried.
+        [N, 3]; if a graph has no solution, the positions that come closest, and later graphs are skipped.
 
     Raises:
         DataError: a graph is not fully connected.
@@ -76,16 +76,16 @@ def _search(
 ) -> tuple[Tensor, bool]:
     best, error = output, float("inf")
     for start in range(2 * STARTS):
-        found, miss = _fit(network, shape if start % 2 else -shape, output, generator)
+        positions, miss = _fit(network, shape if start % 2 else -shape, output, generator)
         if miss < error:
-            best, error = found, miss
+            best, error = positions, miss
         if error < torch.finfo(output.dtype).eps ** 0.7 * float(output.abs().max()):
             return best, True
     return best, False
 
 
 def _shape(squares: Tensor, number: int) -> Tensor:
-    """Classical multidimensional scaling: centred points [n, 3] with these squared distances [n, n]."""
+    """Return centred points [n, 3] with squared distances [n, n], by classical multidimensional scaling."""
     if squares.isnan().any():
         raise DataError(f"Graph {number} is not fully connected: its distances do not give its shape.")
     centering = torch.eye(len(squares), dtype=squares.dtype) - 1 / len(squares)
@@ -103,13 +103,13 @@ def _rotation(vector: Tensor) -> Tensor:
 def _fit(
     network: Callable[[Tensor], Tensor], shape: Tensor, output: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, float]:
-    """Levenberg-Marquardt over the rotation from a random start; the translation follows from the centroid."""
+    """Fit the rotation by Levenberg-Marquardt from a random start; the translation follows from the centroid."""
     frame, _ = torch.linalg.qr(torch.randn(3, 3, dtype=shape.dtype, generator=generator))
     frame = frame * frame.det().sign()
     target = output - output.mean(0)
 
-    def residual(turn: Tensor) -> Tensor:
-        predicted = network(shape @ (_rotation(turn) @ frame).T)
+    def residual(vector: Tensor) -> Tensor:
+        predicted = network(shape @ (_rotation(vector) @ frame).T)
         return (predicted - predicted.mean(0) - target).flatten()
 
     damping = 1.0
@@ -128,27 +128,27 @@ def _fit(
             damping *= 10
         if damping > 1e8 or float(step.norm()) < 1e-15:
             break
-    turned = shape @ frame.T
+    rotated = shape @ frame.T
     with torch.no_grad():
-        translation = (output - network(turned)).mean(0)
-    return turned + translation, float(miss.abs().max())
+        translation = (output - network(rotated)).mean(0)
+    return rotated + translation, float(miss.abs().max())
 
 
 def recover_orientations(
     network: Callable[[Tensor], dict[str, Tensor]], points: Tensor, outputs: dict[str, Tensor]
 ) -> Tensor:
-    """Unit vectors that the network takes to the outputs.
+    """Return unit vectors that the network maps to the outputs.
 
     Args:
-        network: points [P, 3] to its outputs by name.
-        points: how they may lie to each other, about; the search begins with them, turned at random.
-        outputs: of the case.
+        network: function from points [P, 3] to outputs by name.
+        points: approximate arrangement of the points; the search starts from random rotations of it.
+        outputs: outputs of the case.
 
     Returns:
-        [P, 3]; if there is no solution, those that come closest.
+        [P, 3]; if there is no solution, the points that come closest.
 
     Raises:
-        DataError: there are no more outputs than angles, so that anything could be explained.
+        DataError: there are no more outputs than angles, so that a solution would prove nothing.
     """
     scales = {key: float(value.abs().max()) for key, value in sorted(outputs.items())}
     target = torch.cat([outputs[key].flatten() / scale for key, scale in scales.items()])  # [M]
@@ -156,27 +156,27 @@ def recover_orientations(
         raise DataError(f"{len(target)} outputs do not determine {len(points)} orientations.")
 
     def residual(flat: Tensor) -> Tensor:
-        found = network(torch.nn.functional.normalize(flat.view(-1, 3), dim=-1))
-        return torch.cat([found[key].flatten() / scale for key, scale in scales.items()]) - target
+        predicted = network(torch.nn.functional.normalize(flat.view(-1, 3), dim=-1))
+        return torch.cat([predicted[key].flatten() / scale for key, scale in scales.items()]) - target
 
-    turns = random_rotations(TURNS, torch.Generator().manual_seed(0), points.dtype)
-    starts = (points @ turns.transpose(1, 2)).flatten(1)  # [TURNS, 3 P]
+    rotations = random_rotations(ROTATIONS, torch.Generator().manual_seed(0), points.dtype)
+    starts = (points @ rotations.transpose(1, 2)).flatten(1)  # [ROTATIONS, 3 P]
     with torch.no_grad():
         misses = torch.stack([residual(start).norm() for start in starts])
     best, error = points, float("inf")
-    for start in starts[misses.argsort()[:BEST_TURNS]]:
-        found, miss = _fit_points(residual, start)
+    for start in starts[misses.argsort()[:BEST_ROTATIONS]]:
+        fitted, miss = _fit_points(residual, start)
         if miss < error:
-            best, error = found.view(-1, 3), miss
+            best, error = fitted.view(-1, 3), miss
         if error < torch.finfo(points.dtype).eps ** 0.7:
             break
     return best
 
 
 def _fit_points(residual: Callable[[Tensor], Tensor], here: Tensor) -> tuple[Tensor, float]:
-    """Levenberg-Marquardt over all points, which go back to the sphere after each step."""
+    """Fit all points by Levenberg-Marquardt, projecting them to the sphere after each step."""
     damping, miss = 0.1, residual(here).detach()
-    for _ in range(TURN_STEPS):
+    for _ in range(ROTATION_STEPS):
         jacobian = torch.autograd.functional.jacobian(residual, here)
         normal = jacobian.T @ jacobian
         damped = normal + damping * normal.diagonal().mean() * torch.eye(len(here), dtype=here.dtype)

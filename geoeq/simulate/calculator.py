@@ -59,6 +59,7 @@ class GeoeqCalculator(Calculator):
         dtype: dtype of the model; None keeps the dtype of the checkpoint.
         skin: Verlet skin in Å; the neighbour list is rebuilt once an atom may have crossed it.
         stress: whether to compute the stress; None computes it if the model has a cutoff.
+        trust: whether the checkpoint may import and run classes that are not part of geoeq.
 
     Attributes:
         model: the model that is evaluated.
@@ -79,9 +80,10 @@ class GeoeqCalculator(Calculator):
         dtype: torch.dtype | None = None,
         skin: float = 0.5,
         stress: bool | None = None,
+        trust: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.model = loaded = as_potential(model, device, dtype, stress)
+        self.model = loaded = as_potential(model, device, dtype, stress, trust)
         self.conservative = loaded.conservative
         self.device = next(loaded.parameters()).device
         offered = [name for name, output in _PROPERTIES.items() if output in loaded.fields]

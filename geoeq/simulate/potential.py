@@ -20,6 +20,7 @@ def as_potential(
     device: str | torch.device = "auto",
     dtype: torch.dtype | None = None,
     stress: bool | None = None,
+    trust: bool = False,
 ) -> Model:
     """Return a copy of a model for an engine, in evaluation mode and without gradients of parameters.
 
@@ -31,6 +32,7 @@ def as_potential(
         device: "auto" (a GPU if available), "cpu", "cuda" ...
         dtype: dtype of the model; None leaves it unchanged.
         stress: whether to compute the stress; None computes it if the model has a cutoff.
+        trust: whether the checkpoint may import and run classes that are not part of geoeq.
 
     Raises:
         CheckpointError: the checkpoint or file cannot be read.
@@ -40,7 +42,7 @@ def as_potential(
         model = load_potential(model)
     if isinstance(model, ExportedPotential):
         return _as_exported(model, device, dtype, stress)
-    loaded = copy.deepcopy(model) if isinstance(model, Model) else load_checkpoint(model)[0]
+    loaded = copy.deepcopy(model) if isinstance(model, Model) else load_checkpoint(model, trust=trust)[0]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if "energy" in loaded.fields and loaded.conservative:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from geoeq.geometry.groups import Element, Output, named_output, relative_error
 from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
-from geoeq.layers.irreps.coefficients import from_coefficients, to_coefficients
+from geoeq.layers.irreps.layout import from_coefficients, to_coefficients
 from geoeq.models.heads.head import Head
 
 __all__ = ["Call", "LayerError", "Pair", "record_calls"]

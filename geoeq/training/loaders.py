@@ -1,4 +1,4 @@
-"""Batches for the trainer: those of this process, from where a killed run stopped."""
+"""Batches for the trainer: the share of this process, resumed where an interrupted run stopped."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
 from geoeq.data.sampler import BatchSampler, Share
-from geoeq.training.distributed import Team
-from geoeq.training.setup import Job
+from geoeq.training.distributed import ProcessGroup
+from geoeq.training.setup import Experiment
 
-__all__ = ["Epochs", "check_loader", "train_loader"]
+__all__ = ["Epochs", "train_loader", "validation_loader"]
 
 
 class Epochs:
-    """A loader of which no length is known to the trainer: epochs may have different numbers of batches.
+    """Loader that hides its length from the trainer: epochs may have different numbers of batches.
 
     Args:
-        loader: of batches, with a ``BatchSampler``.
+        loader: loader of batches, with a ``BatchSampler``.
 
     Attributes:
-        sampler: that of the loader; the trainer tells it the epoch.
+        sampler: sampler of the loader; the trainer sets its epoch.
     """
 
     def __init__(self, loader: DataLoader[Batch]) -> None:
@@ -32,21 +32,19 @@ class Epochs:
         return iter(self._loader)
 
 
-def train_loader(job: Job, team: Team) -> Epochs:
-    """The batches of this process to train on, shuffled."""
-    recipe = job.recipe
-    share = Share(team.rank, team.size, recipe.accumulate)
-    options = job.loader_options()
-    return Epochs(
-        job.dataset.loader(
-            job.split["train"], **recipe.batch_limit, shuffle=True, seed=recipe.seed, share=share, **options
-        )
-    )
+def train_loader(experiment: Experiment, processes: ProcessGroup) -> Epochs:
+    """Return the shuffled training batches of this process."""
+    recipe = experiment.recipe
+    options = experiment.loader_options() | recipe.batch_limit
+    share = Share(processes.rank, processes.size, recipe.accumulate)
+    indices = experiment.split["train"]
+    return Epochs(experiment.dataset.loader(indices, shuffle=True, seed=recipe.seed, share=share, **options))
 
 
-def check_loader(job: Job, team: Team) -> DataLoader[Batch] | None:
-    """The batches of this process to validate with; None if there are none."""
-    if len(job.split["valid"]) == 0:
+def validation_loader(experiment: Experiment, processes: ProcessGroup) -> DataLoader[Batch] | None:
+    """Return the validation batches of this process; None if there is no validation set."""
+    indices = experiment.split["valid"]
+    if len(indices) == 0:
         return None
-    share = Share(team.rank, team.size)
-    return job.dataset.loader(job.split["valid"], **job.recipe.batch_limit, share=share, **job.loader_options())
+    options = experiment.loader_options() | experiment.recipe.batch_limit
+    return experiment.dataset.loader(indices, share=Share(processes.rank, processes.size), **options)

@@ -1,4 +1,4 @@
-"""One training run, from a recipe to a table, two pictures and a checkpoint."""
+"""Run a recipe: train, evaluate, and write the checkpoint, results and plots."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from geoeq.errors import DataError, GeoeqError, RecipeError
 from geoeq.files import read_log
 from geoeq.models.checkpoint import save_checkpoint
 from geoeq.resources import import_extra
-from geoeq.training.distributed import Team, join_team
-from geoeq.training.evaluation.results import TargetResults, compare, predict_parts
+from geoeq.training.distributed import ProcessGroup, join_processes
+from geoeq.training.evaluation.results import TargetResults, compare, predict_parts, print_results
 from geoeq.training.folder import RunFolder
-from geoeq.training.loaders import Epochs, check_loader, train_loader
+from geoeq.training.loaders import Epochs, train_loader, validation_loader
 from geoeq.training.memory import is_out_of_memory
 from geoeq.training.parsing import error_context
 from geoeq.training.plan import out_of_memory
 from geoeq.training.recipe import Recipe
-from geoeq.training.setup import Job, prepare_job
+from geoeq.training.setup import Experiment, build_experiment
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from geoeq.training.checkpointing import Keeper
+    from geoeq.training.checkpointing import CheckpointCallback
 
 __all__ = ["train"]
 
 
 def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) -> list[TargetResults]:
-    """Train a model as a recipe says, going on where a killed run of the same recipe stopped.
+    """Train a model according to a recipe, or resume an interrupted run of the same recipe.
 
-    The folder of the run then holds recipe.yaml (everything, defaults included), environment.json, log.csv,
-    checkpoint/, results.json, parity.png and learning.png (one of each for every target).
+    Afterwards the run folder contains recipe.yaml (all settings, including defaults), environment.json, log.csv,
+    checkpoint/, results.json, parity.png and learning.png (one plot of each kind per target).
 
     Args:
-        recipe: the settings.
-        file: where they come from; it gives the folder its name, and errors their place.
-        console: for the progress and the table.
-        again: throw away what an earlier run left in the folder.
+        recipe: settings of the run.
+        file: file of the recipe; it names the run folder, and errors refer to it.
+        console: output of the progress and the table.
+        again: delete an earlier run in the folder.
 
     Raises:
         RecipeError: a setting cannot work; the message names the file and the section.
@@ -55,158 +55,167 @@ def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) 
     """
     for module in ("lightning", "rich", "matplotlib"):
         import_extra(module, "train")
-    from geoeq.training.evaluation.results_report import print_results
 
     folder = RunFolder(recipe.folder(file))
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
         with error_context(file.name):
-            team = stack.enter_context(join_team(recipe))
-            if team.first:
+            processes = stack.enter_context(join_processes(recipe))
+            if processes.is_main:
                 folder.check(recipe, again=again)
-        stack.enter_context(_algorithms(recipe, file.name, team))
-        if not team.first:
-            return _help(recipe, file, folder, team)
+        stack.enter_context(_algorithms(recipe, file.name, processes))
+        if not processes.is_main:
+            return _run_worker(recipe, file, folder, processes)
         if folder.results() is None:
-            _work(recipe, file, folder, console, team)
+            _run_main(recipe, file, folder, console, processes)
         else:
-            team.wait()
-            console.print(f"The run in '{folder.path}' is finished; --again trains from scratch.", highlight=False)
-    done = folder.results() or {}
-    results = [TargetResults.from_dict(entry) for entry in done["targets"]]
+            processes.barrier()
+            console.print(
+                f"The run in '{folder.path}' is finished; --again deletes it and trains from scratch.",
+                highlight=False,
+                soft_wrap=True,
+            )
+    summary = folder.results() or {}
+    results = [TargetResults.from_dict(entry) for entry in summary["targets"]]
     for entry in results:
-        print_results(console, entry, done["dataset"], done["sizes"])
+        print_results(console, entry, summary["dataset"], summary["sizes"])
     console.print(
-        f"Training took {done['training_seconds']:.0f} s; epoch {done['best_epoch']} of {done['epochs']} was the best. "
-        f"Model, log and pictures are in '{folder.path}'.",
+        f"Training took {summary['training_seconds']:.0f} s; the best of {summary['epochs']} epochs was epoch "
+        f"{summary['best_epoch']}. Model, log and plots are in '{folder.path}'.",
         highlight=False,
         soft_wrap=True,
     )
     return results
 
 
-def _work(recipe: Recipe, file: Path, folder: RunFolder, console: Console, team: Team) -> None:
-    """All of a run that is not finished."""
-    job = prepare_job(recipe, file.name)
+def _run_main(recipe: Recipe, file: Path, folder: RunFolder, console: Console, processes: ProcessGroup) -> None:
+    """Run the main process of an unfinished run."""
+    experiment = build_experiment(recipe, file.name)
     if recipe.doctor:
         with error_context(file.name, "dataset"):
-            _examine(job, console)
+            _check_data(experiment, console)
     folder.start(recipe)
-    _announce(console, job, folder.path, team)
+    _announce(console, experiment, folder.path, processes)
     with error_context(file.name, next(iter(recipe.batch_limit))):
-        loaders = train_loader(job, team), check_loader(job, team)
-    team.wait()  # the others find all that is prepared here
-    _finish(job, folder, _fit(job, folder, console, team, *loaders))
+        loaders = train_loader(experiment, processes), validation_loader(experiment, processes)
+    processes.barrier()  # the other processes find everything prepared
+    _finish(experiment, folder, _fit(experiment, folder, console, processes, *loaders))
 
 
-def _help(recipe: Recipe, file: Path, folder: RunFolder, team: Team) -> list[TargetResults]:
-    """The part of a process that is not the first: it computes, and writes and shows nothing."""
+def _run_worker(recipe: Recipe, file: Path, folder: RunFolder, processes: ProcessGroup) -> list[TargetResults]:
+    """Run a process other than the main one: it computes, but writes and prints nothing."""
     from rich.console import Console
 
-    team.wait()
+    processes.barrier()
     if folder.results() is None:
-        job = prepare_job(recipe, file.name)
-        _fit(job, folder, Console(quiet=True), team, train_loader(job, team), check_loader(job, team))
+        experiment = build_experiment(recipe, file.name)
+        loaders = train_loader(experiment, processes), validation_loader(experiment, processes)
+        _fit(experiment, folder, Console(quiet=True), processes, *loaders)
     return []
 
 
 def _fit(
-    job: Job, folder: RunFolder, console: Console, team: Team, batches: Epochs, checks: DataLoader[Batch] | None
-) -> Keeper:
-    """``fit``; a want of memory is explained when all that it held is given back, and so is the loss of a process.
+    experiment: Experiment,
+    folder: RunFolder,
+    console: Console,
+    processes: ProcessGroup,
+    batches: Epochs,
+    validation_batches: DataLoader[Batch] | None,
+) -> CheckpointCallback:
+    """Call ``fit``, and explain an out-of-memory error (once its memory is free again) or the loss of a process.
 
     Raises:
-        GeoeqError: there was no memory left, or another process has ended.
+        GeoeqError: memory ran out, or another process has ended.
     """
     from geoeq.training.fit import fit
 
     try:
-        return fit(job, folder, console, team, batches, checks)
+        return fit(experiment, folder, console, processes, batches, validation_batches)
     except (RuntimeError, MemoryError) as error:
-        if team.lost(error):
+        if processes.is_peer_failure(error):
             raise GeoeqError(
-                f"Process {team.rank} of {team.size} (counted from 0) has lost another one, which has ended. The same "
-                "commands go on where the training was last saved."
+                f"Process {processes.rank} of {processes.size} (counted from 0) lost another process, which has ended. "
+                "Run the same commands again to resume from the last saved state."
             ) from error
         if not is_out_of_memory(error):
             raise
-    raise out_of_memory(job)
+    raise out_of_memory(experiment)
 
 
-def _examine(job: Job, console: Console) -> None:
-    """The quick form of the data doctor: a line for each warning.
+def _check_data(experiment: Experiment, console: Console) -> None:
+    """Run the quick form of the data doctor, and print a line for each warning.
 
     Raises:
-        DataError: it finds an error.
+        DataError: the data doctor finds an error.
     """
-    cutoff = getattr(job.model, "cutoff", None)
-    found = diagnose(job.dataset, split=job.split, targets=job.recipe.targets, cutoff=cutoff)
-    for warning in found.of("warning"):
+    cutoff = getattr(experiment.model, "cutoff", None)
+    diagnosis = diagnose(experiment.dataset, split=experiment.split, targets=experiment.recipe.targets, cutoff=cutoff)
+    for warning in diagnosis.of("warning"):
         console.print(f"Data: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
-    errors = " ".join(str(error) for error in found.of("error"))
+    errors = " ".join(str(error) for error in diagnosis.of("error"))
     if errors:
         raise DataError(
-            f"{errors} 'geoeq data doctor {job.recipe.dataset}' says more; doctor: false (--no-doctor) trains "
-            "on them all the same."
+            f"{errors} Run 'geoeq data doctor {experiment.recipe.dataset}' for details, or train on these data anyway "
+            "with doctor: false (--no-doctor)."
         )
 
 
-def _announce(console: Console, job: Job, folder: Path, team: Team) -> None:
-    parameters = sum(parameter.numel() for parameter in job.model.parameters())
-    sample = " (sample)" if job.recipe.sample else ""
-    many = f" in {team.size} processes" if team.size > 1 else ""
+def _announce(console: Console, experiment: Experiment, folder: Path, processes: ProcessGroup) -> None:
+    parameters = sum(parameter.numel() for parameter in experiment.model.parameters())
+    sample = " (sample)" if experiment.recipe.sample else ""
+    several = f" in {processes.size} processes" if processes.size > 1 else ""
     console.print(
-        f"{job.model_name} with {parameters:,} parameters learns {', '.join(job.recipe.targets)} from "
-        f"{job.sizes['train']:,} structures of {job.recipe.dataset}{sample}, on {job.device.type}{many}, "
-        f"in '{folder}'.",
+        f"Training {experiment.model_name} ({parameters:,} parameters) on {experiment.sizes['train']:,} structures of "
+        f"{experiment.recipe.dataset}{sample}, target {', '.join(experiment.recipe.targets)}, on "
+        f"{experiment.device.type}{several}, in '{folder}'.",
         highlight=False,
         soft_wrap=True,
     )
-    for note in job.dataset.notes:
-        console.print(f"{job.recipe.dataset}: {note}", highlight=False, markup=False, soft_wrap=True)
+    for note in experiment.dataset.notes:
+        console.print(f"{experiment.recipe.dataset}: {note}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _finish(job: Job, folder: RunFolder, keeper: Keeper) -> None:
-    """Measure the best weights; write results and pictures."""
+def _finish(experiment: Experiment, folder: RunFolder, checkpoints: CheckpointCallback) -> None:
+    """Evaluate the best weights; write results and plots."""
     from geoeq.training.evaluation.training_plots import draw_learning, draw_parity
 
-    recipe, sizes, name = job.recipe, job.sizes, job.model_name
-    job.model.load_state_dict(keeper.best["weights"])
-    save_checkpoint(job.model, folder.path / "checkpoint", job.meta())
-    parts = {part: job.split[part] for part in ("valid", "test") if sizes[part]}
-    found = predict_parts(job.model, job.dataset, parts, recipe.targets, device=job.device)
+    recipe, sizes, name = experiment.recipe, experiment.sizes, experiment.model_name
+    experiment.model.load_state_dict(checkpoints.best["weights"])
+    save_checkpoint(experiment.model, folder.path / "checkpoint", experiment.meta())
+    parts = {part: experiment.split[part] for part in ("valid", "test") if sizes[part]}
+    predicted = predict_parts(experiment.model, experiment.dataset, parts, recipe.targets, device=experiment.device)
     results, rows = [], read_log(folder.path / "log.csv")
-    for target, predictions in found.items():
-        entry = compare(job.dataset, target, name, predictions, job.baselines[target], job.split_name)
-        suffix = "" if len(found) == 1 else f"-{target}"
+    for target, predictions in predicted.items():
+        baselines = experiment.baselines[target]
+        entry = compare(experiment.dataset, target, name, predictions, baselines, experiment.split_name)
+        suffix = "" if len(predicted) == 1 else f"-{target}"
         for part in list(parts)[-1:]:
-            guess, truth = (values * job.factors[target] for values in predictions[part])
+            prediction, truth = (values * experiment.factors[target] for values in predictions[part])
             title = f"{name} on {recipe.dataset}: {sizes[part]:,} {part} structures"
-            draw_parity(folder.path / f"parity{suffix}.png", guess, truth, target, entry.unit, title)
-        draw_learning(
-            folder.path / f"learning{suffix}.png", rows, entry, job.units[target], f"{name} on {recipe.dataset}"
-        )
+            draw_parity(folder.path / f"parity{suffix}.png", prediction, truth, target, entry.unit, title)
+        title = f"{name} on {recipe.dataset}"
+        draw_learning(folder.path / f"learning{suffix}.png", rows, entry, experiment.units[target], title)
         results.append(entry)
     folder.write_json(
         "results.json",
         {
             "dataset": recipe.dataset,
-            "split": job.split_name,
+            "split": experiment.split_name,
             "sizes": sizes,
-            "epochs": keeper.epoch,
-            "best_epoch": keeper.best["epoch"],
-            "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
-            "training_seconds": round(keeper.seconds, 1),
-            **({} if keeper.budget is None else {"budget_seconds": round(keeper.budget.used, 2)}),
+            "epochs": checkpoints.epoch,
+            "best_epoch": checkpoints.best["epoch"],
+            "parameters": sum(parameter.numel() for parameter in experiment.model.parameters()),
+            "training_seconds": round(checkpoints.seconds, 1),
+            **({} if checkpoints.budget is None else {"budget_seconds": round(checkpoints.budget.used, 2)}),
             "targets": [entry.to_dict() for entry in results],
         },
     )
-    keeper.remove_state()
+    checkpoints.remove_state()
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's remarks on the machine, on workers and on its products."""
+    """Silence Lightning's hints about hardware, workers and its products."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     try:
@@ -221,21 +230,21 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _algorithms(recipe: Recipe, file: str, team: Team) -> Iterator[None]:
-    """With as many threads, and as deterministic, as the recipe says; afterwards as before."""
+def _algorithms(recipe: Recipe, file: str, processes: ProcessGroup) -> Iterator[None]:
+    """Set the number of threads and deterministic algorithms as the recipe specifies; restore them afterwards."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
         if recipe.threads is not None:
             torch.set_num_threads(recipe.threads)
-        elif team.here > 1 and "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(1, threads // team.here))
+        elif processes.local_size > 1 and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, threads // processes.local_size))
         if recipe.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
             torch.use_deterministic_algorithms(True)
         yield
     except RuntimeError as error:
         if recipe.deterministic and "deterministic" in str(error):
-            raise RecipeError(f"{file}: deterministic: This device cannot do it: {error}") from error
+            raise RecipeError(f"{file}: deterministic: not supported on this device: {error}") from error
         raise
     finally:
         torch.set_num_threads(threads)

@@ -36,7 +36,12 @@ FOLDER = "uncertainty"
 
 
 def calibrate(
-    runs: Sequence[Path], console: Console, *, target: str | None = None, output: Path | None = None
+    runs: Sequence[Path],
+    console: Console,
+    *,
+    target: str | None = None,
+    output: Path | None = None,
+    trust: bool = False,
 ) -> dict[str, dict[str, Calibration]]:
     """Add a last-layer uncertainty to one run, or combine several into an ensemble, and measure its calibration.
 
@@ -49,6 +54,7 @@ def calibrate(
         target: output of a single run; by default its energy, or the first output with a last layer. Ensembles have an
             uncertainty for every output.
         output: folder to write; by default ``RUN/uncertainty`` for one run.
+        trust: whether the checkpoint may import and run classes that are not part of geoeq.
 
     Returns:
         Output -> part of the split -> calibration, in the units of the report.
@@ -66,9 +72,9 @@ def calibrate(
         raise InputError("Specify the folder of the ensemble: -o runs/ensemble.")
     if len(runs) > 1 and target is not None:
         raise InputError("An ensemble has an uncertainty of every output: omit the target.")
-    loaded = [load_checkpoint(run) for run in runs]
+    loaded = [load_checkpoint(run, trust=trust) for run in runs]
     meta = _common_meta(runs, [entry[1] for entry in loaded])
-    dataset, split = trained_on(runs[0], meta)
+    dataset, split = trained_on(runs[0], meta, trust=trust)
     parts = {name: split[name] for name in ("valid", "test") if len(split.get(name, ()))}
     if "valid" not in parts:
         raise DataError(f"The split '{meta['data']['split']}' has no validation set, which calibration needs.")
@@ -112,23 +118,24 @@ def calibrate(
     return measured
 
 
-def uncertain_folder(run: Path) -> Path:
+def uncertain_folder(run: Path, *, trust: bool = False) -> Path:
     """Return the folder of the checkpoint with an uncertainty: ``run`` itself, or the one calibrated from it.
 
     Args:
         run: folder of a calibrated ``geoeq train`` run, or a folder written by ``geoeq calibrate``.
+        trust: whether the checkpoint may import and run classes that are not part of geoeq.
 
     Raises:
         CheckpointError: there is no checkpoint, or the run was trained again after its calibration.
         InputError: the run was not calibrated.
     """
-    model, _ = load_checkpoint(run)
+    model, _ = load_checkpoint(run, trust=trust)
     if set(model.fields) - set(FIELDS):
         return run
     calibrated = run / FOLDER
     if not calibrated.is_dir():
         raise InputError(f"The model in '{run}' has no uncertainty. Calibrate it: geoeq calibrate {run}")
-    _, meta = load_checkpoint(calibrated)
+    _, meta = load_checkpoint(calibrated, trust=trust)
     sources = meta.get("uncertainty", {}).get("sources", [])
     if checkpoint_sha256(run) not in [source["sha256"] for source in sources]:
         raise CheckpointError(

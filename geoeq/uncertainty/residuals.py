@@ -15,7 +15,7 @@ from torch_geometric.data import Batch
 from geoeq.data import Dataset
 from geoeq.fields import field, uncertainty_name
 from geoeq.models import LastLayer, Model
-from geoeq.training.evaluation.free_atoms import MOVED, free
+from geoeq.training.evaluation.metrics import MOVED, free
 
 __all__ = ["Residuals", "last_layer_rows", "predicted_errors"]
 

@@ -43,6 +43,7 @@ def sample(
     known: Sequence[Path] = (),
     pool: int | None = None,
     least: float = 0.0,
+    trust: bool = False,
 ) -> list[Atoms]:
     """Select frames and write them, without labels, as extended XYZ.
 
@@ -60,6 +61,7 @@ def sample(
         known: structure files whose frames are not selected again, such as the training set.
         pool: number of most uncertain frames to select from; by default five times the count.
         least: smallest uncertainty in eV/atom; frames below it are dropped.
+        trust: whether the checkpoint may import and run classes that are not part of geoeq.
 
     Returns:
         The selected frames, in the order of selection.
@@ -73,7 +75,7 @@ def sample(
         raise InputError(f"'{output.name}': structures are written as .xyz (extended).")
     if count < 1:
         raise InputError(f"--count {count}: select at least one structure.")
-    model, _ = load_checkpoint(uncertain_folder(run))
+    model, _ = load_checkpoint(uncertain_folder(run, trust=trust), trust=trust)
     if uncertainty_name("energy") not in model.fields:
         raise InputError(f"{model.title} has no uncertainty of the energy, by which frames are selected.")
     frames = [frame for file in files for frame in read_structures(file)]

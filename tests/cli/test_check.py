@@ -55,7 +55,7 @@ def test_a_good_model_with_layers(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "rotation" in out
     assert "layers.0 (EGNNLayer)" in out
-    assert "All that applies has passed." in out
+    assert "All applicable checks passed." in out
     written = json.loads(Path("runs/check-EGNN/check.json").read_text())
     assert written["passed"] is True
     assert written["checks"]["rotation"]["error"] < 1e-9
@@ -77,7 +77,7 @@ def test_a_broken_model_is_status_1_and_named(capsys: pytest.CaptureFixture[str]
     assert is_picture(Path("out/check.png"))
 
 
-def test_a_function_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_function_of_the_user(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "my_models:leaking"]) == 1
     assert "translation of energy" in capsys.readouterr().out
     assert Path("runs/check-leaking/check.json").is_file()
@@ -97,12 +97,12 @@ def test_a_run_and_structures_of_a_file(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["geoeq.models.EGNNN"], "'geoeq.models.EGNNN': No object of geoeq.models is called 'EGNNN'. Did you mean 'EG"),
-        (["geoeq.modls.EGNN"], "'geoeq.modls.EGNN': cannot import 'geoeq.modls'"),
+        (["geoeq.models.EGNNN"], "'geoeq.models.EGNNN': the module 'geoeq.models' has no object 'EGNNN'. Did you"),
+        (["geoeq.modls.EGNN"], "'geoeq.modls.EGNN': there is no module 'geoeq.modls'"),
         (["runs/nothing"], "There is no trained model in 'runs/nothing'"),
-        (["my_models.Needs"], "'my_models.Needs' is a class that cannot be made without arguments"),
-        (["my_models:leaking", "--layers"], "--layers watches the layers of a network, and 'my_models:leaking' is"),
-        (["geoeq.models.EGNN", "--elements", "H,Xy"], "--elements H,Xy: 'Xy' is no element"),
+        (["my_models.Needs"], "'my_models.Needs' is a class that cannot be instantiated without arguments"),
+        (["my_models:leaking", "--layers"], "--layers tests the layers of a network, and 'my_models:leaking' is"),
+        (["geoeq.models.EGNN", "--elements", "H,Xy"], "--elements H,Xy: 'Xy' is not an element"),
         (["geoeq.layers.EGNNLayer"], "EGNNLayer is a layer: geoeq.symmetry.assert_equivariant checks it."),
     ],
 )  # fmt: skip

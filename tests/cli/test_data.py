@@ -1,4 +1,4 @@
-"""What geoeq data list | fetch | prepare | info say."""
+"""The reports of geoeq data list | fetch | prepare | info."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import ase.io
 import numpy as np
 import pytest
 
-from geoeq.cli.data import fetch_lines, info_lines, list_lines, prepare_lines
+from geoeq.cli.data_reports import fetch_lines, info_lines, list_lines, prepare_lines
 from geoeq.data import names
 from geoeq.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("GEOEQ_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 def test_list():
     lines = list_lines()
     assert [line.split()[0] for line in lines] == names()
     states = {line.split()[0]: line.rsplit("[", 1)[1] for line in lines}
-    assert states["qm7"] == "comes with geoeq]"
+    assert states["qm7"] == "shipped with geoeq]"
     assert states["qm9"] == "not fetched; sample: yes]"
     prepare_lines("qm7")
     (line,) = [line for line in list_lines() if line.split()[0] == "qm7"]
@@ -42,7 +48,7 @@ def test_info_of_a_data_set(root):
     for expected in (
         "CC0",
         "split egnn (default): train 100000, valid 17748, test 13083",
-        "address not checked",
+        "not verified this address",
         "meV",
     ):
         assert expected in text
@@ -67,5 +73,5 @@ def test_info_compares_checksums(root):
 def test_info_of_a_file(tmp_path):
     ase.io.write(tmp_path / "x.xyz", [ase.Atoms("OH2", np.eye(3)), ase.Atoms("H", [[0, 0, 0]])])
     text = "\n".join(info_lines(str(tmp_path / "x.xyz")))
-    assert "structures: 2, of 1 to 3 atoms (mean 2.0), 4 atoms altogether" in text
+    assert "structures: 2, with 1 to 3 atoms (mean 2.0), 4 atoms in total" in text
     assert "elements: H 3, O 1" in text

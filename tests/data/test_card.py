@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from geoeq.data import load_card, names, read_card
-from geoeq.data.prepare.reading import make_reader
+from geoeq.data.preparation.reading import make_reader
 from geoeq.errors import DataError
 from geoeq.fields import FIELDS
 
@@ -61,25 +61,25 @@ def test_a_card_becomes_types(tmp_path, content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"titel": "x"}, r"mine/card.yaml: No key is called 'titel'. Did you mean 'title'\?"),
-        ({"title": 3}, r"mine/card.yaml: the key 'title' should be text, not 3"),
-        ({"targets": {"energy": {"colum": "e"}}}, r"targets.energy: No key is called 'colum'. Did you mean 'column'\?"),
+        ({"titel": "x"}, r"mine/card.yaml: the card has no key 'titel'. Did you mean 'title'\?"),
+        ({"title": 3}, r"mine/card.yaml: the key 'title' must be text, not 3"),
+        ({"targets": {"energy": {"colum": "e"}}}, r"targets.energy has no key 'colum'. Did you mean 'column'\?"),
         ({"targets": {"energy": {"column": "e", "unit": "eV"}}}, r"the key 'targets.energy.report' is missing"),
         ({"targets": {"enrgy": {"column": "e", "unit": "eV", "report": "eV"}}}, r"targets: No field is called 'enrgy'"),
         (
             {"targets": {"energy": {"column": "e", "unit": "Å", "report": "eV"}}},
             r"'targets.energy' has a unit that does",
         ),
-        ({"targets": []}, r"the key 'targets' should be a mapping with names as keys"),
-        ({"sources": {}}, r"the key 'sources' should be a list"),
-        ({"sources": [{"file": "a", "bytes": "1 MB"}]}, r"the key 'sources\[0\].bytes' should be a whole number"),
-        ({"sources": [{"file": "a", "unverified": 1}]}, r"'sources\[0\].unverified' should be true or false, not 1"),
-        ({"sources": [{"file": "a"}]}, r"'sources\[0\]' should have a url"),
-        ({"sources": [{"file": "../a", "url": "https://x"}]}, r"'sources\[0\].file' should be a plain file name"),
+        ({"targets": []}, r"the key 'targets' must be a mapping with names as keys"),
+        ({"sources": {}}, r"the key 'sources' must be a list"),
+        ({"sources": [{"file": "a", "bytes": "1 MB"}]}, r"the key 'sources\[0\].bytes' must be a whole number"),
+        ({"sources": [{"file": "a", "unverified": 1}]}, r"'sources\[0\].unverified' must be true or false, not 1"),
+        ({"sources": [{"file": "a"}]}, r"'sources\[0\]' needs a url"),
+        ({"sources": [{"file": "../a", "url": "https://x"}]}, r"'sources\[0\].file' must be a plain file name"),
         ({"default_split": "al"}, r"default_split: No split is called 'al'. Did you mean 'all'\?"),
         ({"default_target": "gap"}, r"default_target: No target is called 'gap'"),
-        ({"name": "../mine"}, r"the key 'name' should be small letters"),
-        ({"splits": {"all": {"method": "consecutive", "sizes": {"train": 1}}}}, r"should have train, valid and test"),
+        ({"name": "../mine"}, r"the key 'name' may contain a-z"),
+        ({"splits": {"all": {"method": "consecutive", "sizes": {"train": 1}}}}, r"must have train, valid and test"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, content, change, message):
@@ -91,7 +91,7 @@ def test_a_missing_key_and_a_file_that_is_no_card(tmp_path, content):
     del content["licence"]
     with pytest.raises(DataError, match="the key 'licence' is missing"):
         read_card(write(tmp_path, content))
-    with pytest.raises(DataError, match="the key 'file' should be a mapping"):
+    with pytest.raises(DataError, match="the key 'file' must be a mapping"):
         read_card(write(tmp_path, ["a", "list"]))
     with pytest.raises(DataError, match="There is no card at"):
         read_card(tmp_path / "nowhere" / "card.yaml")
@@ -109,15 +109,15 @@ def test_a_misspelt_data_set():
 @pytest.mark.parametrize(
     ("reader", "options", "message"),
     [
-        ("geoeq.data.qm7.QM8Reader", {}, "cannot be imported"),
-        ("QM7Reader", {}, "cannot be imported"),
+        ("geoeq.data.qm7.QM8Reader", {}, "has no object 'QM8Reader'. Did you mean 'QM7Reader'"),
+        ("QM7Reader", {}, "'reader' must be a dotted path"),
         ("geoeq.data.card.Card", {}, "is not a class with 'version' and 'read'"),
         (
             "geoeq.data.nbody.NBodyReader",
             {"particle": 3},
             r"No option is called 'particle'. Did you mean 'particles'\?",
         ),
-        ("geoeq.data.nbody.NBodyReader", {"particles": 1}, "particles should be 2 or more"),
+        ("geoeq.data.nbody.NBodyReader", {"particles": 1}, "particles must be 2 or more"),
     ],
 )
 def test_a_reader_that_cannot_be(tmp_path, content, reader, options, message):

@@ -18,7 +18,7 @@ from geoeq import kernels
 from geoeq.errors import InputError, TensorError
 from geoeq.kernels import backend as backends
 from geoeq.kernels.backends.cuequivariance import CuEquivariance
-from geoeq.kernels.backends.fused import LLVMBackend
+from geoeq.kernels.backends.fused import FusedBackend
 from geoeq.kernels.llvm import compiler, launch, radial
 from geoeq.kernels.llvm import threads as kernel_threads
 from geoeq.kernels.llvm.backend import LLVM
@@ -29,7 +29,7 @@ from geoeq.layers.products import ClebschGordanProduct
 from geoeq.layers.products.tensor_paths import depthwise_paths
 from geoeq.pointers import row_pointers, sorted_by
 
-pytestmark = pytest.mark.skipif(LLVM.available() is not None, reason=str(LLVM.available()))
+pytestmark = pytest.mark.skipif(LLVM().available() is not None, reason=str(LLVM().available()))
 
 MACE = ("5x0e + 5x1o", "0e + 1o + 2e + 3o", "0e + 1o + 2e")
 
@@ -84,9 +84,10 @@ def derivatives(name, paths, graph, factors, function=kernels.tensor_product_con
 
 @pytest.fixture(autouse=True)
 def small_sums_too(monkeypatch):
-    """They are left to plain PyTorch, as it is as fast there."""
-    monkeypatch.setattr(LLVMBackend, "smallest_sum", 0)
-    monkeypatch.setattr(LLVMBackend, "smallest_softmax", 0)
+    """Plain PyTorch, which is as fast for these, would compute them otherwise."""
+    backend = backends.registered("llvm", FusedBackend)
+    monkeypatch.setattr(backend, "smallest_sum", 0)
+    monkeypatch.setattr(backend, "smallest_softmax", 0)
 
 
 def derivatives_of(name, function, factors):
@@ -163,11 +164,11 @@ def test_weighted_sums_and_softmax_are_those_of_the_reference(blocks, heads, num
 
 def test_what_does_not_fit_a_weighted_sum():
     graph = graph_of(4, 6)
-    with pytest.raises(TensorError, match=r"needed are \[E, D\] and \[E, H\]"):
+    with pytest.raises(TensorError, match=r"they must be \[E, D\] and \[E, H\]"):
         kernels.weighted_sum(random(6, 4), random(5, 2), graph)
-    with pytest.raises(TensorError, match=r"4 columns are not the blocks \[\(1, 3\)\]"):
+    with pytest.raises(TensorError, match=r"4 columns do not consist of the blocks \[\(1, 3\)\]"):
         kernels.weighted_sum(random(6, 4), random(6, 1), graph, blocks=[(1, 3)])
-    with pytest.raises(TensorError, match="each of 3 heads"):
+    with pytest.raises(TensorError, match="with 3 heads"):
         kernels.weighted_sum(random(6, 4), random(6, 3), graph)
     paths = paths_of("2x0e", "0e", "0e")
     with pytest.raises(TensorError, match=r"needs \[6, H\] and \[H, 2\]"):
@@ -185,7 +186,7 @@ def test_scores_of_any_shape_and_without_overflow():
         torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.skipif(CuEquivariance.available() is not None, reason="cuequivariance is not installed")
+@pytest.mark.skipif(CuEquivariance().available() is not None, reason="cuequivariance is not installed")
 @pytest.mark.parametrize("name", ["MACE", "several channels", "shared outputs"])
 def test_cuequivariance_has_the_numbers_of_the_reference(name):
     """By its plain method, on the CPU."""
@@ -386,21 +387,21 @@ def _rows(*tensors):
 
 
 def test_it_is_what_the_cpu_chooses():
-    assert backends.choose(torch.zeros(1)).__name__ == "LLVMBackend"
-    assert backends.choose(torch.zeros(1, dtype=torch.float16)).__name__ == "ReferenceBackend"
+    assert backends.choose(torch.zeros(1)).name == "llvm"
+    assert backends.choose(torch.zeros(1, dtype=torch.float16)).name == "reference"
 
 
 def test_a_missing_compiler_is_told_once(monkeypatch):
     monkeypatch.setattr(backends._BACKENDS["llvm"], "available", lambda: "no llvmlite here")
-    backends._looked_up.cache_clear()
+    backends._checked.cache_clear()
     try:
         with pytest.warns(UserWarning, match="'llvm' is not used, a slower one is: no llvmlite here"):
-            assert backends.choose(torch.zeros(1)).__name__ == "ReferenceBackend"
+            assert backends.choose(torch.zeros(1)).name == "reference"
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             backends.choose(torch.zeros(1))
     finally:
-        backends._looked_up.cache_clear()
+        backends._checked.cache_clear()
 
 
 def test_senders_that_are_no_nodes_are_refused():

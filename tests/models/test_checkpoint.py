@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from geoeq.errors import CheckpointError, UnknownElementError
-from geoeq.models import EGNN, load_checkpoint, save_checkpoint
+from geoeq.files import file_sha256
+from geoeq.models import EGNN, checkpoint, load_checkpoint, save_checkpoint
 from geoeq.symmetry import random_batch
 
 
@@ -53,7 +55,9 @@ class OwnModel(Model):
 """
 
 
-def test_a_model_of_the_users_own_knows_its_elements_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_model_needs_trust_and_knows_its_elements_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "own_model.py").write_text(OWN_MODEL)
     monkeypatch.syspath_prepend(tmp_path)
     model = importlib.import_module("own_model").OwnModel.example().double()
@@ -61,11 +65,60 @@ def test_a_model_of_the_users_own_knows_its_elements_again(tmp_path: Path, monke
     batch.energy = torch.randn(batch.num_graphs, dtype=torch.float64)
     model.fit_heads(batch)
     save_checkpoint(model, tmp_path / "model")
-    again, _ = load_checkpoint(tmp_path / "model")
+    with pytest.raises(
+        CheckpointError, match=r"model\.json: .*'own_model\.OwnModel' is not a class of geoeq.*trust=True"
+    ):
+        load_checkpoint(tmp_path / "model")
+    again, _ = load_checkpoint(tmp_path / "model", trust=True)
     assert torch.equal(again(batch)["energy"], model.eval()(batch)["energy"])
     batch.z[0] = 92
     with pytest.raises(UnknownElementError, match="U"):
         again(batch)
+
+
+def test_code_outside_geoeq_is_not_even_imported(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "strangers_module.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = EGNN.example().config()
+    model["init_args"]["heads"] = [{"class_path": "strangers_module.Head"}]
+    for config in (model, {"class_path": "strangers_module.Model"}):
+        edit(saved, model=config)
+        with pytest.raises(CheckpointError, match=r"is not a class of geoeq.*--trust"):
+            load_checkpoint(saved)
+
+
+def test_an_older_version_is_updated_step_by_step(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A made-up version 1 called the width ``channels`` and the first layer ``conv``."""
+    expected, _ = load_checkpoint(saved)
+    config, tensors = expected.config(), load_file(saved / "model.safetensors")
+    config["init_args"]["channels"] = config["init_args"].pop("width")
+    save_file({name.replace("layers.0.", "conv."): t for name, t in tensors.items()}, saved / "model.safetensors")
+    edit(saved, model=config, sha256=file_sha256(saved / "model.safetensors"), version=1)
+    steps = []
+
+    def rename_width(description, tensors):
+        steps.append(1)
+        description["model"]["init_args"]["width"] = description["model"]["init_args"].pop("channels")
+        return description, tensors
+
+    def rename_layer(description, tensors):
+        steps.append(2)
+        return description, {name.replace("conv.", "layers.0."): value for name, value in tensors.items()}
+
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 3)
+    monkeypatch.setattr(checkpoint, "UPDATES", {1: rename_width, 2: rename_layer})
+    updated, meta = load_checkpoint(saved)
+    assert steps == [1, 2]
+    assert meta == {"note": "Å"}
+    for name, value in expected(random_batch()).items():
+        assert torch.equal(updated(random_batch())[name], value)
+    monkeypatch.setattr(checkpoint, "UPDATES", {1: rename_width})
+    with pytest.raises(CheckpointError, match=r"model\.json has format version 1.*no update for version 2"):
+        load_checkpoint(saved)
+
+
+def test_every_older_version_has_an_update() -> None:
+    assert set(checkpoint.UPDATES) == set(range(1, checkpoint.FORMAT_VERSION))
 
 
 def test_description_is_plain_json_with_units(saved: Path) -> None:
@@ -114,8 +167,10 @@ def flip(path: Path) -> None:
         (lambda folder: truncate(folder / "model.json"), "model.json is truncated or altered"),
         (lambda folder: edit(folder, version=99), "model.json has format version 99"),
         (lambda folder: edit(folder, format="other"), "model.json does not describe a model of geoeq"),
-        (lambda folder: edit(folder, dtype="float7"), "model.json is altered"),
-        (lambda folder: edit(folder, model={"class_path": "os.system"}), "class_path 'os.system' is not a Model"),
+        (lambda folder: edit(folder, version=0), "model.json has format version 0, written by geoeq"),
+        (lambda folder: edit(folder, dtype="float7"), "model.json is altered: its dtype is 'float7'"),
+        (lambda folder: edit(folder, model={"class_path": "os.system"}), "'os.system' is not a class of geoeq"),
+        (lambda folder: edit(folder, model={"class_path": "geoeq.models.GraphScalar"}), "is not a Model"),
         (lambda folder: edit(folder, model={"class_path": "geoeq.models.EGNM"}), "Did you mean 'EGNN'"),
     ],
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geoeq.errors import RecipeError
+from geoeq.errors import CheckpointError, RecipeError
 from geoeq.models import EGNN, GraphScalar, Head, Model, from_config
 
 
@@ -33,8 +33,8 @@ def test_a_subclass_of_the_user_remembers_its_own_arguments():
     ("change", "message"),
     [
         ({"class_path": "geoeq.models.EGN"}, "Did you mean 'EGNN'"),
-        ({"class_path": "EGNN"}, "not a class path"),
-        ({"class_path": "geoeq.modells.EGNN"}, "cannot import 'geoeq.modells'"),
+        ({"class_path": "EGNN"}, "must be a dotted path"),
+        ({"class_path": "geoeq.modells.EGNN"}, "no module 'geoeq.modells'"),
         ({"class_path": "subprocess.Popen", "init_args": {"args": ["false"]}}, "is not a Model"),
         ({"class_path": "geoeq.models.GraphScalar"}, "is not a Model"),
         ({"class_path": "geoeq.models.Model"}, "abstract"),
@@ -43,7 +43,14 @@ def test_a_subclass_of_the_user_remembers_its_own_arguments():
 )
 def test_wrong_class_paths(change, message):
     with pytest.raises(RecipeError, match=message):
-        from_config(config() | change, Model)
+        from_config(config() | change, Model, trust=True)
+
+
+def test_a_class_outside_geoeq_needs_trust():
+    class_path = "tests.models.test_config.Narrow"
+    for described in (config() | {"class_path": class_path}, config(heads=[{"class_path": class_path}])):
+        with pytest.raises(CheckpointError, match=rf"'{class_path}' is not a class of geoeq.*trust=True"):
+            from_config(described, Model)
 
 
 def test_wrong_arguments():
@@ -52,7 +59,7 @@ def test_wrong_arguments():
     with pytest.raises(RecipeError, match=r"GraphScalar: .*'name'"):
         from_config({"class_path": "geoeq.models.GraphScalar"}, Head)
     with pytest.raises(RecipeError, match="is not a Configurable"):
-        from_config(config(heads=[{"class_path": "os.system", "init_args": {"command": "true"}}]), Model)
+        from_config(config(heads=[{"class_path": "os.system", "init_args": {"command": "true"}}]), Model, trust=True)
 
 
 def test_what_json_cannot_hold_is_refused():

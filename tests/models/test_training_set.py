@@ -8,8 +8,7 @@ from torch_geometric.data import Batch, Data
 
 from geoeq.errors import InputError, TensorError
 from geoeq.models import EGNN, ZBL, Dipole, GraphScalar, NodeScalar, SoftEquivariance, WithPriors
-from geoeq.models.references import composition, fit_references
-from geoeq.models.training_set import LeastSquares
+from geoeq.models.training_set import LeastSquares, composition, fit_references
 from geoeq.symmetry import random_batch
 
 
@@ -98,7 +97,7 @@ def test_heads_of_every_kind_are_fitted_alike():
 
 def test_what_cannot_be_gone_through_again_is_refused():
     model = EGNN([GraphScalar("energy")], width=8, layers=1)
-    with pytest.raises(InputError, match="gone through only once: give a batch, a list of batches or a loader"):
+    with pytest.raises(InputError, match="iterated only once: pass a batch, a list of batches or a loader"):
         model.fit_heads(iter([training_set()]))
     with pytest.raises(TensorError, match="no structure to fit references of 'energy'"):
         model.fit_heads([])

@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from geoeq import parity
+from geoeq.cli.main import main
 from geoeq.errors import CheckpointError, DataError
 from geoeq.models import EGNN, PONITA
-from geoeq.parity.cases import cases as parity
-from geoeq.parity.cases import recovery as parity_recovery
+from geoeq.parity import SHIPPED, cases, recovery
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-CASES = sorted(GOLDEN.glob("*/*.safetensors"))
+CASES = sorted([*parity.shipped_cases(), *GOLDEN.glob("*/*.safetensors")])
 
 
 def named(path):
@@ -33,7 +34,7 @@ def test_our_numbers_are_the_authors(path):
 @pytest.mark.parametrize("place", ["missing", "twice"])
 def test_another_set_of_frames_fails(tmp_path, place):
     """One frame of eight is another one, or is there twice in place of its mirror image; their order is free."""
-    source = GOLDEN / "frames" / "pca_e3.safetensors"
+    source = SHIPPED / "frames" / "pca_e3.safetensors"
     shutil.copy(source.with_suffix(".json"), tmp_path)
     case = tmp_path / source.name
     tensors = load_file(source)
@@ -94,7 +95,7 @@ def test_an_output_may_differ_by_as_much_as_the_published_code_does_from_itself(
 
 def test_a_wrong_network_finds_no_input_positions(tmp_path, monkeypatch):
     """Recovery is no way out: with other weights no input gives the output."""
-    monkeypatch.setattr(parity_recovery, "STARTS", 3)
+    monkeypatch.setattr(recovery, "STARTS", 3)
     source = GOLDEN / "egnn_velocity" / "nbody.safetensors"
     shutil.copy(source.with_suffix(".json"), tmp_path)
     case = tmp_path / source.name
@@ -116,7 +117,7 @@ def test_recovered_positions_are_the_true_ones():
     data.edge_attr[:, 1] = squares
     output, true = model(data)["positions"], data.pos
     data.pos = output.clone()
-    found = parity_recovery.recover_positions(lambda graph: model(graph)["positions"], data, squares, output)
+    found = recovery.recover_positions(lambda graph: model(graph)["positions"], data, squares, output)
     torch.testing.assert_close(found, true, rtol=0, atol=1e-8)
 
 
@@ -126,7 +127,7 @@ def test_input_positions_are_recovered_only_where_they_contradict():
 
 
 def test_a_case_with_its_true_input_needs_no_recovery(tmp_path):
-    source = GOLDEN / "egnn_velocity" / "nbody_normdiff.safetensors"
+    source = SHIPPED / "egnn_velocity" / "nbody_normdiff.safetensors"
     shutil.copy(source.with_suffix(".json"), tmp_path)
     tensors = load_file(source)
     hyperparameters = json.loads(source.with_suffix(".json").read_text())["hyperparameters"]
@@ -147,6 +148,32 @@ def test_the_folder_names_the_network_or_the_user_does(case):
     with pytest.raises(DataError, match=r"No network is called.*--network"):
         parity.check_case(case)
     assert parity.check_case(case, "egnn").passed
+
+
+def test_every_network_has_a_shipped_case():
+    assert {path.parent.name for path in parity.shipped_cases()} == set(parity.NETWORKS)
+    assert parity.shipped_cases("egnn") == [SHIPPED / "egnn" / "normalize_tanh.safetensors"]
+    with pytest.raises(DataError, match="Did you mean 'egnn'"):
+        parity.run(["egn"])
+
+
+def test_a_name_runs_the_shipped_cases_of_a_network(capsys):
+    assert main(["parity", "frames"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1
+    assert all(line.startswith("frames/pca_e3 ") for line in lines[1:])
+
+
+def test_no_name_runs_all_shipped_cases(monkeypatch):
+    checked = []
+
+    def check(path, network):
+        checked.append(path)
+        return parity.CaseResult(path, {}, {})
+
+    monkeypatch.setattr(cases, "check_case", check)
+    assert parity.run([])[1]
+    assert checked == parity.shipped_cases()
 
 
 def test_broken_cases_name_the_file(case):
@@ -181,7 +208,7 @@ def test_from_reference_says_what_does_not_fit(case):
 
 @pytest.mark.slow
 def test_a_wrong_network_finds_no_orientations(tmp_path, monkeypatch):
-    monkeypatch.setattr(parity_recovery, "BEST_TURNS", 3)
+    monkeypatch.setattr(recovery, "BEST_ROTATIONS", 3)
     source = GOLDEN / "ponita" / "ori8.safetensors"
     shutil.copy(source.with_suffix(".json"), tmp_path)
     case = tmp_path / source.name
@@ -193,7 +220,7 @@ def test_a_wrong_network_finds_no_orientations(tmp_path, monkeypatch):
 def test_orientations_are_recovered_only_where_outputs_say_more():
     points = torch.eye(3, dtype=torch.float64)
     with pytest.raises(DataError, match="6 outputs do not determine 3 orientations"):
-        parity_recovery.recover_orientations(lambda x: {"y": x[:2]}, points, {"y": torch.ones(2, 3).double()})
+        recovery.recover_orientations(lambda x: {"y": x[:2]}, points, {"y": torch.ones(2, 3).double()})
 
 
 def test_a_case_with_its_orientations_needs_no_recovery(tmp_path):
@@ -204,7 +231,7 @@ def test_a_case_with_its_orientations_needs_no_recovery(tmp_path):
     model = PONITA.from_reference(parameters, **hyperparameters)
     known = parity.NETWORKS["ponita"]
     data = known.data({k[6:]: v for k, v in tensors.items() if k.startswith("input.")})
-    outputs = {f"output.{key}": value.detach().contiguous() for key, value in known.found(model, data).items()}
+    outputs = {f"output.{key}": value.detach().contiguous() for key, value in known.outputs_of(model, data).items()}
     shutil.copy(source.with_suffix(".json"), tmp_path)
     save_file(tensors | outputs | {"param.ori_grid": model.points}, tmp_path / source.name)
     result = parity.check_case(tmp_path / source.name, "ponita")

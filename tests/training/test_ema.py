@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from geoeq.models import EGNN
-from geoeq.training.ema import AverageWeights
+from geoeq.training.module import AverageWeights
 
 
 def test_average_is_the_weighted_mean_of_the_steps() -> None:

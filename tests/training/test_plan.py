@@ -13,7 +13,7 @@ from geoeq.training import plan as planning
 from geoeq.training.memory import available_memory, give_back, is_out_of_memory, peak_memory, start_peak
 from geoeq.training.parsing import read_recipe
 from geoeq.training.plan import Measured, Plan, make_plan, print_plan
-from geoeq.training.setup import Job, prepare_job
+from geoeq.training.setup import Experiment, build_experiment
 
 #: A model for which there is no memory beyond so many atoms.
 GREEDY = """
@@ -31,8 +31,8 @@ class GreedyEGNN(EGNN):
 
 
 @pytest.fixture
-def job(recipe_file: Path) -> Job:
-    return prepare_job(read_recipe(recipe_file, ["batch_size=8"]), recipe_file.name)
+def experiment(recipe_file: Path) -> Experiment:
+    return build_experiment(read_recipe(recipe_file, ["batch_size=8"]), recipe_file.name)
 
 
 @pytest.fixture
@@ -67,12 +67,12 @@ def test_the_largest_size_is_where_the_line_meets_the_memory() -> None:
 
 
 @pytest.mark.slow
-def test_steps_are_measured_at_growing_sizes(job: Job, linear: None) -> None:
-    plan = make_plan(job)
+def test_steps_are_measured_at_growing_sizes(experiment: Experiment, linear: None) -> None:
+    plan = make_plan(experiment)
     assert [step.size for step in plan.measured] == [2, 4, 8, 16, 32, 64]
     assert all(step.graphs == step.size and step.edges > step.atoms > 10 * step.size for step in plan.measured)
     assert plan.biggest == plan.largest == 80  # all of the training set
-    assert [step.size for step in make_plan(job, most=4).measured] == [2, 4]
+    assert [step.size for step in make_plan(experiment, most=4).measured] == [2, 4]
 
 
 def test_the_table_and_the_time_of_an_epoch(recipe_file: Path, linear: None, console: Console) -> None:
@@ -80,8 +80,8 @@ def test_the_table_and_the_time_of_an_epoch(recipe_file: Path, linear: None, con
     print_plan(recipe, recipe_file, console)
     text = console.file.getvalue()
     assert "batch_atoms" in text
-    assert "Of 1.0 GB that there are, the largest batch that fits has batch_atoms: " in text
-    assert "The recipe says batch_atoms: 100; an epoch takes 0.0 s, and a step 0.10 GB." in text
+    assert "The largest batch that fits into 1.0 GB has batch_atoms: " in text
+    assert "The recipe has batch_atoms: 100: an epoch takes 0.0 s, and a step 0.10 GB." in text
 
 
 def test_want_of_memory_names_a_size_that_fits(
@@ -90,7 +90,7 @@ def test_want_of_memory_names_a_size_that_fits(
     (tmp_path / "greedy.py").write_text(GREEDY)
     monkeypatch.syspath_prepend(str(tmp_path))
     settings = ["model.class_path=greedy.GreedyEGNN", "doctor=false"]
-    with pytest.raises(GeoeqError, match=r"no memory left on cpu for a step with batch_atoms: 200\.") as error:
+    with pytest.raises(GeoeqError, match=r"Memory ran out on cpu in a step with batch_atoms: 200\.") as error:
         train_small(*settings, "batch_atoms=200", folder="large")
     fits = int(str(error.value).partition("batch_atoms=")[2].partition(" ")[0])
     assert fits < 200
@@ -99,8 +99,8 @@ def test_want_of_memory_names_a_size_that_fits(
     monkeypatch.setattr("greedy.MOST", 3)
     with pytest.raises(GeoeqError, match="Smaller batches could not be measured either"):
         train_small(*settings, "batch_size=64", "model.init_args.width=9", folder="none")
-    with pytest.raises(GeoeqError, match="no memory on cpu for a step with the least batch_size: 1"):
-        make_plan(prepare_job(read_recipe(recipe_file, [*settings, "batch_size=64"]), recipe_file.name))
+    with pytest.raises(GeoeqError, match="Memory ran out on cpu in a step with the smallest batch_size: 1"):
+        make_plan(build_experiment(read_recipe(recipe_file, [*settings, "batch_size=64"]), recipe_file.name))
 
 
 def test_other_errors_are_not_taken_for_want_of_memory(tmp_path: Path, train_small, monkeypatch) -> None:
@@ -162,8 +162,8 @@ def test_what_says_that_memory_is_wanting(error: Exception, wanting: bool) -> No
 @pytest.mark.gpu
 def test_the_plan_of_a_gpu_holds(recipe_file: Path) -> None:
     settings = ["device=cuda", "sample=false", "batch_size=64", "model.init_args.width=128"]
-    job = prepare_job(read_recipe(recipe_file, settings), recipe_file.name)
-    plan = make_plan(job)
-    (larger,) = make_plan(job, most=1).measured[:1]
+    experiment = build_experiment(read_recipe(recipe_file, settings), recipe_file.name)
+    plan = make_plan(experiment)
+    (larger,) = make_plan(experiment, most=1).measured[:1]
     assert larger.memory < plan.memory(64)
     assert plan.memory(512) == pytest.approx(plan.measured[-1].memory, rel=0.2)

@@ -12,10 +12,10 @@ from rich.console import Console
 from geoeq.errors import FieldError, RecipeError
 from geoeq.files import read_log
 from geoeq.models import EGNN, Dipole, Forces, FrameAveraging, GraphScalar, WithPriors, load_checkpoint
-from geoeq.training.build import build_model
 from geoeq.training.parsing import read_recipe
 from geoeq.training.recipe import ModelSettings
 from geoeq.training.run import train
+from geoeq.training.setup import build_model
 
 RECIPE = """
 dataset: qm7
@@ -126,11 +126,11 @@ def test_priors_are_a_line_of_a_recipe(tmp_path: Path) -> None:
     assert explicit.config() == model.config()
     charges = build_model(dataclasses.replace(recipe, target=["energy", "charges"]))
     assert charges.model.heads[1].conserve  # a target that a prior reads has the prior's head
-    with pytest.raises(FieldError, match="in which those of the priors would be missing"):
+    with pytest.raises(FieldError, match="directly, without those of the priors"):
         build_model(dataclasses.replace(recipe, forces="direct", target=["energy", "forces"]))
     for given, said in (
-        ("[{class_path: geoeq.models.ZBL, init_args: {cutof: 1}}]", r"priors\[0\].*argument of ZBL is called 'cutof'"),
-        ("[geoeq.models.ZBL]", "'priors' must be a section of settings, not 'geoeq.models.ZBL'"),
+        ("[{class_path: geoeq.models.ZBL, init_args: {cutof: 1}}]", r"priors\[0\].*ZBL has no argument 'cutof'"),
+        ("[geoeq.models.ZBL]", r"'priors\[0\]' must be a mapping of settings to values"),
         ("geoeq.models.ZBL", "'priors' must be a list"),
     ):
         with pytest.raises(RecipeError, match=said):

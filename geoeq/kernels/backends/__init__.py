@@ -1,1 +1,1 @@
-"""The backends: plain PyTorch, torch-scatter, cuEquivariance, fused kernels."""
+"""The backends: plain PyTorch (reference), torch-scatter, cuEquivariance, and fused kernels."""

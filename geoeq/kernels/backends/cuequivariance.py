@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from geoeq.errors import MissingExtraError
-from geoeq.kernels.backend import EdgeTensors
-from geoeq.kernels.backends.plain_products import ReferenceBackend
+from geoeq.kernels.backends.reference import Backend
 from geoeq.kernels.paths import Path, Paths, coupling
+from geoeq.kernels.segments import EdgeTensors
 from geoeq.resources import import_extra
 
 __all__ = ["CuEquivariance"]
@@ -25,10 +25,10 @@ def _modules() -> tuple[ModuleType, ModuleType]:
 
 @functools.cache
 def _product(paths: Paths, device: torch.device) -> tuple[Any, Tensor]:
-    """Its module for the paths, and where the columns of ``Paths`` are among those of its result.
+    """Return cuEquivariance's module for the paths, and the index of each column of ``Paths`` in its result.
 
-    Of its operands weights, features and harmonics have our layout. Its segments are whole: each piece of channels of
-    an output block that is written to by itself is one.
+    Its operands weights, features and harmonics have geoeq's layout. Its output segments are contiguous: each range of
+    channels of an output block that paths write to is a segment.
     """
     cue, cuet = _modules()
     product = cue.SegmentedTensorProduct.from_subscripts("u,iu,j,ku+ijk")
@@ -62,40 +62,36 @@ def _columns(paths: Paths, targets: list[tuple[int, int, int]]) -> Tensor:
     start = 0
     for block, first, channels in targets:
         dim = paths.out_blocks[block][0]
-        own = torch.arange(start, start + dim * channels).view(dim, channels)
-        blocks[block][:, first : first + channels] = own
+        columns = torch.arange(start, start + dim * channels).view(dim, channels)
+        blocks[block][:, first : first + channels] = columns
         start += dim * channels
     return torch.cat([block.flatten() for block in blocks])
 
 
-def _takes(paths: Paths) -> bool:
-    return all(path.mode == "uvu" for path in paths.paths)
+class CuEquivariance(Backend):
+    """Convolutions for comparison: cuEquivariance's kernels on a GPU, its plain method elsewhere; used only if forced.
 
-
-class CuEquivariance(ReferenceBackend):
-    """To compare with: used when it is asked for, with its kernels on a GPU and its plain method elsewhere.
-
-    Sums, and products of rows, are those of the reference.
+    The reference computes sums and products of rows.
     """
 
-    @staticmethod
-    def available() -> str | None:
+    name = "cuequivariance"
+
+    def available(self) -> str | None:
         try:
             _modules()
         except MissingExtraError as error:
             return str(error)
         return None
 
-    @staticmethod
-    def supports(values: Tensor) -> bool:
+    def supports(self, values: Tensor) -> bool:
         return False
 
-    @classmethod
     def tensor_product_conv(
-        cls, x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths
+        self, x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths
     ) -> Tensor:
-        # It refuses an empty batch, and cannot be traced by torch.compile.
-        if not _takes(paths) or torch.compiler.is_compiling() or not edges.sender.numel():
+        # cuEquivariance refuses an empty batch, and torch.compile cannot trace it.
+        depthwise = all(path.mode == "uvu" for path in paths.paths)
+        if not depthwise or torch.compiler.is_compiling() or not edges.sender.numel():
             return super().tensor_product_conv(x, harmonics, weights, edges, paths)
         module, columns = _product(paths, x.device)
         inputs = [weights, x, harmonics[:, : paths.harmonics_dim].contiguous()]

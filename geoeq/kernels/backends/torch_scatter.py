@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from geoeq.errors import MissingExtraError
-from geoeq.kernels.backend import Segments
-from geoeq.kernels.backends.plain_products import ReferenceBackend
+from geoeq.kernels.backends.reference import Backend
+from geoeq.kernels.segments import Segments
 from geoeq.resources import import_extra
 
 __all__ = ["TorchScatter"]
@@ -28,7 +28,7 @@ def _module() -> ModuleType | MissingExtraError:
 
 
 class _SegmentSum(torch.autograd.Function):
-    """``segment_csr`` with a derivative that can be differentiated: its own silently stops there."""
+    """``segment_csr`` with a differentiable gradient: second derivatives of the package's own silently vanish."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, index: Tensor, row_pointers: Tensor) -> Tensor:
@@ -41,35 +41,33 @@ class _SegmentSum(torch.autograd.Function):
         return gradient.index_select(0, index), None, None
 
 
-class TorchScatter(ReferenceBackend):
+class TorchScatter(Backend):
     """``segment_csr`` over sorted rows, ``scatter`` over unsorted ones.
 
-    Its derivative is not differentiable for maxima, so it is used when it is asked for, and is not chosen by itself.
-    Where ``torch.compile`` traces, for which it has no rule, the sums are those of the reference.
+    It is used only when forced, because its gradient of maxima is not differentiable. torch.compile cannot trace it, so
+    the reference computes the sums there.
     """
 
-    @staticmethod
-    def available() -> str | None:
+    name = "torch_scatter"
+
+    def available(self) -> str | None:
         module = _module()
         return str(module) if isinstance(module, MissingExtraError) else None
 
-    @staticmethod
-    def supports(values: Tensor) -> bool:
+    def supports(self, values: Tensor) -> bool:
         return False
 
-    @staticmethod
-    def segment_sum(values: Tensor, segments: Segments) -> Tensor:
+    def segment_sum(self, values: Tensor, segments: Segments) -> Tensor:
         if torch.compiler.is_compiling():
-            return ReferenceBackend.segment_sum(values, segments)
+            return super().segment_sum(values, segments)
         module = _loaded()
         if segments.row_pointers is not None:
             return _SegmentSum.apply(values, segments.index, segments.row_pointers)  # type: ignore[no-any-return, no-untyped-call]
         return module.scatter(values, segments.index, 0, dim_size=segments.num_segments, reduce="sum")  # type: ignore[no-any-return]
 
-    @staticmethod
-    def segment_max(values: Tensor, segments: Segments) -> Tensor:
+    def segment_max(self, values: Tensor, segments: Segments) -> Tensor:
         if torch.compiler.is_compiling():
-            return ReferenceBackend.segment_max(values, segments)
+            return super().segment_max(values, segments)
         module = _loaded()
         if segments.row_pointers is not None:
             return module.segment_csr(values, segments.row_pointers, reduce="max")  # type: ignore[no-any-return]

@@ -1,1 +1,1 @@
-"""Kernels for the CPU, compiled by LLVM for the tensor product at hand."""
+"""Fused kernels for the CPU: generated as LLVM assembly and compiled in memory."""

@@ -1,1 +1,1 @@
-"""The forms of the fused kernels as torch.library operators, with derivatives of every order."""
+"""Operations with fused kernels as torch.library operators, with derivatives of every order."""

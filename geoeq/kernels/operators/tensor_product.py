@@ -1,32 +1,178 @@
-"""The convolution by a tensor product as operators of PyTorch, closed under differentiation.
+"""Tensor products and their convolution: operators of PyTorch over the kernels of a fused backend.
 
-All is one form, linear in each of its factors::
+All derive from one form, linear in each of its factors::
 
     Φ(x, Y, w, g) = Σ_e Σ_p Σ_ijk C^p_ijk x[sender_e, i] Y[e, j] w[e, p] g[receiver_e, p, k]     (for each channel)
 
-Convolution is ∂Φ/∂g; its derivatives are ∂Φ/∂x, ∂Φ/∂Y and ∂Φ/∂w; their derivatives are the same four again with other
-arguments. A backend that has these has derivatives of every order. The radial form has ``w = h R``: h the last hidden
-layer of a network of the distance, R its last matrix. It is linear in both. With heads (``Paths.heads``) a weight is
-``w[e, h]``, the same for all paths and channels, and g[n, h, p, k] has as many heads.
+The convolution is ∂Φ/∂g; its derivatives are ∂Φ/∂x, ∂Φ/∂Y and ∂Φ/∂w; their derivatives are the same four again with
+other arguments. A backend that provides these four has derivatives of every order. In the radial form ``w = h R``, with
+h the last hidden layer of a network of the distance and R its last matrix; the form is linear in both. With heads
+(``Paths.heads``) a weight is ``w[e, h]``, the same for all paths and channels, and g[n, h, p, k] has a head index too.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from geoeq.kernels.backend import EdgeTensors
-from geoeq.kernels.fused_kernels import kernels_of
+from geoeq.kernels.backend import registered
+from geoeq.kernels.backends.reference import Backend
 from geoeq.kernels.operators.multilinear import multilinear
 from geoeq.kernels.paths import Paths, described_heads, described_paths, described_shapes
+from geoeq.kernels.segments import EdgeTensors, Segments
 
-__all__ = ["fused_conv", "fused_radial_conv"]
+__all__ = ["FusedProducts", "ProductKernels"]
 
-#: What follows the factors: where edges begin and end, the paths as a text, and the name of the backend.
+
+class ProductKernels(Protocol):
+    """Kernels of the convolution and its derivatives.
+
+    All tensors are contiguous, and all floating-point tensors have one dtype. ``wanted`` selects the gradients to
+    compute; the others are returned empty.
+
+    Shapes:
+        x: [S, paths.x_dim] of S senders, which are the N nodes if there are no heads. harmonics: [E,
+        paths.harmonics_dim]. weights: [E, paths.weight_numel], or empty if all are one. g: paths.out_shape(N).
+        hidden: [E, H] and matrix: [H, paths.weight_numel], whose product is the weights.
+    """
+
+    def takes(self, paths: Paths) -> bool:
+        """Return whether there are kernels for such paths."""
+
+    def conv(self, x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
+        """Return ∂Φ/∂g, shaped like g."""
+
+    def grad_x(self, g: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths) -> Tensor:
+        """Return ∂Φ/∂x, [S, x_dim]."""
+
+    def grad_edges(
+        self,
+        x: Tensor,
+        harmonics: Tensor,
+        weights: Tensor,
+        g: Tensor,
+        edges: EdgeTensors,
+        paths: Paths,
+        by_harmonics: bool,
+        by_weights: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Return ∂Φ/∂Y and ∂Φ/∂w, shaped like harmonics and weights; one that is not requested is empty."""
+
+    def radial_conv(
+        self, x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
+    ) -> Tensor:
+        """Return ``conv`` with the weights ``hidden @ matrix``, which never exist for all edges at once."""
+
+    def radial_gradients(
+        self,
+        x: Tensor,
+        harmonics: Tensor,
+        hidden: Tensor,
+        matrix: Tensor,
+        g: Tensor,
+        edges: EdgeTensors,
+        paths: Paths,
+        wanted: Sequence[bool],
+    ) -> tuple[Tensor, ...]:
+        """Return the gradients of ``radial_conv`` with respect to x, harmonics, hidden and matrix."""
+
+    def radial_second(
+        self,
+        x: Tensor,
+        harmonics: Tensor,
+        hidden: Tensor,
+        matrix: Tensor,
+        g: Tensor,
+        cotangents: Sequence[Tensor],
+        edges: EdgeTensors,
+        paths: Paths,
+        wanted: Sequence[bool],
+    ) -> tuple[Tensor, ...]:
+        """Return the gradients of those with respect to x, harmonics, hidden, matrix and g: see ``composed_second``."""
+
+
+class FusedProducts(Backend):
+    """Tensor products by fused kernels if there are kernels for the paths, else in plain PyTorch.
+
+    Attributes:
+        kernels: the kernels.
+    """
+
+    kernels: ProductKernels
+
+    def tensor_product(self, x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths) -> tuple[Tensor, ...]:
+        if not self.kernels.takes(paths):
+            return super().tensor_product(x, harmonics, weights, paths)
+        divided = self.kernels.takes(paths.by_block)
+        pointers = torch.arange(x.shape[0] + 1, device=x.device)
+        loops = EdgeTensors.from_edges(pointers[:-1], pointers)  # each row is an edge from itself to itself
+        out = _conv(x, harmonics, weights, loops, paths.by_block if divided else paths, self.name)
+        if divided:
+            parts = out.split([x.shape[0] * dim * channels for dim, channels in paths.out_blocks])
+        else:
+            parts = out.split([dim * channels for dim, channels in paths.out_blocks], dim=1)
+        return tuple(part.reshape(x.shape[0], *block) for part, block in zip(parts, paths.out_blocks, strict=True))
+
+    def tensor_product_linear(
+        self, x: Tensor, harmonics: Tensor, weights: Tensor | None, paths: Paths, maps: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        if not self.kernels.takes(paths):
+            return super().tensor_product_linear(x, harmonics, weights, paths, maps)
+        blocks = self.tensor_product(x, harmonics, weights, paths)
+        return tuple(block @ matrix for block, matrix in zip(blocks, maps, strict=True))
+
+    def attended_product(
+        self, x: Tensor, harmonics: Tensor, weights: Tensor, edges: Segments, paths: Paths, maps: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        if edges.row_pointers is None or not self.kernels.takes(paths):
+            return super().attended_product(x, harmonics, weights, edges, paths, maps)
+        edge_tensors = EdgeTensors.from_edges(edges.index, edges.row_pointers)
+        sums = _conv(x, harmonics, weights, edge_tensors, paths, self.name)  # summed first, for each head
+        rows, heads = edges.num_segments, paths.heads
+        parts = sums.split([heads * rows * dim * channels for dim, channels in paths.out_blocks])
+        blocks = []
+        for part, (dim, channels), matrix in zip(parts, paths.out_blocks, maps, strict=True):
+            head_maps = matrix.unflatten(1, (heads, -1)).transpose(0, 1)  # [H, channels, V / H]
+            mapped = torch.bmm(part.view(heads, rows * dim, channels), head_maps)
+            blocks.append(mapped.transpose(0, 1).reshape(rows, dim, matrix.shape[1]))
+        return tuple(blocks)
+
+    def tensor_product_conv(
+        self, x: Tensor, harmonics: Tensor, weights: Tensor, edges: EdgeTensors, paths: Paths
+    ) -> Tensor:
+        if not self.kernels.takes(paths):
+            return super().tensor_product_conv(x, harmonics, weights, edges, paths)
+        return _conv(x, harmonics, weights, edges, paths, self.name)
+
+    def radial_tensor_product_conv(
+        self, x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
+    ) -> Tensor:
+        if not self.kernels.takes(paths):
+            return super().radial_tensor_product_conv(x, harmonics, hidden, matrix, edges, paths)
+        factors = _one_dtype([x, harmonics[:, : paths.harmonics_dim], hidden, matrix])
+        return _radial_operator(*factors, *edges.tensors(), paths.description, self.name)
+
+
+def _conv(
+    x: Tensor, harmonics: Tensor, weights: Tensor | None, edges: EdgeTensors, paths: Paths, backend: str
+) -> Tensor:
+    """Return the convolution, paths.out_shape(N), of S senders."""
+    weights = x.new_empty(0) if weights is None else weights
+    factors = _one_dtype([x, harmonics[:, : paths.harmonics_dim], weights])
+    return _conv_operator(*factors, *edges.tensors(), paths.description, backend)
+
+
+def _one_dtype(factors: Sequence[Tensor]) -> list[Tensor]:
+    """Convert factors to a common dtype; they differ under autocast."""
+    dtype = functools.reduce(torch.promote_types, (factor.dtype for factor in factors))
+    return [factor.to(dtype) for factor in factors]
+
+
+#: Arguments after the factors: the edges, the description of the paths, and the name of the backend.
 _REST = (
     "Tensor sender",
     "Tensor receiver",
@@ -38,88 +184,61 @@ _REST = (
 )
 
 
-def _shape(*given: Any) -> tuple[int, ...]:
-    # Without heads those that send are those that receive, whose number torch.compile knows of x alone.
-    x, row_pointers, paths = given[0], given[-5], given[-2]
+def _kernels(backend: str) -> ProductKernels:
+    return registered(backend, FusedProducts).kernels
+
+
+def _shape(*arguments: Any) -> tuple[int, ...]:
+    # Without heads senders are also the receivers, and torch.compile knows their number from x only.
+    x, row_pointers, paths = arguments[0], arguments[-5], arguments[-2]
     rows = row_pointers.shape[0] - 1 if described_heads(paths) else x.shape[0]
     return described_shapes(paths, rows)[1]
 
 
-def _conv(x: Tensor, harmonics: Tensor, weights: Tensor, *rest: Any) -> Tensor:
+def _conv_form(x: Tensor, harmonics: Tensor, weights: Tensor, *rest: Any) -> Tensor:
     *edges, paths, backend = rest
-    return kernels_of(backend).conv(x, harmonics, weights, EdgeTensors(*edges), described_paths(paths))
+    return _kernels(backend).conv(x, harmonics, weights, EdgeTensors(*edges), described_paths(paths))
 
 
 def _conv_gradients(x: Tensor, harmonics: Tensor, weights: Tensor, g: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    *tensors, paths, backend, (by_x, *by_edges) = rest
-    kernels, edges, described = kernels_of(backend), EdgeTensors(*tensors), described_paths(paths)
-    found = kernels.grad_x(g, harmonics, weights, edges, described) if by_x else x.new_empty(0)
+    *tensors, description, backend, (by_x, *by_edges) = rest
+    kernels, edges, paths = _kernels(backend), EdgeTensors(*tensors), described_paths(description)
+    grad_x = kernels.grad_x(g, harmonics, weights, edges, paths) if by_x else x.new_empty(0)
     if not any(by_edges):
-        return found, harmonics.new_empty(0), weights.new_empty(0)
-    return found, *kernels.grad_edges(x, harmonics, weights, g, edges, described, *by_edges)
+        return grad_x, harmonics.new_empty(0), weights.new_empty(0)
+    return grad_x, *kernels.grad_edges(x, harmonics, weights, g, edges, paths, *by_edges)
 
 
-def _radial(x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, *rest: Any) -> Tensor:
-    *edges, paths, backend = rest
-    tensors, described = EdgeTensors(*edges), described_paths(paths)
-    return kernels_of(backend).radial_conv(x, harmonics, hidden, matrix, tensors, described)
+def _radial_form(x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, *rest: Any) -> Tensor:
+    *tensors, paths, backend = rest
+    edges = EdgeTensors(*tensors)
+    return _kernels(backend).radial_conv(x, harmonics, hidden, matrix, edges, described_paths(paths))
 
 
 def _radial_gradients(
     x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, g: Tensor, *rest: Any
 ) -> tuple[Tensor, ...]:
-    *edges, paths, backend, wanted = rest
-    tensors, described = EdgeTensors(*edges), described_paths(paths)
-    return kernels_of(backend).radial_gradients(x, harmonics, hidden, matrix, g, tensors, described, wanted)
+    *tensors, description, backend, wanted = rest
+    edges, paths = EdgeTensors(*tensors), described_paths(description)
+    return _kernels(backend).radial_gradients(x, harmonics, hidden, matrix, g, edges, paths, wanted)
 
 
-def _radial_second(*given: Any) -> tuple[Tensor, ...]:
-    (x, harmonics, hidden, matrix, g), cotangents, (*edges, paths, backend, wanted) = given[:5], given[5:9], given[9:]
-    factors, tensors = (x, harmonics, hidden, matrix, g), EdgeTensors(*edges)
-    return kernels_of(backend).radial_second(*factors, cotangents, tensors, described_paths(paths), wanted)
+def _radial_second(*arguments: Any) -> tuple[Tensor, ...]:
+    x, harmonics, hidden, matrix, g, *cotangents = arguments[:9]
+    *tensors, description, backend, wanted = arguments[9:]
+    edges, paths = EdgeTensors(*tensors), described_paths(description)
+    return _kernels(backend).radial_second(x, harmonics, hidden, matrix, g, cotangents, edges, paths, wanted)
 
 
 _conv_operator = multilinear(
-    "tensor_product_conv", ("x", "harmonics", "weights"), _REST, _conv, _conv_gradients, _shape
+    "tensor_product_conv", ("x", "harmonics", "weights"), _REST, _conv_form, _conv_gradients, _shape
 )
 _radial_operator = multilinear(
     "radial_tensor_product_conv",
     ("x", "harmonics", "hidden", "matrix"),
     _REST,
-    _radial,
+    _radial_form,
     _radial_gradients,
     _shape,
     _radial_second,
 )
-
-
-def _of_one_dtype(factors: Sequence[Tensor]) -> list[Tensor]:
-    """They differ under autocast."""
-    dtype = functools.reduce(torch.promote_types, (factor.dtype for factor in factors))
-    return [factor.to(dtype) for factor in factors]
-
-
-def fused_conv(
-    x: Tensor, harmonics: Tensor, weights: Tensor | None, edges: EdgeTensors, paths: Paths, backend: str
-) -> Tensor:
-    """``geoeq.kernels.tensor_product_conv`` by the kernels of a backend, to any order of derivatives.
-
-    Shapes:
-        x: [S, x_dim] of S senders, mostly the same N nodes. harmonics: [E, harmonics_dim or more].
-        weights: [E, weight_numel]. Returns paths.out_shape(N).
-    """
-    weights = x.new_empty(0) if weights is None else weights
-    factors = _of_one_dtype([x, harmonics[:, : paths.harmonics_dim], weights])
-    return _conv_operator(*factors, *edges.tensors(), paths.description, backend)
-
-
-def fused_radial_conv(
-    x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths, backend: str
-) -> Tensor:
-    """``geoeq.kernels.radial_tensor_product_conv`` by the kernels of a backend, to any order of derivatives.
-
-    Shapes:
-        x, harmonics: as for ``fused_conv``. hidden: [E, H]. matrix: [H, weight_numel]. Returns [N, out_dim].
-    """
-    factors = _of_one_dtype([x, harmonics[:, : paths.harmonics_dim], hidden, matrix])
-    return _radial_operator(*factors, *edges.tensors(), paths.description, backend)

@@ -1,1 +1,1 @@
-"""Fused tensor products for NVIDIA GPUs, in the language Triton."""
+"""Fused kernels for NVIDIA GPUs, generated in Triton's language."""

@@ -1,1 +1,1 @@
-"""Layers that work in a frame aligned with each edge, where SO(3) becomes SO(2)."""
+"""Operations in the frames of edges, in which the edge is the y axis and SO(3) reduces to SO(2)."""

@@ -1,4 +1,4 @@
-"""The convolution of both ends of an edge in its frame: some edges at a time, keeping nothing of a message's size."""
+"""SO(2) convolution of both ends of an edge, in chunks of edges and without storing anything as large as messages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from geoeq.layers.edge_frames.so2 import by_order, convolve_orders, pair_terms
 
 __all__ = ["edge_convolution"]
 
-#: edges at a time: few enough that their messages stay in a cache of some MB, enough for fast matrix products.
+#: Edges per chunk: few enough that their messages fit in a cache of some MB, enough for fast matrix products.
 CHUNK = 512
 
 
 def _factored(ends: Sequence[Tensor], inputs: Sequence[Tensor], sizes: Sequence[int]) -> list[Tensor]:
-    """Both ends in the frame times their factors, as ``convolve_orders`` takes it: each [E, n_m 2C]."""
+    """Return both ends in the edge frame times their factors, as parts for ``convolve_orders``: each [E, n_m 2C]."""
     hidden, weight, offset, frame = inputs
     rotated = torch.cat([torch.bmm(frame, end) for end in ends], dim=-1)
     first, *pairs = by_order(rotated, sizes)
@@ -29,7 +29,7 @@ def _factored(ends: Sequence[Tensor], inputs: Sequence[Tensor], sizes: Sequence[
     return [first * factors[0], *(term for three in terms for term in three)]
 
 
-def _plain(tensors: Sequence[Tensor], matrices: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+def _convolve(tensors: Sequence[Tensor], matrices: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
     x, *inputs, bias, sender, receiver = tensors
     ends = [kernels.gather(x, end) for end in (sender, receiver)]
     return convolve_orders(_factored(ends, inputs, sizes), matrices, bias)
@@ -47,7 +47,7 @@ class _EdgeConvolution(torch.autograd.Function):
         for start in range(0, len(sender), size):
             rows = slice(start, start + size)
             chunk = [x, hidden[rows], weight, offset, frame[rows], bias, sender[rows], receiver[rows]]
-            scores[rows], rest[rows] = _plain(chunk, matrices, sizes).tensor_split([first], dim=1)
+            scores[rows], rest[rows] = _convolve(chunk, matrices, sizes).tensor_split([first], dim=1)
         return scores, rest
 
     @staticmethod
@@ -55,41 +55,43 @@ class _EdgeConvolution(torch.autograd.Function):
         tensors: tuple[Tensor, ...] = ctx.saved_tensors
         needed: tuple[bool, ...] = ctx.needs_input_grad[2:]
         with torch.autocast(tensors[0].device.type, enabled=False):
-            if torch.is_grad_enabled():  # derivatives of higher order are wanted
+            if torch.is_grad_enabled():  # higher derivatives are requested
                 return None, None, *_derivatives_in_chunks(tensors, needed, ctx.sizes, torch.cat(gradients, dim=1))
             return None, None, *_derivatives(tensors, needed, ctx.sizes, gradients)
 
 
-#: Which of ``tensors`` have a row for each edge: hidden, frame and both ends.
+#: Indices of the tensors with one row per edge: hidden, frame, sender and receiver.
 _ROWS = (1, 4, 6, 7)
 
 
 def _derivatives_in_chunks(
     tensors: Sequence[Tensor], needed: Sequence[bool], sizes: Sequence[int], gradient: Tensor
 ) -> list[Tensor | None]:
-    """Derivatives that have derivatives themselves."""
+    """Return first derivatives that are differentiable themselves."""
     order = [*_ROWS, *(k for k in range(len(tensors)) if k not in _ROWS)]
-    back = [order.index(k) for k in range(len(tensors))]
+    inverse = [order.index(k) for k in range(len(tensors))]
 
-    def plain(*given: Tensor) -> Tensor:
-        sorted_ = [given[place] for place in back]
-        return _plain(sorted_[:8], sorted_[8:], sizes)
+    def convolve(*arranged: Tensor) -> Tensor:
+        sorted_ = [arranged[k] for k in inverse]
+        return _convolve(sorted_[:8], sorted_[8:], sizes)
 
     arranged = [tensors[k] for k in order]
-    found = derivatives_in_chunks(plain, arranged[:4], arranged[4:], CHUNK, [needed[k] for k in order], gradient)
-    return [found[place] for place in back]
+    needed = [needed[k] for k in order]
+    derivatives = derivatives_in_chunks(convolve, arranged[:4], arranged[4:], CHUNK, needed, gradient)
+    return [derivatives[k] for k in inverse]
 
 
 def _derivatives(
     tensors: Sequence[Tensor], needed: Sequence[bool], sizes: Sequence[int], gradients: Sequence[Tensor]
 ) -> list[Tensor | None]:
+    """Return first derivatives, computed chunk by chunk."""
     (x, hidden, weight, offset, frame, _, *ends), matrices = tensors[:8], tensors[8:]
     totals = [torch.zeros_like(t) if need else None for t, need in zip(tensors, needed, strict=True)]
     size = rows_at_once(x, CHUNK)
     for start in range(0, len(hidden), size):
         rows = slice(start, start + size)
-        places = [end[rows] for end in ends]
-        gathered = [kernels.gather(x, place).requires_grad_(needed[0]) for place in places]
+        nodes = [end[rows] for end in ends]
+        gathered = [kernels.gather(x, index).requires_grad_(needed[0]) for index in nodes]
         chunk = (hidden[rows], weight, offset, frame[rows])
         inputs = [t.detach().requires_grad_(need) for t, need in zip(chunk, needed[1:5], strict=True)]
         with torch.enable_grad():
@@ -100,31 +102,31 @@ def _derivatives(
                 total.addmm_(product.T, part.detach())
         if totals[5] is not None:
             totals[5] += products[0].sum(0)
-        wanted = [t for t in (*gathered, *inputs) if t.requires_grad]
-        if wanted:
+        differentiated = [t for t in (*gathered, *inputs) if t.requires_grad]
+        if differentiated:
             seeds = [product @ matrix for product, matrix in zip(products, matrices, strict=True)]
-            found = iter(torch.autograd.grad(parts, wanted, seeds))
+            derivatives = iter(torch.autograd.grad(parts, differentiated, seeds))
             if totals[0] is not None:
-                for place in places:
-                    add_rows(totals[0], place, next(found))
+                for index in nodes:
+                    add_rows(totals[0], index, next(derivatives))
             for k, total in enumerate(totals[1:5], start=1):
-                if total is not None:  # edges by rows, what is shared as a sum
-                    (total[rows] if k in (1, 4) else total).add_(next(found))
+                if total is not None:  # edges row by row, shared tensors as a sum
+                    (total[rows] if k in (1, 4) else total).add_(next(derivatives))
     return totals
 
 
 def _widths(matrices: Sequence[Tensor]) -> list[int]:
-    """Of the results of ``convolve_orders``: m = 0, +1, -1, +2, ..."""
+    """Return the widths of the results of ``convolve_orders``: m = 0, +1, -1, +2, ..."""
     return [len(matrices[0]), *(len(matrix) for matrix in matrices[1::3] for _ in range(2))]
 
 
 def _of_products(gradient: Tensor, matrices: Sequence[Tensor]) -> list[Tensor]:
-    """From the derivative by the result of ``convolve_orders``, those by its products of matrices."""
+    """Return the gradients of the matrix products in ``convolve_orders`` from the gradient of its result."""
     first, *pairs = gradient.split(_widths(matrices), dim=1)
-    found = [first]
+    products = [first]
     for plus, minus in zip(pairs[::2], pairs[1::2], strict=True):
-        found += [plus + minus, minus, plus]
-    return found
+        products += [plus + minus, minus, plus]
+    return products
 
 
 def edge_convolution(
@@ -140,36 +142,37 @@ def edge_convolution(
     sizes: tuple[int, ...],
     first: int,
 ) -> tuple[Tensor, Tensor]:
-    """``SO2(w_ij * [D x_j, D x_i])`` with factors ``w_ij = A h_ij + b``; only the arguments are kept for derivatives.
+    """Compute ``SO2(w_ij * [D x_j, D x_i])`` with factors ``w_ij = A h_ij + b``, storing only the arguments.
 
-    Rotated features, factors and their product, the largest tensors of the network, exist for some edges at a time, and
-    are made again for derivatives; the convolution itself is not.
+    Rotated features, factors and their product, the largest tensors of the network, are computed in chunks of edges,
+    and again in the backward pass; the convolution itself is not repeated.
 
     Args:
         x: features of the nodes.
-        hidden: h, of the edges. radial_weight, radial_bias: A and b.
-        frame: of ``frame_matrix``.
-        sender, receiver: of the edges.
-        matrices: of ``SO2Convolution``.
-        bias: of the first of them.
-        sizes: of ``order_sizes``.
-        first: how many of the results are given apart.
+        hidden: hidden features h of the edges.
+        radial_weight, radial_bias: A and b.
+        frame: rotations to the edge frames, of ``frame_matrix``.
+        sender, receiver: node indices of the edges.
+        matrices: matrices of the ``SO2Convolution``.
+        bias: bias of the first matrix.
+        sizes: number of degrees of each order, of ``order_sizes``.
+        first: number of result columns that are returned separately.
 
     Shapes:
         x: [N, K, C]. hidden: [E, H]. radial_weight: [S, H] with S = sum(sizes) 2C. frame: [E, R, K].
-        Returns [E, first] and [E, D - first], D the width of the convolution's result.
+        Returns [E, first] and [E, D - first], D the number of result columns.
     """
-    with torch.autocast(x.device.type, enabled=False):  # sums of many terms want the whole precision
-        given = [tensor.to(frame.dtype) for tensor in (x, hidden, radial_weight, radial_bias, frame, bias)]
-        whole = [matrix.to(frame.dtype) for matrix in matrices]
-        return _convolution((*given, sender, receiver), whole, sizes, first)
+    with torch.autocast(x.device.type, enabled=False):  # sums of many terms need full precision
+        cast = [tensor.to(frame.dtype) for tensor in (x, hidden, radial_weight, radial_bias, frame, bias)]
+        cast_matrices = [matrix.to(frame.dtype) for matrix in matrices]
+        return _convolution((*cast, sender, receiver), cast_matrices, sizes, first)
 
 
 def _convolution(
     tensors: Sequence[Tensor], matrices: Sequence[Tensor], sizes: tuple[int, ...], first: int
 ) -> tuple[Tensor, Tensor]:
-    if torch.compiler.is_compiling():  # the compiler chooses by itself what to keep
-        scores, rest = _plain(tensors, matrices, sizes).tensor_split([first], dim=1)
+    if torch.compiler.is_compiling():  # the compiler decides what to store
+        scores, rest = _convolve(tensors, matrices, sizes).tensor_split([first], dim=1)
         return scores, rest
     result: tuple[Tensor, Tensor] = _EdgeConvolution.apply(sizes, first, *tensors, *matrices)  # type: ignore[no-untyped-call]
     return result

@@ -1,4 +1,4 @@
-"""The surroundings of a node as functions on the sphere: what EquiformerV2 starts from."""
+"""Edge-degree embedding of EquiformerV2."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from geoeq.constants import constant
 from geoeq.errors import TensorError
 from geoeq.graph import Graph
-from geoeq.layers.edge_frames.attention_sum import attention_sum
-from geoeq.layers.irreps.degree_linear import degree_index
+from geoeq.layers.edge_frames.so2 import attention_sum
+from geoeq.layers.irreps.linear import degree_index
 from geoeq.layers.radial.edge_network import EdgeNetwork
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 
@@ -18,7 +18,7 @@ __all__ = ["EdgeDegreeEmbedding", "order_scale"]
 
 @constant
 def order_scale(lmax: int, mmax: int) -> Tensor:
-    """``sqrt((2l + 1) / (2 min(l, mmax) + 1))`` of each component: what makes up for the orders left out.
+    """Return ``sqrt((2l + 1) / (2 min(l, mmax) + 1))`` of each component, which compensates for the omitted orders.
 
     Shapes:
         Returns [(lmax + 1)², 1] float64.
@@ -28,16 +28,16 @@ def order_scale(lmax: int, mmax: int) -> Tensor:
 
 
 class EdgeDegreeEmbedding(nn.Module):
-    """``x_i,lc = s_l / n Σ_j w_lc(e_ij) Y_l(r_ij) / sqrt(2l + 1)``, with w an ``EdgeNetwork``.
+    """Embedding ``x_i,lc = s_l / n Σ_j w_lc(e_ij) Y_l(r_ij) / sqrt(2l + 1)``, with w an ``EdgeNetwork``.
 
-    The harmonics are the columns m = 0 of the Wigner matrices that turn edge frames back: no frame is needed.
+    The harmonics are the columns m = 0 of the Wigner matrices from the edge frames, so no frames are needed.
 
     Args:
         lmax, mmax: highest degree and order of the network; s is ``order_scale``.
-        channels: number C.
-        edge_width, edge_channels, elements: of the ``EdgeNetwork``.
-        average_degree: n, what the sum is divided by.
-        cutoff: in Å; terms then fall smoothly to zero there. None: as published.
+        channels: number C of channels of each degree.
+        edge_width, edge_channels, elements: as for ``EdgeNetwork``.
+        average_degree: divisor n of the sum.
+        cutoff: radius in Å at which terms vanish smoothly. None: as published.
 
     Shapes:
         Returns [N, (lmax + 1)², C].
@@ -70,12 +70,14 @@ class EdgeDegreeEmbedding(nn.Module):
         degree = degree_index(lmax)
         norm = (2 * degree.double() + 1).sqrt().unsqueeze(-1)
         self.register_buffer("scale", order_scale(lmax, mmax) / norm / average_degree, persistent=False)
-        rows = torch.nn.functional.one_hot(degree).T.double()  # 1 where a component is of the degree
+        rows = torch.nn.functional.one_hot(degree).T.double()  # 1 where a component has this degree
         self.register_buffer("rows", rows, persistent=False)
 
     def forward(self, graph: Graph) -> Tensor:
         if graph.lmax < self.lmax:
-            raise TensorError(f"EdgeDegreeEmbedding: harmonics to degree {self.lmax} are needed, not {graph.lmax}.")
+            raise TensorError(
+                f"EdgeDegreeEmbedding: harmonics up to degree {self.lmax} are needed; the graph has {graph.lmax}."
+            )
         weights = self.network(graph)  # [E, (L + 1) C]
         if self.envelope is not None:
             weights = weights * self.envelope(graph.lengths)

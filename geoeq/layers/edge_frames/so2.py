@@ -1,4 +1,4 @@
-"""Convolution in the frame of an edge: SO(2) in place of SO(3)."""
+"""SO(2) convolution: the equivariant linear map in the frame of an edge, with rotations to the frame and back."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 from geoeq.errors import InputError, TensorError
+from geoeq.layers.chunked import chunked
 from geoeq.layers.radial.radial_network import RadialNetwork
 from geoeq.layers.sphere.s2_grid import degree_order, order_degree
 
 __all__ = [
     "SO2Convolution",
+    "attention_sum",
     "by_order",
     "convolve_orders",
     "frame_matrix",
     "from_edge_frame",
     "order_sizes",
     "pair_terms",
+    "rotate_back",
     "to_edge_frame",
 ]
 
 
 def order_sizes(lmax: int, mmax: int) -> tuple[int, ...]:
-    """For m = 0 to mmax, the number of degrees that have this order: the parts of ``order_degree``'s order.
+    """Return for m = 0 to mmax the number of degrees that have this order.
 
     Raises:
         InputError: mmax is not between 0 and lmax.
@@ -37,13 +40,13 @@ def order_sizes(lmax: int, mmax: int) -> tuple[int, ...]:
 
 
 def frame_matrix(frames: Sequence[Tensor], lmax: int, mmax: int) -> Tensor:
-    """The rotations to the frames of edges, all degrees in one matrix of the orders up to mmax.
+    """Return the rotations to the edge frames, as one matrix for all degrees and the orders up to mmax.
 
-    One product with the zeros between the degrees takes half the time of one product a degree, or less: there is
-    nothing to put side by side afterwards.
+    One product with a block-diagonal matrix takes at most half the time of one product per degree, because nothing is
+    concatenated afterwards.
 
     Shapes:
-        frames: [E, 2l + 1, 2l + 1] for l = 0 to lmax or more, those of ``geoeq.graph.edge_frames``.
+        frames: [E, 2l + 1, 2l + 1] for l = 0 to lmax or more, of ``geoeq.graph.edge_frames``.
         Returns [E, R, (lmax + 1)²], rows in the order of ``order_degree``.
     """
     rows = []
@@ -51,36 +54,36 @@ def frame_matrix(frames: Sequence[Tensor], lmax: int, mmax: int) -> Tensor:
         orders = min(degree, mmax)
         block = frames[degree][:, degree - orders : degree + orders + 1]  # [E, min(2l + 1, 2 mmax + 1), 2l + 1]
         rows.append(pad(block, (degree**2, (lmax + 1) ** 2 - (degree + 1) ** 2)))
-    places = {lm: row for row, lm in enumerate(degree_order(lmax, mmax))}
-    order = torch.tensor([places[lm] for lm in order_degree(lmax, mmax)], device=rows[0].device)
+    row_of = {lm: row for row, lm in enumerate(degree_order(lmax, mmax))}
+    order = torch.tensor([row_of[lm] for lm in order_degree(lmax, mmax)], device=rows[0].device)
     return torch.cat(rows, dim=1).index_select(1, order)
 
 
 def to_edge_frame(x_edges: Tensor, frames: Sequence[Tensor], lmax: int, mmax: int) -> Tensor:
-    """Features at edges, as seen in the frames in which the edges are the y axis; only orders up to mmax.
+    """Rotate features of edges to the frames in which the edges are the y axis, keeping the orders up to mmax.
 
     Args:
-        x_edges: features in e3nn's order, channels last.
-        frames: of ``geoeq.graph.edge_frames``.
+        x_edges: features of the edges in e3nn's order, channels last.
+        frames: frames of ``geoeq.graph.edge_frames``.
         lmax: highest degree of the features.
-        mmax: highest order that is kept.
+        mmax: highest order of the result.
 
     Shapes:
         x_edges: [E, (lmax + 1)², C]. Returns [E, R, C], rows in the order of
-        ``geoeq.layers.sphere.s2_grid.order_degree``:
-        m = 0 for l = 0 to lmax, then for each m first +m and then -m, for l = m to lmax.
+        ``geoeq.layers.sphere.s2_grid.order_degree``: m = 0 for l = 0 to lmax, then for each m first +m and then -m,
+        for l = m to lmax.
     """
     return torch.bmm(frame_matrix(frames, lmax, mmax).to(x_edges.dtype), x_edges)
 
 
 def from_edge_frame(y: Tensor, frames: Sequence[Tensor], lmax: int, mmax: int, rescale: bool = False) -> Tensor:
-    """Features in the frames of edges, turned back; the orders above mmax are zero.
+    """Rotate features from the edge frames back; the orders above mmax are zero.
 
     Args:
-        y: features as ``to_edge_frame`` gives them.
-        frames, lmax, mmax: as there.
-        rescale: multiply the degrees above mmax by ``sqrt((2l + 1) / (2 mmax + 1))``, as EquiformerV2 does, for what
-            they lost with their high orders.
+        y: features as returned by ``to_edge_frame``.
+        frames, lmax, mmax: as for ``to_edge_frame``.
+        rescale: whether to multiply the degrees above mmax by ``sqrt((2l + 1) / (2 mmax + 1))``, as in EquiformerV2, to
+            compensate for the omitted orders.
 
     Shapes:
         y: [E, R, C]. Returns [E, (lmax + 1)², C].
@@ -93,7 +96,7 @@ def from_edge_frame(y: Tensor, frames: Sequence[Tensor], lmax: int, mmax: int, r
 
 
 def by_order(x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """The rows of m = 0 side by side, [E, n C], then for each m > 0 those of the pair (+m, -m), [E, 2, n C].
+    """Return the rows of m = 0 side by side, [E, n C], then for each m > 0 those of the pair (+m, -m), [E, 2, n C].
 
     Shapes:
         x: [E, R, C], rows in the order of ``order_degree``; sizes: of ``order_sizes``.
@@ -103,7 +106,7 @@ def by_order(x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
 
 
 def pair_terms(pair: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The inputs of the three products that multiply a pair (+m, -m) by a complex number: the sum, +m, and -m.
+    """Return the inputs of the three products that multiply a pair (+m, -m) by a complex number: sum, +m and -m.
 
     Shapes:
         pair: [E, 2, D]. Returns three times [E, D].
@@ -113,7 +116,7 @@ def pair_terms(pair: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def convolve_orders(parts: Sequence[Tensor], matrices: Sequence[Tensor], bias: Tensor) -> Tensor:
-    """An SO(2) convolution by the ``matrices()`` and the bias of one.
+    """Apply an SO(2) convolution with the ``matrices()`` and the bias of an ``SO2Convolution``.
 
     Shapes:
         parts: one for each matrix: the rows of m = 0 side by side, then the three ``pair_terms`` of each m > 0.
@@ -127,10 +130,10 @@ def convolve_orders(parts: Sequence[Tensor], matrices: Sequence[Tensor], bias: T
 
 
 class SO2Convolution(nn.Module):
-    """The general linear map of features in the frame of an edge that commutes with turning about the edge.
+    """The general linear map of features in an edge frame that commutes with rotations about the edge.
 
-    Orders do not mix, whereas degrees and channels do; for each m > 0 two matrices act on the pair (+m, -m) as a
-    complex number does::
+    Degrees and channels mix, orders do not; for each m > 0 two matrices act on the pair (+m, -m) like a complex
+    number::
 
         y_0  = W_0 x_0 + b
         y_+m = W_m x_+m - V_m x_-m
@@ -142,18 +145,18 @@ class SO2Convolution(nn.Module):
     Args:
         lmax, mmax: highest degree and order.
         channels_in, channels_out: numbers C of channels of each degree.
-        extra_scalars: number S of further invariants made of the m = 0 coefficients, for gates and attention.
-        radial_widths: of the invariants of an edge, and of the hidden layers of the network that makes of them one
+        extra_scalars: number S of additional invariants from the m = 0 coefficients, for gates and attention.
+        radial_widths: number of invariants of an edge and hidden widths of the network that computes from them one
             factor for each degree, channel and m >= 0 of the input. None: the weights are the same for all edges.
 
     Shapes:
-        x: [E, R, C_in], as of ``to_edge_frame``. edge_features: [E, K] invariants, K the first of ``radial_widths``.
-        weights: where there is no radial network, the factors of the input, [E, sum(order_sizes) * C_in], or None.
-        Returns [E, R, C_out] and [E, S], or None where S is 0.
+        x: [E, R, C_in], as from ``to_edge_frame``. edge_features: [E, K] invariants, K the first of ``radial_widths``.
+        weights: without a radial network, the factors of the input, [E, sum(order_sizes) * C_in], or None.
+        Returns [E, R, C_out], and [E, S] or None if S is 0.
 
     Raises:
         InputError: mmax is not between 0 and lmax.
-        TensorError: x has another shape, or edge features are missing.
+        TensorError: x has the wrong shape, or edge features are missing.
 
     Source:
         Passaro & Zitnick, ICML 2023, arXiv:2302.03655; in the form of Liao et al., ICLR 2024,
@@ -178,7 +181,7 @@ class SO2Convolution(nn.Module):
         )
         with torch.no_grad():
             for order in self.orders:
-                order.weight.mul_(math.sqrt(0.5))  # type: ignore[operator]  # two products are summed
+                order.weight.mul_(math.sqrt(0.5))  # type: ignore[operator]  # the sum of two products has variance 1
         self.radial = None
         if radial_widths is not None:
             self.radial = RadialNetwork(
@@ -202,7 +205,7 @@ class SO2Convolution(nn.Module):
         return y.unflatten(-1, (self.rows, self.channels_out)), extra if self.extra_scalars else None
 
     def matrices(self) -> list[Tensor]:
-        """The map of the rows of m = 0, then for each m > 0 what the ``pair_terms`` are multiplied by."""
+        """Return the matrix of m = 0, then for each m > 0 the three that multiply the ``pair_terms``."""
         return [self.scalar.weight, *(factor for order in self.orders for factor in _three_factors(order.weight))]  # type: ignore[arg-type]
 
     def _factors(self, edge_features: Tensor | None, weights: Tensor | None) -> tuple[Tensor, ...] | None:
@@ -217,10 +220,28 @@ class SO2Convolution(nn.Module):
 
 
 def _three_factors(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """W, V - W and -(W + V) of [W; V].
+    """Return W, V - W and -(W + V) of [W; V].
 
-    With P = W (x + x'), the complex product of W + iV and x + ix' is P - (W + V) x' + i (P + (V - W) x): three products
-    of matrices instead of four, and so for both derivatives.
+    With P = W (x + x'), the complex product of W + iV and x + ix' is P - (W + V) x' + i (P + (V - W) x): three matrix
+    products instead of four, and likewise in the derivatives.
     """
     real, imaginary = weight.chunk(2)
     return real, imaginary - real, -(real + imaginary)
+
+
+#: Edges per chunk: few enough that their rotated messages fit in a cache of some MB.
+CHUNK = 512
+
+
+def rotate_back(values: Tensor, weights: Tensor, frame: Tensor) -> Tensor:
+    """Compute ``weights_e frame_e^T values_e`` of each edge, [E, K, C]. Shapes are those of ``attention_sum``."""
+    return torch.bmm(frame.transpose(1, 2), values * weights.unsqueeze(1))
+
+
+def attention_sum(values: Tensor, weights: Tensor, frame: Tensor, receiver: Tensor, num_nodes: int) -> Tensor:
+    """Compute ``Σ_e weights_e frame_e^T values_e`` at each receiver, storing only the arguments for derivatives.
+
+    Shapes:
+        values: [E, R, C]. weights: [E, C]. frame: [E, R, K]. receiver: [E]. Returns [num_nodes, K, C].
+    """
+    return chunked(rotate_back, [values, weights, frame], [], CHUNK, target=(receiver, num_nodes))

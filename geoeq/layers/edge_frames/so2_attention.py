@@ -1,4 +1,4 @@
-"""Graph attention by SO(2) convolutions in the frames of edges."""
+"""Graph attention by SO(2) convolutions in edge frames, the attention of EquiformerV2."""
 
 from __future__ import annotations
 
@@ -10,64 +10,71 @@ from torch.nn.functional import layer_norm
 
 from geoeq.errors import InputError
 from geoeq.graph import Graph
-from geoeq.layers.attention import edge_softmax
 from geoeq.layers.chunked import chunked
-from geoeq.layers.edge_frames.attention_sum import attention_sum, turned
 from geoeq.layers.edge_frames.edge_convolution import edge_convolution
 from geoeq.layers.edge_frames.edge_degree import order_scale
-from geoeq.layers.edge_frames.so2 import SO2Convolution, by_order, convolve_orders, order_sizes, pair_terms
-from geoeq.layers.irreps.degree_linear import DegreeLinear
+from geoeq.layers.edge_frames.so2 import (
+    SO2Convolution,
+    attention_sum,
+    by_order,
+    convolve_orders,
+    order_sizes,
+    pair_terms,
+    rotate_back,
+)
+from geoeq.layers.edge_softmax import edge_softmax
+from geoeq.layers.irreps.linear import DegreeLinear
 from geoeq.layers.radial.edge_network import EdgeNetwork
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 from geoeq.layers.sphere.sphere_activation import SphereActivation
 
 __all__ = ["SO2Attention", "smooth_leaky_relu"]
 
-#: edges at a time: few enough that their messages stay in a cache of some MB, enough for fast matrix products.
+#: Edges per chunk: few enough that their messages fit in a cache of some MB, enough for fast matrix products.
 CHUNK = 512
 
 
 def smooth_leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
-    """``x (a + (1 - a) σ(x))`` with a the slope: x where x is large, ``a x`` where it is very negative."""
+    """Return ``x (a + (1 - a) σ(x))`` with slope a, which tends to x for large x and to ``a x`` for very negative x."""
     return x * (slope + (1 - slope) * x.sigmoid())
 
 
 class SO2Attention(nn.Module):
-    """Messages by two SO(2) convolutions with a nonlinearity between, weighed by attention and summed.
+    """Attention over messages of two SO(2) convolutions with a nonlinearity between them.
 
-    In the frame of edge (j, i), with w_ij the factors of an ``EdgeNetwork``::
+    In the frame of edge (j, i), with factors w_ij of an ``EdgeNetwork``::
 
-        h_ij, s_ij = SO2(w_ij * [D x_j, D x_i])          D x: orders up to mmax
-        v_ij = SO2(activation(h_ij, s_ij))               C_v channels for each head
+        h_ij, s_ij = SO2(w_ij * [D x_j, D x_i])               D x: orders up to mmax
+        v_ij = SO2(activation(h_ij, s_ij))                    C_v channels for each head
         a_ij = softmax_j(α · leaky_relu(layer_norm(s_ij)))    for each head
         y_i = W Σ_j a_ij D^T v_ij
 
     Args:
         lmax, mmax: highest degree and order.
-        channels: number C of channels.
+        channels: number C of channels of each degree.
         hidden: number of channels of h.
         heads: number H of heads.
-        alpha_channels: number of scalars that a head's attention is made of.
-        value_channels: number C_v of channels of a head.
+        alpha_channels: number of scalars per head from which its attention is computed.
+        value_channels: number C_v of channels of the values of a head.
         channels_out: number D of channels of the result.
-        activation: the nonlinearity, in the order of ``order_degree``, of ``hidden`` channels.
-        edge_width, edge_channels, elements: of the ``EdgeNetwork``.
-        renormalize: the layer norm of attention ("attention re-normalisation").
-        scores_from_values: take the scores from the second convolution, after the nonlinearity; alpha_channels and
-            renormalize then have no part.
-        alpha_dropout: probability that an attention weight is dropped in training.
-        cutoff: in Å; messages then fall smoothly to zero there. None: as published.
+        activation: nonlinearity of the ``hidden`` channels, with coefficients in the order of ``order_degree``.
+        edge_width, edge_channels, elements: as for ``EdgeNetwork``.
+        renormalize: whether to apply the layer norm in the attention ("attention re-normalisation").
+        scores_from_values: whether the scores are outputs of the second convolution, after the nonlinearity;
+            alpha_channels and renormalize then have no effect.
+        alpha_dropout: probability of dropping an attention weight in training.
+        cutoff: radius in Å at which messages vanish smoothly. None: as published.
 
     Shapes:
         x: [N, (lmax + 1)², C]. frame: [E, R, (lmax + 1)²] of ``frame_matrix``. Returns [N, (lmax + 1)², D].
 
     Raises:
-        InputError: mmax is not between 0 and lmax, or alpha_dropout is no probability.
+        InputError: mmax is not between 0 and lmax, or alpha_dropout is not a probability below 1.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, sections 4.1 and 4.4; Liao & Smidt, ICLR 2023, arXiv:2206.11990.
-        Differs: with a cutoff, an envelope; rotated features, factors and turned messages exist for some edges at a
-        time, and are made again for derivatives.
+        Differs: with a cutoff, an envelope; rotated features, factors and messages are computed in chunks of edges, and
+        again in the backward pass.
     """
 
     scale: Tensor
@@ -93,7 +100,7 @@ class SO2Attention(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= alpha_dropout < 1:
-            raise InputError(f"alpha_dropout is a probability below 1, not {alpha_dropout}.")
+            raise InputError(f"alpha_dropout must be a probability below 1, not {alpha_dropout}.")
         self.heads, self.value_channels = heads, value_channels
         num_weights = 2 * channels * sum(order_sizes(lmax, mmax))
         self.network = EdgeNetwork(edge_width, edge_channels, num_weights, elements)
@@ -114,7 +121,22 @@ class SO2Attention(nn.Module):
         self.register_buffer("scale", order_scale(lmax, mmax), persistent=False)
 
     def forward(self, x: Tensor, graph: Graph, frame: Tensor) -> Tensor:
-        scores, rest = edge_convolution(
+        s, h = self._first_convolution(x, graph, frame)  # [E, score_width], [E, extra_width + R hidden]
+        second = [self.second.scalar.bias, *self.second.matrices()]
+        if self.alpha is None:
+            values = chunked(self._second_convolution, [h], second, CHUNK)  # [E, H + R H C_v]
+            s, values = values.tensor_split([self.heads], dim=1)
+            weights = self._per_channel(self._attention(s, graph))
+            y = attention_sum(self._by_row(values), weights, frame, graph.receiver, graph.num_nodes)
+        else:
+            rows = [h, self._attention(s, graph), frame]
+            y = chunked(self._messages, rows, second, CHUNK, target=(graph.receiver, graph.num_nodes))
+        result: Tensor = self.project(y * self.scale.to(x.dtype))
+        return result
+
+    def _first_convolution(self, x: Tensor, graph: Graph, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute ``SO2(w_ij * [D x_j, D x_i])``: the scalars of the attention, and the input of the nonlinearity."""
+        return edge_convolution(
             x,
             self.network.hidden(graph),
             self.network.last.weight,
@@ -127,46 +149,37 @@ class SO2Attention(nn.Module):
             self.first.sizes,
             first=self.score_width,
         )
-        second = [self.second.scalar.bias, *self.second.matrices()]
-        if self.alpha is None:
-            rest = chunked(self._second, [rest], second, CHUNK)  # [E, H + R H C_v]
-            scores, values = rest.tensor_split([self.heads], dim=1)
-            weights = self._weights(self._attention(scores, graph))
-            summed = attention_sum(self._by_rows(values), weights, frame, graph.receiver, graph.num_nodes)
-        else:
-            rows = [rest, self._attention(scores, graph), frame]
-            summed = chunked(self._messages, rows, second, CHUNK, target=(graph.receiver, graph.num_nodes))
-        result: Tensor = self.project(summed * self.scale.to(x.dtype))
-        return result
 
-    def _second(self, rest: Tensor, bias: Tensor, *matrices: Tensor) -> Tensor:
-        """The nonlinearity and the second convolution, as flat as it comes."""
-        scalars, hidden = rest.tensor_split([self.extra_width], dim=1)
+    def _attention(self, s: Tensor, graph: Graph) -> Tensor:
+        """Compute the attention weights a_ij, [E, H]."""
+        if self.alpha is not None:
+            norm = () if self.norm is None else (self.norm.weight, self.norm.bias)
+            s = chunked(_logits, [s], [self.alpha, *norm], CHUNK)  # [E, H]
+        envelope = None if self.envelope is None else self.envelope(graph.lengths)
+        attention: Tensor = self.dropout(edge_softmax(s, graph, envelope))
+        return attention
+
+    def _messages(self, h: Tensor, attention: Tensor, frame: Tensor, *second: Tensor) -> Tensor:
+        """Compute ``a_ij D^T v_ij`` from the first convolution, [E, (lmax + 1)², H C_v]."""
+        return rotate_back(self._by_row(self._second_convolution(h, *second)), self._per_channel(attention), frame)
+
+    def _second_convolution(self, h: Tensor, bias: Tensor, *matrices: Tensor) -> Tensor:
+        """Apply the nonlinearity and the second convolution; the result has one row per edge."""
+        scalars, hidden = h.tensor_split([self.extra_width], dim=1)
         active: Tensor = self.activation(hidden.unflatten(1, (self.first.rows, -1)), scalars)  # [E, R, hidden]
         first, *pairs = by_order(active, self.first.sizes)
         return convolve_orders([first, *(term for pair in pairs for term in pair_terms(pair))], matrices, bias)
 
-    def _messages(self, rest: Tensor, attention: Tensor, frame: Tensor, *second: Tensor) -> Tensor:
-        """From the first convolution to what is summed at the receivers, [E, (lmax + 1)², H C_v]."""
-        return turned(self._by_rows(self._second(rest, *second)), self._weights(attention), frame)
-
-    def _by_rows(self, values: Tensor) -> Tensor:
+    def _by_row(self, values: Tensor) -> Tensor:
         result: Tensor = values.unflatten(1, (self.second.rows, -1))  # [E, R, H C_v]
         return result
 
-    def _weights(self, attention: Tensor) -> Tensor:
+    def _per_channel(self, attention: Tensor) -> Tensor:
         return attention.repeat_interleave(self.value_channels, dim=1)  # [E, H C_v]
-
-    def _attention(self, scores: Tensor, graph: Graph) -> Tensor:
-        if self.alpha is not None:
-            norm = () if self.norm is None else (self.norm.weight, self.norm.bias)
-            scores = chunked(_logits, [scores], [self.alpha, *norm], CHUNK)  # [E, H]
-        envelope = None if self.envelope is None else self.envelope(graph.lengths)
-        attention: Tensor = self.dropout(edge_softmax(scores, graph, envelope))
-        return attention
 
 
 def _logits(scores: Tensor, alpha: Tensor, *norm: Tensor) -> Tensor:
+    """Compute ``α · leaky_relu(layer_norm(s_ij))``, [E, H]."""
     scores = scores.unflatten(-1, alpha.shape)  # [E, H, A]
     if norm:
         gain, offset = norm

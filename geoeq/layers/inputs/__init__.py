@@ -1,1 +1,1 @@
-"""Embeddings of the inputs: elements, charges, velocities, edges."""
+"""Initial features: embeddings of nodes, edges, coordinates and elements."""

@@ -1,4 +1,4 @@
-"""Nodes as plain networks take them: invariants and coordinates side by side."""
+"""Coordinates and invariants as inputs of networks that are not equivariant."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["CoordinateEmbedding", "centred_vectors"]
 
 
 def centred_vectors(data: Data, graph: Graph, velocity: bool) -> Tensor:
-    """Positions less the centroid of their graph and, where they are asked for, velocities, as they are.
+    """Return positions relative to the centroid of their graph, and optionally velocities.
 
     Shapes:
         Returns [N, 1, 3] or [N, 2, 3].
 
     Raises:
-        TensorError: velocities are asked for, and the data have none.
+        TensorError: velocities are requested, but the data have none.
     """
     centroids = kernels.segment_mean(graph.positions, graph.batch, graph.num_graphs)
     vectors = [graph.positions - kernels.gather(centroids, graph.batch)]
@@ -36,21 +36,21 @@ def centred_vectors(data: Data, graph: Graph, velocity: bool) -> Tensor:
 
 
 class CoordinateEmbedding(nn.Module):
-    """``W (r_i - r̄ | v_i) + e(z_i, q_i, ..)``: what a node is, where it is, and how it moves, as C plain numbers.
+    """Embedding ``W (r_i - r̄ | v_i) + e(z_i, q_i, ...)`` of the coordinates and invariants of a node.
 
-    **Not equivariant**: the coordinates enter as they are; that the centroid is taken off leaves translations.
+    **Not equivariant**: coordinates enter unrotated. The result is invariant to translations only.
 
     Args:
         width: number C of channels.
         inputs, features_width: invariant inputs, as for ``NodeEmbedding``; may be empty.
-        velocity: take ``data.vel`` too.
+        velocity: whether ``data.vel`` is an input.
 
     Shapes:
-        vectors: [N, 1 or 2, 3], those of ``centred_vectors``, turned or not. Returns [N, C].
+        vectors: [N, 1 or 2, 3], as returned by ``centred_vectors``, rotated or not. Returns [N, C].
 
     Raises:
         InputError: an input is unknown.
-        TensorError: an input is missing from the data, or has another width.
+        TensorError: an input is missing from the data, or has the wrong width.
     """
 
     def __init__(

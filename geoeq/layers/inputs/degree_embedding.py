@@ -1,4 +1,4 @@
-"""What a node knows of its edges before the first block of Equiformer."""
+"""Edge-degree embedding of Equiformer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from geoeq import kernels
 from geoeq.graph import Graph
-from geoeq.layers.edge_attributes import edge_attributes
 from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.irreps.linear import Linear
-from geoeq.layers.layer import Layer
+from geoeq.layers.layer import Layer, edge_attributes
 from geoeq.layers.products.tensor_paths import depthwise_paths, harmonics_group
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 from geoeq.layers.radial.radial_network import RadialNetwork
@@ -23,24 +22,24 @@ __all__ = ["DegreeEmbedding"]
 
 
 class DegreeEmbedding(Layer):
-    """Adds to each node how many edges it has, how long and in which directions.
+    """Add an embedding of the number, lengths and directions of a node's edges to its features.
 
-    ``x_i + (1 / sqrt(n)) Σ_j (W (w(r_ij) Y(r_ij)) + b)``, w a network of the distance.
+    ``x_i + (1 / sqrt(n)) Σ_j (W (w(r_ij) Y(r_ij)) + b)``, with w a network of the distance.
 
     Args:
-        irreps: of input and output.
-        irreps_harmonics: the harmonics that are used.
-        edge_width: number K of invariants of an edge (``graph.edge_attr``), as of a radial basis.
+        irreps: irreps of the input and the output.
+        irreps_harmonics: irreps of the harmonics.
+        edge_width: number K of edge attributes in ``graph.edge_attr``, such as a radial basis.
         radial_hidden: hidden widths of the network of the distance.
         average_degree: n, the mean number of neighbours in the training set.
-        cutoff: in Å; edges then vanish smoothly there. None: as published.
+        cutoff: radius in Å at which edges vanish smoothly. None: as published.
 
     Shapes:
         x: [N, irreps.dim]; ``graph.edge_attr``: [E, K]. Returns [N, irreps.dim].
 
     Source:
-        Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.4 ("edge-degree embedding"). Differs: a constant of each
-        channel before w is part of w here.
+        Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.4 ("edge-degree embedding"). Differs: the published
+        constant factor of each channel before w is part of w.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class DegreeEmbedding(Layer):
         self.radial = RadialNetwork(edge_width, radial_hidden, self.paths.weight_numel)
         self.linear = Linear(products, o3.Irreps([irreps[n] for n in self.targets]), bias=False)
         self.bias = nn.Parameter(torch.zeros(self.width))
-        self.place = [ir for _, ir in irreps].index(o3.Irrep("0e"))
+        self.scalar_block = [ir for _, ir in irreps].index(o3.Irrep("0e"))
 
     @classmethod
     def example(cls) -> Self:
@@ -85,5 +84,5 @@ class DegreeEmbedding(Layer):
         blocks = to_channels_last(x, self.blocks)
         for n, value in zip(self.targets, self.linear.on_blocks(shaped), strict=True):
             blocks[n] = blocks[n] + self.scale * value
-        blocks[self.place] = blocks[self.place] + (self.scale * degree * self.bias).unsqueeze(1)
+        blocks[self.scalar_block] = blocks[self.scalar_block] + (self.scale * degree * self.bias).unsqueeze(1)
         return to_e3nn_layout(blocks)

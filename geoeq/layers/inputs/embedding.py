@@ -1,4 +1,4 @@
-"""What a node or an edge is, before any message."""
+"""Embeddings of the inputs of nodes and edges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from geoeq.graph import Graph
 from geoeq.layers.layer import Group
 from geoeq.layers.radial.bases import BesselBasis
 
-__all__ = ["EdgeEmbedding", "EdgeInput", "IrrepsEmbedding", "NodeEmbedding", "NodeInput"]
+__all__ = [
+    "EdgeEmbedding",
+    "EdgeInput",
+    "EndsEmbedding",
+    "IrrepsEmbedding",
+    "NodeEmbedding",
+    "NodeInput",
+    "end_numbers",
+]
+
 
 NodeInput = Literal["element", "charge", "speed", "features"]
 EdgeInput = Literal["square_distance", "charge_product", "edge_attr", "bessel"]
@@ -41,12 +50,12 @@ def _known(inputs: Sequence[str], known: Sequence[str], kind: str) -> tuple[str,
 def _columns(value: Tensor, width: int, name: str) -> Tensor:
     value = value.reshape(value.shape[0], -1)
     if value.shape[-1] != width:
-        raise TensorError(f"data.{name} has {value.shape[-1]} columns; the model was made for {width}.")
+        raise TensorError(f"data.{name} has {value.shape[-1]} columns; the model expects {width}.")
     return value
 
 
 class NodeEmbedding(nn.Module):
-    """Invariant inputs of a node to C channels: a table for the element, one linear map for the rest.
+    """Embedding of the invariant inputs of a node in C channels: a table for the element, a linear map for the rest.
 
     Args:
         width: number C of channels.
@@ -58,8 +67,8 @@ class NodeEmbedding(nn.Module):
         Returns [N, C].
 
     Raises:
-        InputError: an input is unknown, or there is none.
-        TensorError: an input is missing from the data, or has another width.
+        InputError: an input is unknown, or there are no inputs.
+        TensorError: an input is missing from the data, or has the wrong width.
     """
 
     def __init__(self, width: int, inputs: Sequence[NodeInput] = ("element",), features_width: int = 0) -> None:
@@ -85,7 +94,7 @@ class NodeEmbedding(nn.Module):
         return self.embed(data, features)
 
     def embed(self, data: Data, features: Tensor | None) -> Tensor:
-        """``forward`` with the given features [N, features_width] in place of ``data.x``."""
+        """Apply ``forward`` with these features [N, features_width] instead of ``data.x``."""
         parts: list[Tensor] = []
         for name in self.inputs:
             if name == "charge":
@@ -99,27 +108,27 @@ class NodeEmbedding(nn.Module):
             x = self.element(_required(data, "z", "element"))  # [N, C]
         if self.linear is not None:
             x = x + self.linear(torch.cat(parts, dim=-1).to(self.linear.weight.dtype))
-        return x  # type: ignore[return-value]  # at least one of the two is there
+        return x  # type: ignore[return-value]  # at least one of the two exists
 
 
 class IrrepsEmbedding(nn.Module):
-    """Inputs of a node to features of any irreps: invariants to its scalars, given vectors to its vectors, and so on.
+    """Embedding of the inputs of a node in features of any irreps: invariants in scalars, vectors in vectors, etc.
 
-    Degrees that no input has start at zero. Features of degree l > 0 pass through a linear map without bias.
+    Degrees without inputs are zero. Inputs of degree l > 0 pass through a linear map without bias.
 
     Args:
-        irreps: of the result; scalars (0e) first.
-        inputs: as for ``NodeEmbedding``.
-        features_irreps: how ``data.x`` turns, scalars first, where "features" is among the inputs.
-        velocity: take ``data.vel`` as a vector.
-        group: "SE(3)" matches inputs and result by degree alone, whatever the parity.
+        irreps: irreps of the result; scalars (0e) first.
+        inputs: invariant inputs, as for ``NodeEmbedding``.
+        features_irreps: irreps of ``data.x``, scalars first, if "features" is among the inputs.
+        velocity: whether ``data.vel`` is an input, as a vector.
+        group: "SE(3)" matches inputs and result by degree only, whatever the parity.
 
     Shapes:
         Returns [N, irreps.dim].
 
     Raises:
-        InputError: an input is unknown, scalars do not come first, or an input of degree l > 0 has no place in irreps.
-        TensorError: an input is missing from the data, or has another width.
+        InputError: an input is unknown, scalars do not come first, or irreps lack those of an input of degree l > 0.
+        TensorError: an input is missing from the data, or has the wrong width.
     """
 
     def __init__(
@@ -132,31 +141,33 @@ class IrrepsEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         self.irreps, self.features_irreps = o3.Irreps(irreps), o3.Irreps(features_irreps).simplify()
-        for given in (self.irreps, self.features_irreps):
-            if given.count("0e") and given[0].ir != o3.Irrep("0e"):
-                raise InputError(f"Scalars (0e) come first in the irreps of features; found {given}.")
+        for entries in (self.irreps, self.features_irreps):
+            if entries.count("0e") and entries[0].ir != o3.Irrep("0e"):
+                raise InputError(f"Scalars (0e) come first in the irreps of features; found {entries}.")
         self.velocity = velocity
         self.features_width = self.features_irreps.count("0e")
         self.features_dim = self.features_irreps.dim
         self.scalars = NodeEmbedding(self.irreps.count("0e"), inputs, self.features_width)
         sources = [entry for entry in self.features_irreps if entry.ir != o3.Irrep("0e")]
         sources += [(1, o3.Irrep("1o"))] if velocity else []
-        self.slots: list[tuple[int, int, int]] = []  # multiplicity given, multiplicity made, 2 l + 1
-        self.sources: list[list[int]] = []  # for each slot, the sources that fill it
+        self.slots: list[tuple[int, int, int]] = []  # input channels, output channels, 2 l + 1
+        self.sources: list[list[int]] = []  # inputs of each slot
         self.source_dims = [(mul, ir.dim) for mul, ir in sources]
         self.maps = nn.ModuleList()
-        left = set(range(len(sources)))
+        unused = set(range(len(sources)))
         for mul, ir in self.irreps:
             if ir == o3.Irrep("0e"):
                 continue
-            mine = [n for n, (_, other) in enumerate(sources) if other == ir or (group == "SE(3)" and other.l == ir.l)]
-            given = sum(sources[n][0] for n in mine)
-            left -= set(mine)
-            self.slots.append((given, mul, ir.dim))
-            self.sources.append(mine)
-            self.maps.append(nn.Linear(given, mul, bias=False) if given else nn.Identity())
-        if left:
-            lost = o3.Irreps([sources[n] for n in sorted(left)])
+            matches = [
+                n for n, (_, other) in enumerate(sources) if other == ir or (group == "SE(3)" and other.l == ir.l)
+            ]
+            channels = sum(sources[n][0] for n in matches)
+            unused -= set(matches)
+            self.slots.append((channels, mul, ir.dim))
+            self.sources.append(matches)
+            self.maps.append(nn.Linear(channels, mul, bias=False) if channels else nn.Identity())
+        if unused:
+            lost = o3.Irreps([sources[n] for n in sorted(unused)])
             raise InputError(f"The inputs {lost} have no place in features of irreps {self.irreps}.")
 
     @classmethod
@@ -176,32 +187,32 @@ class IrrepsEmbedding(nn.Module):
         parts = [part.reshape(-1, mul, dim) for part, (mul, dim) in zip(parts, self.source_dims, strict=True)]
         result = [self.scalars.embed(data, features)]  # [N, C]
         num_nodes = result[0].shape[0]
-        for mine, (given, mul, dim), linear in zip(self.sources, self.slots, self.maps, strict=True):
-            if given:
-                value = torch.cat([parts[n] for n in mine], dim=1).to(result[0].dtype)  # [N, given, 2 l + 1]
-                made: Tensor = linear(value.transpose(1, 2)).transpose(1, 2)
-                result.append(made.reshape(num_nodes, mul * dim))
+        for sources, (channels, mul, dim), linear in zip(self.sources, self.slots, self.maps, strict=True):
+            if channels:
+                value = torch.cat([parts[n] for n in sources], dim=1).to(result[0].dtype)  # [N, channels, 2 l + 1]
+                mapped: Tensor = linear(value.transpose(1, 2)).transpose(1, 2)
+                result.append(mapped.reshape(num_nodes, mul * dim))
             else:
                 result.append(result[0].new_zeros(num_nodes, mul * dim))
         return torch.cat(result, dim=-1)
 
 
 class EdgeEmbedding(nn.Module):
-    """Invariant inputs of an edge, side by side.
+    """Invariant inputs of an edge, concatenated.
 
     Args:
         inputs: any of "square_distance" (of the input positions), "charge_product" (``q_i q_j``),
             "edge_attr" (``data.edge_attr``) and "bessel" (a Bessel basis of the distance).
         edge_attr_width: number of columns of ``data.edge_attr``.
         num_basis: number of Bessel functions.
-        cutoff: of the Bessel functions, in Å.
+        cutoff: cutoff of the Bessel functions in Å.
 
     Shapes:
-        Returns [E, width], or None where there are no inputs. ``width`` is the attribute of that name.
+        Returns [E, width], or None without inputs. The attribute ``width`` is this number of columns.
 
     Raises:
-        InputError: an input is unknown, or what it needs is not given.
-        TensorError: an input is missing from the data, or has another width.
+        InputError: an input is unknown, or an argument that it needs is missing.
+        TensorError: an input is missing from the data, or has the wrong width.
     """
 
     def __init__(
@@ -242,3 +253,43 @@ class EdgeEmbedding(nn.Module):
         if graph.edge_attr is None:
             raise TensorError("The input 'edge_attr' needs data.edge_attr with data.edge_index, which is missing.")
         return _columns(graph.edge_attr, self.edge_attr_width, "edge_attr")
+
+
+def end_numbers(graph: Graph) -> tuple[Tensor, Tensor]:
+    """Return the atomic numbers of senders and receivers, [E] each.
+
+    Raises:
+        TensorError: the graph has no atomic numbers.
+    """
+    if graph.numbers is None:
+        raise TensorError(
+            "The elements at both ends of the edges are needed, but the graph has no atomic numbers (data.z)."
+        )
+    return kernels.gather(graph.numbers, graph.sender), kernels.gather(graph.numbers, graph.receiver)
+
+
+class EndsEmbedding(nn.Module):
+    """Embeddings of the elements of sender and receiver, concatenated.
+
+    Args:
+        width: number C of channels of each embedding.
+
+    Shapes:
+        Returns [E, 2 C].
+
+    Raises:
+        TensorError: the graph has no atomic numbers.
+
+    Source:
+        Liao & Smidt, ICLR 2023, arXiv:2206.11990.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.sender, self.receiver = nn.Embedding(NUM_ELEMENTS, width), nn.Embedding(NUM_ELEMENTS, width)
+        for table in (self.sender, self.receiver):
+            nn.init.uniform_(table.weight, -0.001, 0.001)
+
+    def forward(self, graph: Graph) -> Tensor:
+        sender, receiver = end_numbers(graph)
+        return torch.cat([self.sender(sender), self.receiver(receiver)], dim=-1)

@@ -1,4 +1,4 @@
-"""What an atom is by its place in the periodic table, by its tag, and by given properties."""
+"""Embedding of atoms by element, period, group, tag and physical properties."""
 
 from __future__ import annotations
 
@@ -16,48 +16,49 @@ from geoeq.fields import NUM_ELEMENTS
 __all__ = ["NOBLE_GASES", "NO_GROUP", "AtomEmbedding", "group_of", "period_of"]
 
 NOBLE_GASES = (2, 10, 18, 36, 54, 86, 118)
-#: the lanthanides and actinides from cerium and thorium on, which are in no group.
+#: Group number of the lanthanides from cerium and the actinides from thorium, which belong to no group.
 NO_GROUP = 19
 NUM_TAGS = 3
 
 
 def period_of(number: int) -> int:
-    """The period of an element, 1 to 7."""
+    """Return the period of an element, 1 to 7."""
     return 1 + sum(number > last for last in NOBLE_GASES)
 
 
 def group_of(number: int) -> int:
-    """The group of an element, 1 to 18; lanthanum and actinium are in group 3, those after them in ``NO_GROUP``."""
+    """Return the group of an element, 1 to 18; lanthanum and actinium have group 3, those after them ``NO_GROUP``."""
     last = NOBLE_GASES[period_of(number) - 1]
     first = next((gas for gas in reversed(NOBLE_GASES) if gas < number), 0)
-    place, from_end = number - first, last - number
-    if (place <= 2 and number != 2) or (place == 3 and from_end > 14):
-        return place
+    from_start, from_end = number - first, last - number
+    if (from_start <= 2 and number != 2) or (from_start == 3 and from_end > 14):
+        return from_start
     return 18 - from_end if from_end <= 14 else NO_GROUP
 
 
 class AtomEmbedding(nn.Module):
-    """Tables for element, tag, period and group, and given properties, side by side; then linear maps with SiLU.
+    """Embeddings of element, tag, period and group, concatenated with properties, then linear maps with SiLU.
 
     Args:
-        width: number C of channels; the element takes what the others leave.
-        tag_width: channels for ``data.tags``, which says of the atoms of a catalyst 0 below the surface, 1 at the
-            surface, 2 of the adsorbate; 0 for none.
-        table_width: channels for the period, and as many for the group; 0 for none.
-        properties: a row of physical properties for each of the 119 atomic numbers from 0; empty for none.
-        property_width: channels for the properties, by a linear map; 0 takes them as they are.
-        second: a second linear map.
+        width: number C of channels; the element gets those that the other inputs leave.
+        tag_width: number of channels for ``data.tags`` of catalysts (0 for atoms below the surface, 1 at the surface,
+            2 of the adsorbate); 0 for none.
+        table_width: number of channels for the period, and the same number for the group; 0 for none.
+        properties: one row of physical properties for each of the 119 atomic numbers from 0; empty for none.
+        property_width: number of channels of a linear map of the properties; 0 for no map.
+        second: whether a second linear map follows.
 
     Shapes:
         Returns [N, C].
 
     Raises:
-        InputError: nothing is left for the element, properties are not a row for each number, or a tag is not 0 to 2.
-        TensorError: ``data.z`` or ``data.tags`` is missing, or of another shape.
+        InputError: no channels are left for the element, properties do not have one row per atomic number, or a tag is
+            not 0 to 2.
+        TensorError: ``data.z`` or ``data.tags`` is missing or has the wrong shape.
 
     Source:
-        Duval et al. 2023, arXiv:2305.05577, section 5. Differs: there is a row for every element. Given properties
-        are fixed, also with ``property_width``.
+        Duval et al. 2023, arXiv:2305.05577, section 5. Differs: every element has an embedding. Properties
+        are constants, also with ``property_width``.
     """
 
     group: Tensor
@@ -77,18 +78,18 @@ class AtomEmbedding(nn.Module):
         count = len(properties[0]) if properties else 0
         if properties and [len(row) for row in properties] != [count] * NUM_ELEMENTS:
             raise InputError(f"properties need a row for each of the {NUM_ELEMENTS} atomic numbers from 0.")
-        left = width - tag_width - 2 * table_width - (property_width or count)
-        if left < 1:
+        element_width = width - tag_width - 2 * table_width - (property_width or count)
+        if element_width < 1:
             raise InputError(
                 f"Of width {width}, tags ({tag_width}), period and group (2 x {table_width}) and properties "
-                f"({property_width or count}) leave {left} channels for the element; at least one is needed."
+                f"({property_width or count}) leave {element_width} channels for the element; at least one is needed."
             )
         numbers = range(1, NUM_ELEMENTS)
         self.register_buffer("period", torch.tensor([0, *map(period_of, numbers)]), persistent=False)
         self.register_buffer("group", torch.tensor([0, *map(group_of, numbers)]), persistent=False)
         table = torch.tensor(properties, dtype=torch.float64).reshape(-1, count) if properties else torch.empty(0, 0)
         self.register_buffer("properties", table, persistent=False)
-        self.element = nn.Embedding(NUM_ELEMENTS, left)
+        self.element = nn.Embedding(NUM_ELEMENTS, element_width)
         self.tags = nn.Embedding(NUM_TAGS, tag_width) if tag_width else None
         self.periods = nn.Embedding(len(NOBLE_GASES) + 1, table_width) if table_width else None
         self.groups = nn.Embedding(NO_GROUP + 1, table_width) if table_width else None
@@ -122,7 +123,7 @@ def _tags(data: Data) -> Tensor:
     if not isinstance(tags, Tensor):
         raise TensorError(
             f"This network has tag_width and needs data.tags, which is missing: [N], {meaning}. "
-            "Give tags, or make the network with tag_width=0."
+            "Provide tags, or build the network with tag_width=0."
         )
     if tags.shape != data.pos.shape[:1]:
         raise TensorError(f"data.tags has shape {list(tags.shape)}; it must be {[len(data.pos)]}: {meaning}.")

@@ -1,1 +1,1 @@
-"""Linear maps, gates, norms and dropout on features with irreps."""
+"""Operations on features with irreps: layout, linear maps, gates, norms and dropout."""

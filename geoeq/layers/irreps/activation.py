@@ -1,4 +1,4 @@
-"""Pointwise functions, and where they are equivariant: on scalars."""
+"""Pointwise activations of scalars."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _EVEN, _ODD = {"abs"}, {"tanh"}
 
 
 def activation_function(name: str) -> Callable[[Tensor], Tensor]:
-    """The function called ``name``.
+    """Return the activation function of this name.
 
     Raises:
-        InputError: there is none.
+        InputError: the name is unknown.
     """
     if name not in _FUNCTIONS:
         raise InputError(unknown_name("activation", name, _FUNCTIONS))
@@ -41,23 +41,24 @@ def activation_function(name: str) -> Callable[[Tensor], Tensor]:
 
 @constant
 def activation_scale(name: str) -> float:
-    """The factor that gives the function of normal numbers a second moment of one, as e3nn computes it."""
+    """Return the factor for a second moment of one with normally distributed input, as e3nn computes it."""
     return float(normalize2mom(activation_function(name)).cst)
 
 
 class Activation(Rowwise):
-    """A pointwise function of scalars.
+    """A pointwise activation of scalars.
 
     Args:
-        irreps: of the input; scalars alone. On pseudoscalars (0o) the function is even, and they become 0e, or odd.
+        irreps: irreps of the input; only scalars. An activation of pseudoscalars (0o) must be odd, or even; an even one
+            makes them 0e.
         activation: "silu", "sigmoid", "tanh", "relu", "softplus" or "abs".
-        normalize: times the factor that keeps a variance of one, as in e3nn.
+        normalize: whether to multiply by the factor that preserves a variance of one, as in e3nn.
 
     Shapes:
         x: [N, irreps.dim]. Returns the same.
 
     Raises:
-        InputError: the function is unknown, or cannot be equivariant on one of the irreps.
+        InputError: the activation is unknown, or not equivariant on one of the irreps.
     """
 
     def __init__(self, irreps: o3.Irreps | str, activation: str = "silu", normalize: bool = True) -> None:
@@ -68,11 +69,13 @@ class Activation(Rowwise):
         if high:
             raise InputError(
                 f"A pointwise '{activation}' of {', '.join(high)} (in {self.irreps_in}) is not equivariant; "
-                "a Gate or a NormActivation is."
+                "use a Gate or a NormActivation."
             )
         odd = any(ir.p == -1 for _, ir in self.irreps_in)
         if odd and activation not in _EVEN | _ODD:
-            raise InputError(f"'{activation}' is neither even nor odd: of the 0o of {self.irreps_in} it has no parity.")
+            raise InputError(
+                f"'{activation}' is neither even nor odd: applied to the 0o of {self.irreps_in}, it has no parity."
+            )
         self.irreps_out = o3.Irreps([(mul, "0e" if activation in _EVEN else ir) for mul, ir in self.irreps_in])
         self.scale = activation_scale(activation) if normalize else 1.0
 

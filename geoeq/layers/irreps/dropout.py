@@ -1,4 +1,4 @@
-"""Dropout that keeps equivariance: of whole copies of irreps, or of all messages of a graph."""
+"""Equivariant dropout: of copies of irreps, or of a residual branch of a graph."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ __all__ = ["EquivariantDropout", "StochasticDepth"]
 
 def _probability(rate: float) -> float:
     if not 0 <= rate < 1:
-        raise InputError(f"rate is a probability of being dropped, from 0 to below 1, not {rate}.")
+        raise InputError(f"rate must be a dropout probability from 0 to below 1, not {rate}.")
     return rate
 
 
 class EquivariantDropout(Rowwise):
-    """In training, each copy of an irrep is zero with some probability, all of its components together.
+    """Dropout of whole copies of irreps, all components together.
 
-    What is left is divided by the probability of staying. In evaluation nothing is done.
+    In training, the remaining copies are divided by the probability of keeping them. In evaluation, nothing changes.
 
     Args:
-        irreps: of input and output.
-        rate: the probability.
+        irreps: irreps of the input and the output.
+        rate: dropout probability.
 
     Shapes:
         x: [N, irreps.dim]. Returns the same.
 
     Raises:
-        InputError: the rate is no probability below 1.
+        InputError: the rate is not a probability below 1.
     """
 
     copy_of_column: Tensor
@@ -61,22 +61,22 @@ class EquivariantDropout(Rowwise):
 
 
 class StochasticDepth(Layer):
-    """In training, all features of a graph are zero with some probability: a residual branch is left out.
+    """Dropout of all features of a graph, which skips a residual branch.
 
-    What is left is divided by the probability of staying. In evaluation nothing is done.
+    In training, the remaining features are divided by the probability of keeping them. In evaluation, nothing changes.
 
     Args:
-        irreps: of input and output.
-        rate: the probability.
+        irreps: irreps of the input and the output.
+        rate: dropout probability.
 
     Shapes:
         x: [N, irreps.dim]. Returns the same.
 
     Raises:
-        InputError: the rate is no probability below 1.
+        InputError: the rate is not a probability below 1.
 
     Source:
-        Huang et al., ECCV 2016, arXiv:1603.09382, for each graph in place of each batch.
+        Huang et al., ECCV 2016, arXiv:1603.09382, for each graph instead of each batch.
     """
 
     def __init__(self, irreps: o3.Irreps | str, rate: float) -> None:

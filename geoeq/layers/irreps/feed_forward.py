@@ -1,4 +1,4 @@
-"""Feed-forward network with a gate."""
+"""Gated feed-forward network."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["GatedFeedForward"]
 
 
 class GatedFeedForward(Rowwise):
-    """``W_2 Gate(W_1 x)``.
+    """A gate between two linear maps, ``W_2 Gate(W_1 x)``.
 
     Args:
-        irreps: of the input.
-        irreps_middle: of the gated features.
-        irreps_out: of the output; None: as the input.
-        dropout: of whole copies of irreps of the result, in training.
+        irreps: irreps of the input.
+        irreps_middle: irreps of the gated features.
+        irreps_out: irreps of the output; None: as the input.
+        dropout: probability of dropping a copy of an irrep of the result in training.
 
     Shapes:
         x: [N, irreps.dim]. Returns [N, irreps_out.dim].

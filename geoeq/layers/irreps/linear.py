@@ -1,7 +1,8 @@
-"""The linear maps that commute with rotations."""
+"""Equivariant linear maps, in e3nn's layout and channels last."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -9,30 +10,31 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from geoeq.constants import constant
 from geoeq.errors import InputError
 from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.layer import Rowwise
 
-__all__ = ["Linear"]
+__all__ = ["DegreeLinear", "Linear", "degree_index"]
 
 
 class Linear(Rowwise):
-    """Channels of each irrep mixed among themselves, ``y_vk = Σ_u W_vu x_uk``, with a bias for scalars (0e).
+    """A linear map of the channels of each irrep, ``y_vk = Σ_u W_vu x_uk``, with a bias for scalars (0e).
 
     Args:
-        irreps_in: of the input.
-        irreps_out: of the output.
-        bias: add one to the scalars; no other irrep can have one.
+        irreps_in: irreps of the input.
+        irreps_out: irreps of the output.
+        bias: whether scalars have a bias; no other irrep can have one.
 
     Shapes:
         x: [N, irreps_in.dim]. Returns [N, irreps_out.dim].
 
     Raises:
-        InputError: the input has nothing that could give one of irreps_out.
+        InputError: one of irreps_out does not occur in the input.
 
     Source:
-        Schur's lemma; as ``e3nn.o3.Linear``. Differs: no normalisation in the forward pass; weights start normal
-        with variance 1 / fan-in, the bias at zero.
+        Schur's lemma; as ``e3nn.o3.Linear``. Differs: no normalization in the forward pass; weights are initialized
+        normally with variance 1 / fan-in, the bias with zero.
     """
 
     def __init__(self, irreps_in: o3.Irreps | str, irreps_out: o3.Irreps | str, bias: bool = True) -> None:
@@ -42,12 +44,14 @@ class Linear(Rowwise):
         self.sources = tuple(
             tuple(n for n, (_, other) in enumerate(self.irreps_in) if other == ir) for _, ir in self.irreps_out
         )
-        lost = [str(ir) for (_, ir), mine in zip(self.irreps_out, self.sources, strict=True) if not mine]
-        if lost:
-            raise InputError(f"No linear map from {self.irreps_in} reaches {', '.join(lost)} of {self.irreps_out}.")
+        unreached = [str(ir) for (_, ir), sources in zip(self.irreps_out, self.sources, strict=True) if not sources]
+        if unreached:
+            raise InputError(
+                f"No linear map from {self.irreps_in} reaches {', '.join(unreached)} of {self.irreps_out}."
+            )
         self.weights = nn.ParameterList(
-            torch.randn(fan_in := sum(self.irreps_in[n].mul for n in mine), mul) / max(fan_in, 1) ** 0.5
-            for (mul, _), mine in zip(self.irreps_out, self.sources, strict=True)
+            torch.randn(fan_in := sum(self.irreps_in[n].mul for n in sources), mul) / max(fan_in, 1) ** 0.5
+            for (mul, _), sources in zip(self.irreps_out, self.sources, strict=True)
         )
         scalars = [ir == o3.Irrep("0e") for _, ir in self.irreps_out]
         self.biased = tuple(scalar and bias for scalar in scalars)
@@ -65,16 +69,55 @@ class Linear(Rowwise):
         return to_e3nn_layout(self.on_blocks(to_channels_last(x, self.blocks_in)))
 
     def on_blocks(self, blocks: Sequence[Tensor]) -> list[Tensor]:
-        """The same map, channels last: [N, 2 l + 1, channels] of each block to the like."""
+        """Apply the map to channels-last blocks, [N, 2 l + 1, channels] each."""
         result = []
-        for mine, weight in zip(self.sources, self.weights, strict=True):
-            source = blocks[mine[0]] if len(mine) == 1 else torch.cat([blocks[n] for n in mine], dim=2)
-            result.append(source @ weight)  # [N, 2 l + 1, V]
+        for sources, weight in zip(self.sources, self.weights, strict=True):
+            x = blocks[sources[0]] if len(sources) == 1 else torch.cat([blocks[n] for n in sources], dim=2)
+            result.append(x @ weight)  # [N, 2 l + 1, V]
         return self.add_bias(result)
 
     def add_bias(self, blocks: Sequence[Tensor], bias: Tensor | None = None) -> list[Tensor]:
-        """What is left to do where the matrices have been applied elsewhere; ``bias`` takes the place of its own."""
+        """Add the bias, or another of its shape, to blocks to which the matrices have been applied elsewhere."""
         if self.bias is None:
             return list(blocks)
         biases = iter((self.bias if bias is None else bias).split(self.bias_sizes))
         return [block + next(biases) if biased else block for block, biased in zip(blocks, self.biased, strict=True)]
+
+
+@constant
+def degree_index(lmax: int) -> Tensor:
+    """Return the degree of each of the (lmax + 1)² components: 0, 1, 1, 1, 2, ..."""
+    degrees = torch.arange(lmax + 1)
+    return degrees.repeat_interleave(2 * degrees + 1)
+
+
+class DegreeLinear(nn.Module):
+    """The equivariant linear map of C channels of each degree, channels last: ``y_lm = W_l x_lm``, plus b for l = 0.
+
+    Args:
+        width: number C of channels.
+        width_out: number D of channels of the result.
+        lmax: highest degree.
+        bias: whether scalars have a bias b.
+
+    Shapes:
+        x: [N, (lmax + 1)², C]. Returns [N, (lmax + 1)², D]. ``weight`` is [lmax + 1, C, D].
+
+    Source:
+        Thomas et al. 2018, arXiv:1802.08219, section 4.2 (self-interaction).
+    """
+
+    degrees: Tensor
+
+    def __init__(self, width: int, width_out: int, lmax: int, bias: bool = True) -> None:
+        super().__init__()
+        self.register_buffer("degrees", degree_index(lmax).clone(), persistent=False)
+        self.weight = nn.Parameter(torch.empty(lmax + 1, width, width_out))
+        self.bias = nn.Parameter(torch.zeros(width_out)) if bias else None
+        bound = math.sqrt(3 / width)  # variance 1 / C preserves the variance of the features
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight.index_select(0, self.degrees)  # [(L + 1)², C, D]
+        y = torch.bmm(x.transpose(0, 1), weight).transpose(0, 1)  # [N, (L + 1)², D]
+        return y if self.bias is None else torch.cat([y[:, :1] + self.bias, y[:, 1:]], dim=1)

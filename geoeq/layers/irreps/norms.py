@@ -1,4 +1,4 @@
-"""Normalisations of features of any irreps: every degree by itself, all together, with centred scalars or not."""
+"""Normalizations of features of any irreps: per degree or all degrees together, per node or per graph."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from geoeq import kernels
+from geoeq.graph import Graph
 from geoeq.layers.irreps.layout import irreps_blocks
-from geoeq.layers.layer import Rowwise
+from geoeq.layers.layer import Layer, Rowwise
 
-__all__ = ["DegreeNorm", "EquivariantLayerNorm", "EquivariantNorm", "EquivariantRMSNorm"]
+__all__ = ["DegreeNorm", "EquivariantGraphNorm", "EquivariantLayerNorm", "EquivariantNorm", "EquivariantRMSNorm"]
 
 
 class EquivariantNorm(Rowwise):
-    """What the normalisations share: blocks, and a learned scale of each copy with a bias of the scalars.
+    """Base class of normalizations: split into blocks, and a learned scale of each copy with a bias of the scalars.
 
     Args:
-        irreps: of input and output.
-        eps: added to mean squares, so that zero features have finite derivatives.
-        affine: learn a scale for each copy of an irrep, and a bias for each scalar (0e).
+        irreps: irreps of the input and the output.
+        eps: constant added to mean squares, so that zero features have finite derivatives.
+        affine: whether to learn a scale for each copy of an irrep, and a bias for each scalar (0e).
     """
 
     def __init__(self, irreps: o3.Irreps | str, eps: float = 1e-5, affine: bool = True) -> None:
@@ -39,13 +41,13 @@ class EquivariantNorm(Rowwise):
         return norm
 
     def split(self, x: Tensor) -> list[Tensor]:
-        """[N, irreps.dim] to [N, U, 2 l + 1] of each block."""
+        """Split features [N, irreps.dim] into blocks [N, U, 2 l + 1]."""
         parts = x.split([dim * channels for dim, channels in self.blocks], dim=-1)
         shapes = [(channels, dim) for dim, channels in self.blocks]
         return [part.reshape(part.shape[0], *shape) for part, shape in zip(parts, shapes, strict=True)]
 
-    def scaled(self, parts: list[Tensor]) -> Tensor:
-        """Learned scale and bias, and one row again."""
+    def scale_and_join(self, parts: list[Tensor]) -> Tensor:
+        """Apply the learned scale and bias, and join the blocks to [N, irreps.dim]."""
         sizes = [channels for _, channels in self.blocks]
         if self.scale is not None and self.bias is not None:
             scales = [scale.unsqueeze(-1) for scale in self.scale.split(sizes)]
@@ -56,7 +58,7 @@ class EquivariantNorm(Rowwise):
 
 
 class DegreeNorm(EquivariantNorm):
-    """Each block of an irrep over its own root mean square, ``x / sqrt(mean x² + ε)`` over copies and components.
+    """Divide each block of an irrep by its root mean square, ``x / sqrt(mean x² + ε)`` over copies and components.
 
     Args:
         irreps, eps, affine: as for ``EquivariantNorm``.
@@ -67,11 +69,13 @@ class DegreeNorm(EquivariantNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = self.split(x)
-        return self.scaled([part * (part.square().mean((1, 2), keepdim=True) + self.eps).rsqrt() for part in parts])
+        return self.scale_and_join(
+            [part * (part.square().mean((1, 2), keepdim=True) + self.eps).rsqrt() for part in parts]
+        )
 
 
 class EquivariantLayerNorm(EquivariantNorm):
-    """As ``DegreeNorm``, after the mean over the copies is taken from the scalars (0e).
+    """``DegreeNorm`` after subtracting from the scalars (0e) their mean over the copies.
 
     Args:
         irreps, eps, affine: as for ``EquivariantNorm``.
@@ -88,13 +92,15 @@ class EquivariantLayerNorm(EquivariantNorm):
             part - part.mean(1, keepdim=True) if scalar else part
             for part, scalar in zip(self.split(x), self.scalar, strict=True)
         ]
-        return self.scaled([part * (part.square().mean((1, 2), keepdim=True) + self.eps).rsqrt() for part in parts])
+        return self.scale_and_join(
+            [part * (part.square().mean((1, 2), keepdim=True) + self.eps).rsqrt() for part in parts]
+        )
 
 
 class EquivariantRMSNorm(EquivariantNorm):
-    """All features over one root mean square, in which every block counts the same, whatever its size.
+    """Divide all features by one root mean square, in which each block has the same weight.
 
-    The sizes of the degrees relative to each other are kept.
+    The relative norms of the degrees are preserved.
 
     Args:
         irreps, eps, affine: as for ``EquivariantNorm``.
@@ -111,4 +117,51 @@ class EquivariantRMSNorm(EquivariantNorm):
         parts = self.split(x)
         square = torch.stack([part.square().mean((1, 2)) for part in parts], dim=-1).mean(-1)  # [N]
         factor = (square + self.eps).rsqrt()[:, None, None]
-        return self.scaled([part * factor for part in parts])
+        return self.scale_and_join([part * factor for part in parts])
+
+
+class EquivariantGraphNorm(Layer):
+    """Divide each copy of an irrep by its root mean square over the nodes of its graph, after centring scalars (0e).
+
+    Args:
+        irreps: irreps of the input and the output.
+        eps: constant added to mean squares.
+        affine: whether to learn a scale for each copy, and a bias for each scalar.
+        shift: whether to learn the share of the mean that is subtracted from a scalar ("graph norm"); otherwise the
+            whole mean is subtracted ("instance norm").
+
+    Shapes:
+        x: [N, irreps.dim]. Returns the same.
+
+    Source:
+        Cai et al., ICML 2021, arXiv:2009.03294; for irreps Brandstetter et al., ICLR 2022, arXiv:2110.02905.
+    """
+
+    def __init__(self, irreps: o3.Irreps | str, eps: float = 1e-5, affine: bool = True, shift: bool = True) -> None:
+        super().__init__()
+        self.norm = EquivariantLayerNorm(irreps, eps, affine)  # provides split and scale_and_join
+        self.irreps_in = self.irreps_out = self.norm.irreps_in
+        self.shift = nn.Parameter(torch.ones(self.irreps_in.count("0e"))) if shift else None
+
+    @classmethod
+    def example(cls) -> Self:
+        norm = cls("4x0e + 2x0o + 3x1o + 2x2e")
+        for parameter in norm.parameters():
+            nn.init.normal_(parameter)
+        return norm
+
+    def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        result, start = [], 0
+        for part, scalar in zip(self.norm.split(x), self.norm.scalar, strict=True):  # [N, U, 2 l + 1]
+            if scalar:
+                mean = self._mean(part, graph)
+                if self.shift is not None:
+                    mean = mean * self.shift[start : start + part.shape[1]].unsqueeze(-1)
+                    start += part.shape[1]
+                part = part - mean
+            square = self._mean(part.square().mean(-1, keepdim=True), graph)  # [N, U, 1]
+            result.append(part * (square + self.norm.eps).rsqrt())
+        return self.norm.scale_and_join(result)
+
+    def _mean(self, values: Tensor, graph: Graph) -> Tensor:
+        return kernels.gather(kernels.segment_mean(values, graph.batch, graph.num_graphs), graph.batch)

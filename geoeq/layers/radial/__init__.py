@@ -1,1 +1,1 @@
-"""Radial bases, cutoff envelopes and radial networks."""
+"""Functions of the distance: bases, envelopes and the networks that compute weights from them."""

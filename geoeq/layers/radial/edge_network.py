@@ -1,4 +1,4 @@
-"""What is invariant of an edge, to the weights of a message."""
+"""Network from the invariants of an edge to the weights of a message."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from torch.nn.functional import layer_norm, linear, silu
 from geoeq import kernels
 from geoeq.graph import Graph
 from geoeq.layers.chunked import chunked
-from geoeq.layers.edge_attributes import edge_attributes
-from geoeq.layers.inputs.ends_embedding import EndsEmbedding, end_numbers
+from geoeq.layers.inputs.embedding import EndsEmbedding, end_numbers
+from geoeq.layers.layer import edge_attributes
 
 __all__ = ["EdgeNetwork"]
 
-#: edges at a time, so that what is between the layers stays in a cache of some MB.
+#: Edges per chunk: few enough that hidden values fit in a cache of some MB.
 CHUNK = 2048
 
 
 class EdgeNetwork(nn.Module):
-    """Two hidden layers, each with layer norm and SiLU, and a linear map; the elements at both ends are inputs.
+    """Two hidden layers, each with layer norm and SiLU, and a linear map of edge attributes and elements.
 
-    The first linear map of the concatenation (attributes, sender's row, receiver's row) is done in parts: for an
-    element once, not for each edge.
+    The first linear map of the concatenation (attributes, sender's embedding, receiver's embedding) is applied in
+    parts: once per element instead of once per edge.
 
     Args:
         edge_width: number A of edge attributes.
-        hidden: width of the hidden layers, and of the rows for elements.
+        hidden: width of the hidden layers and of the element embeddings.
         width_out: number of weights.
-        elements: take the elements of sender and receiver, each from a table of its own.
+        elements: whether the elements are inputs, with one embedding for senders and one for receivers.
 
     Shapes:
         graph.edge_attr: [E, A]. Returns [E, width_out].
 
     Raises:
-        TensorError: the graph has no edge attributes, others than A, or no elements where they are needed.
+        TensorError: the graph does not have A edge attributes, or lacks the elements.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059; Liao & Smidt, ICLR 2023, arXiv:2206.11990.
@@ -64,7 +64,7 @@ class EdgeNetwork(nn.Module):
         return weights
 
     def hidden(self, graph: Graph) -> Tensor:
-        """What the last linear map sees, [E, hidden]."""
+        """Return the input of the last linear map, [E, hidden]."""
         hidden = self.first(edge_attributes(graph, self.edge_width, "EdgeNetwork"))  # [E, H]
         if self.elements:
             sender, receiver = end_numbers(graph)
@@ -74,7 +74,7 @@ class EdgeNetwork(nn.Module):
 
 
 def _rest(hidden: Tensor, *parameters: Tensor) -> Tensor:
-    """The ``rest`` of the network as a function of its parameters."""
+    """Apply ``rest``, as a function of its parameters."""
     gain, offset, weight, bias, second_gain, second_offset = parameters
     hidden = linear(silu(layer_norm(hidden, gain.shape, gain, offset)), weight, bias)
     return silu(layer_norm(hidden, gain.shape, second_gain, second_offset))

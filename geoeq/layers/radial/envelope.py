@@ -1,4 +1,4 @@
-"""Envelopes: functions that take a message smoothly to zero at the cutoff."""
+"""Envelopes: functions that vanish smoothly at the cutoff."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["CosineEnvelope", "PolynomialEnvelope", "positive_cutoff"]
 
 
 def positive_cutoff(cutoff: float) -> float:
-    """``cutoff`` itself.
+    """Return the cutoff as a float.
 
     Raises:
-        InputError: it is not a positive, finite number.
+        InputError: the cutoff is not a positive, finite number.
     """
     if not (cutoff > 0 and math.isfinite(cutoff)):
         raise InputError(f"cutoff must be a positive number of Å, not {cutoff}.")
@@ -28,10 +28,10 @@ def positive_cutoff(cutoff: float) -> float:
 class CosineEnvelope(RadialFunction):
     """``(cos(π r / cutoff) + 1) / 2`` inside the cutoff, 0 outside.
 
-    Value and slope vanish at the cutoff; the curvature jumps.
+    Value and slope vanish at the cutoff; the curvature is discontinuous.
 
     Args:
-        cutoff: in Å.
+        cutoff: cutoff in Å.
 
     Shapes:
         lengths: [E] Å. Returns [E, 1].
@@ -60,20 +60,20 @@ class PolynomialEnvelope(RadialFunction):
     Value, slope and curvature vanish at the cutoff, so forces are smooth there.
 
     Args:
-        cutoff: in Å.
-        power: p; the larger, the later the envelope falls.
+        cutoff: cutoff in Å.
+        power: exponent p; the larger it is, the closer to the cutoff the envelope falls.
 
     Shapes:
         lengths: [E] Å. Returns [E, 1].
 
     Source:
-        Gasteiger et al., ICLR 2020, arXiv:2003.03123, eq. 8. Differs: not divided by the distance.
+        Gasteiger et al., ICLR 2020, arXiv:2003.03123, eq. 8. Differs: no division by the distance.
     """
 
     def __init__(self, cutoff: float, power: int = 6) -> None:
         super().__init__()
         if power < 2:
-            raise InputError(f"power must be at least 2 for a smooth start at zero distance, not {power}.")
+            raise InputError(f"power must be at least 2 to be smooth at zero distance, not {power}.")
         self.cutoff = positive_cutoff(cutoff)
         self.power = power
         self.width = 1
@@ -84,7 +84,7 @@ class PolynomialEnvelope(RadialFunction):
 
     def forward(self, lengths: Tensor) -> Tensor:
         d = (lengths / self.cutoff).clamp(max=1).unsqueeze(-1)  # [E, 1]
-        # The same polynomial as (1 - d)³ Σ_{k < p} (k + 1)(k + 2) / 2 d^k: never negative by rounding near the cutoff.
+        # The same polynomial as (1 - d)³ Σ_{k < p} (k + 1)(k + 2) / 2 d^k, which rounding cannot make negative.
         inner = torch.zeros_like(d)
         for k in reversed(range(self.power)):
             inner = inner * d + (k + 1) * (k + 2) / 2

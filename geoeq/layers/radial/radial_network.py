@@ -1,4 +1,4 @@
-"""Weights of tensor products from a radial basis."""
+"""Network from a radial basis to the weights of a tensor product."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ __all__ = ["RadialNetwork"]
 
 
 class RadialNetwork(Rowwise):
-    """Invariants of an edge to the weights of its paths: linear maps with layer norms and SiLU between them.
+    """Linear maps with layer norms and SiLU between them, from invariants of an edge to the weights of its paths.
 
     Args:
-        width: number K of invariants, as of a radial basis.
+        width: number K of invariants, such as those of a radial basis.
         hidden: widths of the hidden layers.
         width_out: number of weights.
-        offset: the last map has a bias that starts uniform, not at zero, so that weights differ at once.
+        offset: whether the last map has a bias, initialized uniformly instead of with zero, so that weights differ from
+            the start.
 
     Shapes:
         x: [E, K]. Returns [E, width_out].
@@ -36,14 +37,14 @@ class RadialNetwork(Rowwise):
         super().__init__()
         self.irreps_in, self.irreps_out = o3.Irreps(f"{width}x0e"), o3.Irreps(f"{width_out}x0e")
         widths = [width, *hidden]
-        steps: list[nn.Module] = []
+        modules: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
-            steps += [nn.Linear(before, after), nn.LayerNorm(after), nn.SiLU()]
-        steps.append(nn.Linear(widths[-1], width_out, bias=not offset))
-        self.network = nn.Sequential(*steps)
-        for step in steps:
-            if isinstance(step, nn.Linear) and step.bias is not None:
-                nn.init.zeros_(step.bias)
+            modules += [nn.Linear(before, after), nn.LayerNorm(after), nn.SiLU()]
+        modules.append(nn.Linear(widths[-1], width_out, bias=not offset))
+        self.network = nn.Sequential(*modules)
+        for module in modules:
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
         self.offset = None
         if offset:
             bound = 1 / math.sqrt(widths[-1])
@@ -58,17 +59,17 @@ class RadialNetwork(Rowwise):
         return weights if self.offset is None else weights + self.offset
 
     def hidden(self, x: Tensor) -> Tensor:
-        """What the last linear map sees, [E, H]."""
+        """Return the input of the last linear map, [E, H]."""
         hidden: Tensor = self.network[:-1](x)
         return hidden
 
     def factors(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Two matrices whose product is the result, [E, H + 1] and [H + 1, width_out]; the last row is the offset."""
+        """Return two factors of the result, [E, H + 1] and [H + 1, width_out], whose last row is the offset."""
         matrix, offset = self.last()
         hidden = nn.functional.pad(self.hidden(x), (0, 1), value=1.0)
         return hidden, torch.cat([matrix.mT, offset.unsqueeze(0)])
 
     def last(self) -> tuple[Tensor, Tensor]:
-        """The last linear map: its matrix, [width_out, H], and what is added, [width_out]."""
+        """Return the matrix [width_out, H] and the offset [width_out] of the last linear map."""
         linear: nn.Linear = self.network[-1]  # type: ignore[assignment]
         return linear.weight, linear.bias if self.offset is None else self.offset

@@ -1,4 +1,4 @@
-"""What the edges of a graph are to a kernel of spherical harmonics: couplings, order, envelope; once for all layers."""
+"""Couplings, order and envelope of the edges of a graph, computed once for all layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["EdgeBasis", "coupling_constants"]
 
 @constant
 def coupling_constants(plan: PathPlan) -> Tensor:
-    """The matrix from harmonics to couplings, [(J_max + 1)², plan.basis_dim], in float64."""
+    """Return the matrix from harmonics to couplings, [(J_max + 1)², plan.basis_dim], in float64."""
     highest = max(pair.degree_in + pair.degree_out for pair in plan.pairs)
     blocks = []
     for pair in plan.pairs:
@@ -37,18 +37,18 @@ def coupling_constants(plan: PathPlan) -> Tensor:
 
 
 class EdgeBasis:
-    """The couplings of a graph's edges, ``Σ_M Y_JM C^{J k l}``, made once and shared by the layers of a network.
+    """The couplings of a graph's edges, ``Σ_M Y_JM C^{J k l}``, computed once and shared by the layers of a network.
 
-    The edges are taken in the order of their senders, which is how ``kernels.path_messages`` wants them.
+    Edges are sorted by sender, as ``kernels.path_messages`` requires.
 
     Args:
-        graph: with harmonics to the sum of the degrees that are coupled.
-        cutoff: of the envelope, in Å; None for none.
-        envelope: of the edges instead, in the order of the graph.
+        graph: graph with harmonics up to the highest sum of coupled degrees.
+        cutoff: cutoff of the envelope in Å; None for no envelope.
+        envelope: envelope of the edges, [E, 1] in the order of the graph; replaces that of ``cutoff``.
 
     Attributes:
-        order: [E] edges of the graph in the order of their senders. inverse: [E] the way back.
-        pointers: [N + 1] where the edges of each sender begin.
+        order: [E] edges of the graph, sorted by sender. inverse: [E] the inverse permutation.
+        pointers: [N + 1] first edge of each sender.
         envelope: [E, 1] in the order of the graph, or None.
 
     Source:
@@ -67,14 +67,14 @@ class EdgeBasis:
         self._harmonics = graph.harmonics.index_select(0, self.order)
 
     def couplings(self, degrees: tuple[tuple[int, ...], tuple[int, ...]], constants: Tensor) -> Tensor:
-        """B of ``kernels.path_messages``, [E, basis_dim], in the order of the senders.
+        """Return B of ``kernels.path_messages``, [E, basis_dim], sorted by sender.
 
         Args:
-            degrees: of the input and of the output; layers of any width share what was made for the same degrees.
-            constants: ``coupling_constants`` of those.
+            degrees: degrees of the input and of the output; layers of any width share the result.
+            constants: ``coupling_constants`` of these degrees.
 
         Raises:
-            InputError: the harmonics of the graph end below the degrees that are coupled.
+            InputError: the harmonics of the graph end below the coupled degrees.
         """
         if degrees not in self._couplings:
             if self.graph.harmonics.shape[1] < constants.shape[0]:
@@ -85,7 +85,7 @@ class EdgeBasis:
         return self._couplings[degrees]
 
     def inputs(self, distance: bool) -> Tensor:
-        """Invariants of the edges in the order of the senders: ``graph.edge_attr`` and, if asked for, the length."""
+        """Return the inputs of the radial networks, sorted by sender: ``graph.edge_attr`` and optionally the length."""
         parts = [] if self.graph.edge_attr is None else [self.graph.edge_attr]
         if distance:
             parts.append(self.graph.lengths.unsqueeze(-1))

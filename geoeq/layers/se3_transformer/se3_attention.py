@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from geoeq import kernels
 from geoeq.errors import InputError
 from geoeq.graph import Graph
-from geoeq.layers.attention import edge_softmax
-from geoeq.layers.irreps.fiber import fiber
-from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
+from geoeq.layers.edge_softmax import edge_softmax
+from geoeq.layers.irreps.layout import fiber, irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.layer import Layer
 from geoeq.layers.se3_transformer.edge_basis import EdgeBasis
 from geoeq.layers.se3_transformer.se3_messages import Activation, RadialSharing, SE3Messages
@@ -25,27 +24,27 @@ __all__ = ["SE3Attention"]
 class SE3Attention(Layer):
     """Attention with invariant weights over equivariant messages.
 
-    With queries ``q_i = Q x_i`` of the node, keys ``k_ij`` and values ``v_ij`` from kernels over its edges, and d the
+    With queries ``q_i = Q x_i`` of the nodes, keys ``k_ij`` and values ``v_ij`` from kernels of the edges, and d the
     number of entries of a key::
 
         a_ij = softmax_j(q_i · k_ij / sqrt(d))      for each head, eq. 11
         x_i <- P [Σ_j a_ij v_ij, x_i]               for each degree, eqs. 10, 12
 
     Args:
-        irreps_in, irreps_out: each degree once, with any number of channels. Parity means nothing.
+        irreps_in, irreps_out: irreps of the input and the output, each degree once. Parities have no meaning.
         edge_width: number of columns of ``graph.edge_attr``, inputs of the radial networks.
         heads: number of attention heads.
-        channels_div: keys and values have the channels of the output divided by this number.
-        distance, hidden, sharing, radial_norm, activation: of ``SE3Messages``.
-        cutoff: in Å; attention then falls smoothly to zero there. None: attention as published.
+        channels_div: divisor that gives the channels of keys and values from those of the output.
+        distance, hidden, sharing, radial_norm, activation: as for ``SE3Messages``.
+        cutoff: radius in Å at which attention vanishes smoothly. None: attention as published.
 
     Shapes:
-        x: [N, irreps_in.dim]. Returns [N, irreps_out.dim]. The graph has harmonics to the largest sum of an
-        input's and an output's degree.
+        x: [N, irreps_in.dim]. Returns [N, irreps_out.dim]. The graph needs harmonics up to the largest sum of
+        an input degree and an output degree.
 
     Raises:
-        InputError: the heads do not divide the channels of keys and values, or no degree of the input is among
-            those of the output, so that there are no keys.
+        InputError: the number of heads does not divide the channels of keys and values, or no degree occurs in both
+            the input and the output, so there are no keys.
 
     Source:
         Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eqs. 8-12; channels_div and the scale of the scores as in
@@ -98,33 +97,41 @@ class SE3Attention(Layer):
     def forward(self, x: Tensor, graph: Graph, basis: EdgeBasis | None = None) -> Tensor:
         basis = EdgeBasis(graph, self.cutoff) if basis is None else basis
         blocks = to_channels_last(x, self.blocks)
-        by_degree = {degree: block for (degree, _), block in zip(self.degrees_in, blocks, strict=True)}
-        values, scores = [], torch.zeros(graph.sender.shape[0], self.heads, dtype=x.dtype, device=x.device)
-        for (degree, width), message in zip(self.values, self.messages(blocks, basis), strict=True):
-            values.append(message[..., :width])  # [E, 2 l + 1, C / div]
-            if degree in self.keys:
-                query = kernels.gather(by_degree[degree] @ self.query[str(degree)].T, graph.receiver)
-                products = (query * message[..., width:]).sum(1)  # [E, C / div]
-                scores = scores + products.view(-1, self.heads, width // self.heads).sum(-1)
-        weights = edge_softmax(scores * self.scale, graph, basis.envelope)  # [E, heads]
+        x_by_degree = {degree: block for (degree, _), block in zip(self.degrees_in, blocks, strict=True)}
 
+        values, scores = self._values_and_scores(self.messages(blocks, basis), x_by_degree, graph)  # eq. 8
+        weights = edge_softmax(scores * self.scale, graph, basis.envelope)  # eq. 11, [E, heads]
         flat = torch.cat([value.flatten(1) for value in values], dim=1)
         shapes = [(2 * degree + 1, width) for degree, width in self.values]
-        sums = kernels.weighted_sum(flat, weights, graph, blocks=shapes).split(
-            [dim * width for dim, width in shapes], 1
-        )
+        total = kernels.weighted_sum(flat, weights, graph, blocks=shapes)  # eq. 10
 
         result = []
-        for (degree, width), total in zip(self.values, sums, strict=True):
-            total = total.unflatten(1, (2 * degree + 1, width))
-            if degree in by_degree:
-                total = torch.cat([total, by_degree[degree]], dim=-1)
-            result.append(total @ self.project[str(degree)].T)
+        for (degree, _), shape, part in zip(
+            self.values, shapes, total.split([dim * width for dim, width in shapes], dim=1), strict=True
+        ):
+            joined = part.unflatten(1, shape)  # [N, 2 l + 1, C / div]
+            if degree in x_by_degree:
+                joined = torch.cat([joined, x_by_degree[degree]], dim=-1)
+            result.append(joined @ self.project[str(degree)].T)  # eq. 12
         return to_e3nn_layout(result)
+
+    def _values_and_scores(
+        self, messages: list[Tensor], x_by_degree: dict[int, Tensor], graph: Graph
+    ) -> tuple[list[Tensor], Tensor]:
+        """Split messages into values v_ij and keys k_ij; return the values and the scores ``q_i · k_ij`` [E, heads]."""
+        x = next(iter(x_by_degree.values()))
+        values, scores = [], x.new_zeros(graph.sender.shape[0], self.heads)
+        for (degree, width), message in zip(self.values, messages, strict=True):
+            values.append(message[..., :width])  # [E, 2 l + 1, C / div]
+            if degree in self.keys:
+                query = kernels.gather(x_by_degree[degree] @ self.query[str(degree)].T, graph.receiver)
+                products = (query * message[..., width:]).sum(1)  # [E, C / div]
+                scores = scores + products.view(-1, self.heads, width // self.heads).sum(-1)
+        return values, scores
 
 
 def _maps(shapes: dict[int, tuple[int, int]]) -> nn.ParameterDict:
-    """A matrix [C_out, C_in] for each degree."""
+    """Return a random matrix [C_out, C_in] for each degree."""
     return nn.ParameterDict(
         {str(degree): nn.Parameter(torch.randn(shape) / math.sqrt(shape[1])) for degree, shape in shapes.items()}
     )

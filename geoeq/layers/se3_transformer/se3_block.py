@@ -1,4 +1,4 @@
-"""A stack of SE(3)-Transformer layers with a convolution at its end."""
+"""A stack of SE(3)-Transformer layers that ends with a convolution."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ __all__ = ["SE3Block"]
 
 
 class SE3Block(Layer):
-    """Attention and nonlinearity, several times, then a convolution.
+    """Several layers of attention and nonlinearity, then a convolution.
 
     Args:
-        irreps_in, irreps_hidden, irreps_out: each degree once, with any number of channels. Parity means nothing.
+        irreps_in, irreps_hidden, irreps_out: irreps of the features, each degree once. Parities have no meaning.
         layers: number of attention layers.
         edge_width: number of columns of ``graph.edge_attr``, inputs of the radial networks.
         norm: kind of ``SE3Norm`` after each attention, or "none".
-        sharing: of the radial networks (see ``SE3Messages``); or one for each layer, the convolution the last.
-        heads, channels_div, distance, hidden, radial_norm, activation, cutoff: of ``SE3Attention``.
-        self_per_edge: of ``SE3Convolution``.
+        sharing: sharing of radial networks (see ``SE3Messages``), or one value per layer, the convolution last.
+        heads, channels_div, distance, hidden, radial_norm, activation, cutoff: as for ``SE3Attention``.
+        self_per_edge: as for ``SE3Convolution``.
 
     Shapes:
-        x: [N, irreps_in.dim]. Returns [N, irreps_out.dim]. The graph has harmonics to ``lmax``.
+        x: [N, irreps_in.dim]. Returns [N, irreps_out.dim]. The graph needs harmonics up to ``lmax``.
 
     Raises:
-        InputError: there are not as many sharings as layers.
+        InputError: the number of sharings is not the number of layers plus one.
 
     Attributes:
-        lmax: the degree of harmonics that is needed.
+        lmax: highest degree of the harmonics that the block needs.
 
     Source:
         Fuchs et al., NeurIPS 2020, arXiv:2006.10503, section 4.

@@ -11,31 +11,30 @@ from torch import Tensor, nn
 
 from geoeq import kernels
 from geoeq.graph import Graph
-from geoeq.layers.irreps.fiber import fiber
-from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
+from geoeq.layers.irreps.layout import fiber, irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.layer import Layer
 from geoeq.layers.se3_transformer.edge_basis import EdgeBasis
 from geoeq.layers.se3_transformer.se3_messages import Activation, RadialSharing, SE3Messages
 
 __all__ = ["SE3Convolution"]
 
-#: The sum over about ten neighbours starts with the variance of one message.
-_START = 10**-0.5
+#: Initial factor of the messages: the sum over about ten neighbours has the variance of one message.
+_INITIAL_SCALE = 10**-0.5
 
 
 class SE3Convolution(Layer):
-    """``x_i^k <- V^k x_i^k + Σ_j Σ_l W^{kl}(ij) x_j^l``: self-interaction and a sum of messages.
+    """Self-interaction plus the sum of messages, ``x_i^k <- V^k x_i^k + Σ_j Σ_l W^{kl}(ij) x_j^l``.
 
     Args:
-        irreps_in, irreps_out: each degree once, with any number of channels. Parity means nothing.
+        irreps_in, irreps_out: irreps of the input and the output, each degree once. Parities have no meaning.
         edge_width: number of columns of ``graph.edge_attr``, inputs of the radial networks.
-        distance, hidden, sharing, radial_norm, activation: of ``SE3Messages``.
-        cutoff: in Å; messages then fall smoothly to zero there. None: messages as published.
-        self_per_edge: add the self-interaction once for each neighbour, as the published code does.
+        distance, hidden, sharing, radial_norm, activation: as for ``SE3Messages``.
+        cutoff: radius in Å at which messages vanish smoothly. None: messages as published.
+        self_per_edge: whether to add the self-interaction once for each neighbour, as the published code does.
 
     Shapes:
-        x: [N, irreps_in.dim]. Returns [N, irreps_out.dim]. The graph has harmonics to the largest sum of an
-        input's and an output's degree.
+        x: [N, irreps_in.dim]. Returns [N, irreps_out.dim]. The graph needs harmonics up to the largest sum of
+        an input degree and an output degree.
 
     Source:
         Thomas et al. 2018, arXiv:1802.08219; Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eq. 8. Differs: the
@@ -67,7 +66,7 @@ class SE3Convolution(Layer):
         )
         with torch.no_grad():
             for weight in self.messages.weights:
-                weight.mul_(_START)
+                weight.mul_(_INITIAL_SCALE)
         channels = dict(self.degrees_in)
         self.own = nn.ParameterDict(
             {
@@ -84,15 +83,14 @@ class SE3Convolution(Layer):
     def forward(self, x: Tensor, graph: Graph, basis: EdgeBasis | None = None) -> Tensor:
         basis = EdgeBasis(graph, self.cutoff) if basis is None else basis
         blocks = to_channels_last(x, self.blocks)
-        messages = self.messages(blocks, basis)
-        by_degree = {degree: block for (degree, _), block in zip(self.degrees_in, blocks, strict=True)}
+        x_by_degree = {degree: block for (degree, _), block in zip(self.degrees_in, blocks, strict=True)}
         result = []
-        for (degree, _), message in zip(self.degrees_out, messages, strict=True):
+        for (degree, _), message in zip(self.degrees_out, self.messages(blocks, basis), strict=True):
             if basis.envelope is not None:
                 message = message * basis.envelope.unsqueeze(-1)
-            total = kernels.segment_sum(message, graph)  # [N, 2 k + 1, C_k]
+            total = kernels.segment_sum(message, graph)  # Σ_j Σ_l W^{kl}(ij) x_j^l, [N, 2 k + 1, C_k]
             if str(degree) in self.own:
-                own = by_degree[degree] @ self.own[str(degree)].T
+                own = x_by_degree[degree] @ self.own[str(degree)].T  # V^k x_i^k
                 total = total + (own * graph.degree.view(-1, 1, 1) if self.self_per_edge else own)
             result.append(total)
         return to_e3nn_layout(result)

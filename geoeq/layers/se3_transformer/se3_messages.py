@@ -8,37 +8,43 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from geoeq.errors import InputError, TensorError, unknown_name
+from geoeq.errors import InputError, unknown_name
 from geoeq.kernels.operators.path_messages import path_messages
 from geoeq.kernels.operators.path_plan import PathPlan
-from geoeq.layers.irreps.fiber import Fiber
+from geoeq.layers.irreps.layout import Fiber
+from geoeq.layers.layer import edge_attributes
 from geoeq.layers.se3_transformer.edge_basis import EdgeBasis, coupling_constants
 
 __all__ = ["Activation", "RadialSharing", "SE3Messages"]
 
-#: which pairs of degrees have a radial network in common.
+#: Which pairs of degrees share a radial network.
 RadialSharing = Literal["all", "output", "input", "none"]
 Activation = Literal["silu", "relu"]
 
 
 class SE3Messages(nn.Module):
-    """``m_e^k = Σ_l W^{kl}(e) x_sender^l`` with ``W^{kl}(e) = Σ_J φ_J^{kl}(inputs of e) Σ_M Y_JM(e) C_JM^{kl}``.
+    """Messages ``m_e^k = Σ_l W^{kl}(e) x_sender^l`` with learned equivariant kernels (eq. 8).
 
-    The functions φ are the last layer of small networks of two hidden layers.
+    The kernels are ``W^{kl}(e) = Σ_J φ_J^{kl}(inputs of e) Σ_M Y_JM(e) C_JM^{kl}``. The functions φ are linear maps of
+    the output of small networks with two hidden layers.
 
     Args:
         degrees_in: (degree, channels) of the features.
         degrees_out: (degree, channels) of the messages.
         edge_width: number of columns of ``graph.edge_attr``, inputs of the radial networks.
-        distance: take the length of an edge as another input, as published.
+        distance: whether the length of an edge is another input, as published.
         hidden: width H of the radial networks.
-        sharing: one radial network for "all" pairs of degrees, one for each "output" or "input" degree, or for
+        sharing: one radial network for "all" pairs of degrees, one for each "output" or "input" degree, or one for
             each pair ("none").
-        radial_norm: layer norms in the radial networks.
-        activation: of the radial networks; published is "relu", whose forces jump.
+        radial_norm: whether the radial networks have layer norms.
+        activation: activation of the radial networks; "relu", as published, gives discontinuous forces.
 
     Shapes:
         blocks: [N, 2 l + 1, C_l] of each degree. Returns [E, 2 k + 1, C_k] of each degree, in the order of the graph.
+
+    Raises:
+        InputError: an option is unknown, or the radial networks have no input.
+        TensorError: the edge attributes of the graph have the wrong width.
 
     Source:
         Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eq. 8.
@@ -73,10 +79,10 @@ class SE3Messages(nn.Module):
         self.radial = nn.ModuleList(
             _radial_network(edge_width + distance, hidden, radial_norm, activation) for _ in self.plans
         )
-        self.weights = nn.ParameterList(self._start(plan) for plan in self.plans)
+        self.weights = nn.ParameterList(self._initial_weight(plan) for plan in self.plans)
 
-    def _start(self, plan: PathPlan) -> nn.Parameter:
-        """Messages of about unit variance from features of unit variance."""
+    def _initial_weight(self, plan: PathPlan) -> nn.Parameter:
+        """Return random weights with which features of unit variance give messages of about unit variance."""
         weight = torch.randn(plan.weight_numel)
         for pair in plan.pairs:
             terms = plan.hidden * sum(
@@ -86,32 +92,27 @@ class SE3Messages(nn.Module):
         return nn.Parameter(weight)
 
     def forward(self, blocks: list[Tensor], basis: EdgeBasis) -> list[Tensor]:
-        edge_attr = basis.graph.edge_attr
-        if (0 if edge_attr is None else edge_attr.shape[-1]) != self.edge_width:
-            found = "none" if edge_attr is None else str(edge_attr.shape[-1])
-            raise TensorError(f"SE3Messages: {self.edge_width} edge attributes are needed, the graph has {found}.")
+        if self.edge_width or basis.graph.edge_attr is not None:
+            edge_attributes(basis.graph, self.edge_width, "SE3Messages")
         inputs = basis.inputs(self.distance)  # [E, A]
-        by_degree = {degree: block.flatten(1) for (degree, _), block in zip(self.degrees_in, blocks, strict=True)}
+        x_by_degree = {degree: block.flatten(1) for (degree, _), block in zip(self.degrees_in, blocks, strict=True)}
         total: dict[int, Tensor] = {}
         for n, (plan, radial, weight) in enumerate(zip(self.plans, self.radial, self.weights, strict=True)):
-            x = torch.cat([by_degree[degree] for degree in self.coupled[n][0]], dim=-1)
+            x = torch.cat([x_by_degree[degree] for degree in self.coupled[n][0]], dim=-1)
             couplings = basis.couplings(self.coupled[n], self.get_buffer(f"constants_{n}"))
             message = path_messages(x, radial(inputs), weight, couplings, basis.pointers, plan)
-            parts = message.split(_sizes(plan.outputs), dim=-1)
-            for (degree, _), part in zip(plan.outputs, parts, strict=True):
+            for (degree, _), part in zip(plan.outputs, message.split(_sizes(plan.outputs), dim=-1), strict=True):
                 total[degree] = total[degree] + part if degree in total else part
-        order = [total[degree] for degree, _ in self.degrees_out]
-        flat = torch.cat(order, dim=-1).index_select(0, basis.inverse)
+        flat = torch.cat([total[degree] for degree, _ in self.degrees_out], dim=-1)
+        parts = flat.index_select(0, basis.inverse).split(_sizes(self.degrees_out), dim=-1)
         return [
-            part.reshape(part.shape[0], 2 * degree + 1, channels)
-            for part, (degree, channels) in zip(
-                flat.split(_sizes(self.degrees_out), dim=-1), self.degrees_out, strict=True
-            )
+            part.unflatten(-1, (2 * degree + 1, channels))
+            for part, (degree, channels) in zip(parts, self.degrees_out, strict=True)
         ]
 
 
 def _sizes(degrees: Fiber) -> list[int]:
-    """Number of columns of each degree."""
+    """Return the number of columns of each degree."""
     return [(2 * degree + 1) * channels for degree, channels in degrees]
 
 

@@ -1,4 +1,4 @@
-"""Nonlinearities of the SE(3)-Transformer that act on the lengths of features."""
+"""Nonlinearities of the SE(3)-Transformer, which act on the norms of features."""
 
 from __future__ import annotations
 
@@ -10,41 +10,40 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geoeq.errors import InputError, unknown_name
-from geoeq.layers.irreps.fiber import fiber
-from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
+from geoeq.layers.irreps.layout import fiber, irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.layer import Rowwise
 
 __all__ = ["NormKind", "SE3Norm"]
 
 NormKind = Literal["gate", "norm"]
 
-#: below this a feature has no direction ("norm"); it is so long where it vanishes ("gate").
+#: Smallest norm with a direction ("norm"); ε of the smooth norm ("gate").
 _TINY, _SOFT = 2.0**-24, 1e-2
 
-#: of the gate: features stay about as long as they are.
+#: Factor of the gate that approximately preserves the norm of features.
 _GAIN = 1.6
 
 
 class SE3Norm(Rowwise):
-    """Layer norm and nonlinearity of the lengths of features.
+    """Layer norm and nonlinearity of the norms of features.
 
-    "gate" is smooth everywhere: scalars to ``SiLU(LayerNorm(s))``, the rest to ``1.6 x σ(LayerNorm(|x|))``.
-    "norm", as published, keeps the direction and takes a new length, ``x / |x| ReLU(LayerNorm(|x|))``, for scalars
-    too: it jumps where a scalar changes its sign, and has no derivative where a feature vanishes.
+    "gate" is smooth everywhere: ``SiLU(LayerNorm(s))`` for scalars, ``1.6 x σ(LayerNorm(|x|))`` for the rest.
+    "norm", as published, keeps the direction and replaces the norm, ``x / |x| ReLU(LayerNorm(|x|))``, also for
+    scalars: it is discontinuous where a scalar changes sign, and not differentiable where a feature vanishes.
 
     Args:
-        irreps: each degree once, with any number of channels. Parity means nothing.
+        irreps: irreps of the features, each degree once. Parities have no meaning.
         kind: "gate" or "norm".
 
     Shapes:
         x: [N, irreps.dim]. Returns the same.
 
     Raises:
-        InputError: the kind is neither of those.
+        InputError: the kind is neither "gate" nor "norm".
 
     Source:
         Fuchs et al., NeurIPS 2020, arXiv:2006.10503, section 4 (norm nonlinearity); "norm" as in NVIDIA's
-        implementation. Differs: "gate" is ours.
+        implementation. Differs: "gate" is an addition of geoeq.
     """
 
     group = "SE(3)"

@@ -1,1 +1,1 @@
-"""Functions on the sphere: grids, activations, norms and feed-forward networks."""
+"""Functions on the sphere: grids, activations, norms, feed-forward networks and sets of points."""

@@ -1,4 +1,4 @@
-"""The sphere as a grid: features of degree l as values of a function on the sphere, and back."""
+"""Transforms between coefficients of functions on the sphere and their values on a grid."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from geoeq.errors import InputError, unknown_name
 
 __all__ = ["Normalization", "S2Grid", "degree_order", "grid_resolution", "order_degree"]
 
-#: e3nn's names: "component" makes values of the size of the coefficients, "integral" orthonormal harmonics.
+#: Normalizations of e3nn: "component" gives values of the size of the coefficients, "integral" orthonormal harmonics.
 Normalization = Literal["component", "norm", "integral"]
 
 
 def degree_order(lmax: int, mmax: int) -> list[tuple[int, int]]:
-    """``(l, m)`` of the coefficients with ``|m| <= mmax``, degree by degree."""
+    """Return ``(l, m)`` of the coefficients with ``|m| <= mmax``, degree by degree."""
     return [(degree, m) for degree in range(lmax + 1) for m in range(-min(degree, mmax), min(degree, mmax) + 1)]
 
 
 def order_degree(lmax: int, mmax: int) -> list[tuple[int, int]]:
-    """``(l, m)`` of the same coefficients order by order: m = 0, then +1 of every degree, -1, +2, -2 and so on."""
+    """Return ``(l, m)`` of the same coefficients, order by order: m = 0, then +1 of every degree, -1, +2, -2, ..."""
     orders = [0, *(sign * m for m in range(1, mmax + 1) for sign in (1, -1))]
     return [(degree, m) for m in orders for degree in range(abs(m), lmax + 1)]
 
 
 def grid_resolution(lmax: int, mmax: int) -> tuple[int, int]:
-    """Latitudes and longitudes of the smallest grid that holds these degrees and orders."""
+    """Return the numbers of latitudes and longitudes of the smallest grid for these degrees and orders."""
     return 2 * (lmax + 1), 2 * (mmax + 1) + 1 if lmax == mmax else 2 * mmax + 1
 
 
@@ -38,14 +38,14 @@ def grid_resolution(lmax: int, mmax: int) -> tuple[int, int]:
 def _matrices(
     lmax: int, mmax: int, resolution: tuple[int, int], normalization: str, rescale: bool, by_order: bool
 ) -> tuple[Tensor, Tensor]:
-    there = o3.ToS2Grid(lmax, resolution, normalization=normalization)
-    back = o3.FromS2Grid(resolution, lmax, normalization=normalization)
-    to_grid = torch.einsum("mbi,am->bai", there.shb, there.sha).flatten(0, 1)  # [P, (L + 1)²]
-    from_grid = torch.einsum("am,mbi->iba", back.sha, back.shb).flatten(1)  # [(L + 1)², P]
+    forward = o3.ToS2Grid(lmax, resolution, normalization=normalization)
+    inverse = o3.FromS2Grid(resolution, lmax, normalization=normalization)
+    to_grid = torch.einsum("mbi,am->bai", forward.shb, forward.sha).flatten(0, 1)  # [P, (L + 1)²]
+    from_grid = torch.einsum("am,mbi->iba", inverse.sha, inverse.shb).flatten(1)  # [(L + 1)², P]
     kept = order_degree(lmax, mmax) if by_order else degree_order(lmax, mmax)
     index = torch.tensor([degree * (degree + 1) + m for degree, m in kept])
     to_grid, from_grid = to_grid[:, index], from_grid[index]
-    if rescale:  # a degree that lost its high orders weighs as much as a whole one
+    if rescale:  # compensate for the orders that a degree lacks
         factors = [math.sqrt((2 * degree + 1) / (2 * min(degree, mmax) + 1)) for degree, _ in kept]
         scale = torch.tensor(factors, dtype=torch.float64)
         to_grid, from_grid = to_grid * scale, from_grid * scale.unsqueeze(-1)
@@ -53,25 +53,25 @@ def _matrices(
 
 
 class S2Grid(nn.Module):
-    """Two constant matrices: coefficients to values on a grid of the sphere, and back.
+    """Two constant matrices: from coefficients to values on a grid of the sphere, and back.
 
-    Coefficients have K components (l, m), those with ``|m| <= mmax``, and any number of channels as the last
-    dimension; each direction is one matrix product. The way back is exact for what the grid holds: ``from_grid @
-    to_grid`` is the identity where nothing is rescaled. A nonlinearity of the values makes higher degrees, of which
-    a finite grid takes some for lower ones: the error falls fast with the resolution.
+    Coefficients have K components (l, m), those with ``|m| <= mmax``, and any number of channels in the last
+    dimension; each direction is one matrix product. The inverse is exact for functions that the grid can represent:
+    ``from_grid @ to_grid`` is the identity without rescaling. A nonlinearity of the values creates higher degrees,
+    which a finite grid aliases to lower ones; this error falls fast with the resolution.
 
     Args:
         lmax: highest degree.
         mmax: highest order; by default lmax.
         resolution: number of latitudes (even, at least 2 (lmax + 1)) and of longitudes, or one number for both;
             by default ``grid_resolution``, the smallest that holds the coefficients.
-        normalization: "component", "norm" or "integral", of e3nn.
-        rescale: multiply degrees above mmax by ``sqrt((2l + 1) / (2 mmax + 1))``, both ways.
-        by_order: the coefficients come order by order (``order_degree``) in place of degree by degree
+        normalization: normalization of e3nn: "component", "norm" or "integral".
+        rescale: whether to multiply degrees above mmax by ``sqrt((2l + 1) / (2 mmax + 1))``, in both directions.
+        by_order: whether coefficients are sorted order by order (``order_degree``) instead of degree by degree
             (``degree_order``).
 
     Shapes:
-        to_grid: [P, K] float64, a point is latitude * longitudes + longitude. from_grid: [K, P].
+        to_grid: [P, K] float64, point index latitude * longitudes + longitude. from_grid: [K, P].
 
     Raises:
         InputError: mmax is not between 0 and lmax, the grid is too small, or the normalization is unknown.
@@ -113,9 +113,9 @@ class S2Grid(nn.Module):
         self.register_buffer("from_grid", from_grid, persistent=False)
 
     def sample(self, x: Tensor) -> Tensor:
-        """Coefficients [..., K, C] to values on the grid [..., P, C]."""
+        """Return the values on the grid [..., P, C] of coefficients [..., K, C]."""
         return torch.matmul(self.to_grid.to(x.dtype), x)
 
     def project(self, values: Tensor) -> Tensor:
-        """Values on the grid [..., P, C] to coefficients [..., K, C]."""
+        """Return the coefficients [..., K, C] of values on the grid [..., P, C]."""
         return torch.matmul(self.from_grid.to(values.dtype), values)

@@ -1,4 +1,4 @@
-"""Normalisations of functions on the sphere, as EquiformerV2 has them."""
+"""Normalizations of functions on the sphere, as in EquiformerV2."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from torch import Tensor, nn
 
 from geoeq.constants import constant
 from geoeq.errors import InputError, unknown_name
-from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
-from geoeq.layers.irreps.degree_linear import degree_index
+from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
+from geoeq.layers.irreps.linear import degree_index
 from geoeq.layers.layer import Rowwise
 
 __all__ = ["SeparableLayerNorm", "SphereNorm", "SphereNormKind"]
 
-#: The published names.
+#: Names of the published code.
 SphereNormKind = Literal["layer_norm", "layer_norm_sh", "rms_norm_sh"]
 
 
 @constant
 def _mixing(lmax: int, kind: SphereNormKind) -> Tensor:
-    """From squares of the components to the mean square that each is divided by, [K, K]."""
+    """Return the matrix from squared components to the mean square by which each is divided, [K, K]."""
     sizes, degree = 2 * torch.arange(lmax + 1) + 1, degree_index(lmax)
-    together = {"layer_norm": lmax + 2, "layer_norm_sh": 1, "rms_norm_sh": 0}[kind]  # the first that shares
-    group = torch.arange(lmax + 1).clamp(max=together)
-    alike = (group[:, None] == group).double()
-    return (alike / alike.sum(0) / sizes[:, None])[degree][:, degree]
+    first_shared = {"layer_norm": lmax + 2, "layer_norm_sh": 1, "rms_norm_sh": 0}[kind]
+    group = torch.arange(lmax + 1).clamp(max=first_shared)
+    same_group = (group[:, None] == group).double()
+    return (same_group / same_group.sum(0) / sizes[:, None])[degree][:, degree]
 
 
 class SphereNorm(nn.Module):
-    """Features by the square root of their mean squares, channels last; scalars lose their mean first.
+    """Divide channels-last features by root mean squares, after subtracting the mean of the scalars.
 
     With ``s_l`` the mean square of degree l over its components and channels, degree l is divided by
-    ``sqrt(eps + t_l)``, and multiplied by a weight of each degree and channel; scalars get a bias::
+    ``sqrt(eps + t_l)`` and multiplied by a weight for each degree and channel; scalars have a bias::
 
-        layer_norm       t_l = s_l                             each degree by itself
-        layer_norm_sh    t_0 = s_0, t_l = mean of s_1 .. s_L   scalars apart, the relative sizes of the others stay
-        rms_norm_sh      t_l = mean of s_0 .. s_L              all together
+        layer_norm       t_l = s_l                             each degree separately
+        layer_norm_sh    t_0 = s_0, t_l = mean of s_1 .. s_L   scalars, and all higher degrees together
+        rms_norm_sh      t_l = mean of s_0 .. s_L              all degrees together
 
     Args:
         lmax: highest degree L.
-        channels: number C.
-        kind: one of these.
-        eps: keeps a vanishing row finite.
+        channels: number C of channels.
+        kind: one of the kinds above.
+        eps: constant that keeps the result finite where features vanish.
 
     Shapes:
         x: [N, (lmax + 1)², C]. Returns the same.
@@ -61,7 +61,7 @@ class SphereNorm(nn.Module):
     def __init__(self, lmax: int, channels: int, kind: SphereNormKind = "layer_norm_sh", eps: float = 1e-5) -> None:
         super().__init__()
         if kind not in get_args(SphereNormKind):
-            raise InputError(unknown_name("normalisation", kind, get_args(SphereNormKind)))
+            raise InputError(unknown_name("normalization", kind, get_args(SphereNormKind)))
         self.kind, self.eps = kind, eps
         self.weight = nn.Parameter(torch.ones(lmax + 1, channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -71,20 +71,20 @@ class SphereNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first = x[:, :1]
         x = torch.cat([first - first.mean(-1, keepdim=True), x[:, 1:]], dim=1)
-        spread = torch.matmul(x.square().mean(-1), self.mixing.to(x.dtype))  # [N, K]
-        x = x * (spread + self.eps).rsqrt().unsqueeze(-1) * self.weight.index_select(0, self.degree)
+        mean_square = torch.matmul(x.square().mean(-1), self.mixing.to(x.dtype))  # [N, K]
+        x = x * (mean_square + self.eps).rsqrt().unsqueeze(-1) * self.weight.index_select(0, self.degree)
         return torch.cat([x[:, :1] + self.bias, x[:, 1:]], dim=1)
 
 
 class SeparableLayerNorm(Rowwise):
-    """Layer norm of the scalars; all higher degrees together by the root of their mean square, degrees balanced.
+    """Layer norm of the scalars, and one root mean square for all higher degrees, with equal weight for each degree.
 
-    The relative sizes of the higher degrees survive, unlike in a norm of each degree by itself.
+    The relative norms of the higher degrees are preserved, unlike in a separate norm of each degree.
 
     Args:
         lmax: highest degree.
-        channels: number C of channels of every degree.
-        eps: keeps a vanishing row finite.
+        channels: number C of channels of each degree.
+        eps: constant that keeps the result finite where features vanish.
 
     Shapes:
         x: [N, C (lmax + 1)²], irreps ``Cx0e + Cx1o + Cx2e + ...``. Returns the same.

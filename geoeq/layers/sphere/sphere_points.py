@@ -1,4 +1,4 @@
-"""Points on the sphere, for means over directions."""
+"""Sets of points on the sphere for averages over directions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["fibonacci_points", "point_harmonics", "quadrature_points", "spread_p
 
 @constant
 def quadrature_points(degree: int) -> tuple[Tensor, Tensor]:
-    """Directions whose weighted mean is exact for all polynomials of a degree: Gauss-Legendre in z, uniform around it.
+    """Return a quadrature that is exact for polynomials of this degree: Gauss-Legendre in z, uniform around z.
 
-    The error of other smooth functions falls faster than any power of the degree.
+    For other smooth functions, the error falls faster than any power of the degree.
 
     Shapes:
         Returns points [P, 3] and weights [P], float64; weights sum to 1, P is about degree² / 2.
@@ -28,7 +28,7 @@ def quadrature_points(degree: int) -> tuple[Tensor, Tensor]:
         InputError: the degree is negative.
     """
     if degree < 0:
-        raise InputError(f"The degree of a quadrature is at least 0, not {degree}.")
+        raise InputError(f"The degree of a quadrature must be at least 0, not {degree}.")
     heights, weights = (torch.from_numpy(value) for value in np.polynomial.legendre.leggauss(degree // 2 + 1))
     angles = torch.arange(degree + 1, dtype=torch.float64) * (2 * math.pi / (degree + 1))
     radius = (1 - heights.square()).sqrt().unsqueeze(-1)  # [latitudes, 1]
@@ -39,7 +39,7 @@ def quadrature_points(degree: int) -> tuple[Tensor, Tensor]:
 
 @constant
 def fibonacci_points(count: int) -> Tensor:
-    """The published points: a Fibonacci spiral, each point as long as its share of the sphere is large.
+    """Return the published points: a Fibonacci spiral, with lengths proportional to the area per point.
 
     Shapes:
         Returns [count, 3] float64; the mean length is 1.
@@ -48,8 +48,8 @@ def fibonacci_points(count: int) -> Tensor:
         InputError: count is not positive.
 
     Source:
-        Zitnick et al., NeurIPS 2022, arXiv:2206.14331, and its code, which eSCN takes over. The lengths enter the
-        harmonics of the points too, as ``r^l``.
+        Zitnick et al., NeurIPS 2022, arXiv:2206.14331, and its code, which eSCN reuses. The lengths also
+        enter the harmonics of the points, as ``r^l``.
     """
     if count < 1:
         raise InputError(f"There must be at least one point on the sphere, not {count}.")
@@ -58,16 +58,16 @@ def fibonacci_points(count: int) -> Tensor:
     height = 1 - (2 * index + 1) / count
     radius = (1 - height.square()).sqrt()
     points = torch.stack([radius * angle.cos(), radius * angle.sin(), height], dim=-1)
-    crowd = (-torch.cdist(points, points).square() / 0.15).exp().sum(-1, keepdim=True)
-    return points * (count / crowd / (1 / crowd).sum())
+    density = (-torch.cdist(points, points).square() / 0.15).exp().sum(-1, keepdim=True)
+    return points * (count / density / (1 / density).sum())
 
 
 @constant
 def spread_points(count: int) -> Tensor:
-    """Directions whose mean is nearly that over all: where points come to rest that repel each other.
+    """Return evenly spread directions: the equilibrium of points that repel each other.
 
-    Each repels the others by a Gaussian of their distance, ``exp(-count |o - o'|² / 20)``, which weighs the errors of
-    means of harmonics, those of low degrees most; the start is a Fibonacci spiral.
+    The repulsion is a Gaussian of the distance, ``exp(-count |o - o'|² / 20)``, which weights the errors of averages
+    of harmonics, low degrees most. The minimization starts from a Fibonacci spiral.
 
     Shapes:
         Returns [count, 3] float64, unit vectors.
@@ -92,13 +92,13 @@ def spread_points(count: int) -> Tensor:
 
         optimizer.step(energy)
         result = torch.nn.functional.normalize(points.detach(), dim=-1)
-        for _ in range(4):  # Newton's steps to a mean of zero, which the search comes near to
+        for _ in range(4):  # Newton steps to a mean of exactly zero
             result = torch.nn.functional.normalize(result - 1.5 * result.mean(0), dim=-1)
         return result
 
 
 def point_harmonics(points: Tensor, lmax: int) -> Tensor:
-    """Harmonics of points, "component" normalised; with ``r^l`` where a point is not of unit length.
+    """Return the harmonics of points, "component" normalized, times ``r^l`` if points are not of unit length.
 
     Shapes:
         points: [P, 3]. Returns [P, (lmax + 1)²].

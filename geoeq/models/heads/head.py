@@ -18,22 +18,22 @@ __all__ = ["Head", "checked_name", "two_layers"]
 
 
 class Head(Configurable, nn.Module, ABC):
-    """``(x, graph) -> dict``. It learns the width of its input when a model binds it.
+    """Base class of heads, ``(x, graph) -> dict``, whose parameters are created when a model binds them to its irreps.
 
     Attributes:
-        names: the outputs it gives, each in ``geoeq.fields``.
-        group: "T(3)" where its outputs do not turn with the features, as a model of the group T(3) alone takes it.
-        irreps: of the features that it is bound to.
-        last_layer_asked: whether its model gives "last_layer" too, its ``last_features``; set by ``LastLayer``.
+        names: names of the outputs, each in ``geoeq.fields``.
+        group: "T(3)" if its outputs do not rotate with the features; only models of the group T(3) accept such a head.
+        irreps: irreps of the features that it is bound to.
+        with_last_layer: whether its model also outputs "last_layer", its ``last_features``; set by ``LastLayer``.
     """
 
     names: tuple[str, ...]
     irreps: o3.Irreps
     group: Group = "E(3)"
-    last_layer_asked: bool = False
+    with_last_layer: bool = False
 
     def bind(self, irreps: o3.Irreps) -> None:
-        """Make the parameters for features of these irreps: scalars (0e) first, vectors (1o) after them."""
+        """Create the parameters for features of these irreps: scalars (0e) first, then vectors (1o)."""
         self.irreps = irreps
         self.width = irreps.count("0e")
         self.num_vectors = irreps.count("1o")
@@ -41,68 +41,68 @@ class Head(Configurable, nn.Module, ABC):
 
     @abstractmethod
     def make(self, irreps: o3.Irreps) -> None:
-        """Make the parameters."""
+        """Create the parameters."""
 
     def fit(self, data: TrainingSet) -> None:
-        """Take references, shift and scale from the training set; nothing where a head has none."""
+        """Fit references, shift and scale to the training set; by default there are none."""
 
     @abstractmethod
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
-        """Node features [N, irreps.dim] to outputs by name."""
+        """Return outputs by name from node features [N, irreps.dim]."""
 
     def last_features(self, x: Tensor, graph: Graph) -> Tensor:
-        """What its last linear map is given, of a head with one number for each graph: the features of ``LastLayer``.
+        """Return the input of the last linear map, for heads with one scalar per graph; ``LastLayer`` uses it.
 
         Shapes:
-            Returns [G, W], with ``output = scale · last_features @ last_weights + what the network does not change``.
+            Returns [G, W], with ``output = scale · last_features @ last_weights + terms without parameters``.
 
         Raises:
-            InputError: it has no such map, or none that is known.
+            InputError: the head does not define a last linear map.
         """
         raise _no_last_layer(self)
 
     def last_weights(self) -> Tensor:
-        """The weights, and the biases where there are some, of its last linear map.
+        """Return the weights, and the bias if there is one, of the last linear map.
 
         Shapes:
             Returns [W].
 
         Raises:
-            InputError: it has no such map, or none that is known.
+            InputError: the head does not define a last linear map.
         """
         raise _no_last_layer(self)
 
     def scalars(self, x: Tensor) -> Tensor:
-        """The invariant part of the features, [N, C]."""
+        """Return the scalars among the features, [N, C]."""
         return x[:, : self.width]
 
     def vectors(self, x: Tensor) -> Tensor:
-        """The vector part of the features, [N, V, 3]."""
+        """Return the vectors among the features, [N, V, 3]."""
         return x[:, self.width : self.width + 3 * self.num_vectors].reshape(-1, self.num_vectors, 3)
 
 
 def _no_last_layer(head: Head) -> InputError:
     return InputError(
-        f"{type(head).__name__} has no last layer that is known, of which an uncertainty could be made: take an "
+        f"{type(head).__name__} does not define a last layer, from which an uncertainty could be computed: use an "
         "ensemble, or another head, such as GraphScalar."
     )
 
 
 def two_layers(width: int, width_out: int) -> nn.Sequential:
-    """The small network at the end of a head."""
+    """Return the small network at the end of a head."""
     return nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width_out))
 
 
 def checked_name(name: str, level: str, irreps: str) -> str:
-    """``name`` itself.
+    """Return ``name`` after checking its level and irreps.
 
     Raises:
-        FieldError: it is not a field, or one of another level or of other irreps.
+        FieldError: it is not a field, or a field of another level or of other irreps.
     """
     known = field(name)
     if (known.level, known.irreps) != (level, irreps):
         raise FieldError(
-            f"'{name}' is a {known.level} quantity with irreps {known.irreps}; this head gives {level} {irreps}. "
-            "``default_head`` gives the right one."
+            f"'{name}' is a {known.level} quantity with irreps {known.irreps}; this head predicts {level} {irreps}. "
+            "default_head returns the right one."
         )
     return name

@@ -1,4 +1,4 @@
-"""Heads that look at features as functions on the sphere, point by point."""
+"""Heads that evaluate features as functions on the sphere, point by point."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from geoeq.errors import InputError
 from geoeq.graph import Graph
-from geoeq.layers.irreps.coefficients import sphere_irreps, to_coefficients
+from geoeq.layers.irreps.layout import sphere_irreps, to_coefficients
 from geoeq.layers.sphere.sphere_points import fibonacci_points, point_harmonics, quadrature_points
 from geoeq.models.heads.head import Head, checked_name
 from geoeq.models.heads.scalar_heads import GraphScalar, linear_weights
@@ -19,16 +19,17 @@ __all__ = ["SampledScalar", "SampledVector", "SphereNetwork"]
 
 
 class SphereNetwork(nn.Module):
-    """The mean over directions p of a network of the channels' values at p, or of the network times p.
+    """Mean over directions p of a network of the channels' values at p, or of the network times p.
 
     ``Σ_p w_p f(x(p))`` or ``Σ_p w_p f(x(p)) p`` with ``x(p) = Σ_lm x_lm Y_lm(p)`` and f of three linear maps.
 
     Args:
-        irreps: of the features, the same number C of channels of every degree, ``Cx0e + Cx1o + Cx2e + ...``.
-        vector: the second of the two forms.
-        degree: of the polynomials for which the mean is exact; None takes 4 lmax + 8, lmax the highest degree of the
-            features. The equivariance error falls faster than any power of it.
-        samples: number of points as published, a Fibonacci spiral, in place of the quadrature.
+        irreps: irreps of the features, with the same number C of channels of every degree, ``Cx0e + Cx1o + Cx2e +
+            ...``.
+        vector: compute the second form.
+        degree: degree of the polynomials for which the mean is exact; None takes 4 lmax + 8, with lmax the highest
+            degree of the features. The equivariance error falls faster than any power of it.
+        samples: number of points of the published Fibonacci spiral, which then replaces the quadrature.
 
     Shapes:
         x: [N, irreps.dim]. Returns [N, 1], or [N, 3] if vector.
@@ -60,7 +61,7 @@ class SphereNetwork(nn.Module):
         self.last = nn.Linear(self.channels, 1, bias=False)
 
     def sampled(self, x: Tensor) -> Tensor:
-        """What the last linear map is given, at every point, [N, P, C]."""
+        """Return the input of the last linear map at every point, [N, P, C]."""
         sphere = to_coefficients(x, self.lmax, self.channels) @ self.first.weight.T  # before sampling: fewer rows
         values = nn.functional.silu(torch.matmul(self.harmonics.to(x.dtype), sphere) + self.first.bias)  # [N, P, C]
         return nn.functional.silu(self.second(values))
@@ -72,12 +73,12 @@ class SphereNetwork(nn.Module):
 
 
 class SampledScalar(GraphScalar):
-    """A number for each graph: the sum or mean over atoms of a ``SphereNetwork`` of their features.
+    """A scalar of each graph: the sum or mean over atoms of a ``SphereNetwork`` of their features.
 
     Args:
         name: a graph-level scalar of ``geoeq.fields``.
-        reduce: "sum" or "mean"; by default a sum for what grows with the number of atoms.
-        degree, samples: of ``SphereNetwork``.
+        reduce: "sum" or "mean"; by default a sum for extensive quantities.
+        degree, samples: see ``SphereNetwork``.
 
     Shapes:
         Returns [G].
@@ -101,25 +102,25 @@ class SampledScalar(GraphScalar):
         self.pooled = None
 
     def scalars(self, x: Tensor) -> Tensor:
-        """All of the features: the network makes them invariant."""
+        """Return all features; the network makes them invariant."""
         return x
 
     def last_of_atoms(self, x: Tensor) -> Tensor:
-        """The mean over directions of what the last linear map is given."""
+        """Return the mean over directions of the input of the last linear map."""
         network: SphereNetwork = self.network[0]  # type: ignore[assignment]
         return torch.einsum("npc,pm->nc", network.sampled(x), network.weights.to(x.dtype))
 
     def last_weights(self) -> Tensor:
-        """Those of the linear map at each point."""
+        """Return the weights of the linear map that acts at each point."""
         return linear_weights(self.network[0].last)  # type: ignore[arg-type]
 
 
 class SampledVector(Head):
-    """A vector for each node: the mean over directions of a network of the features there, times the direction.
+    """A vector of each node: the mean over directions of a network of the features there, times the direction.
 
     Args:
         name: a node-level vector of ``geoeq.fields``, such as "forces" predicted directly.
-        degree, samples: of ``SphereNetwork``.
+        degree, samples: see ``SphereNetwork``.
 
     Shapes:
         Returns [N, 3].

@@ -1,4 +1,4 @@
-"""Heads for invariants: one number a graph, one number or several an atom."""
+"""Heads for invariants: a scalar of each graph, or one or several of each atom."""
 
 from __future__ import annotations
 
@@ -14,35 +14,34 @@ from geoeq.errors import InputError, TensorError
 from geoeq.fields import NUM_ELEMENTS, field
 from geoeq.graph import Graph
 from geoeq.models.heads.head import Head, checked_name, two_layers
-from geoeq.models.references import fit_references
-from geoeq.models.training_set import Mean, RootMeanSquare, TrainingSet, in_parts
+from geoeq.models.training_set import Mean, RootMeanSquare, TrainingSet, fit_references, in_parts
 
 __all__ = ["GraphScalar", "NodeFeatures", "NodeScalar", "linear_weights", "with_one"]
 
-#: Times the mean size of components of forces; what is beyond is of atoms that were put too close.
-_HUGE = 10.0
+#: Components of forces are clipped at this multiple of their mean size: larger ones stem from atoms that are too close.
+_CLIP = 10.0
 
 
 class GraphScalar(Head):
-    """A number for each graph: the sum or mean over atoms of a network of their scalars.
+    """A scalar of each graph: the sum or mean over atoms of a network of their scalars.
 
     ``out = Σ_atoms (reference[z] + scale · f(x))`` for a sum and ``shift + scale · mean f(x)`` for a mean.
-    References, shift and scale are fitted to the training set and stored; where the energy comes with forces, the
-    scale is their root mean square, in which none counts as more than ten times their mean size. References are
-    float64 whatever the dtype of the model, and so is a sum: total energies have more digits than float32 holds.
+    References, shift and scale are fitted to the training set and stored; if the energy comes with forces, the scale
+    is their root mean square, with components clipped at ten times their mean size. References and sums are float64
+    whatever the dtype of the model, as total energies have more digits than float32 holds.
 
     Args:
         name: a graph-level scalar of ``geoeq.fields``.
-        reduce: "sum" or "mean"; by default a sum for what grows with the number of atoms.
-        after_pooling: apply a second network to the pooled features, as EGNN does on QM9; a sum is
-            then no longer extensive.
-        atomic: give "atomic_energies" too, the shares of the atoms in a sum called "energy".
+        reduce: "sum" or "mean"; by default a sum for extensive quantities.
+        after_pooling: apply a second network to the pooled features, as EGNN does on QM9; a sum is then no longer
+            extensive.
+        atomic: also output "atomic_energies", the contributions of the atoms to a sum called "energy".
 
     Shapes:
-        Returns [G], in float64 where it is a sum over atoms; atomic_energies: [N], float64.
+        Returns [G], in float64 for a sum over atoms; atomic_energies: [N], float64.
 
     Raises:
-        InputError: an option is unknown, or what is asked for is no sum of energies over atoms.
+        InputError: an option is unknown, or atomic energies are requested for something other than a sum of energies.
     """
 
     references: Tensor
@@ -63,7 +62,7 @@ class GraphScalar(Head):
         self.reduce = reduce or ("sum" if field(name).extensive else "mean")
         if atomic and (name != "energy" or self.reduce != "sum" or after_pooling):
             raise InputError(
-                "atomic_energies are the parts of a sum over atoms called 'energy': leave out atomic, or take "
+                "atomic_energies are the parts of a sum over atoms called 'energy': leave out atomic, or use "
                 "GraphScalar('energy', atomic=True) without reduce='mean' and after_pooling."
             )
         self.names = (name, "atomic_energies") if atomic else (name,)
@@ -84,23 +83,23 @@ class GraphScalar(Head):
         self.scale.copy_(torch.as_tensor((_typical_force(data) if self.name == "energy" else 0.0) or spread))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        exact = self.references  # which a change of the dtype of the model does not round
+        exact = self.references  # stays float64 when the dtype of the model changes
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.references = exact.to(self.references.device)
         return self
 
     def last_features(self, x: Tensor, graph: Graph) -> Tensor:
-        """Those of the network, reduced; of one after pooling its own."""
+        """Return the input of the last linear map: pooled over atoms, or that of the network after pooling."""
         if self.pooled is None:
             return self._reduced(self.last_of_atoms(x).double(), graph)
         return with_one(self.pooled[:-1](self._reduced(self.network(self.scalars(x)), graph)))
 
     def last_of_atoms(self, x: Tensor) -> Tensor:
-        """The part [N, W] of each atom in the features that are reduced."""
+        """Return the contribution [N, W] of each atom to the pooled features."""
         return with_one(self.network[:-1](self.scalars(x)))
 
     def last_weights(self) -> Tensor:
-        """Those of the network, or of the one after pooling."""
+        """Return the weights of the last linear map of the network, or of the network after pooling."""
         return linear_weights((self.network if self.pooled is None else self.pooled)[-1])  # type: ignore[arg-type]
 
     def _reduced(self, value: Tensor, graph: Graph) -> Tensor:
@@ -127,18 +126,18 @@ class GraphScalar(Head):
 
 
 class NodeScalar(Head):
-    """A number for each atom, such as its charge.
+    """A scalar of each atom, such as its charge.
 
     Args:
         name: a node-level scalar of ``geoeq.fields``.
-        conserve: charges alone: their sum over a structure is ``data.total_charge`` (zero without it); what the
-            network gives too much or too little is shared equally by its atoms.
+        conserve: only for charges: make their sum over a structure equal ``data.total_charge`` (zero without it), by
+            distributing the excess of the network's charges equally over its atoms.
 
     Shapes:
         ``data.total_charge``: [G] e. Returns [N].
 
     Raises:
-        InputError: something other than charges is to be conserved.
+        InputError: ``conserve`` is set for something other than charges.
     """
 
     def __init__(self, name: str, conserve: bool = False) -> None:
@@ -158,7 +157,7 @@ class NodeScalar(Head):
 
 
 class NodeFeatures(Head):
-    """Invariant features of each node, by one linear map.
+    """Invariant features of each node, from a linear map.
 
     Args:
         width_out: number of features.
@@ -182,40 +181,40 @@ class NodeFeatures(Head):
 
 
 def _typical_force(data: TrainingSet) -> float:
-    """The root mean square of components of forces, of which none counts as more than ten times their mean size."""
+    """Return the root mean square of components of forces, clipped at ten times their mean size; 0 without forces."""
 
     def sizes() -> Iterator[Tensor]:
-        found = (getattr(part, "forces", None) for part in in_parts(data))
-        return (forces.detach().double().abs() for forces in found if isinstance(forces, Tensor))
+        every = (getattr(part, "forces", None) for part in in_parts(data))
+        return (forces.detach().double().abs() for forces in every if isinstance(forces, Tensor))
 
     mean, spread = Mean(), RootMeanSquare()
     for values in sizes():
         mean.add(values)
     for values in sizes():
-        spread.add(values.clamp(max=_HUGE * mean.value))
+        spread.add(values.clamp(max=_CLIP * mean.value))
     return spread.value
 
 
 def with_one(features: Tensor) -> Tensor:
-    """Features [K, W] and the one that a bias is multiplied by, [K, W + 1]."""
+    """Append to features [K, W] the 1 that a bias is multiplied by, [K, W + 1]."""
     return torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
 
 
 def linear_weights(last: nn.Linear) -> Tensor:
-    """The weights of a linear map to one number, and its bias where it has one, [W or W + 1]."""
+    """Return the weights of a linear map to one number, and its bias if it has one, [W or W + 1]."""
     weights = last.weight.flatten()
     return weights if last.bias is None else torch.cat([weights, last.bias])
 
 
 def _conserved(charges: Tensor, graph: Graph) -> Tensor:
-    """Charges [N] whose sums are the net charges of the structures."""
-    surplus = kernels.segment_sum(charges, graph.batch, graph.num_graphs)  # [G]
+    """Shift charges [N] so that their sums are the net charges of the structures."""
+    excess = kernels.segment_sum(charges, graph.batch, graph.num_graphs)  # [G]
     if graph.total_charge is not None:
         if graph.total_charge.numel() != graph.num_graphs:
             raise TensorError(
                 f"total_charge has shape {list(graph.total_charge.shape)}: it must be [{graph.num_graphs}], a net "
                 "charge in e for each structure."
             )
-        surplus = surplus - graph.total_charge.reshape(-1).to(surplus)
+        excess = excess - graph.total_charge.reshape(-1).to(excess)
     count = graph.ptr.diff().clamp(min=1)
-    return charges - kernels.gather(surplus / count, graph.batch)
+    return charges - kernels.gather(excess / count, graph.batch)

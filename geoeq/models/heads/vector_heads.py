@@ -1,4 +1,4 @@
-"""Heads for vectors: one an atom, new positions, the dipole of a graph."""
+"""Heads for vectors: a vector of each atom, predicted positions, and the dipole of a graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Dipole", "NodeVector", "Positions"]
 
 
 class NodeVector(Head):
-    """A vector for each node: its vector channels, each weighed by a network of its scalars.
+    """A vector of each node: the sum of its vector channels, weighted by a network of its scalars.
 
     Args:
         name: a node-level vector of ``geoeq.fields``.
@@ -35,7 +35,7 @@ class NodeVector(Head):
         self.names = (name,)
 
     def make(self, irreps: o3.Irreps) -> None:
-        _needs_vectors(self, irreps)
+        _check_vectors(self, irreps)
         self.network = two_layers(self.width, self.num_vectors)
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
@@ -44,7 +44,7 @@ class NodeVector(Head):
 
 
 class Positions(Head):
-    """Predicted positions: the input positions moved by the first vector channel.
+    """Predicted positions: the input positions plus the first vector channel.
 
     Args:
         name: a node-level vector of ``geoeq.fields``.
@@ -62,17 +62,17 @@ class Positions(Head):
         self.names = (name,)
 
     def make(self, irreps: o3.Irreps) -> None:
-        _needs_vectors(self, irreps)
+        _check_vectors(self, irreps)
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         return {self.name: graph.positions + self.vectors(x)[:, 0]}
 
 
 class Dipole(Head):
-    """The dipole moment of a neutral graph, from atomic charges and, where there are any, atomic dipoles.
+    """Dipole moment of a neutral graph, from atomic charges and, if there are vector channels, atomic dipoles.
 
-    ``μ = Σ_i q_i (r_i - r̄) + Σ_i Σ_v w_iv(x_i) x_iv``, the charges less their mean over the graph, so that
-    it does not depend on the origin.
+    ``μ = Σ_i q_i (r_i - r̄) + Σ_i Σ_v w_iv(x_i) x_iv``, where the mean charge of the graph is subtracted, so that the
+    dipole does not depend on the origin.
 
     Args:
         name: "dipole" for the vector, "dipole_norm" for its length.
@@ -82,7 +82,7 @@ class Dipole(Head):
 
     Source:
         Schütt et al., ICML 2021, arXiv:2102.03150, eq. 9 (charges and atomic dipoles). Differs: charges are
-        made neutral.
+        neutralized.
     """
 
     scale: Tensor
@@ -90,7 +90,7 @@ class Dipole(Head):
     def __init__(self, name: str = "dipole") -> None:
         super().__init__()
         if name not in ("dipole", "dipole_norm"):
-            raise FieldError(f"Dipole gives 'dipole' or 'dipole_norm', not '{name}'.")
+            raise FieldError(f"Dipole predicts 'dipole' or 'dipole_norm', not '{name}'.")
         self.name = name
         self.names = (name,)
         self.register_buffer("scale", torch.ones(()))
@@ -116,6 +116,6 @@ class Dipole(Head):
         return kernels.gather(kernels.segment_mean(values, graph.batch, graph.num_graphs), graph.batch)
 
 
-def _needs_vectors(head: Head, irreps: o3.Irreps) -> None:
+def _check_vectors(head: Head, irreps: o3.Irreps) -> None:
     if head.num_vectors == 0:
         raise InputError(f"{type(head).__name__} needs a vector channel (1o); the network gives {irreps}.")

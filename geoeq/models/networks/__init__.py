@@ -1,1 +1,1 @@
-"""The networks, one file each, with heads of their own where a paper has them."""
+"""Networks, one file each, with the heads that belong to a single paper."""

@@ -1,4 +1,4 @@
-"""E(n)-equivariant graph neural network."""
+"""EGNN: E(n)-equivariant graph neural network."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from geoeq.errors import TensorError
 from geoeq.graph import Graph
 from geoeq.layers.egnn import EGNNLayer, Normalize
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, NodeEmbedding, NodeInput
-from geoeq.models.heads.default import GraphScalar, Head, Positions
+from geoeq.models.heads import GraphScalar, Head, Positions
 from geoeq.models.model import Model
 from geoeq.models.published.egnn_weights import reference_arguments, reference_names
-from geoeq.models.published.from_reference import load_parameters
+from geoeq.models.published.parameters import load_parameters
 
 __all__ = ["EGNN"]
 
@@ -27,29 +27,29 @@ class EGNN(Model):
     """E(n)-equivariant graph neural network, for properties of molecules and for dynamics.
 
     Args:
-        heads: what is predicted, for example ``[GraphScalar("gap")]``.
+        heads: heads of the predicted quantities, for example ``[GraphScalar("gap")]``.
         width: number C of channels.
-        layers: number of rounds of messages.
-        cutoff: in Å. None takes ``data.edge_index``, or connects all atoms of a graph as the paper does.
-        node_inputs: what a node is: "element", "charge", "speed", "features" (``data.x``).
+        layers: number of message-passing layers.
+        cutoff: cutoff radius in Å; None takes ``data.edge_index``, or connects all atoms of a graph as in the paper.
+        node_inputs: inputs of a node: "element", "charge", "speed", "features" (``data.x``).
         features_width: number of columns of ``data.x``.
-        edge_inputs: what an edge has besides its length: "square_distance" (of the input positions),
+        edge_inputs: inputs of an edge besides its length: "square_distance" (of the input positions),
             "charge_product", "edge_attr", "bessel" (a Bessel basis of the input distance; needs a cutoff).
         edge_attr_width: number of columns of ``data.edge_attr``.
         num_basis: number of Bessel functions.
-        velocity: use ``data.vel`` (the N-body form of the network).
-        attention, normalize, tanh, residual, update_positions, detach_norm, clamp: of ``EGNNLayer``.
-        elements: atomic numbers that the model knows; None for any.
+        velocity: use ``data.vel`` (the form of the network for N-body dynamics).
+        attention, normalize, tanh, residual, update_positions, detach_norm, clamp: see ``EGNNLayer``.
+        elements: atomic numbers that the model accepts; None for any.
 
     Shapes:
         Positions in Å (or dimensionless throughout), velocities in Å per unit of time.
 
     Source:
-        Satorras et al., ICML 2021, arXiv:2102.09844. Differs: elements enter through a table in place of
-        one-hot vectors times powers of the charge; with a cutoff, messages fall smoothly to zero there.
-        ``from_reference`` takes the authors' two published networks, with their derivatives (the length in
-        "length" is a constant there) and their clamp of the N-body network. Presets: "qm9" (its head is
-        ``GraphScalar(name, reduce="sum", after_pooling=True)``) and "nbody", as the authors' programs have them.
+        Satorras et al., ICML 2021, arXiv:2102.09844. Differs: elements are embedded by a table instead of
+        one-hot vectors times powers of the charge; with a cutoff, messages decay smoothly to zero there.
+        ``from_reference`` reproduces the authors' two published networks, including their derivatives (the length in
+        "length" is a constant there) and the clamp of their N-body network. Presets: "qm9" (its head is
+        ``GraphScalar(name, reduce="sum", after_pooling=True)``) and "nbody", as in the authors' programs.
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -127,15 +127,15 @@ class EGNN(Model):
 
     @classmethod
     def from_reference(cls, state_dict: Mapping[str, Tensor], **hyperparameters: Any) -> Self:
-        """The authors' network, from its parameters under their names and its own hyperparameters.
+        """Return the authors' network, from parameters under their names and its own hyperparameters.
 
-        Two networks are known: that for graphs and molecules (it has ``embedding_out``; outputs "features"
-        and "positions") and that of the N-body experiment (output "positions").
+        There are two networks: the one for graphs and molecules (it has ``embedding_out``; outputs "features" and
+        "positions") and the one of the N-body experiment (output "positions").
 
         Args:
             state_dict: the authors' parameters.
             hyperparameters: in_node_nf, in_edge_nf, hidden_nf, n_layers and, for the first, out_node_nf,
-                attention, normalize, tanh, residual; for the second recurrent, norm_diff, tanh.
+                attention, normalize, tanh, residual, or for the second recurrent, norm_diff, tanh.
 
         Raises:
             CheckpointError: a hyperparameter is unknown or missing, or a parameter is missing, left over or

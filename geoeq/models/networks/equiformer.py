@@ -13,20 +13,18 @@ from torch_geometric.data import Data
 
 from geoeq.errors import CheckpointError, InputError, unknown_name
 from geoeq.graph import Graph
-from geoeq.layers.equiformer import EquiformerBlock, EquiformerNorm, NormKind
-from geoeq.layers.graph_attention import EquivariantGraphAttention
+from geoeq.layers.equiformer import EquiformerBlock, EquiformerNorm, EquivariantGraphAttention, NormKind
 from geoeq.layers.inputs.degree_embedding import DegreeEmbedding
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
 from geoeq.layers.irreps.dropout import EquivariantDropout
 from geoeq.layers.layer import RadialFunction
 from geoeq.layers.products.tensor_paths import harmonics_group
-from geoeq.layers.radial.bases import BesselBasis, ExpNormalBasis
-from geoeq.layers.radial.gaussian_basis import LearnedGaussianBasis
-from geoeq.models.heads.default import GraphScalar, Head, NodeVector
+from geoeq.layers.radial.bases import BesselBasis, ExpNormalBasis, LearnedGaussianBasis
+from geoeq.models.heads import GraphScalar, Head, NodeVector
 from geoeq.models.model import Model
 from geoeq.models.published.equiformer_parameters import reference_parameters
 from geoeq.models.published.equiformer_weights import QM9_ATOMS, QM9_DEGREE, reference_arguments
-from geoeq.models.published.named_parameters import fill_parameters
+from geoeq.models.published.parameters import fill_parameters
 
 __all__ = ["Equiformer"]
 
@@ -37,39 +35,39 @@ class Equiformer(Model):
     """Transformer of irreps features: attention by invariants, messages by depthwise tensor products.
 
     Args:
-        heads: what is predicted, for example ``[GraphScalar("gap")]``.
-        irreps: of the features in all blocks, scalars (0e) first.
-        irreps_harmonics: the harmonics of the edges. With "1e" in place of "1o", and even parities throughout, the
-            group is SE(3), as in most of the published networks.
-        irreps_head: of the values of one attention head.
-        num_heads: number of heads.
-        irreps_middle: inside the feed-forward networks.
-        irreps_out: of the last block's output, for the heads: scalars first, then the vectors, if any.
-        irreps_message: of messages before the tensor product; None: those of the features.
+        heads: heads of the predicted quantities, for example ``[GraphScalar("gap")]``.
+        irreps: irreps of the features in all blocks, scalars (0e) first.
+        irreps_harmonics: irreps of the spherical harmonics of the edges. With "1e" instead of "1o", and even parities
+            throughout, the group is SE(3), as in most of the published networks.
+        irreps_head: irreps of the values of one attention head.
+        num_heads: number of attention heads.
+        irreps_middle: irreps inside the feed-forward networks.
+        irreps_out: irreps of the last block's output, for the heads: scalars first, then vectors, if any.
+        irreps_message: irreps of messages before the tensor product; None takes those of the features.
         layers: number of blocks.
-        nonlinear: values go through a gate and a second tensor product.
-        rescale_degree: attention times the number of neighbours.
-        norm: "layer", "graph" or "instance".
-        basis: of the distance: "gaussian" (learned centres and widths), "bessel" (learned frequencies), "expnormal".
-        num_basis: number of its functions.
-        radial_hidden: hidden widths of the networks of the distance.
+        nonlinear: pass values through a gate and a second tensor product.
+        rescale_degree: multiply the attention by the number of neighbours.
+        norm: kind of normalization: "layer", "graph" or "instance".
+        basis: radial basis: "gaussian" (learned centres and widths), "bessel" (learned frequencies) or "expnormal".
+        num_basis: number of radial basis functions.
+        radial_hidden: hidden widths of the radial networks.
         average_degree: mean number of neighbours in the training set.
-        attention_dropout, dropout, out_dropout, stochastic_depth: of attention weights, of the results of attention
-            and feed-forward networks, of the last features, and of whole branches.
-        cutoff: in Å. None takes ``data.edge_index``, or connects all atoms of a graph.
-        basis_cutoff: length to which the basis is scaled, in Å; None: the cutoff.
-        smooth: attention and sums over neighbours fall smoothly to zero at the cutoff; False: as published.
-        node_inputs, features_irreps, velocity: what a node is, see ``IrrepsEmbedding``.
-        edge_inputs, edge_attr_width: what an edge has beside its length, see ``EdgeEmbedding``.
-        elements: atomic numbers that the model knows; None for any.
+        attention_dropout, dropout, out_dropout, stochastic_depth: dropout rates of attention weights, of the outputs of
+            attention and feed-forward networks, of the last features, and of whole branches.
+        cutoff: cutoff radius in Å; None takes ``data.edge_index``, or connects all atoms of a graph.
+        basis_cutoff: length to which the basis is scaled, in Å; None takes the cutoff.
+        smooth: let attention and sums over neighbours decay smoothly to zero at the cutoff; False as published.
+        node_inputs, features_irreps, velocity: inputs of a node, see ``IrrepsEmbedding``.
+        edge_inputs, edge_attr_width: inputs of an edge besides its length, see ``EdgeEmbedding``.
+        elements: atomic numbers that the model accepts; None for any.
 
     Raises:
-        InputError: an option is unknown, no length is given for the basis, or irreps cannot be reached.
+        InputError: an option is unknown, no length is given for the basis, or some irreps have no path to them.
 
     Source:
-        Liao & Smidt, ICLR 2023, arXiv:2206.11990. Differs: smooth at the cutoff; elements by a table of all of them;
-        the head is that of geoeq, with references and scale fitted to the training set. ``from_reference`` takes the
-        published QM9 network (and that of MD17, without attention head), which is not smooth.
+        Liao & Smidt, ICLR 2023, arXiv:2206.11990. Differs: smooth at the cutoff; one table for all elements;
+        the head is geoeq's, with references and scale fitted to the training set. ``from_reference`` builds the
+        published QM9 network (and the one for MD17, without attention head), which is not smooth.
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -132,14 +130,16 @@ class Equiformer(Model):
         super().__init__(heads, out, cutoff, harmonics.lmax, elements)
         scale = basis_cutoff if basis_cutoff is not None else cutoff
         if scale is None:
-            raise InputError("Equiformer needs a basis_cutoff where it has no cutoff: its basis is scaled to it.")
+            raise InputError(
+                "Equiformer without a cutoff needs a basis_cutoff, the length to which its basis is scaled."
+            )
         self.irreps_harmonics = harmonics
-        fade = cutoff if smooth else None
+        decay = cutoff if smooth else None
         self.embedding = IrrepsEmbedding(irreps, node_inputs, features_irreps, velocity, self.group)
         self.basis = _basis(basis, num_basis, scale)
         self.edge_embedding = EdgeEmbedding(edge_inputs, edge_attr_width, cutoff=scale)
         width = num_basis + self.edge_embedding.width
-        self.degree = DegreeEmbedding(irreps, harmonics, width, radial_hidden, average_degree, fade)
+        self.degree = DegreeEmbedding(irreps, harmonics, width, radial_hidden, average_degree, decay)
         self.blocks = nn.ModuleList(
             EquiformerBlock(
                 EquivariantGraphAttention(
@@ -154,7 +154,7 @@ class Equiformer(Model):
                     rescale_degree,
                     attention_dropout,
                     dropout,
-                    fade,
+                    decay,
                 ),
                 irreps_middle,
                 irreps_out if number == layers - 1 else irreps,
@@ -185,9 +185,9 @@ class Equiformer(Model):
         )
 
     def encode(self, data: Data, graph: Graph) -> Tensor:
-        lengths: Tensor = self.basis(graph.lengths)  # [E, K]
-        others = self.edge_embedding(data, graph)
-        graph = dataclasses.replace(graph, edge_attr=lengths if others is None else torch.cat([lengths, others], -1))
+        parts = [self.basis(graph.lengths), self.edge_embedding(data, graph)]
+        edge_attr = torch.cat([part for part in parts if part is not None], dim=-1)  # [E, A]
+        graph = dataclasses.replace(graph, edge_attr=edge_attr)
         x = self.degree(self.embedding(data), graph)  # [N, irreps.dim]
         for block in self.blocks:
             x = block(x, graph)
@@ -196,23 +196,23 @@ class Equiformer(Model):
 
     @classmethod
     def from_reference(cls, state_dict: Mapping[str, Tensor], **hyperparameters: Any) -> Self:
-        """The authors' QM9 network, from its parameters under their names and its own hyperparameters.
+        """Return the authors' QM9 network, from parameters under their names and its own hyperparameters.
 
-        Weights that were trained with e3nn before 0.5 have other signs; those are found from the buffers of the
-        state dict or, without them, from the rule of e3nn 0.4. Its output is called "energy" here.
+        Weights trained with e3nn before 0.5 have other signs, which are derived from the buffers of the state dict or,
+        without them, from the rule of e3nn 0.4. The output is called "energy".
 
         Args:
             state_dict: the authors' parameters and buffers.
             hyperparameters: the arguments of their ``GraphAttentionTransformer``.
 
         Raises:
-            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left
-                over or of another shape.
+            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left over
+                or of another shape.
         """
         arguments = reference_arguments(hyperparameters, state_dict)
         try:
             model = cls(**arguments).to(next(iter(state_dict.values())).dtype)
-        except InputError as error:  # where their network would have features that stay zero
+        except InputError as error:  # their network would have features that stay zero
             raise CheckpointError(f"Equiformer.from_reference: {error}") from error
         widths = [hyperparameters["number_of_basis"], *hyperparameters["fc_neurons"]]
         fill_parameters(model, reference_parameters(model, state_dict, widths))
@@ -233,8 +233,8 @@ def _basis(kind: BasisKind, width: int, scale: float) -> RadialFunction:
 
 
 def _checked_order(irreps: o3.Irreps) -> o3.Irreps:
-    """Irreps as heads need them: scalars first, then vectors."""
+    """Check that irreps are ordered as heads need them: scalars first, then vectors."""
     degrees = [ir.l for _, ir in irreps]
     if not degrees or irreps[0].ir != o3.Irrep("0e") or (1 in degrees and degrees.index(1) != 1):
-        raise InputError(f"irreps_out needs scalars (0e) first, then vectors, for the heads; found {irreps}.")
+        raise InputError(f"irreps_out is {irreps}; heads need scalars (0e) first, then vectors.")
     return irreps

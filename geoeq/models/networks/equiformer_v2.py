@@ -1,4 +1,4 @@
-"""EquiformerV2."""
+"""EquiformerV2: equivariant transformer for high degrees."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from geoeq.graph import Graph, edge_frames, with_frames
 from geoeq.layers.edge_frames.edge_degree import EdgeDegreeEmbedding
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.equiformer_v2 import EquiformerV2Layer
-from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
-from geoeq.layers.inputs.ends_embedding import EndsEmbedding
-from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
+from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, EndsEmbedding, IrrepsEmbedding, NodeInput
+from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.radial.bases import GaussianBasis
-from geoeq.layers.sphere.grid_mlp import FeedForwardKind
 from geoeq.layers.sphere.sphere_activation import SphereNonlinearity
+from geoeq.layers.sphere.sphere_feed_forward import FeedForwardKind
 from geoeq.layers.sphere.sphere_norm import SphereNorm, SphereNormKind
 from geoeq.models.heads.head import Head
 from geoeq.models.model import Model
@@ -30,10 +29,10 @@ from geoeq.models.published.equiformer_v2_weights import load_reference, referen
 
 __all__ = ["EquiformerV2"]
 
-#: Where an edge has the elements at its ends: in a table of each layer, in a table of the network, or not at all.
+#: Embedding of the elements at both ends of an edge: a table in each layer, one table of the network, or none.
 AtomEdgeEmbedding = Literal["separate", "shared", "none"]
 
-#: Of the IS2RE data set with a cutoff of 5 Å and at most 100 neighbours; the published networks all divide by it.
+#: Mean degree in the IS2RE data set with a cutoff of 5 Å and at most 100 neighbours, used by all published networks.
 _AVERAGE_DEGREE = 23.395238876342773
 
 _OC20: dict[str, Any] = {
@@ -62,47 +61,47 @@ _OC20: dict[str, Any] = {
 class EquiformerV2(Model):
     """Equivariant transformer with SO(2) convolutions, for high degrees.
 
-    Features are functions on the sphere of every node. What is done on a grid is symmetric to an error only, which
-    falls fast with the resolution; with "gate" for both nonlinearities the network is exactly equivariant.
+    Features are functions on the sphere of every node. Operations on a grid are equivariant only up to an error,
+    which falls fast with the resolution; with "gate" for both nonlinearities the network is exactly equivariant.
 
     Args:
-        heads: what is predicted, for example ``[SphereScalar("energy")]``.
+        heads: heads of the predicted quantities, for example ``[SphereScalar("energy")]``.
         lmax, mmax: highest degree, and highest order in the frames of edges.
         layers: number of layers.
         channels: number C of channels of each degree.
-        hidden_channels, alpha_channels, value_channels, feed_forward_channels: of ``EquiformerV2Layer``.
-        norm, activation, feed_forward, resolution, renormalize: of ``EquiformerV2Layer``.
-        scores_from_values, edge_channels, alpha_dropout, drop_path: of ``EquiformerV2Layer``.
-        attention_heads: number of heads of the attention.
-        num_basis: number of Gaussians of the distance, of twice their spacing in width.
-        atom_edge_embedding: tables for the elements at both ends of an edge, inputs of the networks of edges:
+        hidden_channels, alpha_channels, value_channels, feed_forward_channels: see ``EquiformerV2Layer``.
+        norm, activation, feed_forward, resolution, renormalize: see ``EquiformerV2Layer``.
+        scores_from_values, edge_channels, alpha_dropout, drop_path: see ``EquiformerV2Layer``.
+        attention_heads: number of attention heads.
+        num_basis: number of Gaussians of the distance; each is twice as wide as their spacing.
+        atom_edge_embedding: tables for the elements at both ends of an edge, as inputs of the networks of edges:
             "separate" for each layer, "shared", or "none".
-        average_degree: what sums over edges are divided by at the start.
-        cutoff: in Å; messages fall smoothly to zero there. None takes ``data.edge_index``, or connects all atoms of
-            a graph, with messages as published.
-        basis_cutoff: where the Gaussians end, in Å; by default the cutoff.
-        node_inputs, features_irreps, velocity: of ``IrrepsEmbedding``.
-        edge_inputs, edge_attr_width: of ``EdgeEmbedding``; beside the Gaussians.
-        detach_frames: take the directions of edges for constants under differentiation, as the published code does;
-            derivatives of the output are then not those of the function computed.
-        checkpoint_blocks: keep only the features between layers for derivatives, and compute the rest again:
-            less memory, for another forward pass.
-        elements: atomic numbers that the model knows; None for any.
+        average_degree: divisor of the sums over edges in the initial embedding.
+        cutoff: cutoff radius in Å; messages decay smoothly to zero there. None takes ``data.edge_index``, or connects
+            all atoms of a graph, with messages as published.
+        basis_cutoff: radius at which the Gaussians end, in Å; by default the cutoff.
+        node_inputs, features_irreps, velocity: see ``IrrepsEmbedding``.
+        edge_inputs, edge_attr_width: inputs of an edge besides the Gaussians, see ``EdgeEmbedding``.
+        detach_frames: treat the directions of edges as constants in derivatives, as the published code does;
+            derivatives of the output are then not exact.
+        checkpoint_blocks: store only the features between layers for the backward pass and recompute the rest, which
+            saves memory at the cost of another forward pass.
+        elements: atomic numbers that the model accepts; None for any.
 
     Shapes:
         Positions in Å.
 
     Raises:
-        InputError: there is neither a cutoff nor a basis_cutoff, or an option is none of those above.
+        InputError: neither a cutoff nor a basis_cutoff is given, or an option is unknown.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059. Differs: derivatives by the positions go through the frames, unless
-        ``detach_frames``; with a cutoff, messages fall smoothly to zero there; frames are a smooth function of the
-        edge nearly everywhere and not turned at random; all neighbours in the cutoff count, not the nearest 20.
+        ``detach_frames``; with a cutoff, messages decay smoothly to zero there; frames are a smooth function of the
+        edge nearly everywhere and not rotated at random; all neighbours within the cutoff count, not the nearest 20.
     """
 
     group = "SE(3)"
-    #: of the example, for rotations
+    #: equivariance error of the example under rotations
     equivariance_error = 1e-6
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "oc20": _OC20,
@@ -151,7 +150,7 @@ class EquiformerV2(Model):
             raise InputError(unknown_name("atom_edge_embedding", atom_edge_embedding, get_args(AtomEdgeEmbedding)))
         basis_cutoff = cutoff if basis_cutoff is None else basis_cutoff
         if basis_cutoff is None:
-            raise InputError("EquiformerV2 needs a cutoff, or a basis_cutoff where its Gaussians end.")
+            raise InputError("EquiformerV2 needs a cutoff, or a basis_cutoff at which its Gaussians end.")
         self.mmax, self.channels = mmax, channels
         self.detach_frames, self.checkpoint_blocks = detach_frames, checkpoint_blocks
         self.embedding = IrrepsEmbedding(irreps, node_inputs, features_irreps, velocity, self.group)
@@ -232,13 +231,13 @@ class EquiformerV2(Model):
 
     @classmethod
     def from_reference(cls, state_dict: Mapping[str, Tensor], **hyperparameters: Any) -> Self:
-        """The authors' network for OC20, from its parameters under their names and its own hyperparameters.
+        """Return the authors' network for OC20, from parameters under their names and its own hyperparameters.
 
         It takes ``data.edge_index``. The energy is divided by 77.81317 as published. Buffers are ignored.
 
         Args:
             state_dict: the authors' parameters.
-            hyperparameters: those of their class.
+            hyperparameters: the arguments of their class.
 
         Raises:
             CheckpointError: a hyperparameter is unknown, missing or has a value that is not supported, or a

@@ -1,4 +1,4 @@
-"""The heads of EquiformerV2: a feed-forward network on the sphere, and attention to a vector."""
+"""Heads of EquiformerV2: a feed-forward network on the sphere, and attention to a vector."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from geoeq.errors import InputError
 from geoeq.graph import Graph, edge_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.edge_frames.so2_attention import SO2Attention
-from geoeq.layers.irreps.coefficients import sphere_irreps, to_coefficients
-from geoeq.layers.irreps.degree_linear import DegreeLinear
-from geoeq.layers.sphere.grid_mlp import FeedForwardKind, feed_forward_activation
+from geoeq.layers.irreps.layout import sphere_irreps, to_coefficients
+from geoeq.layers.irreps.linear import DegreeLinear
 from geoeq.layers.sphere.sphere_activation import SphereNonlinearity, sphere_activation
-from geoeq.layers.sphere.sphere_feed_forward import SphereFeedForward
+from geoeq.layers.sphere.sphere_feed_forward import FeedForwardKind, SphereFeedForward, feed_forward_activation
 from geoeq.models.heads.head import Head, checked_name
 from geoeq.models.heads.scalar_heads import GraphScalar, with_one
 
@@ -22,7 +21,7 @@ __all__ = ["AttentionVector", "SphereScalar"]
 
 
 def _sphere(head: Head, irreps: o3.Irreps) -> tuple[int, int]:
-    """lmax and channels of features that are functions on the sphere."""
+    """Return lmax and the number of channels of features that are functions on the sphere."""
     irreps = irreps.simplify()
     lmax, channels = irreps.lmax, irreps.count("0e")
     if channels < 1 or irreps != sphere_irreps(lmax, channels):
@@ -34,7 +33,7 @@ def _sphere(head: Head, irreps: o3.Irreps) -> tuple[int, int]:
 
 
 class _ScalarOfSphere(nn.Module):
-    """[N, C (lmax + 1)²] to the l = 0 part of a feed-forward network with one channel, [N, 1]."""
+    """The l = 0 part [N, 1] of a feed-forward network with one channel, from features [N, C (lmax + 1)²]."""
 
     def __init__(self, lmax: int, channels: int, network: SphereFeedForward) -> None:
         super().__init__()
@@ -45,16 +44,16 @@ class _ScalarOfSphere(nn.Module):
         return result
 
     def hidden(self, x: Tensor) -> Tensor:
-        """The l = 0 part of what the last linear map is given, [N, H]."""
+        """Return the l = 0 part of the input of the last linear map, [N, H]."""
         return self.network.hidden(to_coefficients(x, self.lmax, self.channels))[:, 0]
 
 
 class SphereScalar(GraphScalar):
-    """A number for each graph, as of ``GraphScalar``, from a feed-forward network of functions on the sphere.
+    """A scalar of each graph, as ``GraphScalar``, from a feed-forward network of functions on the sphere.
 
     Args:
         name: a graph-level scalar of ``geoeq.fields``.
-        feed_forward_channels, feed_forward, resolution: of the network, as for ``EquiformerV2Layer``.
+        feed_forward_channels, feed_forward, resolution: see ``EquiformerV2Layer``.
 
     Shapes:
         Returns [G].
@@ -88,24 +87,24 @@ class SphereScalar(GraphScalar):
         return x
 
     def last_of_atoms(self, x: Tensor) -> Tensor:
-        """The l = 0 part of what the last linear map is given."""
+        """Return the l = 0 part of the input of the last linear map."""
         return with_one(self.network[0].hidden(x))  # type: ignore[operator]
 
     def last_weights(self) -> Tensor:
-        """Those of l = 0."""
+        """Return the weights of l = 0 and the bias."""
         last: DegreeLinear = self.network[0].network.last  # type: ignore[assignment,union-attr]
         return torch.cat([last.weight[0].flatten(), last.bias])  # type: ignore[list-item]
 
 
 class AttentionVector(Head):
-    """A vector for each node, by one more attention to a single channel; its l = 1 part.
+    """A vector of each node: the l = 1 part of a further attention with a single output channel.
 
     Args:
         name: a node-level vector of ``geoeq.fields``.
         mmax: highest order in the frames of edges.
-        hidden_channels, heads, alpha_channels, value_channels: as for ``EquiformerV2Layer``.
-        edge_width, edge_channels, elements, cutoff: as for ``EquiformerV2Layer``.
-        activation, resolution, renormalize, scores_from_values: as for ``EquiformerV2Layer``.
+        hidden_channels, heads, alpha_channels, value_channels: see ``EquiformerV2Layer``.
+        edge_width, edge_channels, elements, cutoff: see ``EquiformerV2Layer``.
+        activation, resolution, renormalize, scores_from_values: see ``EquiformerV2Layer``.
 
     Shapes:
         Returns [N, 3].

@@ -1,4 +1,4 @@
-"""Equivariant spherical channel network."""
+"""eSCN: equivariant spherical channel network."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from geoeq.graph import Graph, edge_frames, with_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.escn import ESCNLayer
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
-from geoeq.layers.irreps.coefficients import from_coefficients, sphere_irreps, to_coefficients
+from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.layer import Group, RadialFunction
-from geoeq.layers.radial.bases import GaussianBasis
-from geoeq.layers.radial.sigmoid_basis import SigmoidBasis, SiLUBasis
+from geoeq.layers.radial.bases import GaussianBasis, SigmoidBasis, SiLUBasis
 from geoeq.layers.sphere.s2_grid import Normalization
 from geoeq.models.heads.head import Head
 from geoeq.models.heads.sampled_heads import SampledScalar, SampledVector
 from geoeq.models.model import Model
 from geoeq.models.published.escn_weights import reference_arguments, reference_parameters
-from geoeq.models.published.named_parameters import fill_parameters
+from geoeq.models.published.parameters import fill_parameters
 
 __all__ = ["ESCN", "DistanceBasis"]
 
@@ -36,53 +35,53 @@ _OC20 = {"cutoff": 12.0, "num_basis": 600, "basis_spread": 2.0, "edge_channels":
 
 
 class ESCN(Model):
-    """Equivariant spherical channel network: functions on the sphere, and SO(2) convolutions in the frames of edges.
+    """Network of functions on the sphere, with SO(2) convolutions in the frames of edges.
 
-    Symmetric to an error only, which falls fast with the resolution of its grids. The heads ``SampledScalar`` and
-    ``SampledVector`` are the published ones; any other head does as well.
+    It is equivariant only up to an error, which falls fast with the resolution of its grids. The heads
+    ``SampledScalar`` and ``SampledVector`` are the published ones; any other head works as well.
 
     Args:
-        heads: what is predicted, for example ``[SampledScalar("energy"), SampledVector("forces")]``.
+        heads: heads of the predicted quantities, for example ``[SampledScalar("energy"), SampledVector("forces")]``.
         lmax, mmax: highest degree of the features, and highest order in the frames of edges.
         channels: number C of channels of every degree.
         hidden_channels: number of hidden channels of messages.
         edge_channels: number of invariants of an edge.
-        layers: number of rounds of messages.
-        resolution: latitudes and longitudes of the grids, an even number. None: the smallest, as published.
-        normalization: of the values on the grids, as for ``S2Grid``; "integral" as published.
-        average_degree: what sums over neighbours are divided by; 1 as published.
-        first_residual: the first layer adds its input too; False as published.
-        cutoff: in Å; messages fall smoothly to zero there. None takes ``data.edge_index``, or connects all atoms of a
-            graph; messages are then as published.
-        basis: of the distance, "gaussian", "sigmoid", "linear_sigmoid" or "silu".
-        num_basis: number of its functions.
-        basis_spread: width of the Gaussians, or sharpness of the sigmoids, as a multiple of what the spacing gives.
-        basis_cutoff: where the basis ends, in Å; by default the cutoff.
-        node_inputs: what a node is: "element", "charge", "speed", "features" (``data.x``).
-        features_irreps: how ``data.x`` turns.
-        velocity: take ``data.vel`` as a vector.
-        edge_inputs: what an edge has besides its length, as for ``EdgeEmbedding``.
+        layers: number of message-passing layers.
+        resolution: number of latitudes and longitudes of the grids, even; None takes the smallest, as published.
+        normalization: normalization of the values on the grids, see ``S2Grid``; "integral" as published.
+        average_degree: divisor of the sums over neighbours; 1 as published.
+        first_residual: add the input of the first layer to its output, too; False as published.
+        cutoff: cutoff radius in Å; messages decay smoothly to zero there. None takes ``data.edge_index``, or connects
+            all atoms of a graph; messages are then as published.
+        basis: radial basis: "gaussian", "sigmoid", "linear_sigmoid" or "silu".
+        num_basis: number of basis functions.
+        basis_spread: width of the Gaussians, or sharpness of the sigmoids, relative to what the spacing implies.
+        basis_cutoff: radius at which the basis ends, in Å; by default the cutoff.
+        node_inputs: inputs of a node: "element", "charge", "speed", "features" (``data.x``).
+        features_irreps: irreps of ``data.x``.
+        velocity: use ``data.vel`` as a vector input.
+        edge_inputs: inputs of an edge besides its length, see ``EdgeEmbedding``.
         edge_attr_width: number of columns of ``data.edge_attr``.
-        detach_frames: treat the frames of edges as constants under differentiation, as the published code does;
-            forces by differentiation are then off by 0.1 to 1 %.
-        elements: atomic numbers that the model knows; None for any.
+        detach_frames: treat the frames of edges as constants in derivatives, as the published code does; forces from
+            the derivative of the energy then have errors of 0.1 to 1 %.
+        elements: atomic numbers that the model accepts; None for any.
 
     Shapes:
         Positions in Å (or dimensionless throughout). Features are ``Cx0e + Cx1o + Cx2e + ...``.
 
     Raises:
-        InputError: an option is none of those above, or neither a cutoff nor a basis_cutoff is given.
+        InputError: an option is unknown, or neither a cutoff nor a basis_cutoff is given.
 
     Source:
-        Passaro & Zitnick, ICML 2023, arXiv:2302.03655. Differs: with a cutoff, messages fall smoothly to zero there;
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655. Differs: with a cutoff, messages decay smoothly to zero there;
         derivatives go through the frames; the frame of an edge is a smooth function of its direction, not random;
-        values on the grids are of the
-        size of the coefficients, and the first layer has a residual, without both of which the signal all but vanishes
-        at the start; edges may have further inputs, and nodes other than elements.
+        values on the grids have the magnitude of the coefficients, and the first layer has a residual, without both of
+        which the signal almost vanishes at the start; edges may have further inputs, and nodes inputs other than
+        elements.
     """
 
     group: Group = "SE(3)"
-    #: of the example; others: docs/families/escn.md
+    #: equivariance error of the example; for other sizes see docs/families/escn.md
     equivariance_error = 1e-4
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -160,21 +159,21 @@ class ESCN(Model):
 
     @classmethod
     def from_reference(cls, state_dict: Mapping[str, Tensor], **hyperparameters: Any) -> Self:
-        """The authors' network, from its parameters under their names and its own hyperparameters.
+        """Return the authors' network, from parameters under their names and its own hyperparameters.
 
-        Edges are those of ``data.edge_index``, as the authors' code takes them where it does not search. Outputs are
+        Edges are those of ``data.edge_index``, as in the authors' code without neighbour search. Outputs are
         "energy", which their code scales by 0.001, and with ``regress_forces`` "forces".
 
         Args:
             state_dict: the authors' parameters and buffers.
             hyperparameters: cutoff, lmax_list and mmax_list (of one entry), num_layers, sphere_channels,
                 hidden_channels, edge_channels, num_sphere_samples, distance_function, basis_width_scalar,
-                distance_resolution, max_num_elements, regress_forces, resolution; what concerns the search for edges
-                and the display is accepted and not used.
+                distance_resolution, max_num_elements, regress_forces, resolution; options of the neighbour search and
+                the output are accepted and ignored.
 
         Raises:
-            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left
-                over or of another shape.
+            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left over
+                or of another shape.
         """
         arguments = reference_arguments(hyperparameters)
         model = cls(**arguments)

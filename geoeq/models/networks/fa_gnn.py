@@ -1,4 +1,4 @@
-"""The graph network of frame averaging's N-body experiment, with frames in every layer."""
+"""FA-GNN: the graph network of the N-body experiment of frame averaging, with frames in every layer."""
 
 from __future__ import annotations
 
@@ -15,48 +15,49 @@ from geoeq import kernels
 from geoeq.errors import InputError
 from geoeq.geometry.frames import Frames, pca_frames
 from geoeq.graph import Graph
-from geoeq.layers.gnn import GNNLayer
-from geoeq.layers.inputs.coordinates import CoordinateEmbedding, centred_vectors
-from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, NodeInput
+from geoeq.layers.inputs.coordinates import centred_vectors
+from geoeq.layers.inputs.embedding import EdgeInput, NodeInput
+from geoeq.layers.layer import Group
 from geoeq.models.heads.head import Head
 from geoeq.models.heads.scalar_heads import GraphScalar
 from geoeq.models.heads.vector_heads import Positions
-from geoeq.models.model import Model
+from geoeq.models.networks.gnn import GNN
 
 __all__ = ["FAGNN"]
 
-#: frames of a graph: all signs of three axes.
+#: number of frames of a graph: all signs of three axes.
 COPIES = 8
 
 
-class FAGNN(Model):
-    """FA-GNN: plain messages, averaged over frames after every layer, not only at the end.
+class FAGNN(GNN):
+    """Plain graph network that is averaged over frames after every layer, not only at the end.
 
-    A layer sees each graph from the 8 frames of its principal axes. Its C numbers are read as vectors (C / 3 of them,
-    or fewer beside scalars), turned back and averaged, which makes them vectors of the graph; their own principal axes
-    are the frames of the next layer. Symmetric as ``FrameAveraging`` with "full" is: it jumps where two principal
-    moments cross, here of the latent vectors of each layer too.
+    A layer sees each graph from the 8 frames of its principal axes. Its C outputs are read as vectors (C / 3 of them,
+    or fewer beside scalars), rotated back and averaged, which makes them vectors of the graph; their own principal axes
+    are the frames of the next layer. The symmetry is the same as of ``FrameAveraging`` with "full": outputs jump where
+    two principal moments cross, here also those of the latent vectors of each layer.
 
     Args:
-        heads: what is predicted, for example ``[Positions()]``.
+        heads: heads of the predicted quantities, for example ``[Positions()]``.
         width: number C of channels.
-        layers: number of rounds of messages.
-        scalars: how many of the C channels are averaged as scalars; the rest are vectors, three channels each.
-        cutoff, node_inputs, features_width, edge_inputs, edge_attr_width, num_basis, velocity, elements: as for
-            ``GNN``.
+        layers: number of message-passing layers.
+        scalars: number of channels that are averaged as scalars; the others are vectors, of three channels each.
+        cutoff, node_inputs, features_width, edge_inputs, edge_attr_width, num_basis, velocity, elements: see ``GNN``.
 
     Shapes:
-        Positions in Å (or dimensionless throughout). Features ``Cx0e + 1x1o``: the means over frames of the last
-        layer's channels, and one vector decoded in each frame.
+        Positions in Å (or dimensionless throughout). Features ``Cx0e + 1x1o``: the channels of the
+        last layer, averaged over frames, and one vector decoded in each frame.
 
     Raises:
-        InputError: the channels beside the scalars are not a multiple of three, or an input is unknown.
+        InputError: the number of channels beside the scalars is not a multiple of three, or an input is unknown.
 
     Source:
         Puny et al., ICLR 2022, arXiv:2110.03336, section 5.3, and the published code (preset "nbody"). Differs: the
-        first frames are of velocities too; the decoded vector is added to each position, not to the centroid;
-        derivatives go through the frames, which the published code holds fixed; axes come in descending order.
+        first frames depend on velocities too; the decoded vector is added to each position, not to the centroid;
+        derivatives go through the frames, which the published code keeps fixed; axes come in descending order.
     """
+
+    group: Group = "E(3)"
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "nbody": {
@@ -84,13 +85,26 @@ class FAGNN(Model):
         elements: Sequence[int] | None = None,
     ) -> None:
         if not 0 <= scalars < width or (width - scalars) % 3:
-            raise InputError(f"FAGNN: {width} channels less {scalars} scalars are not three for each vector.")
-        super().__init__(heads, o3.Irreps([(width, "0e"), (1, "1o")]), cutoff, elements=elements)
-        self.scalars, self.velocity = scalars, velocity
-        self.embedding = CoordinateEmbedding(width, node_inputs, features_width, velocity)
-        self.edge_embedding = EdgeEmbedding(edge_inputs, edge_attr_width, num_basis, cutoff)
-        self.layers = nn.ModuleList(GNNLayer(width, self.edge_embedding.width, cutoff) for _ in range(layers))
+            raise InputError(f"FAGNN: width - scalars is {width - scalars}; it must be a positive multiple of 3.")
+        super().__init__(
+            heads,
+            width,
+            layers,
+            cutoff,
+            node_inputs,
+            features_width,
+            edge_inputs,
+            edge_attr_width,
+            num_basis,
+            velocity,
+            elements,
+        )
+        self.scalars = scalars
         self.decoder = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 3))
+
+    @staticmethod
+    def features_irreps(width: int) -> o3.Irreps:
+        return o3.Irreps([(width, "0e"), (1, "1o")])
 
     @classmethod
     def example(cls) -> Self:
@@ -106,18 +120,18 @@ class FAGNN(Model):
         for layer in self.layers[:-1]:
             x = layer(x, copies).to(dtype).unflatten(0, (COPIES, -1))  # [8, N, C]
             scalars, latent = x[..., : self.scalars].mean(0), x[..., self.scalars :].unflatten(-1, (-1, 3))
-            vectors = _centred(_turned_back(latent, frames, graph), graph)
+            vectors = _centred(_averaged(latent, frames, graph), graph)
             frames = _frames(vectors, graph)
             latent = _seen(vectors, frames, graph).flatten(2)  # [8, N, C - scalars]
             x = torch.cat([scalars.expand(COPIES, -1, -1), latent], dim=-1).flatten(0, 1)
         x = self.layers[-1](x, copies).to(dtype)
         decoded = self.decoder(x).to(dtype).unflatten(0, (COPIES, -1)).unsqueeze(2)  # [8, N, 1, 3]
-        vector = _turned_back(decoded, frames, graph).flatten(1)  # [N, 3]
+        vector = _averaged(decoded, frames, graph).flatten(1)  # [N, 3]
         return torch.cat([x.unflatten(0, (COPIES, -1)).mean(0), vector], dim=-1)
 
 
 def _copies(graph: Graph) -> Graph:
-    """The graph, ``COPIES`` times over, one after the other, as far as layers of invariants see it."""
+    """Return ``COPIES`` copies of the graph, one after the other, with all that layers of invariants use."""
     edges, nodes = len(graph.sender), graph.num_nodes
     copy = torch.arange(COPIES, device=graph.sender.device)
 
@@ -147,29 +161,32 @@ def _copies(graph: Graph) -> Graph:
 
 
 def _frames(vectors: Tensor, graph: Graph) -> Frames:
-    """Of all vectors [N, V, 3] of each graph."""
+    """Return the frames of all vectors [N, V, 3] of each graph."""
     owner = graph.batch.repeat_interleave(vectors.shape[1])
     return pca_frames(vectors.flatten(0, 1), owner, vectors.new_zeros(graph.num_graphs, 3), "E(3)")
 
 
 def _rotations(frames: Frames, graph: Graph) -> Tensor:
-    """[N, 8, 3, 3]: the frames of the graph of each node."""
+    """Return the frames [N, 8, 3, 3] of the graph of each node."""
     return kernels.gather(frames.rotations.unflatten(0, (-1, COPIES)), graph.batch)
 
 
 def _seen(vectors: Tensor, frames: Frames, graph: Graph) -> Tensor:
-    """Vectors [N, V, 3] from each frame, [8, N, V, 3]."""
+    """Return vectors [N, V, 3] as seen from each frame, [8, N, V, 3]."""
     return torch.einsum("nvi,nfij->fnvj", vectors, _rotations(frames, graph))
 
 
-def _turned_back(vectors: Tensor, frames: Frames, graph: Graph) -> Tensor:
-    """The mean [N, V, 3] of vectors [8, N, V, 3] in frames; across the line of what is linear nothing is left."""
+def _averaged(vectors: Tensor, frames: Frames, graph: Graph) -> Tensor:
+    """Rotate vectors [8, N, V, 3] back from the frames and average them, [N, V, 3].
+
+    Of linear structures only the components along the line remain.
+    """
     kept = torch.stack([frames.on_axis, *[frames.on_axis * frames.off_axis] * 2], dim=-1)  # [8 G, 3], the pole first
     kept = kernels.gather(kept.unflatten(0, (-1, COPIES)), graph.batch)  # [N, 8, 3]
     return torch.einsum("fnvj,nfj,nfij->nvi", vectors, kept, _rotations(frames, graph)) / COPIES
 
 
 def _centred(vectors: Tensor, graph: Graph) -> Tensor:
-    """Less the mean of all vectors of a graph, as published."""
+    """Subtract the mean of all vectors of a graph, as published."""
     mean = kernels.segment_mean(vectors.mean(1), graph.batch, graph.num_graphs)  # [G, 3]
     return vectors - kernels.gather(mean, graph.batch).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""FAENet: a network without symmetry of its own."""
+"""FAENet: a network without built-in symmetry, meant for frame averaging."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from torch_geometric.data import Data
 
 from geoeq.errors import InputError, unknown_name
 from geoeq.graph import Graph
-from geoeq.layers.faenet import FAENetLayer, Message, NodeNorm
-from geoeq.layers.faenet_edges import FAENetEdges
+from geoeq.layers.faenet import FAENetEdges, FAENetLayer, Message, NodeNorm
 from geoeq.layers.inputs.periodic_table import AtomEmbedding
 from geoeq.layers.layer import Group
 from geoeq.layers.radial.bases import GaussianBasis
@@ -23,7 +22,7 @@ from geoeq.models.heads.head import Head
 from geoeq.models.model import Model
 from geoeq.models.networks.faenet_heads import DecodedVector, EveryLayerScalar
 from geoeq.models.published.faenet_weights import reference_arguments, reference_names, reference_state
-from geoeq.models.published.from_reference import load_parameters
+from geoeq.models.published.parameters import load_parameters
 
 __all__ = ["FAENet", "Skip"]
 
@@ -31,39 +30,40 @@ Skip = Literal["layers", "merged", "none"]
 
 
 class FAENet(Model):
-    """FAENet without its frames: messages read the vectors of edges as they are, at the price of a plain network.
+    """FAENet without its frames: messages read the components of edge vectors, at the cost of a plain network.
 
-    **Not equivariant**: its group is that of translations, "T(3)". An energy depends on how the structure is turned,
-    and directly predicted forces do not turn with it. Symmetry is to come from outside: from a wrapper that
-    averages over frames, as published, or (in part) from turning the training set at random.
+    **Not equivariant**: its group is that of translations, "T(3)". An energy depends on the orientation of the
+    structure, and directly predicted forces do not rotate with it. Symmetry has to come from outside: from a wrapper
+    that averages over frames, as published, or (partly) from rotating the training set at random.
 
     Args:
-        heads: what is predicted, for example ``[EveryLayerScalar("energy"), DecodedVector("forces")]``. Forces are as
-            well the derivative of the energy. With other heads ``skip="none"`` or "merged" is the better choice.
+        heads: heads of the predicted quantities, for example ``[EveryLayerScalar("energy"), DecodedVector("forces")]``.
+            Forces may also be the derivative of the energy. With other heads ``skip="none"`` or "merged" is the better
+            choice.
         width: number C of channels.
-        filters: number F of filters, which see the edges; of "base" messages C, of "simple" F is C.
-        layers: number of rounds of messages.
-        message, norm, second: of ``FAENetLayer``.
-        skip: the features are those of every layer side by side, (layers + 1) C ("layers"), one linear map of them with
-            SiLU, C ("merged"), or those of the last layer, C ("none").
-        cutoff: in Å; messages fall smoothly to zero there. None takes ``data.edge_index``, or connects all atoms of a
-            graph; messages are then as published.
+        filters: number F of filters of the edges; F is C for "simple" messages.
+        layers: number of message-passing layers.
+        message, norm, second: see ``FAENetLayer``.
+        skip: features for the heads: those of all layers concatenated, (layers + 1) C ("layers"), a linear map of them
+            with SiLU, C ("merged"), or those of the last layer, C ("none").
+        cutoff: cutoff radius in Å; messages decay smoothly to zero there. None takes ``data.edge_index``, or connects
+            all atoms of a graph; messages are then as published.
         num_basis: number of Gaussians of the distance.
-        basis_cutoff: where they end, in Å; by default the cutoff.
-        tag_width, table_width, properties, property_width: of ``AtomEmbedding``; with a tag_width ``data.tags`` [N]
-            says of each atom 0 below the surface, 1 at the surface, 2 of the adsorbate.
-        second_embedding: a second linear map in the embeddings of atoms and edges.
-        elements: atomic numbers that the model knows; None for any.
+        basis_cutoff: radius at which the Gaussians end, in Å; by default the cutoff.
+        tag_width, table_width, properties, property_width: see ``AtomEmbedding``; with a tag_width, ``data.tags`` [N]
+            marks each atom as 0 (below the surface), 1 (surface) or 2 (adsorbate).
+        second_embedding: add a second linear map in the embeddings of atoms and edges.
+        elements: atomic numbers that the model accepts; None for any.
 
     Shapes:
         Positions in Å. Features are scalars, ``Cx0e`` of each layer.
 
     Raises:
-        InputError: an option is none of those above, or neither a cutoff nor a basis_cutoff is given.
+        InputError: an option is unknown, or neither a cutoff nor a basis_cutoff is given.
 
     Source:
-        Duval et al. 2023, arXiv:2305.05577. Differs: norms are over each graph; the published ones are over the whole
-        batch, so that a prediction changes with what else is in it (``norm="batch"``); with a cutoff, messages fall
+        Duval et al. 2023, arXiv:2305.05577. Differs: norms are taken over each graph; the published ones run over the
+        whole batch, so a prediction depends on the rest of the batch (``norm="batch"``); with a cutoff, messages decay
         smoothly to zero there, and all neighbours count, not the nearest 30 or 40. Presets are the published
         configurations without their table of physical properties ("oc20_is2re" and "qm7x" have one).
     """
@@ -167,20 +167,20 @@ class FAENet(Model):
 
     @classmethod
     def from_reference(cls, state_dict: Mapping[str, Tensor], **hyperparameters: Any) -> Self:
-        """The authors' network, from its parameters under their names and its own hyperparameters.
+        """Return the authors' network, from parameters under their names and its own hyperparameters.
 
-        Edges are those of ``data.edge_index``. Outputs are "energy" and, where they are predicted directly, "forces".
-        Norms are over the batch, as published. Elements for which the published tables have no row (cerium to
-        lutetium, and those after polonium) are refused.
+        Edges are those of ``data.edge_index``. Outputs are "energy" and, if they are predicted directly, "forces".
+        Norms run over the batch, as published. Elements that the published tables do not contain (cerium to lutetium,
+        and those after polonium) are refused.
 
         Args:
             state_dict: the authors' parameters and buffers.
-            hyperparameters: hidden_channels, num_filters, num_interactions, num_gaussians, cutoff, and what else the
-                published class takes; what concerns the search for edges is accepted and not used.
+            hyperparameters: hidden_channels, num_filters, num_interactions, num_gaussians, cutoff, and the other
+                arguments of the published class; those of the neighbour search are accepted and ignored.
 
         Raises:
-            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left
-                over or of another shape.
+            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left over
+                or of another shape.
         """
         arguments = reference_arguments(state_dict, hyperparameters)
         model = cls(**arguments)

@@ -1,4 +1,4 @@
-"""Heads of networks without symmetry: a scalar from the features of every layer, a vector read off numbers."""
+"""Heads of networks without symmetry: a scalar from the features of every layer, and a vector from scalars."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ DecoderNorm = Literal["layer", "batch", "none"]
 
 
 class EveryLayerScalar(GraphScalar):
-    """A number for each graph: one network of the features of every layer, pooled, and combined over the layers.
+    """A scalar of each graph: a network of the features of every layer, pooled over atoms and combined over layers.
 
     ``Σ_k c_k Σ_atoms a(x_k) f(x_k)``; f is the same for every layer k, c is learned or 1.
 
     Args:
         name: a graph-level scalar of ``geoeq.fields``.
-        reduce: "sum" or "mean"; by default a sum for what grows with the number of atoms.
-        combine: "linear" learns c, "sum" takes 1.
+        reduce: "sum" or "mean"; by default a sum for extensive quantities.
+        combine: "linear" learns c, "sum" sets it to 1.
         weights: a is 1 ("none"), or a learned linear function of the features of the layer itself ("final") or of
             those before the first layer ("initial").
-        bias: add a learned number to each graph, as published with "linear"; a sum is then no longer extensive.
+        bias: add a learned constant to each graph, as published with "linear"; a sum is then no longer extensive.
 
     Shapes:
         Returns [G].
 
     Raises:
-        InputError: an option is none of those above, or the features are not as many scalars of each layer.
+        InputError: an option is unknown, or the features are not the same number of scalars in each layer.
 
     Source:
-        Duval et al. 2023, arXiv:2305.05577, and the published code. Differs: no bias unless asked for.
+        Duval et al. 2023, arXiv:2305.05577, and the published code. Differs: there is no bias by default.
     """
 
     def __init__(
@@ -56,21 +56,23 @@ class EveryLayerScalar(GraphScalar):
         bias: bool = False,
     ) -> None:
         super().__init__(name, reduce)
-        for kind, given, known in (("combine", combine, Combine), ("weights", weights, Weights)):
-            if given not in get_args(known):
-                raise InputError(unknown_name(kind, given, get_args(known)))
+        for option, value, known in (("combine", combine, Combine), ("weights", weights, Weights)):
+            if value not in get_args(known):
+                raise InputError(unknown_name(option, value, get_args(known)))
         self.combine, self.weights, self.bias = combine, weights, bias
 
     def make(self, irreps: o3.Irreps) -> None:
         sizes = {(mul, str(ir)) for mul, ir in irreps}
         if len(sizes) != 1 or irreps.count("0e") != irreps.dim:
-            raise InputError(f"EveryLayerScalar needs scalars, as many of each layer; the network gives {irreps}.")
+            raise InputError(
+                f"EveryLayerScalar needs the same number of scalars from each layer; the network gives {irreps}."
+            )
         linear = self.combine == "linear"
         self.network = nn.Sequential(_EveryLayer(irreps[0].mul, self.weights, total=not linear))
         self.pooled = nn.Linear(len(irreps), 1, bias=self.bias) if linear else None  # type: ignore[assignment]
 
     def last_features(self, x: Tensor, graph: Graph) -> Tensor:
-        """Those of f, which it shares among the layers, ``Σ_k c_k Σ_atoms a(x_k) h(x_k)``, and of the bias its one.
+        """Return the features of f, which all layers share, ``Σ_k c_k Σ_atoms a(x_k) h(x_k)``, and 1 for the bias.
 
         The output is linear in the last map of f and in c; f has more features than there are layers.
         """
@@ -78,18 +80,18 @@ class EveryLayerScalar(GraphScalar):
         return features if self._mixed is None or self._mixed.bias is None else with_one(features)
 
     def last_of_atoms(self, x: Tensor) -> Tensor:
-        """The sum over layers of what the last map of f is given, with the weights a and c."""
+        """Return the inputs of the last map of f, summed over the layers with the weights a and c."""
         weighted: Tensor = self.network[0].weighted(self.scalars(x))  # type: ignore[operator]
         return weighted.sum(1) if self._mixed is None else torch.einsum("nlw,l->nw", weighted, self._mixed.weight[0])
 
     def last_weights(self) -> Tensor:
-        """Those of f, and the bias where there is one."""
+        """Return the weights of f, and the bias if there is one."""
         weights = linear_weights(self.network[0].last)  # type: ignore[arg-type]
         return weights if self._mixed is None or self._mixed.bias is None else torch.cat([weights, self._mixed.bias])
 
     @property
     def _mixed(self) -> nn.Linear | None:
-        """The map of layers, with c and a bias, where c is learnt."""
+        """The linear map over layers with c and a bias, if c is learned."""
         return self.pooled  # type: ignore[return-value]
 
 
@@ -104,14 +106,14 @@ class _EveryLayer(nn.Module):
         self.weight = None if weights == "none" else nn.Linear(width, 1)
 
     def weighted(self, x: Tensor) -> Tensor:
-        """What the last map is given, with the one of its bias, times the weights of atoms, [N, L, C // 2 + 1]."""
+        """Return the inputs of the last map, and 1 for its bias, times the weights of atoms, [N, L, C // 2 + 1]."""
         x = x.unflatten(-1, (-1, self.width))
         hidden: Tensor = silu(self.first(x))
         hidden = torch.cat([hidden, torch.ones_like(hidden[..., :1])], dim=-1)
         return hidden if self.weight is None else hidden * self.weights(x)
 
     def weights(self, x: Tensor) -> Tensor:
-        """Those of atoms, of the features [N, L, C] of layers, [N, 1 or L, 1]."""
+        """Return the weights of atoms [N, 1 or L, 1] from the features [N, L, C] of the layers."""
         weights: Tensor = self.weight(x[:, :1] if self.initial else x)  # type: ignore[misc]
         return weights
 
@@ -124,24 +126,24 @@ class _EveryLayer(nn.Module):
 
 
 class DecodedVector(Head):
-    """A vector for each node: three numbers of a network of its features in the last layer.
+    """A vector of each node: three outputs of a network of its features in the last layer.
 
-    What moves with the origin, such as "positions", is where the node is, moved by the vector. It does not turn with
-    the input, so that a model of the group E(3) or SE(3) refuses it.
+    An output that moves with the origin, such as "positions", is the position of the node plus the vector. It does not
+    rotate with the input, so a model of the group E(3) or SE(3) refuses this head.
 
     Args:
         name: a node-level vector of ``geoeq.fields``, such as "forces" predicted directly.
-        hidden: number of hidden channels; by default those of the features.
-        kind: "mlp", a hidden layer; "res" and "res_updown", before it a residual of two layers as wide as the
-            features, or of three, of which the first two have the hidden width.
-        norm: before SiLU, of each atom ("layer"), over all atoms of the batch in training as published ("batch", a
-            BatchNorm: in training a prediction depends on what is in the batch), or "none".
+        hidden: number of hidden channels; by default as many as features.
+        kind: "mlp" has one hidden layer; "res" and "res_updown" precede it by a residual block of two layers as wide as
+            the features, or of three layers, the first two with the hidden width.
+        norm: normalization before SiLU: of each atom ("layer"), over all atoms of the batch in training as published
+            ("batch", a BatchNorm: in training a prediction depends on the rest of the batch), or "none".
 
     Shapes:
         Returns [N, 3].
 
     Raises:
-        InputError: an option is none of those above, or the features are not scalars.
+        InputError: an option is unknown, or the features are not scalars.
 
     Source:
         Duval et al. 2023, arXiv:2305.05577, and the published code. Differs: its norm is over a batch.
@@ -155,9 +157,9 @@ class DecodedVector(Head):
         super().__init__()
         self.name = checked_name(name, "node", "1o")
         self.names, self.translates = (name,), field(name).translates
-        for what, given, known in (("kind", kind, Decoder), ("norm", norm, DecoderNorm)):
-            if given not in get_args(known):
-                raise InputError(unknown_name(what, given, get_args(known)))
+        for option, value, known in (("kind", kind, Decoder), ("norm", norm, DecoderNorm)):
+            if value not in get_args(known):
+                raise InputError(unknown_name(option, value, get_args(known)))
         self.hidden, self.kind, self.norm = hidden, kind, norm
 
     def make(self, irreps: o3.Irreps) -> None:

@@ -1,4 +1,4 @@
-"""Plain message passing on coordinates."""
+"""Plain message passing on coordinates, a baseline without symmetry."""
 
 from __future__ import annotations
 
@@ -24,36 +24,37 @@ __all__ = ["GNN"]
 
 
 class GNN(Model):
-    """A graph network that takes coordinates for plain numbers: what symmetric networks are measured against.
+    """Plain graph network on coordinates: the baseline that equivariant networks are compared with.
 
-    **Not equivariant**: its group is that of translations, "T(3)"; symmetry is to come from outside, from
-    ``FrameAveraging`` or (in part) from turning the training set at random. Coordinates are less the centroid of the
-    graph, so that every atom feels every other at any distance, whatever the cutoff, and sums over atoms are not
+    **Not equivariant**: its group is that of translations, "T(3)". Symmetry has to come from outside, from
+    ``FrameAveraging`` or (partly) from rotating the training set at random. Coordinates are relative to the centroid of
+    the graph, so every atom affects every other one at any distance, whatever the cutoff, and sums over atoms are not
     extensive.
 
     Args:
-        heads: what is predicted, for example ``[GraphScalar("energy"), DecodedVector("forces")]``.
+        heads: heads of the predicted quantities, for example ``[GraphScalar("energy"), DecodedVector("forces")]``.
         width: number C of channels.
-        layers: number of rounds of messages.
-        cutoff: in Å. None takes ``data.edge_index``, or connects all atoms of a graph.
-        node_inputs: what a node is besides where: "element", "charge", "speed", "features" (``data.x``), or nothing.
+        layers: number of message-passing layers.
+        cutoff: cutoff radius in Å; None takes ``data.edge_index``, or connects all atoms of a graph.
+        node_inputs: inputs of a node besides its coordinates: "element", "charge", "speed", "features" (``data.x``), or
+            none.
         features_width: number of columns of ``data.x``.
-        edge_inputs: what an edge is: "square_distance", "charge_product", "edge_attr", "bessel" (needs a cutoff).
+        edge_inputs: inputs of an edge: "square_distance", "charge_product", "edge_attr", "bessel" (needs a cutoff).
         edge_attr_width: number of columns of ``data.edge_attr``.
         num_basis: number of Bessel functions.
-        velocity: take ``data.vel`` too.
-        elements: atomic numbers that the model knows; None for any.
+        velocity: use ``data.vel`` too.
+        elements: atomic numbers that the model accepts; None for any.
 
     Shapes:
         Positions in Å (or dimensionless throughout). Features are scalars, ``Cx0e``.
 
     Raises:
-        InputError: an input is unknown, or what it needs is not given.
+        InputError: an input is unknown, or data that it needs are missing.
 
     Source:
-        The baseline "GNN" of Satorras et al., ICML 2021, arXiv:2102.09844, section 5.1. Differs: positions are less
-        their centroid; edges have the squared distance too, as in the network of Puny et al., ICLR 2022,
-        arXiv:2110.03336, unless ``edge_inputs`` says otherwise; elements where there are any.
+        The baseline "GNN" of Satorras et al., ICML 2021, arXiv:2102.09844, section 5.1. Differs: positions are relative
+        to their centroid; edges have the squared distance too, as in the network of Puny et al., ICLR 2022,
+        arXiv:2110.03336, unless ``edge_inputs`` says otherwise; elements are embedded if there are any.
     """
 
     group: Group = "T(3)"
@@ -82,11 +83,16 @@ class GNN(Model):
         velocity: bool = False,
         elements: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(heads, o3.Irreps([(width, "0e")]), cutoff, elements=elements)
+        super().__init__(heads, self.features_irreps(width), cutoff, elements=elements)
         self.velocity = velocity
         self.embedding = CoordinateEmbedding(width, node_inputs, features_width, velocity)
         self.edge_embedding = EdgeEmbedding(edge_inputs, edge_attr_width, num_basis, cutoff)
         self.layers = nn.ModuleList(GNNLayer(width, self.edge_embedding.width, cutoff) for _ in range(layers))
+
+    @staticmethod
+    def features_irreps(width: int) -> o3.Irreps:
+        """Return the irreps of the features of a network with C channels."""
+        return o3.Irreps([(width, "0e")])
 
     @classmethod
     def example(cls) -> Self:

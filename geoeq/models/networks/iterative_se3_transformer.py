@@ -1,4 +1,4 @@
-"""Iterative SE(3)-Transformer: blocks that move the nodes between them."""
+"""Iterative SE(3)-Transformer: blocks of attention that move the nodes."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from torch_geometric.data import Data
 from geoeq.errors import InputError
 from geoeq.graph import Graph, displace
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
-from geoeq.layers.irreps.coefficients import sphere_irreps
+from geoeq.layers.irreps.layout import sphere_irreps
 from geoeq.layers.se3_transformer.edge_basis import EdgeBasis
 from geoeq.layers.se3_transformer.se3_block import SE3Block
 from geoeq.layers.se3_transformer.se3_messages import Activation
 from geoeq.layers.se3_transformer.se3_norm import NormKind
-from geoeq.models.heads.default import GraphScalar, Head, NodeVector
+from geoeq.models.heads import GraphScalar, Head, NodeVector
 from geoeq.models.model import Model
-from geoeq.models.networks.se3_transformer import edge_inputs_with_basis, given_irreps
+from geoeq.models.networks.se3_transformer import edge_inputs_with_basis, input_irreps
 
 __all__ = ["IterativeSE3Transformer"]
 
 
 class IterativeSE3Transformer(Model):
-    """SE(3)-Transformers one after another, each on the positions that those before it have moved.
+    """Sequence of SE(3)-Transformers, each of which acts on the positions moved by those before it.
 
-    After each block ``r_i <- r_i + Σ_c w_c x_ic`` from its vectors x; distances and harmonics follow, with their
-    derivatives. Edges stay those of the input. Features go from block to block.
+    After each block ``r_i <- r_i + Σ_c w_c x_ic`` with its vectors x; distances and harmonics are recomputed, with
+    their derivatives. Edges stay those of the input. Features are passed from block to block.
 
     Args:
-        heads: what is predicted; ``Positions`` takes where the nodes have come to.
+        heads: heads of the predicted quantities; ``Positions`` returns the final positions of the nodes.
         blocks: number of blocks.
-        layers: number of attention layers of each.
+        layers: number of attention layers of each block.
         width: number C of channels of each degree.
         lmax: highest degree of the features, at least 1.
-        cutoff: in Å; messages fall smoothly to zero where an edge *of the input* reaches it. None takes
+        cutoff: cutoff radius in Å; messages decay smoothly to zero where an edge *of the input* reaches it. None takes
             ``data.edge_index``, or connects all atoms of a graph.
-        attention_heads, channels_div, norm, hidden, radial_norm, activation: of ``SE3Transformer``.
-        node_inputs, features_irreps, velocity, elements: of ``SE3Transformer``.
-        edge_inputs, edge_attr_width, num_basis, basis_cutoff, distance: of ``SE3Transformer``.
+        attention_heads, channels_div, norm, hidden, radial_norm, activation: see ``SE3Transformer``.
+        node_inputs, features_irreps, velocity, elements: see ``SE3Transformer``.
+        edge_inputs, edge_attr_width, num_basis, basis_cutoff, distance: see ``SE3Transformer``.
 
     Shapes:
-        Positions in Å (or dimensionless throughout), velocities in Å per unit of time. Gives ``2 C`` scalars, and
-        1 + C vectors, the first of which is the displacement.
+        Positions in Å (or dimensionless throughout), velocities in Å per unit of time. Features are ``2 C``
+        scalars and 1 + C vectors, the first of which is the displacement.
 
     Raises:
-        InputError: there are no vectors (lmax is 0), or no block.
+        InputError: lmax is 0, so there are no vectors, or there is no block.
 
     Source:
-        Fuchs et al. 2021, arXiv:2102.13419, section 3. Differs: all vectors move a node, by learned weights that
-        start small, in place of the first vector; each block ends with a convolution, which theirs has after the
-        last alone; edges stay those of the input; radial networks, nonlinearity and cutoff as in ``SE3Transformer``.
+        Fuchs et al. 2021, arXiv:2102.13419, section 3. Differs: all vectors move a node, with learned weights that
+        start small, instead of the first vector; every block ends with a convolution, not only the last; edges stay
+        those of the input; radial networks, nonlinearity and cutoff as in ``SE3Transformer``.
     """
 
     group = "SE(3)"
@@ -107,18 +107,20 @@ class IterativeSE3Transformer(Model):
         elements: Sequence[int] | None = None,
     ) -> None:
         if blocks < 1 or lmax < 1:
-            raise InputError(f"The iterative network needs a block and vectors: not blocks={blocks}, lmax={lmax}.")
+            raise InputError(
+                f"IterativeSE3Transformer needs blocks >= 1 and lmax >= 1, not blocks={blocks}, lmax={lmax}."
+            )
         scalars = 2 * width
         irreps = o3.Irreps(f"{scalars}x0e + {1 + width}x1o")
         edge_inputs, distance = edge_inputs_with_basis(edge_inputs, basis_cutoff or cutoff, distance)
-        given, carried = given_irreps(width, lmax, features_irreps, velocity), sphere_irreps(lmax, width)
+        inputs, hidden_irreps = input_irreps(width, lmax, features_irreps, velocity), sphere_irreps(lmax, width)
         last = o3.Irreps(f"{scalars}x0e + {width}x1o")
         edge_embedding = EdgeEmbedding(edge_inputs, edge_attr_width, num_basis, basis_cutoff or cutoff)
-        made = [
+        attention_blocks = [
             SE3Block(
-                given if n == 0 else carried,
-                carried,
-                last if n == blocks - 1 else carried,
+                inputs if n == 0 else hidden_irreps,
+                hidden_irreps,
+                last if n == blocks - 1 else hidden_irreps,
                 layers,
                 edge_embedding.width,
                 heads=attention_heads,
@@ -132,12 +134,12 @@ class IterativeSE3Transformer(Model):
             )
             for n in range(blocks)
         ]
-        super().__init__(heads, irreps, cutoff, lmax=max(block.lmax for block in made), elements=elements)
+        super().__init__(heads, irreps, cutoff, lmax=max(block.lmax for block in attention_blocks), elements=elements)
         self.scalars, self.width = scalars, width
-        self.embedding = IrrepsEmbedding(given, node_inputs, features_irreps, velocity, self.group)
+        self.embedding = IrrepsEmbedding(inputs, node_inputs, features_irreps, velocity, self.group)
         self.edge_embedding = edge_embedding
-        self.blocks = nn.ModuleList(made)
-        self.moves = nn.ParameterList(torch.randn(width) * 1e-2 / width**0.5 for _ in made)
+        self.blocks = nn.ModuleList(attention_blocks)
+        self.moves = nn.ParameterList(torch.randn(width) * 1e-2 / width**0.5 for _ in attention_blocks)
 
     @classmethod
     def example(cls) -> Self:
@@ -149,11 +151,11 @@ class IterativeSE3Transformer(Model):
         shift, moved = torch.zeros_like(graph.positions), graph
         envelope: Tensor | None = None
         for n, (block, move) in enumerate(zip(self.blocks, self.moves, strict=True)):
-            seen = dataclasses.replace(moved, edge_attr=self.edge_embedding(data, moved))
-            # An edge of the input appears and goes at the cutoff of the input, wherever its nodes are by now.
-            basis = EdgeBasis(seen, self.cutoff, envelope)
+            moved = dataclasses.replace(moved, edge_attr=self.edge_embedding(data, moved))
+            # The edges, and so the envelope, are those of the input positions, wherever the nodes are now.
+            basis = EdgeBasis(moved, self.cutoff, envelope)
             envelope = basis.envelope
-            x = block(x, seen, basis)  # [N, block.irreps_out.dim]
+            x = block(x, moved, basis)  # [N, block.irreps_out.dim]
             start = self.width if n < len(self.blocks) - 1 else self.scalars
             vectors = x[:, start : start + 3 * self.width]
             shift = shift + move @ vectors.reshape(-1, self.width, 3)  # [N, 3]

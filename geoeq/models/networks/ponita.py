@@ -1,4 +1,4 @@
-"""Position-orientation network with attributes: PONITA."""
+"""PONITA: position-orientation network with attributes."""
 
 from __future__ import annotations
 
@@ -17,57 +17,59 @@ from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
 from geoeq.layers.ponita import Invariants, OrientationKernels, PonitaLayer
 from geoeq.layers.sphere.sphere_points import spread_points
-from geoeq.models.heads.default import GraphScalar, NodeVector
+from geoeq.models.heads import GraphScalar, NodeVector
 from geoeq.models.heads.head import Head
 from geoeq.models.model import Model
-from geoeq.models.published.named_parameters import fill_parameters
+from geoeq.models.published.parameters import fill_parameters
 from geoeq.models.published.ponita_weights import reference_arguments, reference_parameters
 
 __all__ = ["PONITA", "Orientations"]
 
-#: "random": in training, each graph's orientations are turned at random, anew in each pass.
+#: "random": in training, the orientations of each graph are rotated at random in each pass.
 Orientations = Literal["fixed", "random"]
 
 
 class PONITA(Model):
-    """Fibre-bundle network of Fast, Expressive SE(n) Equivariant Networks: features at positions and orientations.
+    """Fibre-bundle network: features at positions and orientations.
 
-    A node has C channels in each of P directions, the same for all nodes. Symmetric to an error only, which falls with
-    P; exactly symmetric where P is 0 (messages see distances alone, and there are no vectors).
+    A node has C channels in each of P directions, the same for all nodes. The network is equivariant only up to an
+    error, which falls with P; it is exactly equivariant for P = 0 (messages depend only on distances, and there are no
+    vectors).
 
     Args:
-        heads: what is predicted, for example ``[GraphScalar("energy")]``.
+        heads: heads of the predicted quantities, for example ``[GraphScalar("energy")]``.
         channels: number C of channels.
-        layers: number of rounds of messages.
-        num_orientations: number P of directions, none or at least 4.
-        orientations: "fixed", or "random": turned at random in training, for each graph and pass anew.
-        invariants: of an edge and an orientation, as for ``OrientationKernels``.
-        basis_width: number of functions that kernels are made of.
-        degree: of the polynomials of invariants.
-        widening: hidden channels of a layer, as a multiple of C.
-        layer_scale: start of the factors of what layers add; None leaves them out.
-        scalars, vectors: number of scalars and vectors that heads see, by default C of each.
-        every_layer: heads see the mean over layers of their read-outs; False the last alone.
-        cutoff: in Å; messages fall smoothly to zero there. None takes ``data.edge_index``, or connects all atoms of a
-            graph.
-        node_inputs: what a node is: "element", "charge", "speed", "features" (``data.x``).
-        features_irreps: how ``data.x`` turns; vectors enter by their components along orientations.
-        velocity: take ``data.vel`` as a vector.
-        edge_inputs: what an edge has besides its invariants, as for ``EdgeEmbedding``.
+        layers: number of message-passing layers.
+        num_orientations: number P of directions, 0 or at least 4.
+        orientations: "fixed", or "random", rotated at random in training for each graph and pass.
+        invariants: invariants of an edge and an orientation, see ``OrientationKernels``.
+        basis_width: number of basis functions of the kernels.
+        degree: degree of the polynomials of invariants.
+        widening: number of hidden channels of a layer, as a multiple of C.
+        layer_scale: initial value of the factors of the layers' outputs; None leaves these factors out.
+        scalars, vectors: number of scalars and vectors for the heads, by default C of each.
+        every_layer: give the heads the mean of the read-outs of all layers; False gives only the last.
+        cutoff: cutoff radius in Å; messages decay smoothly to zero there. None takes ``data.edge_index``, or connects
+            all atoms of a graph.
+        node_inputs: inputs of a node: "element", "charge", "speed", "features" (``data.x``).
+        features_irreps: irreps of ``data.x``; vectors enter by their components along the orientations.
+        velocity: use ``data.vel`` as a vector input.
+        edge_inputs: inputs of an edge besides its invariants, see ``EdgeEmbedding``.
         edge_attr_width: number of columns of ``data.edge_attr``.
-        elements: atomic numbers that the model knows; None for any.
+        elements: atomic numbers that the model accepts; None for any.
 
     Shapes:
-        Positions in Å (or dimensionless throughout). Features for heads are ``Sx0e + Vx1o``, means over orientations.
+        Positions in Å (or dimensionless throughout). Features for the heads are ``Sx0e + Vx1o``, means over
+        orientations.
 
     Raises:
-        InputError: an option is none of those above, or there are vectors without orientations.
+        InputError: an option is unknown, or vectors are requested without orientations.
 
     Source:
         Bekkers et al., ICLR 2024, arXiv:2310.02970. Differs: the orientations are a fixed arrangement, not
-        drawn anew; the invariants of an edge are smooth unless "perpendicular"; nodes are not given by features alone,
-        and edges may have attributes; kernels are not rescaled by the first batch. Vectors are means over
-        orientations of weights times the orientation, as published.
+        random; the invariants of an edge are smooth unless "perpendicular"; nodes may have inputs other than features,
+        and edges attributes; kernels are not rescaled by the first batch. Vectors are means over orientations of
+        weights times the orientation, as published.
     """
 
     points: Tensor
@@ -109,7 +111,9 @@ class PONITA(Model):
         self.scalars = channels if scalars is None else scalars
         self.vectors = (channels if oriented else 0) if vectors is None else vectors
         if self.vectors and not oriented:
-            raise InputError("PONITA without orientations gives no vectors: leave them out, or take orientations.")
+            raise InputError(
+                "PONITA without orientations has no vectors: set vectors=0, or num_orientations to 4 or more."
+            )
         super().__init__(heads, o3.Irreps(f"{self.scalars}x0e + {self.vectors}x1o"), cutoff, elements=elements)
         self.channels, self.num_orientations, self.orientations = channels, num_orientations, orientations
         points = spread_points(num_orientations).clone() if oriented else torch.zeros(1, 3, dtype=torch.float64)
@@ -129,7 +133,7 @@ class PONITA(Model):
 
     @property
     def equivariance_error(self) -> float:
-        """How far vectors may change under rotation where weights are large (measured: docs/families/ponita.md)."""
+        """Bound of the error of vectors under rotations with large weights (measured: docs/families/ponita.md)."""
         if self.num_orientations == 0:
             return 0.0
         return (150 if self.arguments["invariants"] == "length" else 400) / self.num_orientations**2
@@ -142,56 +146,60 @@ class PONITA(Model):
     def encode(self, data: Data, graph: Graph) -> Tensor:
         graph = dataclasses.replace(graph, edge_attr=self.edge_embedding(data, graph))
         points = self.points.to(graph.vectors.dtype)  # [P, 3]
-        turn = self._turn(graph)
-        vectors = graph.vectors if turn is None else _turned(graph.vectors, turn[graph.batch[graph.receiver]])
+        rotation = self._random_rotation(graph)
+        vectors = graph.vectors
+        if rotation is not None:
+            vectors = (rotation[graph.batch[graph.receiver]] @ vectors.unsqueeze(-1)).squeeze(-1)
+            rotation = rotation[graph.batch]  # [N, 3, 3]
         basis = self.kernels(vectors, points, graph)
-        turn = None if turn is None else turn[graph.batch]  # [N, 3, 3]
 
-        x = self._lift(self.embedding(data), points, turn)  # [N, P, C]
+        x = self._lift(self.embedding(data), points, rotation)  # [N, P, C]
         moments = torch.cat([torch.ones_like(points[:, :1]), points], dim=-1) / len(points)  # [P, 4]
         read = x.new_zeros(x.shape[0], 4, self.scalars + self.vectors)
         for k, layer in enumerate(self.layers):
             x = layer(x, basis, graph)
             if str(k) in self.readouts:
-                read = read + self._read(x, moments, self.readouts[str(k)]) / len(self.readouts)  # type: ignore[arg-type]
+                readout: nn.Linear = self.readouts[str(k)]  # type: ignore[assignment]
+                read = read + self._read(x, moments, readout) / len(self.readouts)
         vectors = read[:, 1:, self.scalars :].transpose(1, 2)  # [N, V, 3]
-        if turn is not None:
-            vectors = vectors @ turn  # back from the frame of the orientations
+        if rotation is not None:
+            vectors = vectors @ rotation  # back from the frame of the orientations
         return torch.cat([read[:, 0, : self.scalars], vectors.flatten(1)], dim=-1)
 
     def _read(self, x: Tensor, moments: Tensor, linear: nn.Linear) -> Tensor:
-        """Means over orientations of a linear map of the features, and of the map times the orientation, [N, 4, S + V].
+        """Return means over orientations of a linear map of the features, and of the map times the orientation.
 
-        The map acts on the means of the features, of which there are four in place of P.
+        The map acts on the four means of the features instead of on P orientations. Returns [N, 4, S + V].
         """
         with torch.autocast(x.device.type, enabled=False):  # a vector is what differences of features leave
             means = torch.einsum("npc,pd->ndc", x, moments)
         return means @ linear.weight.T + moments.sum(0).unsqueeze(-1) * linear.bias
 
-    def _turn(self, graph: Graph) -> Tensor | None:
-        """A rotation of each graph [G, 3, 3] into the frame of its orientations."""
+    def _random_rotation(self, graph: Graph) -> Tensor | None:
+        """Return a rotation of each graph [G, 3, 3] into the frame of its orientations, or None for the identity."""
         if self.orientations == "fixed" or not self.training:
             return None
         return random_rotations(graph.num_graphs, dtype=graph.vectors.dtype).to(graph.vectors.device)
 
-    def _lift(self, x: Tensor, points: Tensor, turn: Tensor | None) -> Tensor:
+    def _lift(self, x: Tensor, points: Tensor, rotation: Tensor | None) -> Tensor:
+        """Return features [N, P, C] from scalars, and from vectors by their components along the orientations."""
         x = x.to(points.dtype)
-        scalars, rest = x[:, : self.channels], x[:, self.channels :]
+        scalars, vectors = x[:, : self.channels], x[:, self.channels :]
         lifted = scalars.unsqueeze(1).expand(-1, len(points), -1)
-        if not rest.shape[1]:
+        if not vectors.shape[1]:
             return lifted
-        vectors = rest.reshape(x.shape[0], self.channels, 3)
-        if turn is not None:
-            vectors = vectors @ turn.transpose(1, 2)
+        vectors = vectors.reshape(x.shape[0], self.channels, 3)
+        if rotation is not None:
+            vectors = vectors @ rotation.transpose(1, 2)
         return lifted + torch.einsum("ncd,pd->npc", vectors, points)
 
     @classmethod
     def from_reference(cls, state_dict: Mapping[str, Tensor], **hyperparameters: Any) -> Self:
-        """The authors' fibre-bundle network, from its parameters under their names and its own hyperparameters.
+        """Return the authors' fibre-bundle network, from parameters under their names and its own hyperparameters.
 
-        ``data.x`` takes its scalars; ``encode`` gives its scalars and vectors, and there are no heads. Edges are those
-        within its radius. The published code draws its orientations when the network is made: where the state
-        dict has none ("ori_grid"), ours are taken.
+        ``data.x`` holds its input scalars; ``encode`` returns its scalars and vectors, and there are no heads. Edges
+        are those within its radius. The published code draws its orientations when the network is created; if the
+        state dict does not contain them ("ori_grid"), geoeq's are used.
 
         Args:
             state_dict: the authors' parameters and buffers.
@@ -199,8 +207,8 @@ class PONITA(Model):
                 basis_dim, degree, widening_factor, layer_scale, multiple_readouts, task_level, lift_graph.
 
         Raises:
-            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left
-                over or of another shape.
+            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left over
+                or of another shape.
         """
         arguments = reference_arguments(state_dict, hyperparameters)
         model = cls(**arguments)
@@ -209,7 +217,3 @@ class PONITA(Model):
         if "points" in parameters:
             model.points.copy_(parameters["points"])
         return model.to(next(iter(state_dict.values())).dtype)
-
-
-def _turned(vectors: Tensor, rotations: Tensor) -> Tensor:
-    return (rotations @ vectors.unsqueeze(-1)).squeeze(-1)

@@ -1,4 +1,4 @@
-"""SE(3)-Transformer: equivariant attention with invariant weights."""
+"""SE(3)-Transformer: equivariant attention with invariant attention weights."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ from torch_geometric.data import Data
 from geoeq.errors import TensorError
 from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
-from geoeq.layers.irreps.coefficients import sphere_irreps
+from geoeq.layers.irreps.layout import sphere_irreps
 from geoeq.layers.se3_transformer.edge_basis import EdgeBasis
 from geoeq.layers.se3_transformer.se3_block import SE3Block
 from geoeq.layers.se3_transformer.se3_messages import Activation, RadialSharing
 from geoeq.layers.se3_transformer.se3_norm import NormKind
-from geoeq.models.heads.default import GraphScalar, Head, NodeVector
+from geoeq.models.heads import GraphScalar, Head, NodeVector
 from geoeq.models.model import Model
 from geoeq.models.published.se3_transformer_weights import fill, reference_arguments
 
-__all__ = ["SE3Transformer", "edge_inputs_with_basis", "given_irreps"]
+__all__ = ["SE3Transformer", "edge_inputs_with_basis", "input_irreps"]
 
 
 class SE3Transformer(Model):
-    """SE(3)-Transformer: keys and values from kernels of spherical harmonics, attention weights that are invariant.
+    """Attention with invariant weights, and keys and values from convolutions with spherical harmonics.
 
     Args:
-        heads: what is predicted, for example ``[GraphScalar("gap")]``.
+        heads: heads of the predicted quantities, for example ``[GraphScalar("gap")]``.
         width: number C of channels of each degree.
-        layers: number of attention layers; a convolution follows them.
+        layers: number of attention layers, which are followed by a convolution.
         lmax: highest degree of the features.
         attention_heads: number of attention heads.
         channels_div: keys and values have C / channels_div channels.
-        irreps_out: what the convolution at the end gives to the heads; by default ``(lmax + 1) C`` scalars and
-            C vectors.
+        irreps_out: irreps of the final convolution's output, for the heads; by default ``(lmax + 1) C`` scalars and C
+            vectors.
         norm: nonlinearity after each attention: "gate", "norm" (as published) or "none" (see ``SE3Norm``).
-        cutoff: in Å. None takes ``data.edge_index``, or connects all atoms of a graph.
-        node_inputs: what a node is: "element", "charge", "speed", "features" (``data.x``).
-        features_irreps: how ``data.x`` turns.
-        velocity: take ``data.vel`` as a vector.
-        embed: map the inputs linearly to C channels; False hands ``data.x`` to the first layer as it is.
+        cutoff: cutoff radius in Å; None takes ``data.edge_index``, or connects all atoms of a graph.
+        node_inputs: inputs of a node: "element", "charge", "speed", "features" (``data.x``).
+        features_irreps: irreps of ``data.x``.
+        velocity: use ``data.vel`` as a vector input.
+        embed: map the inputs linearly to C channels; False passes ``data.x`` to the first layer unchanged.
         edge_inputs: inputs of the radial networks besides the distance: "square_distance", "charge_product",
             "edge_attr", "bessel".
         edge_attr_width: number of columns of ``data.edge_attr``.
         num_basis: number of Bessel functions of the distance.
-        basis_cutoff: where those end, in Å; by default the cutoff. Without either there is no basis.
-        distance: take the distance itself, as published; by default only where there is no basis.
+        basis_cutoff: radius at which they end, in Å; by default the cutoff. Without either there is no basis.
+        distance: use the distance itself as input, as published; by default only if there is no basis.
         hidden: width of the radial networks.
-        sharing: which pairs of degrees have a radial network in common (see ``SE3Messages``).
-        radial_norm: layer norms in the radial networks.
-        activation: of the radial networks; "relu" as published.
-        self_per_edge: of ``SE3Convolution``; as published.
-        elements: atomic numbers that the model knows; None for any.
+        sharing: which pairs of degrees share a radial network (see ``SE3Messages``).
+        radial_norm: use layer norms in the radial networks.
+        activation: activation of the radial networks; "relu" as published.
+        self_per_edge: see ``SE3Convolution``; True as published.
+        elements: atomic numbers that the model accepts; None for any.
 
     Shapes:
         Positions in Å (or dimensionless throughout), velocities in Å per unit of time.
@@ -63,10 +63,10 @@ class SE3Transformer(Model):
         InputError: the attention heads do not divide the channels of keys and values, or an option is unknown.
 
     Source:
-        Fuchs et al., NeurIPS 2020, arXiv:2006.10503. Differs: derivatives by positions are exact (published code
-        makes the harmonics without them); smooth radial networks of a Bessel basis, a smooth nonlinearity, and
-        smooth messages at the cutoff; a linear embedding; self-interaction once. ``from_reference`` takes NVIDIA's
-        implementation, with its own choices.
+        Fuchs et al., NeurIPS 2020, arXiv:2006.10503. Differs: derivatives by positions are exact (the published code
+        computes the harmonics without derivatives); smooth radial networks of a Bessel basis, a smooth nonlinearity,
+        and messages that decay smoothly at the cutoff; a linear embedding; self-interaction once per node.
+        ``from_reference`` builds NVIDIA's implementation, with its own choices.
     """
 
     group = "SE(3)"
@@ -114,7 +114,7 @@ class SE3Transformer(Model):
     ) -> None:
         hidden_irreps = sphere_irreps(lmax, width)
         last = default_out(width, lmax) if irreps_out is None else o3.Irreps(irreps_out)
-        node_irreps = given_irreps(width, lmax, features_irreps, velocity) if embed else o3.Irreps(features_irreps)
+        node_irreps = input_irreps(width, lmax, features_irreps, velocity) if embed else o3.Irreps(features_irreps)
         edge_inputs, distance = edge_inputs_with_basis(edge_inputs, basis_cutoff or cutoff, distance)
         edge_embedding = EdgeEmbedding(edge_inputs, edge_attr_width, num_basis, basis_cutoff or cutoff)
         block = SE3Block(
@@ -149,26 +149,26 @@ class SE3Transformer(Model):
 
     def encode(self, data: Data, graph: Graph) -> Tensor:
         graph = dataclasses.replace(graph, edge_attr=self.edge_embedding(data, graph))
-        x = self._given(data) if self.embedding is None else self.embedding(data)
+        x = self._checked_features(data) if self.embedding is None else self.embedding(data)
         result: Tensor = self.block(x, graph, EdgeBasis(graph, self.cutoff))
         return result
 
-    def _given(self, data: Data) -> Tensor:
+    def _checked_features(self, data: Data) -> Tensor:
         x = getattr(data, "x", None)
         if not isinstance(x, Tensor) or x.flatten(1).shape[1] != self.dim_in:
-            found = "none" if not isinstance(x, Tensor) else str(x.flatten(1).shape[1])
-            raise TensorError(f"SE3Transformer: data.x needs {self.dim_in} columns, it has {found}.")
+            columns = "none" if not isinstance(x, Tensor) else str(x.flatten(1).shape[1])
+            raise TensorError(f"SE3Transformer: data.x needs {self.dim_in} columns, it has {columns}.")
         return x.flatten(1)
 
     @classmethod
     def from_reference(cls, state_dict: Mapping[str, Tensor], **hyperparameters: Any) -> Self:
-        """NVIDIA's network before pooling, from its parameters under their names and its own hyperparameters.
+        """Return NVIDIA's network before pooling, from parameters under their names and its own hyperparameters.
 
-        ``data.x`` takes its node features (a degree after another, in e3nn's layout), ``data.edge_attr`` its
-        invariant edge features; ``encode`` gives its output, and there are no heads.
+        ``data.x`` holds its node features (one degree after another, in e3nn's layout), ``data.edge_attr`` its
+        invariant edge features; ``encode`` returns its output, and there are no heads.
 
         Args:
-            state_dict: the authors' parameters. Their names tell how convolutions were fused.
+            state_dict: the authors' parameters. Their names determine how convolutions were fused.
             hyperparameters: num_layers, num_channels, num_degrees, num_heads, channels_div, fiber_in, fiber_out;
                 edge_channels, norm, use_layer_norm.
 
@@ -182,20 +182,20 @@ class SE3Transformer(Model):
 
 
 def default_out(width: int, lmax: int) -> o3.Irreps:
-    """Scalars from all degrees, and vectors where there are any."""
+    """Return the default output: scalars from all degrees, and vectors if lmax > 0."""
     return o3.Irreps(f"{width * (lmax + 1)}x0e" + (f" + {width}x1o" if lmax else ""))
 
 
-def given_irreps(width: int, lmax: int, features_irreps: str, velocity: bool) -> o3.Irreps:
-    """C channels of each degree that the inputs of a node have; scalars always."""
-    given = {0, *(ir.l for _, ir in o3.Irreps(features_irreps)), *([1] if velocity else [])}
-    return o3.Irreps([(width, (degree, (-1) ** degree)) for degree in sorted(given) if degree <= lmax])
+def input_irreps(width: int, lmax: int, features_irreps: str, velocity: bool) -> o3.Irreps:
+    """Return C channels of each degree that the inputs of a node have, and always of scalars."""
+    degrees = {0, *(ir.l for _, ir in o3.Irreps(features_irreps)), *([1] if velocity else [])}
+    return o3.Irreps([(width, (degree, (-1) ** degree)) for degree in sorted(degrees) if degree <= lmax])
 
 
 def edge_inputs_with_basis(
     edge_inputs: Sequence[EdgeInput], basis_cutoff: float | None, distance: bool | None
 ) -> tuple[tuple[EdgeInput, ...], bool]:
-    """The edge inputs, with a Bessel basis where there is a place for it to end, else with the distance itself."""
+    """Add a Bessel basis to the edge inputs if there is a radius at which it ends, or else use the distance itself."""
     inputs = tuple(edge_inputs)
     if distance is None:
         distance = basis_cutoff is None

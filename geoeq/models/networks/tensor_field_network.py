@@ -1,4 +1,4 @@
-"""Tensor field network, with a product of one's choice."""
+"""Tensor field network, with a choice of tensor products."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ from torch_geometric.data import Data
 from geoeq.errors import InputError
 from geoeq.graph import Graph, with_frames
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
-from geoeq.layers.irreps.coefficients import sphere_irreps
+from geoeq.layers.irreps.layout import sphere_irreps
 from geoeq.layers.layer import Group
 from geoeq.layers.products import Product
 from geoeq.layers.products.tensor_convolution import TensorConvolution
-from geoeq.models.heads.default import GraphScalar, Head, NodeVector
+from geoeq.models.heads import GraphScalar, Head, NodeVector
 from geoeq.models.model import Model
 
 __all__ = ["TensorFieldNetwork"]
 
 
 class TensorFieldNetwork(Model):
-    """Convolutions with harmonics and a network of the distance, and gates: C channels of every degree throughout.
+    """Convolutions with spherical harmonics and radial networks, and gates, with C channels of every degree throughout.
 
     Args:
-        heads: what is predicted, for example ``[GraphScalar("energy")]``.
+        heads: heads of the predicted quantities, for example ``[GraphScalar("energy")]``.
         width: number C of channels of each degree.
-        layers: number of convolutions.
+        layers: number of convolution layers.
         lmax: highest degree of the features.
-        product: of features and harmonics: "clebsch_gordan", "gaunt_fourier", "gaunt_grid" or "edge_frame"; see
+        product: product of features and harmonics: "clebsch_gordan", "gaunt_fourier", "gaunt_grid" or "edge_frame"; see
             ``TensorConvolution``.
-        lmax_edge: highest degree of the harmonics, by default lmax; "edge_frame" takes none.
+        lmax_edge: highest degree of the harmonics, by default lmax; not used by "edge_frame".
         group: "SE(3)" adds the paths of odd l1 + l2 + l3, such as the cross product ("clebsch_gordan", "edge_frame").
         hidden: widths of the hidden layers of the radial networks.
-        neighbors: number of neighbours of a typical node.
-        cutoff: in Å. None takes ``data.edge_index``, or connects all atoms of a graph.
-        basis_cutoff: where the Bessel functions end, in Å; by default the cutoff.
+        neighbors: typical number of neighbours of a node.
+        cutoff: cutoff radius in Å; None takes ``data.edge_index``, or connects all atoms of a graph.
+        basis_cutoff: radius at which the Bessel functions end, in Å; by default the cutoff.
         num_basis: number of Bessel functions.
-        node_inputs: what a node is: "element", "charge", "speed", "features" (``data.x``).
-        features_irreps: how ``data.x`` turns, where "features" is among the inputs.
-        velocity: take ``data.vel`` as a vector.
-        edge_inputs: what weights depend on: "bessel" (a Bessel basis of the distance), "square_distance",
+        node_inputs: inputs of a node: "element", "charge", "speed", "features" (``data.x``).
+        features_irreps: irreps of ``data.x``, if "features" is among the inputs.
+        velocity: use ``data.vel`` as a vector input.
+        edge_inputs: inputs of the radial networks: "bessel" (a Bessel basis of the distance), "square_distance",
             "charge_product", "edge_attr".
         edge_attr_width: number of columns of ``data.edge_attr``.
-        elements: atomic numbers that the model knows; None for any.
+        elements: atomic numbers that the model accepts; None for any.
 
     Shapes:
         Positions in Å (or dimensionless throughout), velocities in Å per unit of time.
 
     Raises:
-        InputError: there are no edge inputs, or the product is unknown or has not the options given.
+        InputError: there are no edge inputs, or the product is unknown or does not have the given options.
 
     Source:
-        Thomas et al. 2018, arXiv:1802.08219. Differs: gates in place of norm nonlinearities, a connection of each node
-        to itself, and Bessel functions with an envelope, as in Batzner et al. 2022, arXiv:2101.03164 (NequIP); a layer
-        adds to its input; parities are those of harmonics; layer normalisation in the radial networks; one degree has
-        as many channels as another.
+        Thomas et al. 2018, arXiv:1802.08219. Differs: gates instead of norm nonlinearities, self-interaction of each
+        node, and Bessel functions with an envelope, as in Batzner et al. 2022, arXiv:2101.03164 (NequIP); a layer adds
+        to its input; parities are those of harmonics; layer normalisation in the radial networks; all degrees have the
+        same number of channels.
     """
 
-    #: "rmd17": sizes of NequIP on rMD17 (Batzner et al. 2022, Methods), which has features of the other parity too.
+    #: "rmd17": sizes of NequIP on rMD17 (Batzner et al. 2022, Methods); NequIP has features of the other parity too.
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "rmd17": {"width": 64, "layers": 5, "lmax": 3, "cutoff": 4.0, "num_basis": 8, "hidden": [64, 64, 64]},
     }
@@ -87,14 +87,14 @@ class TensorFieldNetwork(Model):
         elements: Sequence[int] | None = None,
     ) -> None:
         irreps = sphere_irreps(lmax, width)
-        in_frames = product == "edge_frame"  # which need no harmonics
+        in_frames = product == "edge_frame"  # needs no harmonics
         lmax_graph = 0 if in_frames else lmax if lmax_edge is None else lmax_edge
         super().__init__(heads, irreps, cutoff, lmax_graph, elements)
         self.group, self.lmax_frames = group, lmax if in_frames else None
         self.embedding = IrrepsEmbedding(irreps, node_inputs, features_irreps, velocity)
         self.edge_embedding = EdgeEmbedding(edge_inputs, edge_attr_width, num_basis, basis_cutoff or cutoff)
         if self.edge_embedding.width == 0:
-            raise InputError("edge_inputs is empty: weights need at least one, such as 'bessel'.")
+            raise InputError("edge_inputs is empty: the radial networks need at least one input, such as 'bessel'.")
         self.layers = nn.ModuleList(
             TensorConvolution(
                 width,

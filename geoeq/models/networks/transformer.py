@@ -1,4 +1,4 @@
-"""A plain transformer of atoms."""
+"""Plain transformer of atoms, without symmetry."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from geoeq.graph import Graph
 from geoeq.layers.inputs.coordinates import CoordinateEmbedding, centred_vectors
 from geoeq.layers.inputs.embedding import NodeInput
 from geoeq.layers.layer import Group
-from geoeq.layers.loops import with_loops
-from geoeq.layers.transformer import TransformerLayer
+from geoeq.layers.transformer import TransformerLayer, with_loops
 from geoeq.models.heads.head import Head
 from geoeq.models.heads.scalar_heads import GraphScalar
 from geoeq.models.model import Model
@@ -24,34 +23,35 @@ __all__ = ["Transformer"]
 
 
 class Transformer(Model):
-    """Attention among the atoms of a graph, each a token of its inputs and its coordinates.
+    """Attention among the atoms of a graph, each of which is a token with its inputs and coordinates.
 
-    **Not equivariant**: its group is that of translations, "T(3)"; symmetry is to come from outside, from
-    ``FrameAveraging`` or (in part) from turning the training set at random. Coordinates are less the centroid of the
-    graph, so that sums over atoms are not extensive. Distances are nothing to it but what it learns of them from
-    coordinates, unless it is given ``num_basis``.
+    **Not equivariant**: its group is that of translations, "T(3)". Symmetry has to come from outside, from
+    ``FrameAveraging`` or (partly) from rotating the training set at random. Coordinates are relative to the centroid of
+    the graph, so sums over atoms are not extensive. The network learns distances from coordinates only, unless
+    ``num_basis`` is set.
 
     Args:
-        heads: what is predicted, for example ``[GraphScalar("energy"), DecodedVector("forces")]``.
+        heads: heads of the predicted quantities, for example ``[GraphScalar("energy"), DecodedVector("forces")]``.
         width: number C of channels.
-        layers: number of layers.
-        attention_heads, widening, num_basis, basis_cutoff: of ``TransformerLayer``.
-        cutoff: in Å; atoms attend to their neighbours and themselves. None takes ``data.edge_index``, or all atoms of
-            a graph attend to each other.
-        node_inputs: what a node is besides where: "element", "charge", "speed", "features" (``data.x``), or nothing.
+        layers: number of attention layers.
+        attention_heads, widening, num_basis, basis_cutoff: see ``TransformerLayer``.
+        cutoff: cutoff radius in Å; atoms attend to their neighbours and themselves. None takes ``data.edge_index``, or
+            lets all atoms of a graph attend to each other.
+        node_inputs: inputs of a node besides its coordinates: "element", "charge", "speed", "features" (``data.x``), or
+            none.
         features_width: number of columns of ``data.x``.
-        velocity: take ``data.vel`` too.
-        elements: atomic numbers that the model knows; None for any.
+        velocity: use ``data.vel`` too.
+        elements: atomic numbers that the model accepts; None for any.
 
     Shapes:
         Positions in Å (or dimensionless throughout). Features are scalars, ``Cx0e``.
 
     Raises:
-        InputError: an input is unknown, or what it needs is not given.
+        InputError: an input is unknown, or data that it needs are missing.
 
     Source:
-        Vaswani et al., NeurIPS 2017, arXiv:1706.03762. Differs: see ``TransformerLayer``; no positional encoding
-        but coordinates, and a last norm.
+        Vaswani et al., NeurIPS 2017, arXiv:1706.03762. Differs: see ``TransformerLayer``; coordinates are
+        the only positional encoding, and there is a final norm.
     """
 
     group: Group = "T(3)"

@@ -1,4 +1,4 @@
-"""A network of vector neurons."""
+"""Network of vector neurons."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from torch_geometric.data import Data
 from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import IrrepsEmbedding, NodeInput
 from geoeq.layers.vector_neurons import VectorNeuronLayer
-from geoeq.models.heads.default import GraphScalar, Head, NodeVector
+from geoeq.models.heads import GraphScalar, Head, NodeVector
 from geoeq.models.model import Model
 
 __all__ = ["VectorNeurons"]
 
 
 class VectorNeurons(Model):
-    """Small, and full of vectors: the network that finds frames for ``NetworkCanonicalizer``.
+    """Small network with many vector channels, which predicts frames for ``NetworkCanonicalizer``.
 
     Args:
-        heads: what is predicted, for example ``[FrameVectors()]``.
+        heads: heads of the predicted quantities, for example ``[FrameVectors()]``.
         width: number C of scalar and of vector channels.
-        layers: number of rounds of messages.
-        cutoff: in Å. None takes ``data.edge_index``, or connects all atoms of a graph.
-        node_inputs: what a node is: "element", "charge", "speed", "features" (``data.x``).
+        layers: number of message-passing layers.
+        cutoff: cutoff radius in Å; None takes ``data.edge_index``, or connects all atoms of a graph.
+        node_inputs: inputs of a node: "element", "charge", "speed", "features" (``data.x``).
         features_width: number of columns of ``data.x``.
-        velocity: take ``data.vel`` as a vector.
-        elements: atomic numbers that the model knows; None for any.
+        velocity: use ``data.vel`` as a vector input.
+        elements: atomic numbers that the model accepts; None for any.
 
     Shapes:
         Positions in Å.
 
     Source:
-        Deng et al., ICCV 2021, arXiv:2104.12229, whose operations these are; as a canonicalizer Kaba et al., ICML 2023,
+        Deng et al., ICCV 2021, arXiv:2104.12229 (its operations); as a canonicalizer Kaba et al., ICML 2023,
         arXiv:2211.06489. Differs: see ``VectorNeuronLayer``.
     """
 

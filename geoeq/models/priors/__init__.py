@@ -1,1 +1,1 @@
-"""Physics known in advance, added to a network: ZBL, D3, Coulomb."""
+"""Priors, known contributions to the energy that are added to a network: ZBL, D3 and Coulomb."""

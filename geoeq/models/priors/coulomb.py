@@ -1,4 +1,4 @@
-"""Electrostatics: the energy of charges that a network gives to atoms, at any distance."""
+"""Electrostatics: the long-range energy of atomic charges that a network predicts."""
 
 from __future__ import annotations
 
@@ -28,30 +28,31 @@ __all__ = ["Coulomb", "PeriodicSum"]
 
 PeriodicSum = Literal["ewald", "pme"]
 
-#: waves whose weight is below this part of that of the longest are left out.
+#: waves with a weight below this fraction of that of the longest wave are left out.
 PRECISION = 1e-12
 
-#: points of a mesh to the length √2 times the width, and those of an interpolation along each axis.
+#: mesh points per length √2 times the width, and interpolation nodes along each axis.
 MESH, NODES = 2, 7
 
 
 class Coulomb(Prior):
-    """The energy of smeared point charges: "charges" of the network, each a Gaussian about its atom.
+    """Energy of smeared point charges: the output "charges" of the network, each a Gaussian around its atom.
 
-    ``E = k Σ_pairs q_i q_j erf(r / 2w) / r``: at a distance the law of Coulomb, and finite where Gaussians of width w
-    overlap, in which chemistry is the network's affair. The energy of each Gaussian in itself is not counted.
+    ``E = k Σ_pairs q_i q_j erf(r / 2w) / r``: Coulomb's law at long distances, and finite where Gaussians of width w
+    overlap, a range that is left to the network. The self-energy of the Gaussians is not counted.
 
-    Open structures have a sum over all pairs. Periodic ones have the same sum with all images, in reciprocal space
-    alone (the charges are smooth), by torch-pme: surrounded by a conductor, and a net charge with a uniform background
-    that neutralises it. For slabs the waves between their images are taken away; they need some vacuum.
+    For open structures the sum runs over all pairs. For periodic ones it includes all images and is evaluated in
+    reciprocal space only (the charges are smooth), by torch-pme: with conducting boundary conditions, and a uniform
+    background that neutralises a net charge. For slabs the interaction between periodic images is removed; they need
+    some vacuum.
 
-    The charges are learnt through the energy, and from a target "charges" where there is one. With the head
+    The charges are learned through the energy, and from a target "charges" if there is one. With the head
     ``NodeScalar("charges", conserve=True)`` their sum is the net charge of the structure.
 
     Args:
-        width: w, in Å. Waves, and the time of periodic structures, grow as its third power falls.
-        method: of periodic structures: "ewald" sums waves exactly, in a time that grows as the square of the atoms;
-            "pme" on a mesh, to eight digits or so, in a time that grows little faster than the atoms.
+        width: width w in Å. The number of waves, and the time of periodic structures, grow as w⁻³.
+        method: method for periodic structures: "ewald" sums waves exactly, in a time quadratic in the number of atoms;
+            "pme" uses a mesh, to about eight digits, in a time almost linear in the number of atoms.
 
     Shapes:
         Returns [N] eV, float64: each atom has half of the energy of its pairs.
@@ -59,7 +60,7 @@ class Coulomb(Prior):
     Raises:
         MissingExtraError: a structure is periodic and the extra "electrostatics" is not installed.
         InputError: the method is unknown, or the width not positive.
-        CellError: a structure is periodic in one direction alone, which has no such sum here.
+        CellError: a structure is periodic in only one direction, for which the sum is not implemented.
 
     Source:
         Ewald, Ann. Phys. 369, 253 (1921); PME: Darden, York & Pedersen, J. Chem. Phys. 98, 10089 (1993);
@@ -83,55 +84,55 @@ class Coulomb(Prior):
         return cls()
 
     def heads(self) -> list[Head]:
-        """Charges that are conserved."""
+        """Return a head for conserved charges."""
         return [NodeScalar("charges", conserve=True)]
 
     def forward(self, data: Data, outputs: Mapping[str, Tensor]) -> Tensor:
-        """Half of the energy of its pairs for each atom."""
+        """Return half of the energy of its pairs for each atom."""
         charges, ptr = outputs["charges"].double(), graph_pointers(data)
         periodic = _periodic(data, len(ptr) - 1)  # [G, 3]
         energies = torch.zeros_like(charges)
-        inside = (~periodic.any(1))[batch_from_ptr(ptr, len(charges))].nonzero().squeeze(1)
-        if len(inside):
+        nodes = (~periodic.any(1))[batch_from_ptr(ptr, len(charges))].nonzero().squeeze(1)
+        if len(nodes):
             counts = ptr.diff()[~periodic.any(1)]
-            alone = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-            found = charges[inside] * self._open(data.pos[inside], charges[inside], alone)
-            energies = energies.index_add(0, inside, found)
+            open_ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+            potential = self._open(data.pos[nodes], charges[nodes], open_ptr)
+            energies = energies.index_add(0, nodes, charges[nodes] * potential)
         for graph in periodic.any(1).nonzero().squeeze(1).tolist():
             nodes = torch.arange(int(ptr[graph]), int(ptr[graph + 1]), device=ptr.device)
             cell = data.cell.reshape(-1, 3, 3)[graph]
-            found = charges[nodes] * self._images(data.pos[nodes], charges[nodes], cell, periodic[graph])
-            energies = energies.index_add(0, nodes, found)
+            potential = self._with_images(data.pos[nodes], charges[nodes], cell, periodic[graph])
+            energies = energies.index_add(0, nodes, charges[nodes] * potential)
         return self.strength * energies
 
     def _open(self, positions: Tensor, charges: Tensor, ptr: Tensor) -> Tensor:
-        """Half of the potential at each atom, in e/Å, [N]."""
+        """Return half of the potential at each atom of open structures, in e/Å, [N]."""
         edges = full_edges(ptr)
         batch = batch_from_ptr(ptr, len(positions))
         lengths = edge_lengths(edge_vectors(positions, edges.sender, edges.receiver, None, None, batch))
         potential = charges.index_select(0, edges.sender) * torch.erf(lengths / (2 * self.width)) / lengths
         return kernels.segment_sum(potential, edges.receiver, len(positions)) / 2
 
-    def _images(self, positions: Tensor, charges: Tensor, cell: Tensor, periodic: Tensor) -> Tensor:
-        """The same for one structure and all its images."""
+    def _with_images(self, positions: Tensor, charges: Tensor, cell: Tensor, periodic: Tensor) -> Tensor:
+        """Return half of the potential at each atom of one structure with all its images, in e/Å, [N]."""
         calculator = _calculator(_torchpme(), self.method, self.width)
-        nobody = torch.zeros(0, 2, dtype=torch.int64, device=positions.device)  # the sum has no part in real space
+        no_pairs = torch.zeros(0, 2, dtype=torch.int64, device=positions.device)  # the sum has no part in real space
         potential: Tensor = calculator.to(positions.device)(
-            charges.unsqueeze(1), cell, positions, nobody, positions.new_zeros(0), periodic=periodic
+            charges.unsqueeze(1), cell, positions, no_pairs, positions.new_zeros(0), periodic=periodic
         )
         return potential.squeeze(1)
 
 
 @functools.cache
 def _torchpme() -> ModuleType:
-    """torch-pme without its interface to metatensor, which, if that is installed, cannot be imported beside PyG.
+    """Import torch-pme without its interface to metatensor, which cannot be imported beside PyG.
 
-    TorchScript does not read PyG's ``torch.index_select``, which metatensor's operations call.
+    TorchScript cannot compile PyG's ``torch.index_select``, which metatensor's operations call.
     """
     interface = "torchpme.metatensor"
     hidden = "torchpme" not in sys.modules
     if hidden:
-        sys.modules[interface] = None  # type: ignore[assignment]  # an import of it fails as if it were not there
+        sys.modules[interface] = None  # type: ignore[assignment]  # importing it fails as if it were not installed
     try:
         return import_extra("torchpme", "electrostatics")
     finally:
@@ -140,7 +141,7 @@ def _torchpme() -> ModuleType:
 
 
 def _periodic(data: Data, count: int) -> Tensor:
-    """In which directions each structure is periodic, [G, 3]."""
+    """Return the directions in which each structure is periodic, [G, 3]."""
     pbc = getattr(data, "pbc", None)
     if pbc is None:
         return torch.zeros(count, 3, dtype=torch.bool, device=data.pos.device)
@@ -148,18 +149,18 @@ def _periodic(data: Data, count: int) -> Tensor:
     wires = periodic.sum(1) == 1
     if bool(wires.any()):
         raise CellError(
-            f"Graph {int(wires.nonzero()[0, 0])} is periodic in one direction alone: electrostatics sums over images "
-            "in two directions or three. Set pbc to True in another one, with vacuum in the cell, or to False in all."
+            f"Graph {int(wires.nonzero()[0, 0])} is periodic in only one direction: electrostatics sums over images in "
+            "two or three directions. Set pbc to True in another one, with vacuum in the cell, or to False in all."
         )
     return periodic
 
 
 def _calculator(library: ModuleType, method: str, width: float) -> Any:
-    """Of torch-pme; its width is that of the product of two Gaussians."""
+    """Return the calculator of torch-pme, whose width is that of the product of two Gaussians."""
     smearing = math.sqrt(2) * width
     potential = library.CoulombPotential(smearing=smearing)
     if method == "pme":
         return library.PMECalculator(potential, mesh_spacing=smearing / MESH, interpolation_nodes=NODES)
     largest = math.sqrt(-2 * math.log(PRECISION)) / smearing
-    # Its waves along an axis are half as many as the wavelength that it is given would have.
+    # It takes half as many waves along an axis as its wavelength argument suggests.
     return library.EwaldCalculator(potential, lr_wavelength=math.pi / largest)

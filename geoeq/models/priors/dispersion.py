@@ -1,4 +1,4 @@
-"""Dispersion: the attraction of D3, which functionals lack, and networks with a cutoff cannot see."""
+"""D3 dispersion: long-range attraction that functionals lack and networks with a cutoff cannot represent."""
 
 from __future__ import annotations
 
@@ -17,29 +17,31 @@ from geoeq.units import conversion
 
 __all__ = ["Damping", "Dispersion"]
 
-#: of Becke and Johnson, Grimme's first, and the two as modified by Smith et al.
+#: damping of Becke and Johnson, of Grimme's first version, and both as modified by Smith et al.
 Damping = Literal["bj", "zero", "bjm", "zerom"]
 
 
 class Dispersion(Prior):
-    """D3, the dispersion of pairs with coefficients that depend on coordination numbers; by torch-dftd.
+    """Pairwise D3 dispersion with coefficients that depend on coordination numbers, computed by torch-dftd.
 
-    It belongs to the functional that the data were computed with, where they were computed without it.
+    Use it with the functional of the data, if they were computed without dispersion.
 
     Args:
-        functional: "pbe", "pbe0", "b-lyp", "b3-lyp", "rpbe", "revpbe", "tpss" .. as torch-dftd names it.
-        damping: of pairs at short distance: "bj" (Becke and Johnson), "zero", or these as modified, "bjm" and "zerom".
-        cutoff: of pairs, in Å; within the last Bohr radius energies go smoothly to zero. An atom in a liquid has
-            some four thousand others within 21 Å, and the published 50 Å are thirteen times as many.
-        coordination_cutoff: of the pairs that count for coordination numbers, in Å, smoothly as well.
+        functional: name of the functional in torch-dftd: "pbe", "pbe0", "b-lyp", "b3-lyp", "rpbe", "revpbe", "tpss",
+            ...
+        damping: damping at short distances: "bj" (Becke and Johnson), "zero", or their modified forms "bjm" and
+            "zerom".
+        cutoff: cutoff radius of pairs in Å; energies decay smoothly to zero within the last Bohr radius. An atom in a
+            liquid has about four thousand neighbours within 21 Å, and thirteen times as many within the published 50 Å.
+        coordination_cutoff: cutoff radius of the pairs that count for coordination numbers, in Å, also smooth.
 
     Shapes:
         Returns [N] eV, float64: each atom has half of the energy of its pairs.
 
     Raises:
         MissingExtraError: the extra "dispersion" is not installed.
-        InputError: there is no such functional or damping, or a cutoff is not positive.
-        UnknownElementError: an element is beyond plutonium, the last that D3 knows.
+        InputError: the functional or damping is unknown, or a cutoff is not positive.
+        UnknownElementError: an element is heavier than plutonium, the last one with coefficients in D3.
         TensorError: there are no atomic numbers.
 
     Source:
@@ -76,14 +78,14 @@ class Dispersion(Prior):
         return cls("pbe", cutoff=8.0, coordination_cutoff=8.0)
 
     def reach(self, elements: Sequence[int] | None = None) -> float:
-        """The cutoff, and that of coordination numbers, on which the energies of pairs depend."""
+        """Return the sum of both cutoffs, as the energies of pairs depend on coordination numbers."""
         return self.cutoff + self.coordination_cutoff
 
     def forward(self, data: Data, outputs: Mapping[str, Tensor]) -> Tensor:
-        """Half of the energy of its pairs for each atom."""
+        """Return half of the energy of its pairs for each atom."""
         numbers = getattr(data, "z", None)
         if numbers is None:
-            raise TensorError("Dispersion depends on elements: give data.z, the atomic numbers [N].")
+            raise TensorError("Dispersion needs data.z, the atomic numbers [N], which is missing.")
         beyond = numbers >= len(self.rcov)
         if bool(beyond.any()):
             raise UnknownElementError(
@@ -104,8 +106,8 @@ class Dispersion(Prior):
             cutoff=self.cutoff / self.bohr,
             cnthr=self.coordination_cutoff / self.bohr,
             batch=graph.batch,
-            batch_edge=graph.receiver,  # sums for each atom in place of each structure
-            cell=graph.positions,  # of which it takes the length alone, the number of sums
+            batch_edge=graph.receiver,  # one sum per atom instead of per structure
+            cell=graph.positions,  # only its length is used, as the number of sums
             cutoff_smoothing="poly",
             damping=self.damping,
             bidirectional=True,
@@ -119,7 +121,7 @@ def _constants(functional: str, damping: str) -> dict[str, Any]:
         constants: dict[str, Any] = find(damping, functional)
     except ValueError as error:
         raise InputError(
-            f"torch-dftd has no constants of D3 for the functional '{functional}' with damping '{damping}'. It writes "
-            "names as in pbe, b3-lyp and revpbe; its module dftd3_xc_params lists them."
+            f"torch-dftd has no D3 constants for the functional '{functional}' with damping '{damping}'. Names "
+            "are written as in pbe, b3-lyp and revpbe; its module dftd3_xc_params lists them."
         ) from error
     return constants

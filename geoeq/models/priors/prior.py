@@ -1,4 +1,4 @@
-"""The Prior contract: energies of atoms that are known before anything is learnt."""
+"""The Prior contract: atomic energies that are known before training."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Prior", "pairs_within"]
 
 
 class Prior(Configurable, nn.Module, ABC):
-    """Structures, and what a network says of them, to energies of atoms. ``WithPriors`` adds them to a network's.
+    """Base class of priors, from structures and network outputs to atomic energies, which ``WithPriors`` adds.
 
-    Its buffers keep their dtype, float64, whatever that of the model becomes; register them as not persistent.
+    Buffers stay float64 when the dtype of the model changes; register them as not persistent.
 
     Attributes:
-        needs: outputs of the network that it reads. What it gives is then learnt too.
+        needs: outputs of the network that the prior reads; its energy is then learned, too.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -32,43 +32,43 @@ class Prior(Configurable, nn.Module, ABC):
     @classmethod
     @abstractmethod
     def example(cls) -> Self:
-        """A small instance, for tests and documentation."""
+        """Return a small instance for tests and documentation."""
 
     @abstractmethod
     def forward(self, data: Data, outputs: Mapping[str, Tensor]) -> Tensor:
-        """The energies of the atoms.
+        """Return the energies of the atoms.
 
         Args:
-            data: structures, as a model takes them, in float64.
-            outputs: those of the network.
+            data: structures, as inputs of a model, in float64.
+            outputs: outputs of the network.
 
         Shapes:
             Returns [N] eV, float64; differentiable by ``data.pos`` and ``data.cell``.
         """
 
     def heads(self) -> list[Head]:
-        """Heads for what it needs, which a recipe gives to a network that is written without heads."""
+        """Return heads for the outputs that it needs; recipes add them to networks specified without heads."""
         return []
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        exact = dict(self.named_buffers(recurse=False))  # which a change of the dtype of the model does not round
+        exact = dict(self.named_buffers(recurse=False))  # stay float64 when the dtype of the model changes
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, buffer in exact.items():
             setattr(self, name, buffer.to(getattr(self, name).device))
         return self
 
     def reach(self, elements: Sequence[int] | None = None) -> float:
-        """How far apart two atoms feel each other, in Å, where there are no other elements; infinity by default."""
+        """Return the interaction range of atoms of these elements, in Å; infinity by default."""
         return math.inf
 
 
 def pairs_within(data: Data, cutoff: float) -> Graph:
-    """All pairs closer than a cutoff, perhaps with others that are further apart: those that the data bring, if enough.
+    """Return the graph of all pairs within a cutoff; it may contain longer pairs if the data have edges that suffice.
 
-    While torch.compile or torch.export looks, the edges of the data are taken: ``WithPriors`` sees that they suffice.
+    Under torch.compile and torch.export the edges of the data are used; ``WithPriors`` checks that they suffice.
     """
-    given = getattr(data, "edge_cutoff", None)
-    if given is None or getattr(data, "edge_index", None) is None:
+    edge_cutoff = getattr(data, "edge_cutoff", None)
+    if edge_cutoff is None or getattr(data, "edge_index", None) is None:
         return build_graph(data, cutoff)
-    enough = torch.compiler.is_compiling() or bool((given >= cutoff).all())
+    enough = torch.compiler.is_compiling() or bool((edge_cutoff >= cutoff).all())
     return build_graph(data, None if enough else cutoff)

@@ -1,4 +1,4 @@
-"""Priors: what is known of an energy is added to what a network learns."""
+"""Wrapper that adds priors, known contributions to the energy, to a network."""
 
 from __future__ import annotations
 
@@ -23,44 +23,44 @@ from geoeq.pointers import batch_from_ptr, graph_pointers
 
 __all__ = ["WithPriors"]
 
-#: Atoms whose priors are computed at once when heads are fitted.
+#: Number of atoms whose priors are computed at once when heads are fitted.
 ATOMS_AT_ONCE = 256
 
 
 class WithPriors(SameSymmetry):
-    """A network whose energy is that of priors and what it learns beside them.
+    """A network whose energy is the sum of priors and a learned energy.
 
-    ``E = E_network + Σ_priors Σ_atoms E_i``, in float64; where the network gives "atomic_energies", E_i is added to
-    those as well. ``Forces`` goes around it: forces and stress are then those of the whole.
+    ``E = E_network + Σ_priors Σ_atoms E_i``, in float64; if the network predicts "atomic_energies", E_i is added to
+    these as well. ``Forces`` wraps it, so that forces and stress are those of the sum.
 
-    ``fit_heads`` fits references, shift and scale of the network to what the priors leave of energies and forces of
-    the training set. A prior that reads outputs of the network, such as learnt charges, leaves what it will after
-    training, and is not subtracted.
+    ``fit_heads`` fits references, shift and scale of the network to the energies and forces of the training set minus
+    those of the priors. Priors that read outputs of the network, such as learned charges, are not subtracted, as they
+    are not known before training.
 
     Args:
-        model: gives "energy", what the priors need, and whatever else; neither forces nor stress.
-        priors: one or several.
+        model: network that predicts "energy", the outputs that the priors need and possibly others, but neither forces
+            nor stress.
+        priors: one or more priors.
 
     Shapes:
         energy: [G] eV. atomic_energies: [N] eV.
 
     Raises:
-        FieldError: the network lacks an output, or gives forces of its own, in which those of the priors would be
-            missing.
-        InputError: there is no prior; or, while torch.compile looks, one reaches beyond the edges that are given.
+        FieldError: the network lacks an output, or predicts forces directly, which would lack those of the priors.
+        InputError: there is no prior; or, under torch.compile, a prior reaches beyond the given edges.
     """
 
     def __init__(self, model: nn.Module, priors: Sequence[Prior]) -> None:
         super().__init__(model)
         if not priors:
-            raise InputError("WithPriors without a prior: name one, such as ZBL(), or take the network itself.")
+            raise InputError("WithPriors has no prior: pass one, such as ZBL(), or use the network itself.")
         for prior in priors:
             if not isinstance(prior, Prior):
                 raise InputError(f"A {type(prior).__name__} is not a geoeq.models.Prior.")
         self.priors = nn.ModuleList(priors)
-        given = getattr(model, "fields", None)
-        if given is not None:
-            _check(type(model).__name__, set(given), priors)
+        outputs = getattr(model, "fields", None)
+        if outputs is not None:
+            _check(type(model).__name__, set(outputs), priors)
 
     @classmethod
     def example(cls) -> Self:
@@ -68,15 +68,15 @@ class WithPriors(SameSymmetry):
 
     @property
     def title(self) -> str:
-        """Of what the energy is: "EGNN + ZBL"."""
+        """Names of the terms of the energy, such as "EGNN + ZBL"."""
         inner = getattr(self.model, "title", type(self.model).__name__)
         return " + ".join([str(inner), *(type(prior).__name__ for prior in self.priors)])
 
     def forward(self, data: Data) -> dict[str, Tensor]:
-        """What the network gives, with the energies of the priors.
+        """Return the outputs of the network, with the energies of the priors added.
 
         Raises:
-            InputError: a structure cannot be what was meant.
+            InputError: a structure is invalid.
         """
         outputs: dict[str, Tensor] = dict(self.model(data))
         if "energy" not in outputs:
@@ -91,10 +91,10 @@ class WithPriors(SameSymmetry):
         return outputs
 
     def atomic(self, data: Data, outputs: dict[str, Tensor]) -> Tensor:
-        """The energies that the priors give to atoms beside these outputs of the network, [N] eV.
+        """Return the sum of the atomic energies of the priors, [N] eV, with these outputs of the network.
 
         Raises:
-            InputError: while torch.compile or torch.export looks, a prior reaches beyond the edges that are given.
+            InputError: under torch.compile or torch.export, a prior reaches beyond the given edges.
         """
         if torch.compiler.is_compiling():
             self._check_reach()
@@ -102,11 +102,11 @@ class WithPriors(SameSymmetry):
         return torch.stack([prior(exact, outputs) for prior in self.priors]).sum(0)
 
     def fit_heads(self, data: TrainingSet, elements: Any = None) -> None:
-        """Fit the heads of the network to what the priors leave."""
+        """Fit the heads of the network to the training set minus the priors."""
         parts = in_parts(data)
         known = [prior for prior in self.priors if not prior.needs]
-        # The elements first: the priors are computed anew each time that one goes through what they leave.
-        super().fit_heads(_Left(known, parts) if known else parts, elements or known_elements(parts))
+        # Find the elements first: the priors are recomputed in each pass over the residuals.
+        super().fit_heads(_Residuals(known, parts) if known else parts, elements or known_elements(parts))
 
     def _check_reach(self) -> None:
         for prior in self.priors:
@@ -114,32 +114,33 @@ class WithPriors(SameSymmetry):
             if self.cutoff is None or reach > self.cutoff:
                 raise InputError(
                     f"{type(prior).__name__} reaches {reach:.3g} Å and the edges of {self.title} "
-                    f"{'all atoms' if self.cutoff is None else f'{self.cutoff:g} Å'}: as one graph it has the edges of "
-                    "the network alone. Give the prior a cutoff that is no larger, or do not compile or export it."
+                    f"{'all atoms' if self.cutoff is None else f'{self.cutoff:g} Å'}: compiled or exported, it has "
+                    "only the edges of the network. Give the prior a cutoff that is no larger."
                 )
 
 
-def _check(name: str, given: set[str], priors: Sequence[Prior]) -> None:
-    if "energy" not in given:
-        raise FieldError(f"{name} gives {', '.join(sorted(given))}: priors are added to an 'energy'.")
-    own = {"forces", "stress"} & given
-    if own:
+def _check(name: str, outputs: set[str], priors: Sequence[Prior]) -> None:
+    """Check that a network has what priors need."""
+    if "energy" not in outputs:
+        raise FieldError(f"{name} predicts {', '.join(sorted(outputs))}: priors are added to an 'energy'.")
+    direct = {"forces", "stress"} & outputs
+    if direct:
         raise FieldError(
-            f"{name} gives {' and '.join(sorted(own))} of its own, in which those of the priors would be missing: "
-            "leave that head out and put Forces around the priors, as in Forces(WithPriors(model, priors))."
+            f"{name} predicts {' and '.join(sorted(direct))} directly, without those of the priors: leave that head "
+            "out and apply Forces to the sum, as in Forces(WithPriors(model, priors))."
         )
     for prior in priors:
-        lacking = set(prior.needs) - given
-        if lacking:
+        missing = set(prior.needs) - outputs
+        if missing:
             heads = ", ".join(type(head).__name__ for head in prior.heads()) or "one"
             raise FieldError(
-                f"{type(prior).__name__} needs {' and '.join(sorted(lacking))}, and {name} gives "
-                f"{', '.join(sorted(given))}: give it a head for that ({heads})."
+                f"{type(prior).__name__} needs {' and '.join(sorted(missing))}, and {name} predicts "
+                f"{', '.join(sorted(outputs))}: add a head for that ({heads})."
             )
 
 
-class _Left:
-    """A training set without the energies and forces of priors."""
+class _Residuals:
+    """A training set minus the energies and forces of priors."""
 
     def __init__(self, priors: Sequence[nn.Module], parts: Iterable[Data]) -> None:
         self._priors, self._parts = priors, parts
@@ -150,36 +151,36 @@ class _Left:
                 yield part
                 continue
             energy, forces = _summed(self._priors, part)
-            left = copy.copy(part)
-            left.energy = part.energy.reshape(-1).double() - energy
+            residual = copy.copy(part)
+            residual.energy = part.energy.reshape(-1).double() - energy
             if getattr(part, "forces", None) is not None:
-                left.forces = part.forces.double() - forces
-            yield left
+                residual.forces = part.forces.double() - forces
+            yield residual
 
 
 def _summed(priors: Sequence[nn.Module], data: Data) -> tuple[Tensor, Tensor]:
-    """Energies [G] and forces [N, 3] of priors, a few structures at a time."""
+    """Return energies [G] and forces [N, 3] of priors, computed for a few structures at a time."""
     ptr = graph_pointers(data)
     energies, forces = [], []
     start, count = 0, len(ptr) - 1
     while start < count:
         limit = int(torch.searchsorted(ptr, ptr[start] + ATOMS_AT_ONCE, right=True)) - 1
         stop = min(max(limit, start + 1), count)
-        part = _some(data, ptr, start, stop)
+        part = _slice(data, ptr, start, stop)
         part.pos.requires_grad_()
         with torch.enable_grad():
             atoms = torch.stack([prior(part, {}) for prior in priors]).sum(0)
-            found = torch.zeros_like(part.pos)
+            gradient = torch.zeros_like(part.pos)
             if atoms.requires_grad:
-                (found,) = torch.autograd.grad(atoms.sum(), part.pos, materialize_grads=True)
+                (gradient,) = torch.autograd.grad(atoms.sum(), part.pos, materialize_grads=True)
         energies.append(kernels.segment_sum(atoms.detach(), part.batch, stop - start))
-        forces.append(-found)
+        forces.append(-gradient)
         start = stop
     return torch.cat(energies), torch.cat(forces)
 
 
-def _some(data: Data, ptr: Tensor, start: int, stop: int) -> Data:
-    """Structures from ``start`` to before ``stop``: elements, positions and cells, in float64."""
+def _slice(data: Data, ptr: Tensor, start: int, stop: int) -> Data:
+    """Return the structures from ``start`` to before ``stop``: elements, positions and cells, in float64."""
     nodes, graphs = slice(int(ptr[start]), int(ptr[stop])), slice(start, stop)
     part = Data(pos=data.pos[nodes].detach().double().clone(), ptr=ptr[start : stop + 1] - ptr[start])
     part.batch = batch_from_ptr(part.ptr, len(part.pos))

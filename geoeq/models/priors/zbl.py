@@ -1,4 +1,4 @@
-"""ZBL: how nuclei repel each other where they come very close, which few data sets show."""
+"""ZBL: repulsion of nuclei at very short distances, which few data sets cover."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _LENGTH, _POWER = 0.8854, 0.23
 
 
 def _covalent_radii() -> tuple[float, ...]:
-    """Of each atomic number, in Å."""
+    """Return the covalent radius of each atomic number, in Å."""
     from ase.data import covalent_radii
 
     return tuple(map(float, covalent_radii[:NUM_ELEMENTS]))
 
 
 class ZBL(Prior):
-    """The repulsion of screened nuclei, smoothly switched off where bonds begin.
+    """Repulsion of screened nuclei, smoothly switched off at bonding distances.
 
     ``E = Σ_pairs k Z_i Z_j / r · φ(r / a) · f(r / r_c)`` with the universal screening function φ, the screening length
     ``a = 0.8854 a0 / (Z_i^0.23 + Z_j^0.23)`` and f the polynomial envelope, whose value, slope and curvature vanish at
     the cutoff r_c of the pair.
 
     Args:
-        cutoff: of all pairs, in Å; None takes the sum of the two covalent radii.
-        power: of the envelope; the larger, the later it falls.
+        cutoff: cutoff radius of all pairs, in Å; None takes the sum of the two covalent radii.
+        power: exponent of the envelope; with larger values it decays closer to the cutoff.
 
     Shapes:
         Returns [N] eV, float64: each atom has half of the energy of its pairs.
@@ -71,16 +71,16 @@ class ZBL(Prior):
         return cls()
 
     def reach(self, elements: Sequence[int] | None = None) -> float:
-        """The longest cutoff of a pair."""
+        """Return the longest cutoff of a pair, in Å."""
         if self.cutoff is not None:
             return self.cutoff
         return 2 * max(self.covalent if elements is None else [self.covalent[number] for number in elements])
 
     def forward(self, data: Data, outputs: Mapping[str, Tensor]) -> Tensor:
-        """Half of the energy of its pairs for each atom."""
+        """Return half of the energy of its pairs for each atom."""
         numbers = getattr(data, "z", None)
         if numbers is None:
-            raise TensorError("ZBL repels nuclei: give data.z, the atomic numbers [N].")
+            raise TensorError("ZBL needs data.z, the atomic numbers [N], which is missing.")
         tracing = torch.compiler.is_compiling()
         graph = pairs_within(data, math.inf if tracing else self.reach(numbers.unique().tolist()))
         z = numbers.double()

@@ -1,1 +1,1 @@
-"""Authors' parameter names and layouts, translated to geoeq's."""
+"""Conversion of authors' hyperparameters and parameters to those of geoeq, one file per network."""

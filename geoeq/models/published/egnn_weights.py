@@ -1,12 +1,12 @@
-"""The authors' names for EGNN: their hyperparameters and parameters as ours."""
+"""EGNN: the authors' hyperparameters and parameter names in geoeq's form."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from geoeq.models.heads.default import NodeFeatures, Positions
-from geoeq.models.published.from_reference import check_hyperparameters
+from geoeq.models.heads import NodeFeatures, Positions
+from geoeq.models.published.parameters import check_hyperparameters
 
 __all__ = ["reference_arguments", "reference_names"]
 
@@ -26,47 +26,47 @@ _DYNAMICS = {"in_node_nf", "in_edge_nf", "hidden_nf", "n_layers"}
 
 
 def reference_arguments(molecules: bool, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of ``EGNN`` for the authors' hyperparameters.
+    """Return the arguments of ``EGNN`` for the authors' hyperparameters.
 
     Args:
-        molecules: True for the network for graphs and molecules, False for that of the N-body experiment.
-        hyperparameters: under the authors' names.
+        molecules: True for the network for graphs and molecules, False for the one of the N-body experiment.
+        hyperparameters: hyperparameters under the authors' names.
 
     Raises:
-        CheckpointError: one is unknown, or missing.
+        CheckpointError: a hyperparameter is unknown or missing.
     """
-    needed = _MOLECULES if molecules else _DYNAMICS
+    required = _MOLECULES if molecules else _DYNAMICS
     optional = {"attention", "normalize", "tanh", "residual"} if molecules else {"recurrent", "norm_diff", "tanh"}
-    check_hyperparameters("EGNN", hyperparameters, needed, optional)
-    given = hyperparameters
+    check_hyperparameters("EGNN", hyperparameters, required, optional)
+    settings = hyperparameters
     arguments: dict[str, Any] = {
-        "width": given["hidden_nf"],
-        "layers": given["n_layers"],
+        "width": settings["hidden_nf"],
+        "layers": settings["n_layers"],
         "node_inputs": ("features",),
-        "features_width": given["in_node_nf"],
-        "edge_inputs": ("edge_attr",) if given["in_edge_nf"] else (),
-        "edge_attr_width": given["in_edge_nf"],
-        "tanh": given.get("tanh", False),
+        "features_width": settings["in_node_nf"],
+        "edge_inputs": ("edge_attr",) if settings["in_edge_nf"] else (),
+        "edge_attr_width": settings["in_edge_nf"],
+        "tanh": settings.get("tanh", False),
     }
     if molecules:
         return arguments | {
-            "heads": [NodeFeatures(given["out_node_nf"]), Positions()],
-            "attention": given.get("attention", False),
-            "normalize": "length" if given.get("normalize", False) else "none",
-            "residual": given.get("residual", True),
+            "heads": [NodeFeatures(settings["out_node_nf"]), Positions()],
+            "attention": settings.get("attention", False),
+            "normalize": "length" if settings.get("normalize", False) else "none",
+            "residual": settings.get("residual", True),
             "detach_norm": True,
         }
     return arguments | {
         "heads": [Positions()],
         "velocity": True,
-        "normalize": "length_plus_one" if given.get("norm_diff", False) else "none",
-        "residual": given.get("recurrent", True),
+        "normalize": "length_plus_one" if settings.get("norm_diff", False) else "none",
+        "residual": settings.get("recurrent", True),
         "clamp": 100.0,
     }
 
 
 def reference_names(molecules: bool, layers: int) -> dict[str, str]:
-    """The authors' module names and ours."""
+    """Return a table from the authors' module names to ours."""
     names = {f"gcl_{k}.{theirs}": f"layers.{k}.{ours}" for k in range(layers) for theirs, ours in _LAYER.items()}
     if molecules:
         return names | {"embedding_in": "embedding.linear", "embedding_out": "heads.0.linear"}

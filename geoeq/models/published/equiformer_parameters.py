@@ -1,43 +1,50 @@
-"""The authors' parameters of Equiformer as ours."""
+"""Equiformer: the authors' parameters in geoeq's form."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from e3nn import o3
 from e3nn.math import normalize2mom
-from torch import Tensor
+from torch import Tensor, nn
 
 from geoeq.errors import CheckpointError
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.kernels import Paths, coupling
-from geoeq.layers.equiformer import EquiformerBlock
-from geoeq.layers.graph_attention import EquivariantGraphAttention
+from geoeq.layers.equiformer import EquiformerBlock, EquiformerNorm, EquivariantGraphAttention
 from geoeq.layers.inputs.degree_embedding import DegreeEmbedding
 from geoeq.layers.irreps.activation import activation_scale
-from geoeq.layers.radial.bases import BesselBasis
-from geoeq.layers.radial.gaussian_basis import LearnedGaussianBasis
-from geoeq.models.published.named_parameters import NamedParameters
-from geoeq.models.published.phases import phase_of_e3nn_04
+from geoeq.layers.layer import RadialFunction
+from geoeq.layers.radial.bases import BesselBasis, LearnedGaussianBasis
+from geoeq.models.published.parameters import NamedParameters
 
-if TYPE_CHECKING:
-    from geoeq.models.networks.equiformer import Equiformer
+__all__ = ["phase_of_e3nn_04", "reference_parameters"]
 
-__all__ = ["reference_parameters"]
+
+class _Equiformer(Protocol):
+    """The parts of the network that the conversion reads."""
+
+    elements: tuple[int, ...] | None
+    irreps_harmonics: o3.Irreps
+    basis: RadialFunction
+    degree: DegreeEmbedding
+    blocks: nn.ModuleList
+    norm: EquiformerNorm
 
 
 def _score_scale() -> float:
-    """e3nn's factor of the smooth LeakyReLU, for a second moment of one."""
+    """Return e3nn's factor of the smooth LeakyReLU for a second moment of one."""
     return float(normalize2mom(lambda x: 0.6 * x + 0.4 * x * (0.5 * x).tanh()).cst)
 
 
-class _Walk:
-    """Takes the authors' parameters and gives them our names."""
+class _Converter:
+    """Takes the authors' parameters one by one and converts them to ours, in ``result``."""
 
-    def __init__(self, model: Equiformer, state_dict: Mapping[str, Tensor], radial_widths: Sequence[int]) -> None:
+    def __init__(self, model: _Equiformer, state_dict: Mapping[str, Tensor], radial_widths: Sequence[int]) -> None:
         def constant(key: str, value: Tensor) -> bool:
             return (
                 value.numel() == 0
@@ -46,23 +53,23 @@ class _Walk:
                 or key in ("atomref", "rbf.means", "rbf.betas")
             )
 
-        self.state_dict, self.given = state_dict, NamedParameters(state_dict, constant)
+        self.state_dict, self.theirs = state_dict, NamedParameters(state_dict, constant)
         self.model, self.radial_widths, self.result = model, radial_widths, dict[str, Tensor]()
         # Their π in the Gaussians is 3.14159.
         self.basis_factor = math.sqrt(math.pi / 3.14159) if isinstance(model.basis, LearnedGaussianBasis) else 1.0
 
     def maps(self, key: str, irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> dict[o3.Irrep, Tensor]:
-        """Their linear map: one row of numbers, pair of blocks by pair, to a matrix for each irrep."""
+        """Return the matrix of each irrep of a linear map, which they store as one row of numbers, block by block."""
         pairs = [(mul_in, mul, ir) for mul_in, other in irreps_in for mul, ir in irreps_out if other == ir]
-        flat = self.given.take(f"{key}.tp.weight", [sum(before * after for before, after, _ in pairs)])
+        flat = self.theirs.take(f"{key}.tp.weight", [sum(before * after for before, after, _ in pairs)])
         parts = flat.split([before * after for before, after, _ in pairs])
         return {ir: part.reshape(*shape) for part, (*shape, ir) in zip(parts, pairs, strict=True)}
 
     def bias(self, key: str, irreps_out: o3.Irreps) -> Tensor:
-        return self.given.take(f"{key}.bias.0", [irreps_out.count("0e")])
+        return self.theirs.take(f"{key}.bias.0", [irreps_out.count("0e")])
 
     def linear(self, key: str, ours: str, irreps_in: o3.Irreps, irreps_out: o3.Irreps, bias: bool = True) -> None:
-        """Their linear map as ours of the same irreps."""
+        """Convert a linear map between the same irreps."""
         self.put(ours, self.maps(key, irreps_in, irreps_out), irreps_out)
         if bias and irreps_out.count("0e"):
             self.result[f"{ours}.bias"] = self.bias(key, irreps_out)
@@ -71,34 +78,34 @@ class _Walk:
         self.result |= {f"{ours}.weights.{n}": maps[ir] for n, (_, ir) in enumerate(irreps_out)}
 
     def norm(self, key: str, ours: str, irreps: o3.Irreps) -> None:
-        scale = self.given.take(f"{key}.affine_weight", [irreps.num_irreps])
-        bias = self.given.take(f"{key}.affine_bias", [irreps.count("0e")])
+        scale = self.theirs.take(f"{key}.affine_weight", [irreps.num_irreps])
+        bias = self.theirs.take(f"{key}.affine_bias", [irreps.count("0e")])
         if self.model.norm.alone is not None:
             self.result |= {f"{ours}.alone.scale": scale, f"{ours}.alone.bias": bias}
             return
         self.result |= {f"{ours}.over_graph.norm.scale": scale, f"{ours}.over_graph.norm.bias": bias}
         if self.model.norm.over_graph is not None and self.model.norm.over_graph.shift is not None:
-            shift = self.given.take(f"{key}.mean_shift", [irreps.count("0e")])
+            shift = self.theirs.take(f"{key}.mean_shift", [irreps.count("0e")])
             self.result[f"{ours}.over_graph.shift"] = shift
 
     def radial(self, key: str, ours: str, width_out: int, factor: Tensor, rows: int) -> None:
-        """Their radial network; of its ``width_out`` results the first ``rows``, times ``factor``."""
+        """Convert a radial network: the first ``rows`` of its ``width_out`` outputs, times ``factor``."""
         before, *hidden = self.radial_widths
         for n, width in enumerate(hidden):
             shapes = {f"{3 * n}.weight": [width, before], f"{3 * n}.bias": [width]}
             shapes |= {f"{3 * n + 1}.weight": [width], f"{3 * n + 1}.bias": [width]}
             for name, shape in shapes.items():
-                self.result[f"{ours}.network.{name}"] = self.given.take(f"{key}.net.{name}", shape)
+                self.result[f"{ours}.network.{name}"] = self.theirs.take(f"{key}.net.{name}", shape)
             before = width
         first = f"{ours}.network.0.weight"
         self.result[first] = self.result[first] * self.basis_factor
         last = f"{3 * len(hidden)}.weight"
-        weight = self.given.take(f"{key}.net.{last}", [width_out, before])[:rows]
+        weight = self.theirs.take(f"{key}.net.{last}", [width_out, before])[:rows]
         self.result[f"{ours}.network.{last}"] = weight * factor.unsqueeze(1)
-        self.result[f"{ours}.offset"] = self.given.take(f"{key}.offset", [width_out])[:rows] * factor
+        self.result[f"{ours}.offset"] = self.theirs.take(f"{key}.offset", [width_out])[:rows] * factor
 
     def phases(self, key: str, paths: Paths) -> Tensor:
-        """1 or -1 for each weight of a tensor product: whether its symbols were ours, or their negative."""
+        """Return 1 or -1 for each weight of a tensor product: whether its 3j symbols have the sign of ours."""
         signs = []
         for path in paths.paths:
             name = "_".join(map(str, path.degrees))
@@ -111,9 +118,9 @@ class _Walk:
         return torch.tensor(signs)
 
     def embedding(self, elements: Sequence[int], irreps: o3.Irreps) -> None:
-        """Their map of one-hot elements as our table."""
+        """Convert their map of one-hot elements to a table."""
         key, width = "atom_embed.atom_type_lin", irreps.count("0e")
-        rows = self.given.take(f"{key}.tp.weight", [len(elements) * width]).reshape(-1, width)
+        rows = self.theirs.take(f"{key}.tp.weight", [len(elements) * width]).reshape(-1, width)
         table = rows.new_zeros(NUM_ELEMENTS, width)
         table[list(elements)] = rows + self.bias(key, irreps)
         self.result["embedding.scalars.element.weight"] = table
@@ -127,16 +134,16 @@ class _Walk:
                 "weight": [1, 1],
                 "bias": [1, 1],
             }.items():
-                self.result[f"basis.{name}"] = self.given.take(f"rbf.{name}", shape).flatten()
+                self.result[f"basis.{name}"] = self.theirs.take(f"rbf.{name}", shape).flatten()
         elif isinstance(basis, BesselBasis):
-            self.result["basis.frequencies"] = self.given.take("rbf.rbf.frequencies", [basis.width]) / math.pi
-        elif basis.cutoff != 5.0:  # where their centres start at exp(-cutoff), ours start at exp(-5)
+            self.result["basis.frequencies"] = self.theirs.take("rbf.rbf.frequencies", [basis.width]) / math.pi
+        elif basis.cutoff != 5.0:  # their centres start at exp(-cutoff), ours at exp(-5)
             raise CheckpointError(
                 f"Equiformer.from_reference: the 'exp' basis needs a max_radius of 5, not {basis.cutoff}."
             )
 
     def degree(self, layer: DegreeEmbedding, harmonics: o3.Irreps) -> None:
-        """Their embedding of the degree, of whose input only the scalars are not zero: they are one constant."""
+        """Convert the embedding of the degree; its input is a constant in the scalars and zero otherwise."""
         key, irreps, width = "edge_deg_embed", layer.irreps_in, layer.width
         constant = self.maps(f"{key}.exp", o3.Irreps("1x0e"), irreps)[o3.Irrep("0e")][0]
         constant = constant + self.bias(f"{key}.exp", irreps)
@@ -153,7 +160,7 @@ class _Walk:
         self.linear(f"{theirs}.merge_dst", f"{ours}.target", irreps, message, bias=False)
         self.linear(f"{theirs}.proj", f"{ours}.output", heads, irreps)
         num_heads, width = layer.score_vector.shape
-        vector = self.given.take(f"{theirs}.alpha_dot", [1, num_heads, width])[0]
+        vector = self.theirs.take(f"{theirs}.alpha_dot", [1, num_heads, width])[0]
         self.result[f"{ours}.score_vector"] = vector * _score_scale()
 
         first = f"{theirs}.sep" if layer.value_paths is None else f"{theirs}.sep_act"
@@ -166,7 +173,7 @@ class _Walk:
         self.linear(f"{first}.lin", f"{ours}.gate_input", products, layer.gate_input.irreps_out)
         self.linear(f"{theirs}.sep_alpha", f"{ours}.score", products, layer.score.irreps_out)
         second, paths = f"{theirs}.sep_value", layer.value_paths.single
-        weights = self.given.take(f"{second}.dtp.tp.weight", [paths.weight_numel]) * self.phases(second, paths)
+        weights = self.theirs.take(f"{second}.dtp.tp.weight", [paths.weight_numel]) * self.phases(second, paths)
         maps = self.maps(f"{second}.lin", _even_first(layer.value.irreps_in), heads)
         for (_, ir), rows in zip(layer.value.irreps_in, _by_block(weights, paths), strict=True):
             if ir in maps:
@@ -175,82 +182,104 @@ class _Walk:
         self.result[f"{ours}.value.bias"] = self.bias(f"{second}.lin", heads)
 
     def _joint(self, key: str, ours: str, products: o3.Irreps, heads: o3.Irreps, num_heads: int) -> None:
-        """Their one map to scores and values: of the scalars of a head, those of the scores come first."""
+        """Split their joint map to scores and values; of the scalars of a head, those of the scores come first."""
         scalar = o3.Irrep("0e")
         width = heads.count(scalar) // num_heads
         both = o3.Irreps([(2 * mul if ir == scalar else mul, ir) for mul, ir in heads])
         maps, bias = self.maps(f"{key}.lin", products, both), self.bias(f"{key}.lin", both)
         score, value = maps[scalar].reshape(-1, num_heads, 2, width).unbind(2)
         score_bias, value_bias = bias.reshape(num_heads, 2, width).unbind(1)
-        self.result[f"{ours}.score.weights.0"], self.result[f"{ours}.score.bias"] = (
-            score.flatten(1),
-            score_bias.flatten(),
-        )
+        self.result[f"{ours}.score.weights.0"] = score.flatten(1)
+        self.result[f"{ours}.score.bias"] = score_bias.flatten()
         self.put(f"{ours}.value", maps | {scalar: value.flatten(1)}, heads)
         self.result[f"{ours}.value.bias"] = value_bias.flatten()
 
 
 def _even_first(irreps: o3.Irreps) -> o3.Irreps:
-    """Their order of irreps: 0e, 0o, 1e, 1o .."""
+    """Sort irreps in their order: 0e, 0o, 1e, 1o, ..."""
     return o3.Irreps(sorted(irreps, key=lambda entry: (entry.ir.l, -entry.ir.p)))
 
 
 def _depthwise(irreps: o3.Irreps, harmonics: o3.Irreps, keep: o3.Irreps) -> o3.Irreps:
-    """Irreps of their depthwise product: with the scalars, whether kept or not."""
-    found = [
+    """Return the irreps of their depthwise product, including scalars whether kept or not."""
+    outputs = [
         (mul, out)
         for mul, ir in irreps
         for _, harmonic in harmonics
         for out in ir * harmonic
         if out in keep or out == o3.Irrep("0e")
     ]
-    return _even_first(o3.Irreps(found)).simplify()
+    return _even_first(o3.Irreps(outputs)).simplify()
 
 
 def _by_block(weights: Tensor, paths: Paths) -> list[Tensor]:
-    """Weights of a "uvu" product in the order of the channels of each block of its result."""
+    """Return the weights of a "uvu" product in the order of the channels of each block of its output."""
     order = sorted(paths.paths, key=lambda path: (path.out_block, path.out_channel))
     rows = [(path.out_block, weights[path.weight_start : path.weight_start + path.weight_numel]) for path in order]
     return [torch.cat([part for block, part in rows if block == n]) for n in range(len(paths.out_blocks))]
 
 
 def reference_parameters(
-    model: Equiformer, state_dict: Mapping[str, Tensor], radial_widths: Sequence[int]
+    model: _Equiformer, state_dict: Mapping[str, Tensor], radial_widths: Sequence[int]
 ) -> dict[str, Tensor]:
-    """A value for each parameter of ``model``.
+    """Return a value for each parameter of ``model``.
 
     Args:
-        model: made with the arguments of ``reference_arguments``.
+        model: the network, built with the arguments of ``reference_arguments``.
         state_dict: the authors' parameters and buffers.
-        radial_widths: number of radial functions, and hidden widths of the radial networks.
+        radial_widths: number of radial functions, followed by the hidden widths of the radial networks.
 
     Raises:
         CheckpointError: a parameter is missing, left over, or of another shape.
     """
-    walk = _Walk(model, state_dict, radial_widths)
+    converter = _Converter(model, state_dict, radial_widths)
     irreps = model.degree.irreps_in
-    walk.embedding(model.elements or (), irreps)
-    walk.basis()
-    walk.degree(model.degree, model.irreps_harmonics)
+    converter.embedding(model.elements or (), irreps)
+    converter.basis()
+    converter.degree(model.degree, model.irreps_harmonics)
     blocks: list[EquiformerBlock] = list(model.blocks)  # type: ignore[arg-type]  # a ModuleList of blocks
     for number, block in enumerate(blocks):
         theirs = ours = f"blocks.{number}"
         out = block.irreps_out
-        walk.norm(f"{theirs}.norm_1", f"{ours}.norm_1", irreps)
-        walk.norm(f"{theirs}.norm_2", f"{ours}.norm_2", irreps)
-        walk.attention(f"{theirs}.ga", f"{ours}.attention", block.attention)
+        converter.norm(f"{theirs}.norm_1", f"{ours}.norm_1", irreps)
+        converter.norm(f"{theirs}.norm_2", f"{ours}.norm_2", irreps)
+        converter.attention(f"{theirs}.ga", f"{ours}.attention", block.attention)
         network = block.feed_forward
-        walk.linear(f"{theirs}.ffn.fctp_1", f"{ours}.feed_forward.first", irreps, network.first.irreps_out)
-        walk.linear(f"{theirs}.ffn.fctp_2", f"{ours}.feed_forward.second", network.second.irreps_in, out)
+        converter.linear(f"{theirs}.ffn.fctp_1", f"{ours}.feed_forward.first", irreps, network.first.irreps_out)
+        converter.linear(f"{theirs}.ffn.fctp_2", f"{ours}.feed_forward.second", network.second.irreps_in, out)
         if block.shortcut is not None:
-            walk.linear(f"{theirs}.ffn_shortcut", f"{ours}.shortcut", irreps, out)
+            converter.linear(f"{theirs}.ffn_shortcut", f"{ours}.shortcut", irreps, out)
     out = model.norm.irreps_in
-    walk.norm("norm", "norm", out)
+    converter.norm("norm", "norm", out)
     scalar, head = o3.Irrep("0e"), "heads.0.network"
-    first = walk.maps("head.0", out, out)[scalar]
-    last = walk.maps("head.2", out, o3.Irreps("1x0e"))[scalar]
-    walk.result |= {f"{head}.0.weight": first.T, f"{head}.0.bias": walk.bias("head.0", out)}
-    walk.result |= {f"{head}.2.weight": last.T * activation_scale("silu")}
-    walk.result |= {f"{head}.2.bias": walk.bias("head.2", o3.Irreps("1x0e"))}
-    walk.given.finish("Equiformer")
-    return walk.result
+    first = converter.maps("head.0", out, out)[scalar]
+    last = converter.maps("head.2", out, o3.Irreps("1x0e"))[scalar]
+    converter.result |= {f"{head}.0.weight": first.T, f"{head}.0.bias": converter.bias("head.0", out)}
+    converter.result |= {f"{head}.2.weight": last.T * activation_scale("silu")}
+    converter.result |= {f"{head}.2.bias": converter.bias("head.2", o3.Irreps("1x0e"))}
+    converter.theirs.finish("Equiformer")
+    return converter.result
+
+
+@functools.cache
+def phase_of_e3nn_04(l_x: int, l_harmonics: int, l_out: int) -> int:
+    """Return the sign between the Wigner 3j symbols of e3nn 0.4 and those of e3nn 0.5 and later.
+
+    Before 0.5 the symbols of ascending degrees were positive at m = 0, 0, 0 or, if that entry is zero, in their first
+    nonzero entry (row by row); those of other orders followed by permutation, with ``(-1)^(l1 + l2 + l3)`` for odd
+    permutations. Some published weights were trained with these symbols.
+
+    Raises:
+        InputError: the degrees do not couple.
+    """
+    degrees = (l_x, l_harmonics, l_out)
+    order = sorted(range(3), key=lambda n: degrees[n])
+    ascending = coupling(*(degrees[n] for n in order))
+    inversions = sum(order[i] > order[j] for i in range(3) for j in range(i + 1, 3))
+    odd = inversions % 2 == 1 and sum(degrees) % 2 == 1
+    entries = ascending.flatten()
+    center = ascending[tuple(degrees[n] for n in order)]
+    first = center if center.abs() > 1e-10 else entries[(entries.abs() > 1e-10).int().argmax()]
+    back = ascending.permute(*(order.index(n) for n in range(3)))
+    agree = float((back * coupling(*degrees)).sum()) * float(first) > 0
+    return 1 if agree != odd else -1

@@ -1,4 +1,4 @@
-"""The authors' names for EquiformerV2: their hyperparameters and parameters as ours."""
+"""EquiformerV2: the authors' hyperparameters and parameters in geoeq's form."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from geoeq.errors import CheckpointError
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.models.networks.equiformer_v2_heads import AttentionVector, SphereScalar
-from geoeq.models.published.from_reference import check_hyperparameters, load_parameters
+from geoeq.models.published.parameters import check_hyperparameters, load_parameters
 
 __all__ = ["AVERAGE_NODES", "load_reference", "reference_arguments"]
 
-#: Average number of atoms in the IS2RE data set; published energies are divided by it.
+#: Mean number of atoms in the IS2RE data set; published energies are divided by it.
 AVERAGE_NODES = 77.81317
 
-_NUM_BASIS = 600  # in the published code, whatever num_distance_basis says
+_NUM_BASIS = 600  # the published code ignores num_distance_basis
 
 _NEEDED = {
     "max_radius",
@@ -34,7 +34,7 @@ _NEEDED = {
     "mmax_list",
     "edge_channels",
 }
-#: The published defaults; what is None has no part in the function computed.
+#: The published defaults.
 _DEFAULTS: dict[str, Any] = {
     "regress_forces": True,
     "norm_type": "rms_norm_sh",
@@ -52,7 +52,7 @@ _DEFAULTS: dict[str, Any] = {
     "drop_path_rate": 0.05,
     "proj_drop": 0.0,
 }
-_WITHOUT_PART = {
+_WITHOUT_EFFECT = {
     "num_atoms",
     "bond_feat_dim",
     "num_targets",
@@ -67,79 +67,77 @@ _WITHOUT_PART = {
 }
 
 
-def _single(given: Mapping[str, Any], name: str) -> int:
-    values = given[name]
+def _single(settings: Mapping[str, Any], name: str) -> int:
+    values = settings[name]
     if len(values) != 1:
         raise CheckpointError(f"EquiformerV2.from_reference: {name} is {values}; one resolution is supported.")
     return int(values[0])
 
 
-def _atom_edge_embedding(given: Mapping[str, Any]) -> str:
-    if not given["use_atom_edge_embedding"]:
+def _atom_edge_embedding(settings: Mapping[str, Any]) -> str:
+    if not settings["use_atom_edge_embedding"]:
         return "none"
-    return "shared" if given["share_atom_edge_embedding"] else "separate"
+    return "shared" if settings["share_atom_edge_embedding"] else "separate"
 
 
 def reference_arguments(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of ``EquiformerV2`` for the authors' hyperparameters.
+    """Return the arguments of ``EquiformerV2`` for the authors' hyperparameters.
 
     Raises:
-        CheckpointError: one is unknown, missing, or has a value that is not supported.
+        CheckpointError: a hyperparameter is unknown, missing, or has an unsupported value.
     """
-    check_hyperparameters("EquiformerV2", hyperparameters, _NEEDED, {*_DEFAULTS, *_WITHOUT_PART})
-    given = _DEFAULTS | dict(hyperparameters)
+    check_hyperparameters("EquiformerV2", hyperparameters, _NEEDED, {*_DEFAULTS, *_WITHOUT_EFFECT})
+    settings = _DEFAULTS | dict(hyperparameters)
     for name, supported in (("use_m_share_rad", False), ("distance_function", "gaussian"), ("proj_drop", 0.0)):
-        if given[name] != supported:
+        if settings[name] != supported:
             raise CheckpointError(
-                f"EquiformerV2.from_reference: {name} is {given[name]!r}; only {supported!r} is supported."
+                f"EquiformerV2.from_reference: {name} is {settings[name]!r}; only {supported!r} is supported."
             )
-    if given["share_atom_edge_embedding"] and not given["use_atom_edge_embedding"]:
-        raise CheckpointError(
-            "EquiformerV2.from_reference: share_atom_edge_embedding goes with use_atom_edge_embedding."
-        )
-    plain = "separable_s2" if given["use_sep_s2_act"] else "s2"
-    activation = "gate" if given["use_gate_act"] else plain
-    grid_mlp = "separable_grid_mlp" if given["use_sep_s2_act"] else "grid_mlp"
+    if settings["share_atom_edge_embedding"] and not settings["use_atom_edge_embedding"]:
+        raise CheckpointError("EquiformerV2.from_reference: share_atom_edge_embedding needs use_atom_edge_embedding.")
+    plain = "separable_s2" if settings["use_sep_s2_act"] else "s2"
+    activation = "gate" if settings["use_gate_act"] else plain
+    grid_mlp = "separable_grid_mlp" if settings["use_sep_s2_act"] else "grid_mlp"
     shared: dict[str, Any] = {
-        "mmax": _single(given, "mmax_list"),
-        "hidden_channels": given["attn_hidden_channels"],
-        "alpha_channels": given["attn_alpha_channels"],
-        "value_channels": given["attn_value_channels"],
+        "mmax": _single(settings, "mmax_list"),
+        "hidden_channels": settings["attn_hidden_channels"],
+        "alpha_channels": settings["attn_alpha_channels"],
+        "value_channels": settings["attn_value_channels"],
         "activation": activation,
-        "resolution": given["grid_resolution"],
-        "renormalize": given["use_attn_renorm"],
-        "scores_from_values": given["use_s2_act_attn"],
-        "edge_channels": given["edge_channels"],
+        "resolution": settings["grid_resolution"],
+        "renormalize": settings["use_attn_renorm"],
+        "scores_from_values": settings["use_s2_act_attn"],
+        "edge_channels": settings["edge_channels"],
     }
     network: dict[str, Any] = {
-        "feed_forward": grid_mlp if given["use_grid_mlp"] else activation,
-        "feed_forward_channels": given["ffn_hidden_channels"],
+        "feed_forward": grid_mlp if settings["use_grid_mlp"] else activation,
+        "feed_forward_channels": settings["ffn_hidden_channels"],
     }
-    ends = _atom_edge_embedding(given)
-    heads: list[Any] = [SphereScalar("energy", resolution=given["grid_resolution"], **network)]
-    if given["regress_forces"]:
-        edge_width = _NUM_BASIS + (2 * given["edge_channels"] if ends == "shared" else 0)
+    ends = _atom_edge_embedding(settings)
+    heads: list[Any] = [SphereScalar("energy", resolution=settings["grid_resolution"], **network)]
+    if settings["regress_forces"]:
+        edge_width = _NUM_BASIS + (2 * settings["edge_channels"] if ends == "shared" else 0)
         elements = ends == "separate"
         heads.append(
-            AttentionVector("forces", heads=given["num_heads"], edge_width=edge_width, elements=elements, **shared)
+            AttentionVector("forces", heads=settings["num_heads"], edge_width=edge_width, elements=elements, **shared)
         )
     return (
         shared
         | network
         | {
             "heads": heads,
-            "lmax": _single(given, "lmax_list"),
-            "layers": given["num_layers"],
-            "channels": given["sphere_channels"],
-            "attention_heads": given["num_heads"],
-            "norm": given["norm_type"],
+            "lmax": _single(settings, "lmax_list"),
+            "layers": settings["num_layers"],
+            "channels": settings["sphere_channels"],
+            "attention_heads": settings["num_heads"],
+            "norm": settings["norm_type"],
             "num_basis": _NUM_BASIS,
             "atom_edge_embedding": ends,
-            "alpha_dropout": given["alpha_drop"],
-            "drop_path": given["drop_path_rate"],
-            "basis_cutoff": float(given["max_radius"]),
+            "alpha_dropout": settings["alpha_drop"],
+            "drop_path": settings["drop_path_rate"],
+            "basis_cutoff": float(settings["max_radius"]),
             "detach_frames": True,
-            "elements": range(1, given["max_num_elements"]),
+            "elements": range(1, settings["max_num_elements"]),
         }
     )
 
@@ -183,7 +181,7 @@ def _attention_names(mmax: int) -> dict[str, str]:
 
 
 def _names(layers: int, mmax: int) -> dict[str, str]:
-    """The authors' module names and ours."""
+    """Return a table from the authors' module names to ours."""
     names = {"sphere_embedding": "embedding.scalars.element", "norm": "norm"}
     names |= {theirs: f"ends.{ours}" for theirs, ours in _ENDS.items()}
     names |= {f"edge_degree_embedding.rad_func.{t}": f"edge_degree.network.{o}" for t, o in _NETWORK.items()}
@@ -201,7 +199,7 @@ def _names(layers: int, mmax: int) -> dict[str, str]:
 
 
 def _rearranged(state_dict: Mapping[str, Tensor], hidden: int) -> dict[str, Tensor]:
-    """The authors' parameters in our shapes, without buffers: tables for all elements, first maps in parts."""
+    """Return the authors' parameters in our shapes, without buffers: tables for all elements, first maps in parts."""
     result: dict[str, Tensor] = {}
     for key, value in state_dict.items():
         module, _, kind = key.rpartition(".")
@@ -226,7 +224,7 @@ def _rearranged(state_dict: Mapping[str, Tensor], hidden: int) -> dict[str, Tens
             parts = result[key].split(sizes, dim=1)
             for suffix, part in zip(("", ".sender", ".receiver"), parts, strict=True):
                 result[f"{module}{suffix}.weight"] = part
-    for key in [key for key in result if ".norm_l0." in f".{key}"]:  # layer_norm_sh keeps the scalars apart
+    for key in [key for key in result if ".norm_l0." in f".{key}"]:  # layer_norm_sh stores the scalars separately
         value = result.pop(key)
         key = key.replace("norm_l0.", "")
         result[key] = torch.cat([value.unsqueeze(0), result[key]]) if key in result else value

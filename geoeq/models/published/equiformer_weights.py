@@ -1,4 +1,4 @@
-"""The authors' names for Equiformer: their hyperparameters and parameters as ours."""
+"""Equiformer: the authors' hyperparameters in geoeq's form."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from e3nn import o3
 from torch import Tensor
 
 from geoeq.errors import CheckpointError
-from geoeq.models.heads.default import GraphScalar
-from geoeq.models.published.from_reference import check_hyperparameters
+from geoeq.models.heads import GraphScalar
+from geoeq.models.published.parameters import check_hyperparameters
 
 __all__ = ["QM9_ATOMS", "QM9_DEGREE", "reference_arguments"]
 
-#: mean number of neighbours in QM9 with a cutoff of 5 Å: a constant of the published code.
+#: mean number of neighbours in QM9 with a cutoff of 5 Å, a constant of the published code.
 QM9_DEGREE = 15.57930850982666
 #: mean number of atoms in QM9.
 QM9_ATOMS = 18.03065905448718
@@ -39,29 +39,30 @@ _BASES = {"gaussian": "gaussian", "bessel": "bessel", "exp": "expnormal"}
 
 
 def reference_arguments(hyperparameters: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments of ``Equiformer`` for the authors' hyperparameters.
+    """Return the arguments of ``Equiformer`` for the authors' hyperparameters.
 
     Raises:
-        CheckpointError: one is unknown, missing, or has a value that is not supported.
+        CheckpointError: a hyperparameter is unknown, missing, or has an unsupported value.
     """
-    given = hyperparameters
-    check_hyperparameters("Equiformer", given, _NEEDED, _OPTIONAL)
-    arguments = {ours: given[theirs] for theirs, ours in _SAME.items() if theirs in given}
-    if given["irreps_mlp_mid"] is None:
-        arguments["irreps_middle"] = given["irreps_node_embedding"]
-    if given["irreps_sh"] is None:
-        lmax = o3.Irreps(given["irreps_node_embedding"]).lmax
+    settings = hyperparameters
+    check_hyperparameters("Equiformer", settings, _NEEDED, _OPTIONAL)
+    arguments = {ours: settings[theirs] for theirs, ours in _SAME.items() if theirs in settings}
+    if settings["irreps_mlp_mid"] is None:
+        arguments["irreps_middle"] = settings["irreps_node_embedding"]
+    if settings["irreps_sh"] is None:
+        lmax = o3.Irreps(settings["irreps_node_embedding"]).lmax
         arguments["irreps_harmonics"] = str(o3.Irreps.spherical_harmonics(lmax))
     for name in ("irreps_node_embedding", "irreps_feature", "irreps_head", "irreps_mlp_mid", "irreps_pre_attn"):
-        _check_sorted(name, given.get(name))
-    _check_value("irreps_node_attr", o3.Irreps(given.get("irreps_node_attr", "1x0e")), [o3.Irreps("1x0e")])
-    _check_value("use_attn_head", given.get("use_attn_head", False), [False])
-    if o3.Irreps(given["irreps_feature"]) != o3.Irreps(f"{o3.Irreps(given['irreps_feature']).dim}x0e"):
-        raise CheckpointError(f"Equiformer.from_reference: irreps_feature are scalars, not {given['irreps_feature']}.")
-    norm, basis = given.get("norm_layer", "layer"), given.get("basis_type", "gaussian")
+        _check_sorted(name, settings.get(name))
+    _check_value("irreps_node_attr", o3.Irreps(settings.get("irreps_node_attr", "1x0e")), [o3.Irreps("1x0e")])
+    _check_value("use_attn_head", settings.get("use_attn_head", False), [False])
+    features = o3.Irreps(settings["irreps_feature"])
+    if features != o3.Irreps(f"{features.dim}x0e"):
+        raise CheckpointError(f"Equiformer.from_reference: irreps_feature must be scalars, not {features}.")
+    norm, basis = settings.get("norm_layer", "layer"), settings.get("basis_type", "gaussian")
     _check_value("norm_layer", norm, _NORMS)
     _check_value("basis_type", basis, _BASES)
-    width = o3.Irreps(given["irreps_node_embedding"]).count("0e")
+    width = o3.Irreps(settings["irreps_node_embedding"]).count("0e")
     table = state_dict.get("atom_embed.atom_type_lin.tp.weight")
     return arguments | {
         "heads": [GraphScalar("energy", reduce="sum")],
@@ -82,9 +83,9 @@ def _check_value(name: str, value: object, known: Any) -> None:
 def _check_sorted(name: str, irreps: str | None) -> None:
     entries = o3.Irreps(irreps or "")
     if [(ir.l, -ir.p) for _, ir in entries] != sorted({(ir.l, -ir.p) for _, ir in entries}):
-        raise CheckpointError(f"Equiformer.from_reference: {name} ({irreps}) has to be sorted, each irrep once.")
+        raise CheckpointError(f"Equiformer.from_reference: {name} ({irreps}) must be sorted, with each irrep once.")
 
 
 def _elements(count: int) -> tuple[int, ...]:
-    """Atomic numbers of the rows of the authors' table: of QM9, or simply counted."""
+    """Return the atomic numbers of the rows of the authors' table: those of QM9, or 0, 1, 2, ..."""
     return _QM9_ELEMENTS if count == len(_QM9_ELEMENTS) else tuple(range(count))

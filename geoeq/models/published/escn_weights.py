@@ -1,4 +1,4 @@
-"""The authors' names for eSCN: their hyperparameters and parameters as ours."""
+"""eSCN: the authors' hyperparameters and parameters in geoeq's form."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from geoeq.fields import NUM_ELEMENTS
 from geoeq.layers.edge_frames.so2 import order_sizes
 from geoeq.models.heads.head import Head
 from geoeq.models.heads.sampled_heads import SampledScalar, SampledVector
-from geoeq.models.published.from_reference import check_hyperparameters
-from geoeq.models.published.named_parameters import NamedParameters
+from geoeq.models.published.parameters import NamedParameters, check_hyperparameters
 
 __all__ = ["reference_arguments", "reference_parameters"]
 
@@ -28,8 +27,8 @@ _OPTIONAL = {
     "regress_forces",
     "resolution",
 }
-#: of the search for edges, the display and the memory: they change no number where edges are given
-_NOT_USED = {
+#: options of the neighbour search, the output and the memory, which change no number if edges are given.
+_WITHOUT_EFFECT = {
     "num_atoms",
     "bond_feat_dim",
     "num_targets",
@@ -48,40 +47,40 @@ _ENDS = {"source": "sender", "target": "receiver"}
 
 
 def reference_arguments(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of ``ESCN`` for the authors' hyperparameters.
+    """Return the arguments of ``ESCN`` for the authors' hyperparameters.
 
     Raises:
-        CheckpointError: one is unknown or missing, or not supported.
+        CheckpointError: a hyperparameter is unknown, missing or not supported.
     """
-    check_hyperparameters("ESCN", hyperparameters, _NEEDED, _OPTIONAL | _NOT_USED)
-    given = {**_DEFAULTS, **hyperparameters}
+    check_hyperparameters("ESCN", hyperparameters, _NEEDED, _OPTIONAL | _WITHOUT_EFFECT)
+    settings = {**_DEFAULTS, **hyperparameters}
     for name in ("lmax_list", "mmax_list"):
-        if len(given[name]) != 1:
+        if len(settings[name]) != 1:
             raise CheckpointError(
-                f"ESCN.from_reference: {name} is {given[name]}; networks of one resolution are known."
+                f"ESCN.from_reference: {name} is {settings[name]}; only networks of one resolution are supported."
             )
-    if given["distance_function"] not in _BASES:
-        unknown = unknown_name("distance_function", given["distance_function"], _BASES)
+    if settings["distance_function"] not in _BASES:
+        unknown = unknown_name("distance_function", settings["distance_function"], _BASES)
         raise CheckpointError(f"ESCN.from_reference: {unknown}")
-    count = given.get("max_num_elements", 90)
+    count = settings.get("max_num_elements", 90)
     if count > NUM_ELEMENTS:
         raise CheckpointError(f"ESCN.from_reference: max_num_elements is {count}; there are at most {NUM_ELEMENTS}.")
-    heads: list[Head] = [SampledScalar("energy", "sum", samples=given["num_sphere_samples"])]
-    if given.get("regress_forces", True):
-        heads.append(SampledVector("forces", samples=given["num_sphere_samples"]))
+    heads: list[Head] = [SampledScalar("energy", "sum", samples=settings["num_sphere_samples"])]
+    if settings.get("regress_forces", True):
+        heads.append(SampledVector("forces", samples=settings["num_sphere_samples"]))
     return {
         "heads": heads,
-        "lmax": given["lmax_list"][0],
-        "mmax": given["mmax_list"][0],
-        "channels": given["sphere_channels"],
-        "hidden_channels": given["hidden_channels"],
-        "edge_channels": given["edge_channels"],
-        "layers": given["num_layers"],
-        "resolution": given.get("resolution"),
-        "basis": _BASES[given["distance_function"]],
-        "num_basis": int(given["cutoff"] / given.get("distance_resolution", 0.02)),
-        "basis_spread": given["basis_width_scalar"],
-        "basis_cutoff": given["cutoff"],
+        "lmax": settings["lmax_list"][0],
+        "mmax": settings["mmax_list"][0],
+        "channels": settings["sphere_channels"],
+        "hidden_channels": settings["hidden_channels"],
+        "edge_channels": settings["edge_channels"],
+        "layers": settings["num_layers"],
+        "resolution": settings.get("resolution"),
+        "basis": _BASES[settings["distance_function"]],
+        "num_basis": int(settings["cutoff"] / settings.get("distance_resolution", 0.02)),
+        "basis_spread": settings["basis_width_scalar"],
+        "basis_cutoff": settings["cutoff"],
         "normalization": "integral",
         "first_residual": False,
         "detach_frames": True,
@@ -90,16 +89,16 @@ def reference_arguments(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reference_parameters(state_dict: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The authors' parameters and buffers under our names; what we hold in one piece is put together.
+    """Return the authors' parameters and buffers under our names, joining those that are a single parameter here.
 
     Args:
-        state_dict: theirs.
-        arguments: those of ``reference_arguments``.
+        state_dict: the authors' parameters and buffers.
+        arguments: the result of ``reference_arguments``.
 
     Raises:
         CheckpointError: a parameter is missing, left over, or of another shape.
     """
-    # The offsets of the Gaussians are known, and of one basis that all layers share, the first copy is taken.
+    # The offsets of the Gaussians are constants, and of the basis that all layers share only the first copy is used.
     theirs = NamedParameters(
         state_dict, lambda key, _: key.endswith(".offset") or "edge_block.distance_expansion" in key
     )
@@ -149,12 +148,12 @@ def _layer(theirs: NamedParameters, name: str, arguments: Mapping[str, Any], row
         for end, mine in _ENDS.items():
             first = [theirs.take(f"{block}_{end}.{prefix}fc1_{part}.weight", [hidden, wide]) for part in parts]
             ours[f"message.{mine}.{m}.weight"] = torch.cat(first)
-        for kind, found in gates.items():
+        for kind, gate_parts in gates.items():
             shape = [rank * hidden, width] if kind == "weight" else [rank * hidden]
             gate = f"{prefix}fc1_dist.{kind}" if m else f"fc1_dist0.{kind}"
             ends = [theirs.take(f"{block}_{end}.{gate}", shape).chunk(rank) for end in _ENDS]
-            found += [end[part] for part in range(rank) for end in ends]  # real parts of both ends, imaginary parts
-    return ours | {f"message.gates.{kind}": torch.cat(found) for kind, found in gates.items()}
+            gate_parts += [end[part] for part in range(rank) for end in ends]  # real parts of both ends, imaginary ones
+    return ours | {f"message.gates.{kind}": torch.cat(gate_parts) for kind, gate_parts in gates.items()}
 
 
 def _heads(theirs: NamedParameters, arguments: Mapping[str, Any]) -> dict[str, Tensor]:

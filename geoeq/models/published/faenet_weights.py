@@ -1,4 +1,4 @@
-"""The authors' names for FAENet: their hyperparameters and parameters as ours."""
+"""FAENet: the authors' hyperparameters and parameters in geoeq's form."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from geoeq.layers.faenet import Message
 from geoeq.layers.inputs.periodic_table import NO_GROUP, NOBLE_GASES, group_of, period_of
 from geoeq.models.heads.head import Head
 from geoeq.models.networks.faenet_heads import DecodedVector, Decoder, DecoderNorm, EveryLayerScalar
-from geoeq.models.published.from_reference import check_hyperparameters
+from geoeq.models.published.parameters import check_hyperparameters
 
 __all__ = ["reference_arguments", "reference_names", "reference_state"]
 
 _NEEDED = {"cutoff", "hidden_channels", "num_filters", "num_interactions", "num_gaussians"}
-#: what the published class takes where nothing is given
+#: the published defaults
 _DEFAULTS: dict[str, Any] = {
     "act": "swish",
     "tag_hidden_channels": 32,
@@ -37,9 +37,9 @@ _DEFAULTS: dict[str, Any] = {
     "force_decoder_type": "mlp",
     "force_decoder_model_config": {},
 }
-_NOT_USED = {"preprocess", "max_num_neighbors", "pred_as_dict", "use_pbc", "otf_graph"}
+_WITHOUT_EFFECT = {"preprocess", "max_num_neighbors", "pred_as_dict", "use_pbc", "otf_graph"}
 
-#: the values of an option that are known, and what they are here
+#: option -> its supported values, and what they are here
 _KNOWN: dict[str, dict[Any, Any]] = {
     "act": {"swish": True, "silu": True},
     "out_dim": {1: True},
@@ -92,56 +92,56 @@ _LAYER = {
 
 
 def reference_arguments(state_dict: Mapping[str, Tensor], hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of ``FAENet`` for the authors' hyperparameters; their table of properties is in the state dict.
+    """Return the arguments of ``FAENet`` for the authors' hyperparameters, with the properties in their state dict.
 
     Raises:
-        CheckpointError: one is unknown or missing, or not supported.
+        CheckpointError: a hyperparameter is unknown, missing or not supported.
     """
-    check_hyperparameters("FAENet", hyperparameters, _NEEDED, _DEFAULTS.keys() | _NOT_USED)
-    given = {**_DEFAULTS, **hyperparameters}
+    check_hyperparameters("FAENet", hyperparameters, _NEEDED, _DEFAULTS.keys() | _WITHOUT_EFFECT)
+    settings = {**_DEFAULTS, **hyperparameters}
     options = ("act", "out_dim", "mp_type", "skip_co", "energy_head", "regress_forces")
-    known = {name: _known(name, given[name]) for name in options}
+    known = {name: _known(name, settings[name]) for name in options}
     weights = known["energy_head"]
     if weights == "initial" and known["skip_co"] != "layers":
         raise CheckpointError(
-            "FAENet.from_reference: energy_head 'weighted-av-initial-embeds' is known with skip_co 'concat' or 'add'."
+            "FAENet.from_reference: energy_head 'weighted-av-initial-embeds' needs skip_co 'concat' or 'add'."
         )
-    linear = given["skip_co"] == "concat"
+    linear = settings["skip_co"] == "concat"
     heads: list[Head] = [EveryLayerScalar("energy", "sum", "linear" if linear else "sum", weights, bias=linear)]
     if known["regress_forces"]:
-        heads.append(_decoder(given["force_decoder_type"], given["force_decoder_model_config"]))
+        heads.append(_decoder(settings["force_decoder_type"], settings["force_decoder_model_config"]))
     properties: list[list[float]] = []
-    if given["phys_embeds"]:
+    if settings["phys_embeds"]:
         if _PROPERTIES not in state_dict:
             raise CheckpointError(f"The state dict lacks: {_PROPERTIES}.")
         properties = _rows(state_dict[_PROPERTIES], NUM_ELEMENTS).tolist()
-    width = given["hidden_channels"]
+    width = settings["hidden_channels"]
     return {
         "heads": heads,
         "width": width,
-        "filters": width if given["mp_type"] == "simple" else given["num_filters"],
-        "layers": given["num_interactions"],
+        "filters": width if settings["mp_type"] == "simple" else settings["num_filters"],
+        "layers": settings["num_interactions"],
         "message": known["mp_type"],
-        "norm": "batch" if given["graph_norm"] else "none",
-        "second": given["complex_mp"],
+        "norm": "batch" if settings["graph_norm"] else "none",
+        "second": settings["complex_mp"],
         "skip": known["skip_co"],
-        "num_basis": given["num_gaussians"],
-        "basis_cutoff": given["cutoff"],
-        "tag_width": given["tag_hidden_channels"],
-        "table_width": given["pg_hidden_channels"],
+        "num_basis": settings["num_gaussians"],
+        "basis_cutoff": settings["cutoff"],
+        "tag_width": settings["tag_hidden_channels"],
+        "table_width": settings["pg_hidden_channels"],
         "properties": properties,
-        "property_width": given["phys_hidden_channels"] if properties else 0,
-        "second_embedding": given["second_layer_MLP"],
+        "property_width": settings["phys_hidden_channels"] if properties else 0,
+        "second_embedding": settings["second_layer_MLP"],
         "elements": _elements(state_dict),
     }
 
 
 def reference_state(state_dict: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The authors' parameters and buffers under their names, in our form: tables with all rows, without constants.
+    """Return the authors' parameters and buffers under their names in our form: full tables, and no constants.
 
     Args:
-        state_dict: theirs.
-        arguments: those of ``reference_arguments``.
+        state_dict: the authors' parameters and buffers.
+        arguments: the result of ``reference_arguments``.
     """
     width, filters = arguments["width"], arguments["filters"]
     state = {key: value for key, value in state_dict.items() if not key.endswith(_CONSTANTS)}
@@ -158,10 +158,10 @@ def reference_state(state_dict: Mapping[str, Tensor], arguments: Mapping[str, An
 
 
 def reference_names(arguments: Mapping[str, Any], decoder: str) -> dict[str, str]:
-    """The authors' names of modules, or of single parameters, and ours.
+    """Return a table from the authors' names of modules, or of single parameters, to ours.
 
     Args:
-        arguments: those of ``reference_arguments``.
+        arguments: the result of ``reference_arguments``.
         decoder: the authors' ``force_decoder_type``.
     """
     names, energy = dict(_MODULES), arguments["heads"][0]
@@ -177,8 +177,8 @@ def reference_names(arguments: Mapping[str, Any], decoder: str) -> dict[str, str
         blocks = {f"mlp_{k + 1}": f"trunk.{k}" for k in range(depth)}
         blocks[f"mlp_{depth + 1}" if depth else "model"] = "network"
         for name, mine in blocks.items():
-            names |= {f"decoder.{name}.{place}": f"heads.1.{mine}.{place}" for place in (0, 1)}
-            last = 2 if decoder == "simple" else 3  # where there is no norm, an empty place is kept for it
+            names |= {f"decoder.{name}.{index}": f"heads.1.{mine}.{index}" for index in (0, 1)}
+            last = 2 if decoder == "simple" else 3  # without a norm, its index is left empty
             names[f"decoder.{name}.{last}"] = f"heads.1.{mine}.{2 if head.norm == 'none' else 3}"
     return names
 
@@ -192,26 +192,26 @@ def _known(option: str, value: Any) -> Any:
 
 
 def _decoder(theirs: str, configurations: Mapping[str, Mapping[str, Any]]) -> DecodedVector:
-    """The head that predicts forces; its configuration is one of all kinds by name."""
+    """Return the head that predicts forces; ``configurations`` has one entry for each kind."""
     kind: Decoder = _known("force_decoder_type", theirs)
-    given = configurations.get(theirs, {})
-    if "hidden_channels" not in given:
+    settings = configurations.get(theirs, {})
+    if "hidden_channels" not in settings:
         raise CheckpointError(
             f"FAENet.from_reference: force_decoder_model_config needs '{theirs}' with its hidden_channels."
         )
-    norm: DecoderNorm = "none" if theirs == "simple" else _known("norm", given.get("norm", "batch1d"))
-    return DecodedVector("forces", given["hidden_channels"], kind, norm)
+    norm: DecoderNorm = "none" if theirs == "simple" else _known("norm", settings.get("norm", "batch1d"))
+    return DecodedVector("forces", settings["hidden_channels"], kind, norm)
 
 
 def _rows(table: Tensor, count: int) -> Tensor:
-    """The table with zeros in the rows that it lacks."""
+    """Pad a table with rows of zeros."""
     rows = table.new_zeros(max(count, len(table)), *table.shape[1:])
     rows[: len(table)] = table
     return rows
 
 
 def _elements(state_dict: Mapping[str, Tensor]) -> list[int]:
-    """The elements that have a row in every table."""
+    """Return the elements that have a row in every table."""
 
     def count(key: str) -> int:
         return len(state_dict[key]) if key in state_dict else NUM_ELEMENTS

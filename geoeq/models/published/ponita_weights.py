@@ -1,4 +1,4 @@
-"""The authors' names for PONITA: their hyperparameters and parameters as ours."""
+"""PONITA: the authors' hyperparameters and parameters in geoeq's form."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from geoeq.errors import CheckpointError
-from geoeq.models.published.from_reference import check_hyperparameters
-from geoeq.models.published.named_parameters import NamedParameters
+from geoeq.models.published.parameters import NamedParameters, check_hyperparameters
 
 __all__ = ["reference_arguments", "reference_parameters"]
 
@@ -25,55 +24,55 @@ _DEFAULTS: dict[str, Any] = {
     "task_level": "node",
     "lift_graph": True,
 }
-#: what else could be asked of the published network is not known to us.
+#: the only supported values of these options.
 _SUPPORTED = {"task_level": "node", "lift_graph": True}
 
 
 def reference_arguments(state_dict: Mapping[str, Tensor], hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of ``PONITA`` for the authors' hyperparameters.
+    """Return the arguments of ``PONITA`` for the authors' hyperparameters.
 
     Raises:
-        CheckpointError: one is unknown or missing, or not supported.
+        CheckpointError: a hyperparameter is unknown, missing or not supported.
     """
     check_hyperparameters("PONITA", hyperparameters, _NEEDED, {*_DEFAULTS, "basis_dim"})
-    given = {**_DEFAULTS, **hyperparameters}
+    settings = {**_DEFAULTS, **hyperparameters}
     for name, value in _SUPPORTED.items():
-        if given[name] != value:
-            raise CheckpointError(f"PONITA.from_reference: {name} is {given[name]!r}; known is {value!r}.")
-    if given["radius"] is None:
-        raise CheckpointError("PONITA.from_reference: radius is None; networks with a radius are known.")
+        if settings[name] != value:
+            raise CheckpointError(f"PONITA.from_reference: {name} is {settings[name]!r}; only {value!r} is supported.")
+    if settings["radius"] is None:
+        raise CheckpointError("PONITA.from_reference: radius is None; only networks with a radius are supported.")
     scaled = "interaction_layers.0.layer_scale" in state_dict
     return {
         "heads": [],
-        "channels": given["hidden_dim"],
-        "layers": given["num_layers"],
-        "num_orientations": given["num_ori"],
+        "channels": settings["hidden_dim"],
+        "layers": settings["num_layers"],
+        "num_orientations": settings["num_ori"],
         "invariants": "perpendicular",
-        "basis_width": given.get("basis_dim") or given["hidden_dim"],
-        "degree": given["degree"],
-        "widening": given["widening_factor"],
-        "layer_scale": float(given["layer_scale"] or 0) if scaled else None,
-        "scalars": given["output_dim"],
-        "vectors": given["output_dim_vec"],
-        "every_layer": given["multiple_readouts"],
-        "cutoff": float(given["radius"]),
+        "basis_width": settings.get("basis_dim") or settings["hidden_dim"],
+        "degree": settings["degree"],
+        "widening": settings["widening_factor"],
+        "layer_scale": float(settings["layer_scale"] or 0) if scaled else None,
+        "scalars": settings["output_dim"],
+        "vectors": settings["output_dim_vec"],
+        "every_layer": settings["multiple_readouts"],
+        "cutoff": float(settings["radius"]),
         "node_inputs": ["features"],
-        "features_irreps": f"{given['input_dim']}x0e",
+        "features_irreps": f"{settings['input_dim']}x0e",
     }
 
 
 def reference_parameters(state_dict: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The authors' parameters and buffers under our names.
+    """Return the authors' parameters and buffers under our names.
 
     Args:
-        state_dict: theirs.
-        arguments: those of ``reference_arguments``.
+        state_dict: the authors' parameters and buffers.
+        arguments: the result of ``reference_arguments``.
 
     Raises:
         CheckpointError: a parameter is missing, left over, or of another shape, or the window has another power.
     """
     _check_window(state_dict, arguments["cutoff"])
-    # Whether kernels have been rescaled by a first batch is in their weights.
+    # If kernels were rescaled by a first batch, their weights contain it.
     theirs = NamedParameters(state_dict, lambda key, _: key.endswith(".callibrated") or key.startswith("windowing_fn."))
     channels, width, points = arguments["channels"], arguments["basis_width"], arguments["num_orientations"]
     wide, inputs = arguments["widening"] * channels, int(arguments["features_irreps"].partition("x")[0])
@@ -119,6 +118,6 @@ def reference_parameters(state_dict: Mapping[str, Tensor], arguments: Mapping[st
 
 def _check_window(state_dict: Mapping[str, Tensor], cutoff: float) -> None:
     for name, value in (("p", 6.0), ("r_max", cutoff)):
-        found = state_dict.get(f"windowing_fn.{name}", torch.tensor(value))
-        if float(found) != value:
-            raise CheckpointError(f"PONITA.from_reference: windowing_fn.{name} is {float(found)}, and not {value}.")
+        theirs = float(state_dict.get(f"windowing_fn.{name}", torch.tensor(value)))
+        if theirs != value:
+            raise CheckpointError(f"PONITA.from_reference: windowing_fn.{name} is {theirs}, not {value}.")

@@ -1,4 +1,4 @@
-"""NVIDIA's names for the SE(3)-Transformer: its hyperparameters and parameters as ours."""
+"""SE(3)-Transformer: the hyperparameters and parameters of NVIDIA's implementation in geoeq's form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from geoeq.layers.se3_transformer.se3_attention import SE3Attention
 from geoeq.layers.se3_transformer.se3_block import SE3Block
 from geoeq.layers.se3_transformer.se3_messages import RadialSharing, SE3Messages
 from geoeq.layers.se3_transformer.se3_norm import SE3Norm
-from geoeq.models.published.from_reference import check_hyperparameters
+from geoeq.models.published.parameters import check_hyperparameters
 
 __all__ = ["fill", "reference_arguments"]
 
@@ -30,24 +30,24 @@ def _irreps(fiber: Mapping[str, int]) -> o3.Irreps:
 
 
 def reference_arguments(state_dict: Mapping[str, Tensor], hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of ``SE3Transformer`` for the authors' hyperparameters.
+    """Return the arguments of ``SE3Transformer`` for the authors' hyperparameters.
 
     Raises:
-        CheckpointError: one is unknown, missing, or not supported.
+        CheckpointError: a hyperparameter is unknown, missing or not supported.
     """
-    given = dict(hyperparameters)
-    check_hyperparameters("SE3Transformer", given, _NEEDED, _OPTIONAL)
+    settings = dict(hyperparameters)
+    check_hyperparameters("SE3Transformer", settings, _NEEDED, _OPTIONAL)
     for name in ("pooling", "return_type"):
-        if given.get(name) is not None:
+        if settings.get(name) is not None:
             raise CheckpointError(
-                f"SE3Transformer.from_reference gives node features: {name}={given[name]!r} is not supported."
+                f"SE3Transformer.from_reference gives node features: {name}={settings[name]!r} is not supported."
             )
-    edge_channels = given.get("edge_channels", 0)
+    edge_channels = settings.get("edge_channels", 0)
     if not isinstance(edge_channels, int):
         raise CheckpointError(
             "SE3Transformer.from_reference takes edge features of degree 0: edge_channels is a number."
         )
-    layers, norm = given["num_layers"], given.get("norm", True)
+    layers, norm = settings["num_layers"], settings.get("norm", True)
     step = 2 if norm else 1
     convolutions = [f"graph_modules.{step * n}.to_key_value" for n in range(layers)] + [
         f"graph_modules.{step * layers}"
@@ -56,43 +56,43 @@ def reference_arguments(state_dict: Mapping[str, Tensor], hyperparameters: Mappi
     first = next(value for key, value in state_dict.items() if key.endswith("radial_func.net.0.weight"))
     return {
         "heads": [],
-        "width": given["num_channels"],
+        "width": settings["num_channels"],
         "layers": layers,
-        "lmax": given["num_degrees"] - 1,
-        "attention_heads": given["num_heads"],
-        "channels_div": given["channels_div"],
-        "irreps_out": str(_irreps(given["fiber_out"])),
+        "lmax": settings["num_degrees"] - 1,
+        "attention_heads": settings["num_heads"],
+        "channels_div": settings["channels_div"],
+        "irreps_out": str(_irreps(settings["fiber_out"])),
         "norm": "norm" if norm else "none",
         "node_inputs": ("features",),
-        "features_irreps": str(_irreps(given["fiber_in"])),
+        "features_irreps": str(_irreps(settings["fiber_in"])),
         "embed": False,
         "edge_inputs": ("edge_attr",) if edge_channels else (),
         "edge_attr_width": edge_channels,
         "distance": True,
         "hidden": first.shape[0],
         "sharing": modes,
-        "radial_norm": given.get("use_layer_norm", True),
+        "radial_norm": settings.get("use_layer_norm", True),
         "activation": "relu",
         "self_per_edge": True,
     }
 
 
 def _sharing(state_dict: Mapping[str, Tensor], convolution: str) -> RadialSharing:
-    """How a convolution was fused, by the names of its parameters."""
+    """Return how a convolution was fused, from the names of its parameters."""
     kinds: dict[str, RadialSharing] = {"conv.radial_func.": "all", "conv_out.": "output", "conv_in.": "input"}
     kinds["conv."] = "none"
     for kind, sharing in kinds.items():
         if any(key.startswith(f"{convolution}.{kind}") for key in state_dict):
             return sharing
-    raise CheckpointError(f"The state dict lacks the convolution {convolution}, which num_layers and norm ask for.")
+    raise CheckpointError(f"The state dict lacks the convolution {convolution}, which num_layers and norm imply.")
 
 
 class _Entry(NamedTuple):
-    """A parameter of theirs, and what of ours it fills."""
+    """A parameter of theirs, and our parameters that it fills."""
 
     theirs: str
     shape: tuple[int, ...]
-    ours: list[tuple[Tensor, Any]]  # a parameter, and what makes its value of theirs
+    ours: list[tuple[Tensor, Any]]  # a parameter, and the function from their value to ours
 
 
 def _same(value: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def _convolution(theirs: str, messages: SE3Messages, sharing: RadialSharing) -> 
 
 
 def _ordered(value: Tensor, shape: tuple[int, ...], paths: list[int], scale: float) -> Tensor:
-    """[(o, i, f), H] to a block [i, H, f, o] of each pair."""
+    """Reorder [(o, i, f), H] to a block [i, H, f, o] of each pair."""
     parts = (scale * value).view(*shape, -1).split(paths, dim=2)
     return torch.cat([part.permute(1, 3, 2, 0).flatten() for part in parts])
 

@@ -1,1 +1,1 @@
-"""Symmetry for any network: frame averaging, canonicalization, group averaging."""
+"""Symmetry for any network: frame averaging, canonicalization and group averaging."""

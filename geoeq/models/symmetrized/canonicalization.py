@@ -1,4 +1,4 @@
-"""Canonicalization: any network made equivariant, by one frame of its input that is found or learned."""
+"""Canonicalization: make any network equivariant by one computed or learned frame of its input."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ __all__ = ["Canonicalization"]
 
 
 class Canonicalization(FramedModel):
-    """A wrapper that gives any network the symmetry of a group: it sees every structure in a canonical orientation.
+    """Wrapper that gives any network the symmetry of a group by showing it structures in a canonical orientation.
 
-    With R(x) the frame that the canonicalizer finds, and c the centroid::
+    With the frame R(x) of the canonicalizer, and the centroid c::
 
-        f(x) = D(R) φ(Rᵀ (x - c))  (+ c, for what translates)
+        f(x) = D(R) φ(Rᵀ (x - c))  (+ c, for outputs that translate)
 
-    As R turns with the structure, f is equivariant, at the cost of one pass of φ and the canonicalizer. Where there is
-    no such R, because the structure is symmetric, f is a mean over several frames; which, and what that means at
-    its borders, each canonicalizer says.
+    As R rotates with the structure, f is equivariant, at the cost of one pass of φ and the canonicalizer. For symmetric
+    structures, which have no unique R, f is a mean over several frames; each canonicalizer documents which, and whether
+    f is continuous near such structures.
 
-    A network that was trained on structures as they come knows some orientations well; a canonicalizer that turns
-    everything to others spoils it. ``loss: {auxiliary: {prior: 0.1}}`` in a recipe pulls frames to those of the data:
+    A network that was trained on the orientations of a data set suffers from a canonicalizer that rotates structures to
+    other orientations. ``loss: {auxiliary: {prior: 0.1}}`` in a recipe pulls frames towards those of the data:
 
-    - "prior": ``Σ_R w_R |R - 1|²``, the squared Frobenius distance ``2 tr(1 - R)``, 0 to 8 (12 with reflections); of
+    - "prior": ``Σ_R w_R |R - 1|²``, the squared Frobenius distance ``2 tr(1 - R)``, 0 to 8 (12 with reflections); for
       a finite group the cross entropy of the identity;
     - "prior_angle": the squared angle of R, in radians; for groups without reflections;
-    - "orbit", of ``NetworkCanonicalizer``: see there.
+    - "orbit": see ``NetworkCanonicalizer``.
 
-    Losses of the network inside, which sees structures from their frames, come along.
+    The auxiliary losses of the network inside, evaluated in the frames, are available too.
 
     Args:
-        model: the network, from Data to a dict of the names in ``geoeq.fields``: a Model or any other module. In
-            a checkpoint it must be a Model (or another Configurable).
-        canonicalizer: what finds the frames, for its group.
+        model: the network, from Data to a dict with names of ``geoeq.fields``: a Model or any other module. In a
+            checkpoint it must be a Model (or another Configurable).
+        canonicalizer: the canonicalizer, which also determines the group.
 
     Shapes:
-        Those of the network, for the structures given.
+        Those of the network inside.
 
     Raises:
-        InputError: a structure cannot be what was meant.
+        InputError: a structure is invalid.
         FieldError: an output is not in ``geoeq.fields``, or belongs to edges.
 
     Source:
         Kaba et al., ICML 2023, arXiv:2211.06489, eqs. 2-4; the prior: Mondal et al., NeurIPS 2023, arXiv:2310.01647.
-        Differs: symmetric structures have several frames with weights, and not one at random.
+        Differs: symmetric structures have several frames with weights, not one at random.
     """
 
     def __init__(self, model: nn.Module, canonicalizer: Canonicalizer) -> None:
@@ -65,7 +65,7 @@ class Canonicalization(FramedModel):
 
     @property
     def group(self) -> str:  # type: ignore[override]
-        """That of the canonicalizer; where its frames are random, only translations are sure, or nothing ("1")."""
+        """Group of the canonicalizer; if its frames are random, only translations, or nothing ("1")."""
         group = self.canonicalizer.group
         if not self.canonicalizer.random:
             return group
@@ -73,15 +73,15 @@ class Canonicalization(FramedModel):
 
     @property
     def axis(self) -> str | None:
-        """That of the canonicalizer."""
+        """Axis of the canonicalizer."""
         return self.canonicalizer.axis
 
     @property
     def auxiliary_losses(self) -> Mapping[str, Callable[[Data], Tensor]]:
-        """Those of the canonicalizer, and those of the network inside."""
+        """Auxiliary losses of the canonicalizer and of the network inside."""
         return {**super().auxiliary_losses, **self.canonicalizer.auxiliary_losses}
 
     def frames_of(self, data: Data) -> Frames:
-        """The frames that structures are seen from, mostly one each."""
+        """Return the frames of structures, mostly one each."""
         frames: Frames = self.canonicalizer(data)
         return frames

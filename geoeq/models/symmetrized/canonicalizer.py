@@ -1,4 +1,4 @@
-"""What finds the frame of a structure: by its principal axes, by a network, or by any class of one's own."""
+"""The Canonicalizer contract, which maps structures to frames, and canonicalization by principal axes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = ["Canonicalizer", "PCACanonicalizer"]
 
 
 class Canonicalizer(Configurable, nn.Module, ABC):
-    """Structures to frames that turn with them, as few as can be.
+    """Base class of canonicalizers, which map structures to as few frames as possible that rotate with them.
 
     Attributes:
-        group: what the frames turn with.
-        axis: of SE(2) and E(2), and of point groups about an axis; None for the others.
-        random: whether frames turn with structures in distribution only.
+        group: group under which the frames are equivariant.
+        axis: axis of SE(2) and E(2), and of point groups about an axis; None for other groups.
+        random: whether frames are equivariant only in distribution.
     """
 
     group: str
@@ -44,16 +44,16 @@ class Canonicalizer(Configurable, nn.Module, ABC):
 
     @abstractmethod
     def forward(self, data: Data) -> Frames:
-        """The frames of a batch."""
+        """Return the frames of a batch."""
 
     @classmethod
     @abstractmethod
     def example(cls) -> Self:
-        """A small instance, for tests and documentation."""
+        """Return a small instance for tests and documentation."""
 
     @property
     def auxiliary_losses(self) -> Mapping[str, Callable[[Data], Tensor]]:
-        """Losses that frames can be trained with; see ``Model.auxiliary_losses``."""
+        """Losses to train the frames with; see ``Model.auxiliary_losses``."""
         angle = {} if has_reflections(self.group) else {"prior_angle": self._prior_angle}
         return {"prior": self._prior, **angle}
 
@@ -69,20 +69,20 @@ class Canonicalizer(Configurable, nn.Module, ABC):
 
 
 class PCACanonicalizer(Canonicalizer):
-    """The principal axes, longest first, that point to where the third moment is positive; there is nothing to learn.
+    """Frame of the principal axes, longest first, each pointing to where the third moment is positive.
 
-    Where an axis has no skewness both signs count half, and near there both have a weight, so that nothing jumps: a
-    water molecule has two frames in SE(3), and in E(3) another two for its plane. Where two principal moments are
-    equal, as in methane or benzene, axes are not unique, and what is made with them neither continuous nor symmetric;
-    ``Frames.gap`` says how close that is.
+    If an axis has no skewness, both signs have weight one half, and near that case both have a weight, so that nothing
+    jumps: a water molecule has two frames in SE(3), and two more in E(3) for its plane. If two principal moments are
+    equal, as in methane or benzene, axes are not unique, and outputs are neither continuous nor symmetric;
+    ``Frames.gap`` measures how close a structure is to that.
 
     Args:
         group: "E(3)", "O(3)", "E(2)" and "SE(3)", "SO(3)", "SE(2)", as for ``FrameAveraging``.
         axis: "x", "y" or "z" (the default) for SE(2) and E(2).
-        threshold: of the skewness below which both signs have a weight; see ``geoeq.geometry.frames.signed_frames``.
+        threshold: skewness below which both signs have a weight; see ``geoeq.geometry.frames.signed_frames``.
 
     Raises:
-        InputError: an option is unknown, or none that can be.
+        InputError: an option is unknown or out of range.
 
     Source:
         Kaba et al., ICML 2023, arXiv:2211.06489. Differs: see ``geoeq.geometry.frames.signed_frames``.
@@ -105,10 +105,10 @@ class PCACanonicalizer(Canonicalizer):
 
 
 def checked_group(group: str, axis: str | None) -> tuple[str, str | None]:
-    """A group of all rotations, of space or about an axis, and that axis.
+    """Return a group of all rotations, in space or about an axis, and the axis, after checking both.
 
     Raises:
-        InputError: there is no such group or axis.
+        InputError: the group or axis is unknown.
     """
     axis_number(group, axis)
     if group not in get_args(FrameGroup):
@@ -116,8 +116,8 @@ def checked_group(group: str, axis: str | None) -> tuple[str, str | None]:
     return group, axis or ("z" if group in ("SE(2)", "E(2)") else None)
 
 
-def without_edges_of_others(data: Data, network: Model) -> Data:
-    """Structures for a network that has no cutoff: without edges that were made for that of another network."""
+def without_foreign_edges(data: Data, network: Model) -> Data:
+    """Return structures without edges that were built for the cutoff of another network, if this one has no cutoff."""
     if network.cutoff is not None or getattr(data, "edge_cutoff", None) is None:
         return data
     bare = copy.copy(data)
@@ -128,5 +128,5 @@ def without_edges_of_others(data: Data, network: Model) -> Data:
 
 
 def _mean(frames: Frames, values: Tensor) -> Tensor:
-    """Over the structures, of what each frame has by its weight."""
+    """Return the mean over structures of a value of each frame, by the weights of the frames."""
     return (frames.weights * values).sum() / max(frames.num_graphs, 1)

@@ -1,4 +1,4 @@
-"""Frame averaging: any network made equivariant, by the mean of what it says in the frames of its input."""
+"""Frame averaging: make any network equivariant by averaging its outputs over frames of its input."""
 
 from __future__ import annotations
 
@@ -20,53 +20,51 @@ FrameKind = Literal["full", "stochastic", "weighted"]
 
 
 class FrameAveraging(FramedModel):
-    """A wrapper that gives any network the symmetry of a group.
+    """Wrapper that gives any network the symmetry of a group.
 
-    The network sees each structure from its frames R (positions, velocities and cells turned, and the centroid at
-    the origin), all frames of all structures in one pass. What it says is turned back, as ``geoeq.fields`` says that
-    the output turns, and averaged::
+    The network sees each structure from its frames R (with rotated positions, velocities and cells, and the centroid at
+    the origin), all frames of all structures in one pass. Its outputs are rotated back, as ``geoeq.fields`` declares
+    them to transform, and averaged::
 
-        f(x) = Σ_R w_R D(R) φ(Rᵀ (x - c))  (+ c, for what translates)
+        f(x) = Σ_R w_R D(R) φ(Rᵀ (x - c))  (+ c, for outputs that translate)
 
-    The network need not know of any symmetry. What it can express is not restricted, and a network that is symmetric
-    stays what it is.
+    The network needs no symmetry. Its expressive power is not restricted, and an equivariant network is unchanged.
 
-    Derivatives by positions go through the frames, and are those of f. With "full" they have parts that grow as one
-    over the gap of two principal moments, where f itself is about to jump; they stay finite
-    (``geoeq.geometry.frames.eigenvectors``). With "weighted" they are finite and continuous throughout, but for
-    structures on
-    a line.
+    Derivatives by positions go through the frames, and are those of f. With "full" they contain terms inversely
+    proportional to the gap of two principal moments, near which f itself jumps; they stay finite
+    (``geoeq.geometry.frames.eigenvectors``). With "weighted" they are finite and continuous everywhere except for
+    linear structures.
 
-    The vectors that frames are made of are the positions, the velocities and the cell vectors: with only some of
-    them the network could see in another how a symmetric structure is turned. A periodic structure has another
-    centroid and other frames when its atoms are listed in other images: wrap positions always or never. ``x`` and
-    ``edge_attr`` are taken for invariant.
+    Frames are computed from the positions, the velocities and the cell vectors: with only some of them, the network
+    could read the orientation of a symmetric structure from the others. A periodic structure has another centroid and
+    other frames when its atoms are listed in other images: wrap positions always or never. ``x`` and ``edge_attr`` are
+    assumed invariant.
 
     Args:
-        model: the network, from Data to a dict of the names in ``geoeq.fields``: a Model or any other module. In
-            a checkpoint it must be a Model (or another Configurable).
-        group: "E(3)", "O(3)" (about the origin, no translations), "E(2)" (about ``axis``, translations of all
+        model: the network, from Data to a dict with names of ``geoeq.fields``: a Model or any other module. In a
+            checkpoint it must be a Model (or another Configurable).
+        group: "E(3)", "O(3)" (about the origin, no translations), "E(2)" (about ``axis``, with translations in all
             directions), and "SE(3)", "SO(3)" and "SE(2)" without reflections.
-        frames: "full", all 2 to 8 choices of signs of the principal axes; "stochastic", one of them at random,
-            equivariant in expectation; "weighted", frames of pairs of vectors with weights that make the result
-            continuous, and right for symmetric molecules too, whose principal axes are not unique.
+        frames: "full" takes all 2 to 8 choices of signs of the principal axes; "stochastic" one of them at random,
+            which is equivariant in expectation; "weighted" frames of pairs of vectors, with weights that make the
+            result continuous and also correct for symmetric molecules, whose principal axes are not unique.
         axis: "x", "y" or "z" (the default) for SE(2) and E(2), such as the normal of a slab.
-        seed: of the frames drawn in evaluation; None draws from PyTorch's generator, as in training.
-        evaluation: the frames when it is not in training, such as "full" where it is trained with "stochastic"; None
-            for the same.
+        seed: random seed of the frames drawn in evaluation; None draws from PyTorch's generator, as in training.
+        evaluation: kind of frames in evaluation, such as "full" after training with "stochastic"; None for the same
+            kind as in training.
 
     Shapes:
-        Those of the network, for the structures given.
+        Those of the network inside.
 
     Raises:
-        InputError: an option is unknown, or a structure cannot be what was meant.
+        InputError: an option is unknown, or a structure is invalid.
         FieldError: an output is not in ``geoeq.fields``, or belongs to edges.
 
     Source:
         Puny et al., ICLR 2022, arXiv:2110.03336; "stochastic": Duval et al., ICML 2023, arXiv:2305.05577 (FAENet);
         "weighted": Dym, Lawrence & Siegel, ICML 2024, arXiv:2402.16077. Differs: see ``pca_frames`` and
-        ``weighted_frames``; frames are of all vectors, not of positions alone; outputs of structures on
-        a line or in a point are made symmetric about it.
+        ``weighted_frames``; frames depend on all vectors, not only on positions; outputs of
+        structures on a line or in a point are symmetrized about it.
     """
 
     group: FrameGroup  # type: ignore[assignment]
@@ -96,10 +94,10 @@ class FrameAveraging(FramedModel):
         return cls(EGNN([GraphScalar("energy")], width=8, layers=1))
 
     def frames_of(self, data: Data) -> Frames:
-        """The frames that structures are seen from; their ``gap`` says where they are (nearly) not unique.
+        """Return the frames of structures; a small ``gap`` marks those that are nearly not unique.
 
         Raises:
-            InputError: there is no such group or axis.
+            InputError: the group or axis is unknown.
         """
         vectors, graph, centroids = inputs_that_turn(data, self.group)
         kind = self.frames if self.training or self.evaluation is None else self.evaluation

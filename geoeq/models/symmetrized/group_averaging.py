@@ -1,4 +1,4 @@
-"""Group averaging: any network made equivariant, by the mean of what it says over the elements of a group."""
+"""Group averaging: make any network equivariant by averaging its outputs over the elements of a group."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from geoeq.models.symmetrized.framed import FramedModel
 
 __all__ = ["GroupAveraging"]
 
-#: groups that samples can be drawn from, beside the finite ones.
+#: infinite groups, from which elements are sampled.
 _CONTINUOUS = ("SE(3)", "E(3)", "SE(2)", "E(2)")
 
 
 class GroupAveraging(FramedModel):
-    """A wrapper that takes the mean of a network over a finite group, or over random elements of any group.
+    """Wrapper that averages a network over a finite group, or over random elements of any group.
 
-    With c the centroid and F elements g, which are rotations or reflections::
+    With the centroid c and F group elements g, rotations or reflections::
 
-        f(x) = 1/F Σ_g D(g) φ(g⁻¹ (x - c))  (+ c, for what translates)
+        f(x) = 1/F Σ_g D(g) φ(g⁻¹ (x - c))  (+ c, for outputs that translate)
 
-    **A point group, all of its elements:** f is equivariant under this group and translations, exactly and for every
-    structure, and smooth where φ is; under other rotations it is what φ is. That is the whole symmetry of an atom
-    in a cubic site ("Oh") or of a slab ("C4v"); for free molecules it is but a start ("I" has 60 elements).
+    **All elements of a point group:** f is exactly equivariant under this group and translations, for every structure,
+    and as smooth as φ; under other rotations it behaves as φ. This is the full symmetry of an atom in a cubic site
+    ("Oh") or of a slab ("C4v"), but only part of that of free molecules ("I" has 60 elements).
 
     **Samples:** f is equivariant in expectation. Its variance is that of φ over the group divided by the number of
-    samples, for independent draws; ``group`` claims translations alone then.
+    samples, for independent draws; ``group`` then claims only translations.
 
     Args:
-        model: the network, from Data to a dict of the names in ``geoeq.fields``: a Model or any other module. In
-            a checkpoint it must be a Model (or another Configurable).
+        model: the network, from Data to a dict with names of ``geoeq.fields``: a Model or any other module. In a
+            checkpoint it must be a Model (or another Configurable).
         over: a point group of ``geoeq.geometry.rotations.finite_group``, such as "C4", "D3", "T", "O", "I", "Oh"; or,
-        with
-            samples, "SE(3)", "E(3)", "SE(2)" and "E(2)".
-        axis: "x", "y" or "z" (the default), of SE(2) and E(2), and of cyclic and dihedral groups.
-        samples: elements that are drawn, uniformly and with repetition, for each structure; None takes all.
-        seed: of those drawn in evaluation, the same for every structure; None draws from PyTorch's generator.
+            with samples, "SE(3)", "E(3)", "SE(2)" and "E(2)".
+        axis: "x", "y" or "z" (the default), for SE(2) and E(2), and for cyclic and dihedral groups.
+        samples: number of elements drawn for each structure, uniformly and with repetition; None takes all elements.
+        seed: random seed of the elements drawn in evaluation, the same for every structure; None draws from PyTorch's
+            generator.
 
     Shapes:
-        Those of the network, for the structures given.
+        Those of the network inside.
 
     Raises:
-        InputError: there is no such group or axis, or its elements cannot be counted and no samples are asked for.
+        InputError: the group or axis is unknown, or the group is infinite and ``samples`` is None.
         FieldError: an output is not in ``geoeq.fields``, or belongs to edges.
 
     Source:
         Reynolds' operator; as a wrapper of networks Basu et al., AAAI 2023, arXiv:2210.06475. Differs: infinite
-        groups by samples; outputs turn by the irreps of ``geoeq.fields``.
+        groups are sampled; outputs transform by the irreps of ``geoeq.fields``.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class GroupAveraging(FramedModel):
         if over not in _CONTINUOUS:
             finite_group(over, axis or "z")
         elif samples is None:
-            raise InputError(f"{over} has no end of elements: say how many samples to draw, or take a point group.")
+            raise InputError(f"{over} is an infinite group: set the number of samples, or choose a point group.")
         else:
             axis_number(over, axis)
         if samples is not None and samples < 1:
-            raise InputError(f"samples are {samples}; there must be 1 or more, or None for all elements.")
+            raise InputError(f"samples is {samples}; it must be 1 or more, or None for all elements.")
         self.over, self.samples, self.seed = over, samples, seed
         self.axis = axis or ("z" if is_finite_group(over) or over in ("SE(2)", "E(2)") else None)
         self.group = over if samples is None else "T(3)"  # type: ignore[assignment]
@@ -83,7 +83,7 @@ class GroupAveraging(FramedModel):
         return cls(EGNN([GraphScalar("energy")], width=8, layers=1), "T")
 
     def frames_of(self, data: Data) -> Frames:
-        """The elements, as frames that do not turn with the structure."""
+        """Return the group elements as frames that do not rotate with the structure."""
         _, _, centroids = inputs_that_turn(data, self.over)
         if self.samples is None:
             return fixed_frames(finite_group(self.over, self.axis or "z"), centroids)
@@ -93,7 +93,7 @@ class GroupAveraging(FramedModel):
         return fixed_frames(drawn.unflatten(0, (-1, self.samples)), centroids)
 
     def _draw(self, count: int, generator: torch.Generator | None) -> Tensor:
-        """[count, 3, 3]."""
+        """Return random group elements [count, 3, 3]."""
         if is_finite_group(self.over):
             elements = finite_group(self.over, self.axis or "z")
             return elements[torch.randint(len(elements), (count,), generator=generator)]
@@ -104,6 +104,6 @@ class GroupAveraging(FramedModel):
             count, torch.eye(3)[axis_number(self.over, self.axis) or 0].tolist(), generator, torch.float64
         )
         if has_reflections(self.over):
-            mirrors = finite_group("C1v", self.axis or "z")  # the identity, and a mirror that contains the axis
+            mirrors = finite_group("C1v", self.axis or "z")  # the identity, and a mirror plane that contains the axis
             turns = turns @ mirrors[torch.randint(2, (count,), generator=generator)]
         return turns

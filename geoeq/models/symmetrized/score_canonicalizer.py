@@ -1,4 +1,4 @@
-"""Frames of a point group: the element from which a network likes a structure best."""
+"""Learned canonicalization under a point group: the element with the highest score of a network."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from geoeq.graph import Graph
 from geoeq.models.heads.head import Head, two_layers
 from geoeq.models.model import Model
 from geoeq.models.networks.faenet import FAENet
-from geoeq.models.symmetrized.canonicalizer import Canonicalizer, without_edges_of_others
+from geoeq.models.symmetrized.canonicalizer import Canonicalizer, without_foreign_edges
 
 __all__ = ["FrameScore", "ScoreCanonicalizer"]
 
-#: scores whose difference is this many roundings are one score.
+#: scores that differ by less than this many rounding errors are equal.
 _TIE = 1e4
 
 
 class FrameScore(Head):
-    """A number for a structure as it stands, for ``ScoreCanonicalizer``: a mean over its atoms, of their scalars.
+    """Score of a structure in its orientation, for ``ScoreCanonicalizer``: the mean over atoms of a network of scalars.
 
     Shapes:
         Returns "score" [G].
@@ -49,25 +49,24 @@ class FrameScore(Head):
 
 
 class ScoreCanonicalizer(Canonicalizer):
-    """The element g of a point group for which ``s(g⁻¹ (x - c))`` is largest, with s a network that knows no symmetry.
+    """The element g of a point group with the largest score ``s(g⁻¹ (x - c))``, where s is a network without symmetry.
 
-    The network sees a structure from every element, and the outer one from the best. A structure that is symmetric
-    itself has several elements with the same score, which all count. As with any finite group frames jump where
-    two scores change places, and outputs with them.
+    The score network sees a structure from every element, and the outer network only from the best one. A symmetric
+    structure has several elements with the same score, which all count. As with any finite group, frames and outputs
+    jump where two scores cross.
 
-    Whatever s is, the frames turn with the group, exactly. In training gradients reach s as if the frame were
-    ``Σ_g softmax(s)_g g``, which it is not; derivatives by positions are those of the outputs in any case, as they do
-    not go through s.
+    Whatever s is, the frames are exactly equivariant under the group. In training, gradients reach s as if the frame
+    were ``Σ_g softmax(s)_g g``; derivatives by positions are exact in any case, as they do not go through s.
 
     The loss "prior" is the cross entropy of softmax(s) and the identity.
 
     Args:
-        network: a Model with the head ``FrameScore`` that tells orientations apart: of the group "T(3)".
+        network: a Model with the head ``FrameScore`` that distinguishes orientations: one of the group "T(3)".
         group: a point group of ``geoeq.geometry.rotations.finite_group``.
-        axis: "x", "y" or "z" (the default): of cyclic and dihedral groups.
+        axis: "x", "y" or "z" (the default), for cyclic and dihedral groups.
 
     Raises:
-        InputError: there is no such group, or the network sees no difference between orientations.
+        InputError: the group is unknown, or the network does not distinguish orientations.
 
     Source:
         Kaba et al., ICML 2023, arXiv:2211.06489, section 3.2, and Mondal et al., NeurIPS 2023, arXiv:2310.01647, for
@@ -81,9 +80,9 @@ class ScoreCanonicalizer(Canonicalizer):
         finite_group(group, self.axis)
         name = type(network).__name__
         if not any(isinstance(head, FrameScore) for head in network.heads):
-            raise InputError(f"{name} needs the head FrameScore() to choose frames.")
+            raise InputError(f"{name} needs the head FrameScore() to score frames.")
         if network.group != "T(3)":
-            raise InputError(f"{name} respects rotations: all frames are one to it. Take one of the group T(3).")
+            raise InputError(f"{name} respects rotations and cannot score frames: use a network of the group T(3).")
         self.network, self.group = network, group
 
     @classmethod
@@ -92,7 +91,7 @@ class ScoreCanonicalizer(Canonicalizer):
 
     @property
     def auxiliary_losses(self) -> Mapping[str, Callable[[Data], Tensor]]:
-        """The loss "prior"."""
+        """Auxiliary loss "prior"."""
         return {"prior": self._cross_entropy}
 
     def forward(self, data: Data) -> Frames:
@@ -100,18 +99,18 @@ class ScoreCanonicalizer(Canonicalizer):
         best = scores.detach().amax(-1, keepdim=True)
         tie = _TIE * torch.finfo(scores.dtype).eps * best.abs().clamp(min=1)
         chosen = (scores.detach() >= best - tie).to(scores)  # [G, F]
-        found = frames.weighed((chosen / chosen.sum(-1, keepdim=True)).flatten())
-        return self._with_gradients(found, scores) if self.training and scores.requires_grad else found
+        frames = frames.weighed((chosen / chosen.sum(-1, keepdim=True)).flatten())
+        return self._with_gradients(frames, scores) if self.training and scores.requires_grad else frames
 
     def _scores(self, data: Data) -> tuple[Frames, Tensor]:
-        """All elements as frames, and the score of each, [G, F]."""
-        still = copy.copy(without_edges_of_others(data, self.network))
+        """Return all elements as frames, and the score of each, [G, F]."""
+        detached = copy.copy(without_foreign_edges(data, self.network))
         for name in ("pos", "vel", "cell"):
             if getattr(data, name, None) is not None:
-                still[name] = data[name].detach()
+                detached[name] = data[name].detach()
         elements = finite_group(self.group, self.axis or "z")
-        frames = fixed_frames(elements, inputs_that_turn(still, self.group)[2])
-        scores: Tensor = self.network(in_frames(still, frames).batch)["score"]
+        frames = fixed_frames(elements, inputs_that_turn(detached, self.group)[2])
+        scores: Tensor = self.network(in_frames(detached, frames).batch)["score"]
         return fixed_frames(elements, inputs_that_turn(data, self.group)[2]), scores.unflatten(0, (-1, len(elements)))
 
     def _with_gradients(self, frames: Frames, scores: Tensor) -> Frames:

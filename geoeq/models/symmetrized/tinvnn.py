@@ -1,4 +1,4 @@
-"""TinvNN: any network made invariant by the coordinates that it is given."""
+"""TinvNN: make any network invariant by giving it coordinates computed from distances."""
 
 from __future__ import annotations
 
@@ -32,63 +32,63 @@ AxisSigns = Literal["average", "moments"]
 
 
 class TinvNN(FramedModel):
-    """A wrapper that gives any network coordinates made of distances alone, so that its scalars are invariant.
+    """Wrapper that gives any network coordinates computed from distances only, so that its scalars are invariant.
 
-    The network sees the coordinates that multidimensional scaling makes of the distances to some landmark atoms
-    (``geoeq.geometry.frames.multidimensional_scaling``): an isometric copy of the structure that does not depend on
-    how it was
-    turned, mirrored or moved. Nothing of the network is changed, and nothing of the geometry is lost but handedness.
+    The network sees the coordinates from multidimensional scaling of the distances to some landmark atoms
+    (``geoeq.geometry.frames.multidimensional_scaling``): an isometric copy of the structure that does not depend on its
+    orientation, handedness or position. The network is unchanged, and of the geometry only handedness is lost.
 
-    The copy is unique but for the signs of its axes, and where two spreads are equal (``scaling(data).gap``), for
-    which axes there are. Signs are treated in one of two ways:
+    The copy is unique up to the signs of its axes and, if two spreads are equal (``scaling(data).gap``), the choice of
+    axes. Signs are handled in one of two ways:
 
     - "average": the mean over all choices, 8 copies.
-    - "moments": the signs with which the third moments of the coordinates are positive, 1 copy of most structures;
-      where one vanishes, as for all that is its own mirror image across an axis, the mean over both, and near there
-      both with weights, so that nothing jumps (``geoeq.geometry.frames.signed_frames``).
+    - "moments": the signs with which the third moments of the coordinates are positive, 1 copy of most structures; if
+      a moment vanishes, as for a structure that is its own mirror image across an axis, the mean over both signs, with
+      a smooth transition near that case (``geoeq.geometry.frames.signed_frames``).
 
     Both are exactly invariant wherever the axes are unique.
 
-    At equal spreads (methane, benzene, and all with an axis of order three or more) axes are chance, and outputs are
-    finite, but **not invariant**; near them outputs jump. Take ``FrameAveraging(frames="weighted")`` there.
+    If spreads are equal (methane, benzene, and every structure with an axis of order three or more), the choice of axes
+    is arbitrary, and outputs are finite but **not invariant**; near such structures outputs jump. Use
+    ``FrameAveraging(frames="weighted")`` for them.
 
-    **What it is:** for the distances of points in space, coordinates by scaling are those in the frame of the principal
-    axes. For scalars "average" is the same function as ``FrameAveraging(model, frames="full")``, and "moments" as
-    ``Canonicalization`` with a ``PCACanonicalizer``, but for velocities. What scaling adds, coordinates of distances
-    that are not those of points, this wrapper does not use. It costs N K distances, and an eigenvalue problem of size
-    K for each structure.
+    **Relation to frames:** for distances between points in space, the coordinates from scaling are those in the frame
+    of the principal axes. For scalars, "average" is the same function as ``FrameAveraging(model, frames="full")``, and
+    "moments" as ``Canonicalization`` with a ``PCACanonicalizer``, apart from velocities. This wrapper does not use what
+    scaling could add, coordinates for distances that no points have. It costs N K distances, and an eigenvalue problem
+    of size K for each structure.
 
-    Velocities are not shown to the network, as distances do not hold them. ``x`` and ``edge_attr`` are taken for
+    Velocities are hidden from the network, as distances do not contain them. ``x`` and ``edge_attr`` are assumed
     invariant; given edges are kept.
 
     Args:
         model: the network, from Data to a dict of scalars in ``geoeq.fields``: a Model or any other module. In a
             checkpoint it must be a Model (or another Configurable).
-        signs: how the signs of axes are treated.
-        landmarks: number K of landmarks, 4 or more; None takes all atoms. Coordinates do not depend on it but by
-            rounding, as landmarks span the structure (``geoeq.geometry.frames.spread_landmarks``).
+        signs: treatment of the signs of axes, "average" or "moments".
+        landmarks: number K of landmarks, 4 or more; None takes all atoms. Coordinates depend on it only by rounding, as
+            landmarks span the structure (``geoeq.geometry.frames.spread_landmarks``).
 
     Shapes:
-        Those of the network, for the structures given.
+        Those of the network inside.
 
     Raises:
-        InputError: an option is unknown, there are fewer than four landmarks, or a structure is periodic: distances to
-            the images of an atom are those of no points in space.
-        FieldError: an output is not a scalar. Forces are the derivative of an energy.
+        InputError: an option is unknown, there are fewer than four landmarks, or a structure is periodic: no points in
+            space have the distances to the images of an atom.
+        FieldError: an output is not a scalar. Forces can be computed as derivatives of an energy.
 
     Source:
         Zhang, Wang, Zhang, Cui & Zhu, Revisiting transformation invariant geometric deep learning, 2021
         (initial representations by multidimensional scaling before any network); landmarks: de Silva and Tenenbaum,
-        2004. Differs: both ways to treat signs, and landmarks with their choice, are ours and not compared with a code
-        of the authors; coordinates keep their scale, and are not normalised for invariance to it.
+        2004. Differs: both treatments of signs, and the choice of landmarks, are geoeq's and were not compared with
+        code of the authors; coordinates keep their scale, and are not normalised for invariance to it.
     """
 
     def __init__(self, model: nn.Module, signs: AxisSigns = "average", landmarks: int | None = 16) -> None:
         super().__init__(model)
         if signs not in get_args(AxisSigns):
-            raise InputError(unknown_name("way to treat signs", signs, get_args(AxisSigns)))
+            raise InputError(unknown_name("treatment of signs", signs, get_args(AxisSigns)))
         if landmarks is not None and landmarks < 4:
-            raise InputError(f"landmarks must be 4 or more, which can span a structure in space, not {landmarks}.")
+            raise InputError(f"landmarks must be 4 or more, to span a structure in space, not {landmarks}.")
         self.signs, self.landmarks = signs, landmarks
         for name in self.fields:
             _check_scalar(name)
@@ -99,7 +99,7 @@ class TinvNN(FramedModel):
         return cls(inner)
 
     def scaling(self, data: Data) -> Scaling:
-        """The coordinates, with any signs of the axes, and how well they are determined.
+        """Return the coordinates, with arbitrary signs of the axes, and how well they are determined.
 
         Raises:
             InputError: a structure is periodic.
@@ -108,21 +108,21 @@ class TinvNN(FramedModel):
         if cell is not None and (pbc is None or bool(pbc.any())):
             graph = 0 if pbc is None else int(pbc.reshape(-1, 3).any(-1).nonzero()[0, 0])
             raise InputError(
-                f"Graph {graph} is periodic, and distances to the images of its atoms are those of no points in space: "
-                "take FrameAveraging, or set pbc to False."
+                f"Graph {graph} is periodic, and no points in space have the distances to the images of its atoms: "
+                "use FrameAveraging, or set pbc to False."
             )
         ptr, pos = graph_pointers(data), data.pos.double()
         landmarks = spread_landmarks(pos, ptr, self.landmarks)
         batch = batch_from_ptr(ptr, len(pos))
-        apart = pos.unsqueeze(1) - pos[landmarks.clamp(min=0)][batch]  # [N, K, 3]
-        return multidimensional_scaling(apart.square().sum(-1), landmarks, ptr)
+        offsets = pos.unsqueeze(1) - pos[landmarks.clamp(min=0)][batch]  # [N, K, 3]
+        return multidimensional_scaling(offsets.square().sum(-1), landmarks, ptr)
 
     def frames_of(self, data: Data) -> Frames:
-        """The signs of the axes that the coordinates are seen with, as mirror images about the origin."""
+        """Return the signs of the axes, as reflections about the origin."""
         return self._signed(data, self.scaling(data))
 
     def look(self, data: Data) -> tuple[Frames, Framed]:
-        """The signs, and the coordinates with them."""
+        """Return the signs, and the structures with the coordinates of each choice of signs."""
         scaling = self.scaling(data)
         frames = self._signed(data, scaling)
         shown = copy.copy(data)
@@ -133,7 +133,7 @@ class TinvNN(FramedModel):
         return frames, in_frames(shown, frames)
 
     def forward(self, data: Data) -> dict[str, Tensor]:
-        """Outputs by name, invariant."""
+        """Return invariant outputs by name."""
         outputs = super().forward(data)
         for name in outputs:
             _check_scalar(name)
@@ -162,6 +162,6 @@ class TinvNN(FramedModel):
 def _check_scalar(name: str) -> None:
     if any(ir.l > 0 or ir.p < 0 for _, ir in o3.Irreps(field(name).irreps)):
         raise FieldError(
-            f"TinvNN gives invariants alone, and '{name}' turns with the structure: take FrameAveraging, or the "
+            f"TinvNN gives only invariants, and '{name}' rotates with the structure: use FrameAveraging, or the "
             "derivative of an energy."
         )

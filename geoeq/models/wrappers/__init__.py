@@ -1,1 +1,1 @@
-"""Wrappers of a model: forces, ensembles, uncertainty, soft equivariance."""
+"""Wrappers of models: forces, Hessians, ensembles, uncertainty and soft equivariance."""

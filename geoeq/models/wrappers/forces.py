@@ -1,4 +1,4 @@
-"""Potentials: forces and stress as derivatives of the energy that a network gives."""
+"""Forces and stress as derivatives of a predicted energy."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ __all__ = ["Forces", "has_volume", "stretch"]
 
 
 class Forces(SameSymmetry):
-    """A network that gives an energy, with its forces and its stress, by one backward pass.
+    """A network that predicts an energy, with its forces and its stress from one backward pass.
 
-    ``F_i = -∂E/∂r_i`` and ``σ = (1/V) ∂E/∂ε``, where a strain ε takes positions and cell vectors r to (1 + ε) r: the
-    sign of ASE, positive where the structure wants to shrink. V is the volume of the cell, whatever directions are
-    periodic: of a slab it includes the vacuum, as in ASE.
+    ``F_i = -∂E/∂r_i`` and ``σ = (1/V) ∂E/∂ε``, where a strain ε maps positions and cell vectors r to (1 + ε) r: the
+    sign of ASE, positive if the structure tends to shrink. V is the volume of the cell, whichever directions are
+    periodic: for a slab it includes the vacuum, as in ASE.
 
-    Forces carry derivatives where gradients are enabled when it is called (to train with them, or for Hessians).
-    Under ``torch.no_grad()`` they are numbers, and less memory is taken.
+    If gradients are enabled, forces can be differentiated (to train with them, or for Hessians). Under
+    ``torch.no_grad()`` they cannot, which saves memory.
 
     Args:
-        model: gives "energy", and whatever else; neither forces nor stress.
-        stress: give the stress of periodic structures too.
+        model: network that predicts "energy" and possibly other outputs, but neither forces nor stress.
+        stress: also predict the stress of periodic structures.
 
     Shapes:
-        forces: [N, 3] eV/Å. stress: [G, 3, 3] eV/Å^3, symmetric; given where each structure of the batch is periodic
-        and its cell has a volume, and left out for others, which have no stress.
+        forces: [N, 3] eV/Å. stress: [G, 3, 3] eV/Å^3, symmetric; present if every structure of the batch is periodic
+        and its cell has a volume, and missing otherwise.
 
     Raises:
-        FieldError: the network gives no energy, or forces of its own.
+        FieldError: the network predicts no energy, or predicts forces or a stress itself.
 
     Source:
         Stress by strain: Knuth et al., Comput. Phys. Commun. 190, 33 (2015), arXiv:1503.03765, section 2.
@@ -48,15 +48,15 @@ class Forces(SameSymmetry):
     def __init__(self, model: nn.Module, stress: bool = False) -> None:
         super().__init__(model)
         self.stress = stress
-        given = getattr(model, "fields", None)
-        if given is not None:
-            if "energy" not in given:
-                raise FieldError(f"{type(model).__name__} gives {', '.join(given)}: forces need an 'energy'.")
-            own = {"forces", "stress"} & set(given)
-            if own:
+        outputs = getattr(model, "fields", None)
+        if outputs is not None:
+            if "energy" not in outputs:
+                raise FieldError(f"{type(model).__name__} predicts {', '.join(outputs)}: forces need an 'energy'.")
+            direct = {"forces", "stress"} & set(outputs)
+            if direct:
                 raise FieldError(
-                    f"{type(model).__name__} gives {' and '.join(sorted(own))} of its own: leave that head out, or "
-                    "take the network without derivatives of its energy."
+                    f"{type(model).__name__} predicts {' and '.join(sorted(direct))} directly: leave that head out, or "
+                    "use the network without Forces."
                 )
 
     @classmethod
@@ -65,25 +65,25 @@ class Forces(SameSymmetry):
 
     @property
     def title(self) -> str:
-        """That of the network inside."""
+        """Name of the network inside."""
         return str(getattr(self.model, "title", type(self.model).__name__))
 
     @property
     def fields(self) -> dict[str, Field]:
-        """Those of the network inside, forces, and the stress."""
+        """Fields of the network inside, forces, and the stress."""
         names = ["forces", "stress"] if self.stress else ["forces"]
         return super().fields | {name: field(name) for name in names}
 
     @property
     def conservative(self) -> bool:
-        """True: forces are minus the derivative of the energy."""
+        """True, as forces are minus the derivative of the energy."""
         return True
 
     def forward(self, data: Data) -> dict[str, Tensor]:
-        """Energy, forces, stress, and what else the network gives.
+        """Return energy, forces, stress, and the other outputs of the network.
 
         Raises:
-            InputError: a structure cannot be what was meant.
+            InputError: a structure is invalid.
         """
         keep = torch.is_grad_enabled()
         with torch.enable_grad():
@@ -96,7 +96,7 @@ class Forces(SameSymmetry):
                 stretch(moved, (strain + strain.mT) / 2)
             outputs: dict[str, Tensor] = dict(self.model(moved))
             if "energy" not in outputs:
-                raise InputError(f"{type(self.model).__name__} gave {', '.join(outputs)}: forces need an 'energy'.")
+                raise InputError(f"{type(self.model).__name__} returned {', '.join(outputs)}: forces need an 'energy'.")
             derivatives = _derivatives(outputs["energy"], inputs, keep)
         outputs["forces"] = -derivatives[0]
         if len(derivatives) > 1:
@@ -106,16 +106,16 @@ class Forces(SameSymmetry):
 
 
 def has_volume(data: Data) -> Tensor:
-    """Which structures are periodic in a direction and have a cell with a volume, [G]; a stress is that of these."""
+    """Return which structures have a stress, [G]: those that are periodic and whose cell has a volume."""
     if getattr(data, "cell", None) is None or getattr(data, "pbc", None) is None:
         return torch.zeros(1, dtype=torch.bool, device=data.pos.device)
     pbc = data.pbc.reshape(-1, 3)
-    found: Tensor = pbc.any(-1) & ~cell_faults(data.cell.reshape(-1, 3, 3), torch.ones_like(pbc))
-    return found
+    periodic: Tensor = pbc.any(-1) & ~cell_faults(data.cell.reshape(-1, 3, 3), torch.ones_like(pbc))
+    return periodic
 
 
 def stretch(data: Data, strain: Tensor) -> None:
-    """Put positions and cells, where there are cells, after a strain [G, 3, 3] in the place of those of ``data``."""
+    """Replace the positions, and cells if there are any, of ``data`` by those after a strain [G, 3, 3]."""
     batch = batch_from_ptr(graph_pointers(data), data.pos.shape[0])
     data.pos = data.pos + torch.einsum("nx,nxy->ny", data.pos, strain.index_select(0, batch))
     if getattr(data, "cell", None) is not None:
@@ -123,8 +123,7 @@ def stretch(data: Data, strain: Tensor) -> None:
 
 
 def _derivatives(energy: Tensor, inputs: list[Tensor], keep: bool) -> list[Tensor]:
-    """Of the sum of energies; zero where they depend on nothing."""
+    """Return the gradients of the summed energy; zero if it depends on no input."""
     if not energy.requires_grad:
         return [torch.zeros_like(tensor) for tensor in inputs]
-    found = torch.autograd.grad(energy.sum(), inputs, create_graph=keep, materialize_grads=True)
-    return list(found)
+    return list(torch.autograd.grad(energy.sum(), inputs, create_graph=keep, materialize_grads=True))

@@ -1,4 +1,4 @@
-"""Second derivatives of the energy by the positions, as products with vectors or whole."""
+"""Second derivatives of the energy by the positions: Hessian-vector products and whole Hessians."""
 
 from __future__ import annotations
 
@@ -16,61 +16,62 @@ Potential = Callable[[Data], Mapping[str, Tensor]]
 
 
 def hessian_vector_product(model: Potential, data: Data, vectors: Tensor) -> Tensor:
-    """``Σ_j ∂²E/∂r_i∂r_j v_j``, by one derivative of the forces.
+    """Return ``Σ_j ∂²E/∂r_i∂r_j v_j`` from one derivative of the forces.
 
     Args:
-        model: gives "forces" that carry derivatives, such as ``geoeq.models.Forces``.
+        model: model whose "forces" can be differentiated, such as ``geoeq.models.Forces``.
         data: one structure or a batch.
-        vectors: one for each atom.
+        vectors: a vector v for each atom.
 
     Shapes:
         vectors: [N, 3]. Returns [N, 3], eV/Å^2 times the unit of the vectors.
 
     Raises:
-        InputError: it gives no forces.
+        InputError: the model predicts no forces.
     """
     moved = data.clone()
     moved.pos = data.pos.detach().clone().requires_grad_()
     with torch.enable_grad():
         outputs = model(moved)
         if "forces" not in outputs:
-            raise InputError("A Hessian is made of derivatives of forces: give a potential, such as Forces(model).")
+            raise InputError(
+                "A Hessian consists of derivatives of forces: pass a model with forces, such as Forces(model)."
+            )
         forces = outputs["forces"]
         if not forces.requires_grad:
             return torch.zeros_like(moved.pos.detach())
-        found = torch.autograd.grad(forces, moved.pos, -vectors.to(forces), materialize_grads=True)
-    product: Tensor = found[0]
+        product: Tensor = torch.autograd.grad(forces, moved.pos, -vectors.to(forces), materialize_grads=True)[0]
     return product
 
 
 def hessian(model: Potential, data: Data, *, chunk_size: int | None = None) -> Tensor:
-    """The Hessian of the energy of one structure, ``H_ij = ∂²E/∂r_i∂r_j``.
+    """Return the Hessian of the energy of one structure, ``H_ij = ∂²E/∂r_i∂r_j``.
 
-    Several columns are made at once, of as many copies of the structure in one batch.
+    Several columns are computed at once, in a batch with one copy of the structure for each.
 
     Args:
-        model: gives "forces" that carry derivatives, such as ``geoeq.models.Forces``.
+        model: model whose "forces" can be differentiated, such as ``geoeq.models.Forces``.
         data: one structure.
-        chunk_size: columns at once: memory is that of a training step on so many structures. None for as many as make
-            1000 atoms.
+        chunk_size: number of columns computed at once, with the memory of a training step on that many structures.
+            None for batches of about 1000 atoms.
 
     Shapes:
         Returns [N, 3, N, 3], eV/Å^2, symmetric to rounding.
 
     Raises:
-        InputError: there are several structures, the size is not positive, or it gives no forces.
+        InputError: there are several structures, chunk_size is not positive, or the model predicts no forces.
     """
     num_nodes = len(data.pos)
     if "batch" in data and data.batch is not None and num_nodes and int(data.batch.max()) > 0:
-        raise InputError("The Hessian is that of one structure: take it for each structure of the batch.")
+        raise InputError("A Hessian belongs to one structure: compute it for each structure of the batch.")
     size = chunk_size if chunk_size is not None else max(1000 // max(num_nodes, 1), 1)
     if size < 1:
         raise InputError(f"chunk_size is {size}; it must be 1 or more.")
     single = Data(**{key: data[key] for key in data.keys() if key not in ("batch", "ptr")})  # noqa: SIM118
     columns = torch.eye(3 * num_nodes, dtype=data.pos.dtype, device=data.pos.device)
-    found = []
-    for chosen in columns.split(size):  # [K, 3 N]
-        copies = Batch.from_data_list([single] * len(chosen))
-        product = hessian_vector_product(model, copies, chosen.reshape(-1, 3))
-        found.append(product.detach().reshape(len(chosen), -1))
-    return torch.cat(found).mT.reshape(num_nodes, 3, num_nodes, 3)
+    products = []
+    for vectors in columns.split(size):  # [K, 3 N]
+        copies = Batch.from_data_list([single] * len(vectors))
+        product = hessian_vector_product(model, copies, vectors.reshape(-1, 3))
+        products.append(product.detach().reshape(len(vectors), -1))
+    return torch.cat(products).mT.reshape(num_nodes, 3, num_nodes, 3)

@@ -77,7 +77,7 @@ class _Member(nn.Module):
             inner: Model = network.model  # type: ignore[assignment]
             if network.target == "energy":
                 self.root = network.root
-                last_layer_head(inner, "energy").last_layer_asked = True
+                last_layer_head(inner, "energy").with_last_layer = True
             if with_priors is None:
                 self.model = inner
             else:
@@ -102,7 +102,7 @@ class _EachAtom(nn.Module):
     def __init__(self, head: Head) -> None:
         super().__init__()
         self.head = head
-        self.last_layer_asked = head.last_layer_asked
+        self.with_last_layer = head.with_last_layer
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = self.head(x, _apart(graph))

@@ -61,6 +61,7 @@ def export_potential(
     dtype: torch.dtype | None = None,
     compiled: bool | None = None,
     structures: Sequence[Atoms] = (),
+    trust: bool = False,
 ) -> Export:
     """Write a potential to ``path`` and its compiled form beside it (``water.pt2`` and ``water-compiled.pt2``).
 
@@ -76,6 +77,7 @@ def export_potential(
         dtype: dtype of the model; None leaves it unchanged. Positions are float64 in any case.
         compiled: whether to compile, which takes minutes; None compiles if there is a C++ compiler.
         structures: structures for the comparison, besides random ones of the elements of the model.
+        trust: whether the checkpoint may import and run classes that are not part of geoeq.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
@@ -89,7 +91,7 @@ def export_potential(
     reason = "it was not requested" if compiled is False else _missing_compiler()
     if compiled and reason is not None:
         raise InputError(f"'{path}' cannot be compiled: {reason}.")
-    source = model if isinstance(model, Model) else load_checkpoint(model)[0]
+    source = model if isinstance(model, Model) else load_checkpoint(model, trust=trust)[0]
     potential = as_potential(source, device, dtype)
     cases = [_reference_case(potential, data) for data in structures_to_compare(potential, structures)]
     program = trace(potential, example_inputs(potential))

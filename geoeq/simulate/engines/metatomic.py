@@ -138,6 +138,7 @@ def export_metatomic(
     device: str = "cpu",
     dtype: Optional[torch.dtype] = None,  # noqa: UP045
     description: str = "",
+    trust: bool = False,
 ) -> float:
     """Write the energy of a potential as a metatomic file, with TorchScript inside.
 
@@ -154,6 +155,7 @@ def export_metatomic(
         device: device on which the potential will run, "cpu" or "cuda".
         dtype: dtype of the model and of the engines' inputs and outputs; in float32 total energies have seven digits.
         description: description for the metadata.
+        trust: whether the checkpoint may import and run classes that are not part of geoeq.
 
     Returns:
         The largest difference from the model, as ``geoeq.simulate.engines.verification.worst_error`` measures it.
@@ -168,7 +170,7 @@ def export_metatomic(
     path = Path(path)
     if path.suffix != ".pt":
         raise InputError(f"'{path}': a metatomic model must have the suffix .pt.")
-    potential = as_potential(model, device, dtype)
+    potential = as_potential(model, device, dtype, trust=trust)
     inner, cutoff = energies_within(potential), potential.cutoff
     if inner is None:
         raise InputError(f"{potential.title}: metatomic needs an energy, and forces that are its derivatives.")

@@ -35,6 +35,7 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # of an optional pac
         dtype: dtype of the states; positions may have more digits than the model, which preserves energies and momenta.
         stress: whether to compute the stress; None computes it if the model has a cutoff. It is omitted for systems
             that are not periodic.
+        trust: whether the checkpoint may import and run classes that are not part of geoeq.
 
     Shapes:
         energy: [G] eV. forces: [N, 3] eV/Å. stress: [G, 3, 3] eV/Å^3. Models with an uncertainty also return
@@ -57,9 +58,10 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # of an optional pac
         *,
         dtype: torch.dtype = torch.float64,
         stress: bool | None = None,
+        trust: bool = False,
     ) -> None:
         super().__init__()
-        self.model = as_potential(model, device, stress=stress)
+        self.model = as_potential(model, device, stress=stress, trust=trust)
         lacking = {"energy", "forces"} - set(self.model.fields)
         if lacking:
             raise InputError(f"{self.model.title} predicts no {' and no '.join(sorted(lacking))}; TorchSim needs both.")

@@ -41,6 +41,7 @@ def run_md(
     skin: float = 0.5,
     again: bool = False,
     stop: StopRule | None = None,
+    trust: bool = False,
 ) -> Outcome:
     """Run a simulation, resuming an interrupted run of the same simulation.
 
@@ -54,7 +55,7 @@ def run_md(
         console: console for progress and summary.
         folder: output folder; by default ``runs/md-STRUCTURE-ENSEMBLE``.
         frame: index of the structure in the file, from 0 (negative from the end); None if the file has only one.
-        device, dtype, skin: see ``GeoeqCalculator``.
+        device, dtype, skin, trust: see ``GeoeqCalculator``.
         again: whether to discard an earlier simulation in the folder.
         stop: rule called after each step.
 
@@ -65,7 +66,7 @@ def run_md(
 
     folder = folder or Path("runs") / f"md-{structure.stem}-{settings.ensemble}"
     atoms, frame = _read_structure(structure, frame)
-    calculator = GeoeqCalculator(model, device, dtype=dtype, skin=skin)
+    calculator = GeoeqCalculator(model, device, dtype=dtype, skin=skin, trust=trust)
     _check_outputs(calculator, settings)
     precise = {
         "sha256": checkpoint_sha256(model),

@@ -17,7 +17,7 @@ from geoeq.kernels.llvm.backend import LLVM
 from geoeq.layers.products.tensor_paths import depthwise_paths
 from geoeq.pointers import row_pointers
 
-pytestmark = pytest.mark.skipif(LLVM.available() is not None, reason=str(LLVM.available()))
+pytestmark = pytest.mark.skipif(LLVM().available() is not None, reason=str(LLVM().available()))
 
 
 def paths_of(irreps_in, harmonics, out, heads):

@@ -15,7 +15,7 @@ from e3nn import o3
 
 from geoeq import kernels
 from geoeq.errors import BackendError
-from geoeq.kernels.backend import EdgeTensors
+from geoeq.kernels.segments import EdgeTensors
 from geoeq.kernels.triton import tiles
 from geoeq.kernels.triton.backend import Triton, kernels_for
 from geoeq.kernels.triton.compiler import interpreted, launch, unavailable, usage
@@ -80,7 +80,7 @@ def derivatives(backend, paths, edges, factors):
 @pytest.mark.parametrize(("name", "count"), [*((name, 8) for name in (*CASES, "shared outputs")), ("mixed", 0)])
 def test_values_and_derivatives_are_those_of_the_reference(name, count):
     paths, edges = products(name), Edges(count)
-    assert Triton.takes(paths)
+    assert Triton().takes(paths)
     factors = factors_of(paths, count, weighted=True)
     found = derivatives("triton", paths, edges, factors)
     for value, right in zip(found, derivatives("reference", paths, edges, factors), strict=True):
@@ -119,9 +119,9 @@ def test_short_numbers_are_rounded_once(dtype):
 
 def contracted(x, harmonics, weights, g, edges, paths):
     return (
-        Triton.conv(x, harmonics, weights, edges, paths),
-        Triton.grad_x(g, harmonics, weights, edges, paths),
-        *Triton.grad_edges(x, harmonics, weights, g, edges, paths, True, True),
+        Triton().conv(x, harmonics, weights, edges, paths),
+        Triton().grad_x(g, harmonics, weights, edges, paths),
+        *Triton().grad_edges(x, harmonics, weights, g, edges, paths, True, True),
     )
 
 
@@ -131,9 +131,9 @@ def test_only_what_is_asked_for_is_found():
     x, harmonics, weights = (factor.detach() for factor in factors_of(paths, 8, weighted=True))
     g = torch.randn(5, paths.out_dim, dtype=x.dtype, device=DEVICE)
     tensors = EdgeTensors(edges.sender, edges.receiver, edges.row_pointers, *edges.by_sender)
-    both = Triton.grad_edges(x, harmonics, weights, g, tensors, paths, True, True)
-    one = Triton.grad_edges(x, harmonics, weights, g, tensors, paths, True, False)
-    other = Triton.grad_edges(x, harmonics, weights, g, tensors, paths, False, True)
+    both = Triton().grad_edges(x, harmonics, weights, g, tensors, paths, True, True)
+    one = Triton().grad_edges(x, harmonics, weights, g, tensors, paths, True, False)
+    other = Triton().grad_edges(x, harmonics, weights, g, tensors, paths, False, True)
     assert one[1].numel() == other[0].numel() == 0
     torch.testing.assert_close((one[0], other[1]), both)
 
@@ -246,10 +246,10 @@ def test_many_outputs_are_shared_by_several_programs():
 
 def test_what_it_takes():
     irreps, harmonics = o3.Irreps("4x0e+4x1o"), o3.Irreps("0e+1o")
-    assert Triton.takes(products("mixed"))
-    assert Triton.takes(products("shared outputs"))
-    assert not Triton.takes(fully_connected_paths(irreps, harmonics, irreps))
-    assert not Triton.supports(torch.ones(1))
+    assert Triton().takes(products("mixed"))
+    assert Triton().takes(products("shared outputs"))
+    assert not Triton().takes(fully_connected_paths(irreps, harmonics, irreps))
+    assert not Triton().supports(torch.ones(1))
 
 
 def test_outputs_that_are_partly_shared_are_left_to_the_reference():
@@ -257,8 +257,8 @@ def test_outputs_that_are_partly_shared_are_left_to_the_reference():
     wide = kernels.Path(**path, x_block=0, x_channels=4, out_channel=0, out_channels=4, weight_start=0)
     narrow = kernels.Path(**path, x_block=1, x_channels=2, out_channel=2, out_channels=2, weight_start=4)
     blocks = ((1, 4), (1, 2))
-    assert not Triton.takes(kernels.Paths((wide, narrow), blocks, blocks[:1]))
-    assert not Triton.takes(kernels.Paths((wide,), blocks, ((1, 6),)))
+    assert not Triton().takes(kernels.Paths((wide, narrow), blocks, blocks[:1]))
+    assert not Triton().takes(kernels.Paths((wide,), blocks, ((1, 6),)))
 
 
 @installed

@@ -15,7 +15,7 @@ import torch
 from e3nn import o3
 
 from geoeq import kernels
-from geoeq.kernels.backend import EdgeTensors
+from geoeq.kernels.segments import EdgeTensors
 from geoeq.kernels.triton.backend import Triton
 from geoeq.kernels.triton.compiler import interpreted, launch, unavailable, usage
 from geoeq.kernels.triton.edge_kernel import radial_harmonics_kernel
@@ -90,7 +90,7 @@ def nothing_is_left_out():
 
 
 def found(factors, edges, paths, wanted=(True,) * 4):
-    return Triton.radial_conv(*factors[:4], edges, paths), *Triton.radial_gradients(*factors, edges, paths, wanted)
+    return Triton().radial_conv(*factors[:4], edges, paths), *Triton().radial_gradients(*factors, edges, paths, wanted)
 
 
 @runs
@@ -106,7 +106,7 @@ def found(factors, edges, paths, wanted=(True,) * 4):
 )
 def test_weights_made_in_the_kernel(name, count, hidden):
     paths, edges = products(name), edges_of(count)
-    assert Triton.takes(paths)
+    assert Triton().takes(paths)
     factors = factors_of(paths, count, hidden)
     for value, right in zip(found(factors, edges, paths), expected(factors, edges, paths), strict=True):
         assert value.shape == right.shape
@@ -196,7 +196,7 @@ def test_only_what_is_wanted_of_the_radial_form():
     every = found(factors, edges, paths)[1:]
     for n in range(4):
         wanted = tuple(m == n for m in range(4))
-        for m, value in enumerate(Triton.radial_gradients(*factors, edges, paths, wanted)):
+        for m, value in enumerate(Triton().radial_gradients(*factors, edges, paths, wanted)):
             assert torch.equal(value, every[m]) if m == n else value.shape == (0,)
 
 
@@ -205,7 +205,7 @@ def test_the_sum_by_the_matrix_in_several_shares(monkeypatch):
     monkeypatch.setattr("geoeq.kernels.triton.radial._EDGES", 8)
     paths, edges = products("mixed"), edges_of(25)
     factors = factors_of(paths, 25, 16)
-    value = Triton.radial_gradients(*factors, edges, paths, (False, False, False, True))[3]
+    value = Triton().radial_gradients(*factors, edges, paths, (False, False, False, True))[3]
     assert (value - expected(factors, edges, paths)[4]).abs().max() <= 1e-11
 
 
@@ -249,15 +249,15 @@ def test_weighted_sums(name, count, dtype):
     right = torch.zeros(5, len(head), dtype=torch.float64, device=DEVICE)
     right = right.index_add(0, edges.receiver, exact[1][:, head] * exact[0])
     rights = [right.detach(), *torch.autograd.grad((right * g.double()).sum(), exact)]
-    found = [Triton.weighted_sum(values, weights, *ends)]
-    found += Triton.weighted_sum_gradients(values, weights, g, *ends, (True, True))
+    found = [Triton().weighted_sum(values, weights, *ends)]
+    found += Triton().weighted_sum_gradients(values, weights, g, *ends, (True, True))
     precision = max(torch.finfo(dtype).eps, 1e-14)
     for value, right in zip(found, rights, strict=True):
         assert value.dtype == dtype
         assert value.shape == right.shape
         assert (value - right).abs().max() <= 2 * precision * right.abs().max() if right.numel() else True
     for n in range(2):
-        one = Triton.weighted_sum_gradients(values, weights, g, *ends, (n == 0, n == 1))
+        one = Triton().weighted_sum_gradients(values, weights, g, *ends, (n == 0, n == 1))
         assert torch.equal(one[n], found[1 + n])
         assert one[1 - n].shape == (0,)
 
@@ -272,8 +272,8 @@ def test_softmax_over_edges(heads, count, dtype):
     exact = scores.double().requires_grad_()
     rows = [torch.softmax(exact[edges.receiver == node], dim=0) for node in range(5)]
     right = torch.cat(rows)
-    found = Triton.segment_softmax(scores, edges.receiver, edges.row_pointers)
-    by_scores = Triton.segment_softmax_gradient(found, cotangent, edges.receiver, edges.row_pointers)
+    found = Triton().segment_softmax(scores, edges.receiver, edges.row_pointers)
+    by_scores = Triton().segment_softmax_gradient(found, cotangent, edges.receiver, edges.row_pointers)
     assert found.dtype == by_scores.dtype == dtype
     if count:
         precision = max(torch.finfo(dtype).eps, 1e-14)

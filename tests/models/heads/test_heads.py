@@ -135,7 +135,7 @@ def test_wrong_names_and_levels():
         GraphScalar("gapp")
     with pytest.raises(FieldError, match=r"'forces' is a node quantity.*default_head"):
         GraphScalar("forces")
-    with pytest.raises(FieldError, match="Two heads give 'gap'"):
+    with pytest.raises(FieldError, match="Two heads predict 'gap'"):
         network(GraphScalar("gap"), GraphScalar("gap"))
     with pytest.raises(InputError, match="reduce must be"):
         GraphScalar("gap", reduce="max")

@@ -11,7 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import build_graph
 from geoeq.layers import GNNLayer, TransformerLayer
-from geoeq.layers.loops import with_loops
+from geoeq.layers.transformer import with_loops
 from geoeq.models import FAGNN, GNN, DecodedVector, FrameAveraging, GraphScalar, Positions, Transformer
 from geoeq.symmetry import assert_equivariant, equivariance_errors, random_batch
 
@@ -194,13 +194,13 @@ def test_wrong_sizes_are_refused():
         TransformerLayer(8, attention_heads=3)
     with pytest.raises(InputError, match="needs basis_cutoff"):
         TransformerLayer(8, num_basis=4)
-    with pytest.raises(InputError, match="16 channels less 2 scalars are not three for each vector"):
+    with pytest.raises(InputError, match="width - scalars is 14; it must be a positive multiple of 3"):
         FAGNN([Positions()], width=16, scalars=2)
-    with pytest.raises(InputError, match="DecodedVector does not turn with the input, and FAGNN does"):
+    with pytest.raises(InputError, match="outputs of DecodedVector do not rotate with the input, as those of FAGNN"):
         FAGNN([DecodedVector("positions")])
     with pytest.raises(InputError, match="needs a vector channel"):
         GNN([Positions()])
-    with pytest.raises(TensorError, match="GNNLayer: x has 3 columns and 4 are needed"):
+    with pytest.raises(TensorError, match="GNNLayer: x has 3 columns; expected 4"):
         GNNLayer(4)(torch.zeros(2, 3), build_graph(random_batch((2,))))
-    with pytest.raises(TensorError, match="TransformerLayer: x has 3 columns and 4 are needed"):
+    with pytest.raises(TensorError, match="TransformerLayer: x has 3 columns; expected 4"):
         TransformerLayer(4)(torch.zeros(2, 3), build_graph(random_batch((2,))))

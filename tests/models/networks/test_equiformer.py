@@ -13,8 +13,8 @@ from torch_geometric.data import Data
 from geoeq.errors import CheckpointError, InputError
 from geoeq.kernels import coupling
 from geoeq.models import Equiformer, GraphScalar, NodeVector
-from geoeq.models.published.phases import phase_of_e3nn_04
-from geoeq.parity.cases import cases as parity
+from geoeq.models.published.equiformer_parameters import phase_of_e3nn_04
+from geoeq.parity import check_case
 from geoeq.symmetry import assert_equivariant, random_batch
 
 CASE = Path(__file__).parents[2] / "golden" / "equiformer" / "nonlinear_l2.safetensors"
@@ -114,7 +114,7 @@ def test_parity_without_the_buffers(tmp_path):
     tensors = load_file(CASE)
     save_file({key: value for key, value in tensors.items() if "_w3j_" not in key}, tmp_path / CASE.name)
     (tmp_path / CASE.with_suffix(".json").name).write_text(CASE.with_suffix(".json").read_text())
-    assert parity.check_case(tmp_path / CASE.name, "equiformer").passed
+    assert check_case(tmp_path / CASE.name, "equiformer").passed
 
 
 def test_from_reference_refuses_what_it_does_not_know():
@@ -123,7 +123,7 @@ def test_from_reference_refuses_what_it_does_not_know():
         ({"norm_layer": "batch"}, "norm_layer is 'batch'; supported: 'layer', 'fast_layer', 'graph', 'instance'"),
         ({"irreps_node_attr": "5x0e"}, "irreps_node_attr is 5x0e"),
         ({"irreps_head": "2x1e+4x0e"}, "has to be sorted"),
-        ({"irreps_feature": "8x0e+2x1e"}, "irreps_feature are scalars"),
+        ({"irreps_feature": "8x0e+2x1e"}, "irreps_feature must be scalars"),
         ({"irreps_mlp_mid": "12x0e+4x1e"}, "reaches 2e of"),
         ({"num_head": 2}, "Did you mean 'num_heads'"),
         ({"num_layers": 3}, r"lacks: blocks\.1\.ffn\.fctp_2|has shape"),

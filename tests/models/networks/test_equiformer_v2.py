@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from geoeq.errors import CheckpointError, InputError, TensorError
 from geoeq.graph import build_graph, edge_frames
 from geoeq.layers import GaussianBasis
-from geoeq.layers.edge_frames import attention_sum, edge_convolution, so2_attention
+from geoeq.layers.edge_frames import edge_convolution, so2, so2_attention
 from geoeq.layers.edge_frames.edge_degree import EdgeDegreeEmbedding
 from geoeq.layers.edge_frames.so2 import from_edge_frame
 from geoeq.layers.radial.edge_network import EdgeNetwork
@@ -158,7 +158,7 @@ def test_norms_are_their_formulas(kind):
         torch.testing.assert_close(found, expected + norm.bias if degree == 0 else expected)
 
 
-@pytest.mark.parametrize("module", [edge_convolution, so2_attention, attention_sum], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [edge_convolution, so2_attention, so2], ids=lambda module: module.__name__)
 def test_edges_in_chunks_are_all_edges_at_once(module, monkeypatch):
     """Value, derivatives by parameters and positions, and second derivatives."""
     data = random_batch()
@@ -180,7 +180,7 @@ def test_edges_in_chunks_are_all_edges_at_once(module, monkeypatch):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(InputError, match="basis_cutoff where its Gaussians end"):
+    with pytest.raises(InputError, match="basis_cutoff at which its Gaussians end"):
         EquiformerV2([SphereScalar()], cutoff=None)
     with pytest.raises(InputError, match="same number of channels of every degree"):
         EGNN([SphereScalar()], width=8, layers=1)
@@ -211,7 +211,7 @@ def reference():
         ({"distance_function": "sigmoid"}, "only 'gaussian' is supported"),
         ({"use_m_share_rad": True}, "use_m_share_rad is True"),
         ({"num_layer": 2}, "Did you mean 'num_layers'"),
-        ({"use_atom_edge_embedding": False, "share_atom_edge_embedding": True}, "goes with use_atom_edge_embedding"),
+        ({"use_atom_edge_embedding": False, "share_atom_edge_embedding": True}, "needs use_atom_edge_embedding"),
         ({"num_layers": 1}, r"'blocks\.1\..*has no place"),
         ({"num_layers": 3}, r"lacks: blocks\.2\."),
         ({"use_gate_act": False}, "needs"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,11 +12,12 @@ from safetensors.torch import load_file
 from torch_geometric.data import Data
 
 from geoeq.errors import CheckpointError, InputError
-from geoeq.layers.edge_frames import escn_message
+from geoeq.layers import escn
 from geoeq.models import ESCN, GraphScalar, Model, SampledScalar, SampledVector, from_config
+from geoeq.parity import SHIPPED
 from geoeq.symmetry import equivariance_errors, random_batch
 
-CASE = Path(__file__).parents[2] / "golden" / "escn" / "l3m1.safetensors"
+CASE = SHIPPED / "escn" / "l3m1.safetensors"
 
 
 def network(**changes):
@@ -100,7 +100,7 @@ def test_edges_some_at_a_time_give_the_same_forces_and_second_derivatives(monkey
             return energy, gradient, second, model(data)["forces"]
 
     at_once = results()
-    monkeypatch.setattr(escn_message, "CHUNK", 4)
+    monkeypatch.setattr(escn, "CHUNK", 4)
     for found, expected in zip(results(), at_once, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
 
@@ -178,7 +178,7 @@ def test_reference_network_with_a_learned_basis(case):
 
 def test_what_is_not_of_this_network_is_refused(case):
     parameters, _, _, hyperparameters = case
-    with pytest.raises(CheckpointError, match=r"lmax_list is \[4, 2\]; networks of one resolution"):
+    with pytest.raises(CheckpointError, match=r"lmax_list is \[4, 2\]; only networks of one resolution"):
         ESCN.from_reference(parameters, **(hyperparameters | {"lmax_list": [4, 2]}))
     with pytest.raises(CheckpointError, match="Did you mean 'gaussian'"):
         ESCN.from_reference(parameters, **(hyperparameters | {"distance_function": "gauss"}))

@@ -80,7 +80,7 @@ def test_it_does_not_keep_rotations_and_says_so():
 
 
 def test_a_head_that_does_not_turn_is_refused_by_a_model_that_does():
-    with pytest.raises(InputError, match="DecodedVector does not turn with the input, and EGNN does"):
+    with pytest.raises(InputError, match="outputs of DecodedVector do not rotate with the input, as those of EGNN"):
         EGNN([DecodedVector("forces")], width=8)
 
 

@@ -9,7 +9,7 @@ from torch_geometric.data import Batch, Data
 from geoeq.errors import InputError, UnknownElementError
 from geoeq.geometry.random_structures import random_batch
 from geoeq.models import EGNN, Dispersion, Forces, GraphScalar, WithPriors
-from geoeq.symmetry import symmetry_report as report
+from geoeq.symmetry import report
 
 pytest.importorskip("torch_dftd", reason="needs the extra dispersion")
 
@@ -117,7 +117,7 @@ def test_an_atom_alone_has_none():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(InputError, match=r"no constants of D3 for the functional 'pbee' with damping 'bj'"):
+    with pytest.raises(InputError, match=r"no D3 constants for the functional 'pbee' with damping 'bj'"):
         Dispersion("pbee")
     with pytest.raises(InputError, match="damping"):
         Dispersion("pbe", "becke")

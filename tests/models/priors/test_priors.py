@@ -25,7 +25,7 @@ from geoeq.models import (
     WithPriors,
     from_config,
 )
-from geoeq.symmetry import symmetry_report as report
+from geoeq.symmetry import report
 from geoeq.units import conversion
 
 
@@ -212,17 +212,17 @@ def test_a_prior_of_ones_own():
 def test_what_cannot_be_is_refused():
     with pytest.raises(FieldError, match="priors are added to an 'energy'"):
         WithPriors(network(GraphScalar("gap")), [ZBL()])
-    with pytest.raises(FieldError, match=r"forces of its own.*Forces\(WithPriors"):
+    with pytest.raises(FieldError, match=r"predicts forces directly.*Forces\(WithPriors"):
         WithPriors(network(GraphScalar("energy"), NodeVector("forces")), [ZBL()])
     with pytest.raises(FieldError, match="priors are added to an 'energy'"):
         WithPriors(torch.nn.Sequential(network(NodeScalar("charges"))), [ZBL()])(close())
-    with pytest.raises(InputError, match="without a prior"):
+    with pytest.raises(InputError, match="has no prior"):
         WithPriors(network(), [])
     with pytest.raises(InputError, match=r"Linear is not a geoeq\.models\.Prior"):
         WithPriors(network(), [torch.nn.Linear(1, 1)])
     with pytest.raises(InputError, match="cutoff must be a positive number"):
         ZBL(cutoff=0.0)
-    with pytest.raises(TensorError, match=r"give data\.z"):
+    with pytest.raises(TensorError, match=r"needs data\.z"):
         ZBL()(Data(pos=torch.zeros(1, 3).double()), {})
 
 

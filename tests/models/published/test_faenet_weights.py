@@ -13,13 +13,15 @@ from torch_geometric.data import Data
 
 from geoeq.errors import CheckpointError, UnknownElementError
 from geoeq.models import FAENet, Model, from_config
+from geoeq.parity import shipped_cases
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "faenet"
+CASES = {path.stem: path for path in (*shipped_cases("faenet"), *GOLDEN.glob("*.safetensors"))}
 
 
 def case(name="updown_base"):
     """Parameters, inputs, outputs and hyperparameters of the authors' network."""
-    path = GOLDEN / f"{name}.safetensors"
+    path = CASES[name]
     tensors = load_file(path)
     parts = [
         {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith(p)} for p in ("param", "input", "output")

@@ -16,17 +16,17 @@ from geoeq.errors import CheckpointError
 from geoeq.graph import build_graph
 from geoeq.layers import SE3Convolution
 from geoeq.models import SE3Transformer
+from geoeq.parity import shipped_cases
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "se3_transformer"
+CASES = {path.stem: path for path in (*shipped_cases("se3_transformer"), *GOLDEN.glob("*.safetensors"))}
 HIDDEN = 5
 
 
 def published(name):
     """Parameters, hyperparameters and inputs of a published case, in float64."""
-    tensors = {
-        key: v.double() if v.is_floating_point() else v for key, v in load_file(GOLDEN / f"{name}.safetensors").items()
-    }
-    hyperparameters = json.loads((GOLDEN / f"{name}.json").read_text())["hyperparameters"]
+    tensors = {key: v.double() if v.is_floating_point() else v for key, v in load_file(CASES[name]).items()}
+    hyperparameters = json.loads(CASES[name].with_suffix(".json").read_text())["hyperparameters"]
     parameters = {key[6:]: value for key, value in tensors.items() if key.startswith("param.")}
     inputs = {key[6:]: value for key, value in tensors.items() if key.startswith("input.")}
     inputs["x"] = inputs["x"].flatten(1)

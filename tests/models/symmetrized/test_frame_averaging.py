@@ -406,7 +406,7 @@ def test_what_cannot_be_meant_is_refused():
         wrapped()(Data(pos=torch.zeros(0, 3), z=torch.zeros(0, dtype=torch.int64)))
     with pytest.raises(FieldError, match="'nonsense'"):
         FrameAveraging(lambda data: {"nonsense": data.pos})(single([[0, 0, 0]]))
-    with pytest.raises(InputError, match="no features of its own"):
+    with pytest.raises(InputError, match="no node features"):
         small().encode(None, None)
 
 

@@ -22,8 +22,7 @@ from geoeq.models import (
     from_config,
 )
 from geoeq.models.checkpoint import load_checkpoint, save_checkpoint
-from geoeq.symmetry import assert_equivariant, equivariance_errors, random_batch
-from geoeq.symmetry import symmetry_report as report
+from geoeq.symmetry import assert_equivariant, equivariance_errors, random_batch, report
 
 SIGNS = ("average", "moments")
 
@@ -214,7 +213,7 @@ def test_a_checkpoint_has_the_network_inside(tmp_path):
 
 
 def test_what_cannot_be_meant_is_refused():
-    with pytest.raises(FieldError, match=r"invariants alone, and 'forces' turns .*FrameAveraging"):
+    with pytest.raises(FieldError, match=r"only invariants, and 'forces' rotates .*FrameAveraging"):
         TinvNN(faenet(EveryLayerScalar("energy"), DecodedVector("forces")))
     with pytest.raises(FieldError, match="'dipole' turns"):
         TinvNN(lambda data: {"dipole": data.pos[data.ptr[:-1]]})(random_batch())
@@ -226,7 +225,7 @@ def test_what_cannot_be_meant_is_refused():
     batch.pbc[2, 1] = True
     with pytest.raises(InputError, match="Graph 2 is periodic"):
         wrapped()(batch)
-    with pytest.raises(InputError, match=r"No way to treat signs is called 'moment'. Did you mean 'moments'"):
+    with pytest.raises(InputError, match=r"No treatment of signs is called 'moment'. Did you mean 'moments'"):
         wrapped("moment")
     with pytest.raises(InputError, match="landmarks must be 4 or more"):
         wrapped(landmarks=3)
@@ -234,5 +233,5 @@ def test_what_cannot_be_meant_is_refused():
         wrapped()(Data(pos=torch.zeros(0, 3), z=torch.zeros(0, dtype=torch.int64)))
     with pytest.raises(CoincidentAtomsError):
         wrapped()(single([[0, 0, 0], [0, 0, 0]]))
-    with pytest.raises(InputError, match="TinvNN has no features of its own"):
+    with pytest.raises(InputError, match="TinvNN has no node features"):
         wrapped().encode(None, None)

@@ -99,13 +99,13 @@ def test_the_calculator_gives_uncertainties(forces):
 
 def test_what_cannot_be_an_ensemble():
     one = network(0)
-    with pytest.raises(InputError, match="two models or more, to see how far they differ; given: 1"):
+    with pytest.raises(InputError, match="two or more models, whose spread it measures; there are 1"):
         Ensemble([one])
-    with pytest.raises(FieldError, match="the first gives energy, and number 2 energy, forces"):
+    with pytest.raises(FieldError, match="model 1 predicts energy, and model 2 energy, forces"):
         Ensemble([one, Forces(network(1))])
-    with pytest.raises(FieldError, match="energy_uncertainty: take networks without"):
+    with pytest.raises(FieldError, match="energy_uncertainty: use networks without"):
         Ensemble([Ensemble([one, network(1)]), Ensemble([one, network(2)])])
-    with pytest.raises(FieldError, match="a factor for 'forces', of which"):
+    with pytest.raises(FieldError, match="a factor for 'forces', but the models have no"):
         Ensemble([one, network(1)], {"forces": 1.0})
     with pytest.raises(InputError, match=r"factor for 'energy' is -1\.0; it must be above 0"):
         Ensemble([one, network(1)], {"energy": -1})

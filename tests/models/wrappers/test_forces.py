@@ -13,7 +13,7 @@ from geoeq.errors import FieldError, InputError
 from geoeq.geometry.random_structures import random_batch
 from geoeq.models import EGNN, Forces, FrameAveraging, GraphScalar, NodeScalar, NodeVector, hessian
 from geoeq.models import hessian_vector_product as product
-from geoeq.symmetry import symmetry_report as report
+from geoeq.symmetry import report
 
 
 def network(name, dtype=torch.float64, **changes):
@@ -134,17 +134,17 @@ def test_hessian_of_a_crystal_has_no_net_force():
 def test_what_cannot_be_is_refused():
     with pytest.raises(FieldError, match="forces need an 'energy'"):
         Forces(EGNN([GraphScalar("gap")], width=4, layers=1))
-    with pytest.raises(FieldError, match="gives forces of its own"):
+    with pytest.raises(FieldError, match="predicts forces directly"):
         Forces(EGNN([GraphScalar("energy"), NodeVector("forces")], width=4, layers=1))
-    with pytest.raises(FieldError, match="gives forces and stress of its own"):
+    with pytest.raises(FieldError, match="predicts forces and stress directly"):
         Forces(example())
-    with pytest.raises(InputError, match="gave charges"):
+    with pytest.raises(InputError, match="returned charges"):
         Forces(torch.nn.Sequential(EGNN([NodeScalar("charges")], width=4, layers=1)).double())(random_batch())
     with pytest.raises(InputError, match="one structure"):
         hessian(example(), random_batch())
     with pytest.raises(InputError, match="chunk_size is 0"):
         hessian(example(), random_batch((2,)), chunk_size=0)
-    with pytest.raises(InputError, match="made of derivatives of forces"):
+    with pytest.raises(InputError, match="needs derivatives of forces"):
         hessian(example().model, random_batch((2,)))
 
 

@@ -211,19 +211,19 @@ def test_its_matrix_keeps_its_digits_in_float32(batch, tmp_path):
 
 
 def test_what_it_refuses():
-    with pytest.raises(FieldError, match="No head of EGNN gives 'gap': they give energy"):
+    with pytest.raises(FieldError, match="No head of EGNN predicts 'gap': they predict energy"):
         LastLayer(network(), "gap")
     with pytest.raises(InputError, match=r"Forces\(LastLayer\(model\)\)"):
         LastLayer(Forces(network()))
     with pytest.raises(InputError, match="has an uncertainty of its 'energy' already"):
         LastLayer(LastLayer(network()))
-    with pytest.raises(InputError, match="'charges' is not one number for each structure"):
+    with pytest.raises(InputError, match="'charges' is not a scalar of each structure"):
         LastLayer(network(NodeScalar("charges")), "charges")
-    with pytest.raises(InputError, match="'atomic_energies' is not one number for each structure"):
+    with pytest.raises(InputError, match="'atomic_energies' is not a scalar of each structure"):
         LastLayer(network(GraphScalar("energy", atomic=True)), "atomic_energies")
-    with pytest.raises(InputError, match="Dipole has no last layer that is known"):
+    with pytest.raises(InputError, match="Dipole does not define a last layer"):
         LastLayer(network(Dipole("dipole_norm")), "dipole_norm")
-    with pytest.raises(InputError, match="Squared computes something else than what it derives from"):
+    with pytest.raises(InputError, match="Squared changes the computation of its base class"):
         LastLayer(network(Squared("energy")))
-    with pytest.raises(InputError, match=r"these are 0\.0 and 1\.0"):
+    with pytest.raises(InputError, match=r"the latter are 0\.0 and 1\.0"):
         LastLayer(network()).set_covariance(torch.eye(7), 0.0, 1.0)

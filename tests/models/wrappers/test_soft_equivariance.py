@@ -300,8 +300,8 @@ def test_turns_about_an_axis_are_those_of_the_name():
     ("options", "message"),
     [
         ({"symmetries": ["rotaton"]}, r"No symmetry is called 'rotaton'. Did you mean 'rotation'"),
-        ({"symmetries": []}, "one or several names"),
-        ({"symmetries": ["rotation", "rotation"]}, "each once"),
+        ({"symmetries": []}, "one or more distinct names"),
+        ({"symmetries": ["rotation", "rotation"]}, "one or more distinct names"),
         ({"strength": -1.0}, "strength must be 0 or more"),
         ({"strength": float("nan")}, "strength must be 0 or more"),
         ({"strength": {"rotation": 1.0}}, r"for each of rotation, reflection; it is"),

@@ -12,10 +12,10 @@ import torch
 from geoeq.data import load
 from geoeq.training.evaluation import baselines
 from geoeq.training.evaluation.baselines import fit_baselines, parts_of
-from geoeq.training.evaluation.free_atoms import free
+from geoeq.training.evaluation.metrics import free
 from geoeq.training.parsing import read_recipe
 from geoeq.training.recipe import LossSettings
-from geoeq.training.setup import prepare_job
+from geoeq.training.setup import build_experiment
 
 
 @pytest.fixture
@@ -123,11 +123,11 @@ def test_a_model_as_good_as_its_baseline_has_the_loss_of_its_weights(tmp_path) -
         "dataset: oc20_s2ef_200k\nsample: true\ntarget: [energy, forces]\nforces: direct\ndevice: cpu\n"
         "model: {class_path: geoeq.models.EGNN, init_args: {width: 8, layers: 1, cutoff: 3.0}}\n"
     )
-    job = prepare_job(read_recipe(file), "small.yaml")
-    batch = job.dataset.batch(job.split["train"], dtype=torch.float64)
+    experiment = build_experiment(read_recipe(file), "small.yaml")
+    batch = experiment.dataset.batch(experiment.split["train"], dtype=torch.float64)
     truth = {name: free(name, batch[name], batch) for name in ("energy", "forces")}
-    guess = {name: torch.from_numpy(job.baselines[name][-1].predictions["train"]) for name in truth}
+    guess = {name: torch.from_numpy(experiment.baselines[name][-1].predictions["train"]) for name in truth}
     for name in ("mse", "mae", "length"):
         settings = LossSettings(name, {"energy": 2.0, "forces": 5.0})
-        loss = replace(job, recipe=replace(job.recipe, loss=settings)).loss()
+        loss = replace(experiment, recipe=replace(experiment.recipe, loss=settings)).loss()
         assert float(loss(guess, truth, batch.ptr.diff())) == pytest.approx(7.0), name

@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 from geoeq.data import load
 from geoeq.training.evaluation.baselines import fit_baselines
 from geoeq.training.evaluation.catalyst_metrics import catalyst_metrics, distance_metrics, force_metrics
-from geoeq.training.evaluation.free_atoms import free
+from geoeq.training.evaluation.metrics import free
 
 
 @pytest.fixture
