@@ -19,7 +19,7 @@ from geoeq.errors import DataError, InputError
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["Structure", "from_smiles", "model_inputs", "read_structures", "to_atoms", "to_batch", "to_data"]
+__all__ = ["Structure", "collate", "from_smiles", "model_inputs", "read_structures", "to_atoms", "to_batch", "to_data"]
 
 #: Random seed of conformers, so that a SMILES always gives the same geometry.
 CONFORMER_SEED = 20260
@@ -116,18 +116,23 @@ def to_data(atoms: Atoms, dtype: torch.dtype, *, periodic: bool | None = None) -
 
 
 def to_batch(structures: Sequence[Atoms], dtype: torch.dtype) -> Batch:
-    """Convert structures to one batch of model inputs, as ``to_data`` does.
-
-    All structures have a cell if any of them is periodic, and a net charge (0 by default) if any of them has one.
-    Velocities and charges of atoms are included only if all structures have them.
-    """
+    """Convert structures to one batch of model inputs; all have a cell if any of them is periodic."""
     periodic = any(atoms.pbc.any() for atoms in structures)
-    graphs = [to_data(atoms, dtype, periodic=periodic) for atoms in structures]
-    if any("total_charge" in graph for graph in graphs):
-        for graph in graphs:
-            graph.total_charge = graph.get("total_charge", torch.zeros(1, dtype=dtype))
+    return collate([to_data(atoms, dtype, periodic=periodic) for atoms in structures])
+
+
+def collate(graphs: Sequence[Data]) -> Batch:
+    """Batch model inputs that may have different entries.
+
+    If any structure has a net charge, the others are neutral. Other entries are included only if all structures have
+    them: one file may give velocities, another not.
+    """
     shared = set.intersection(*(set(graph.keys()) for graph in graphs))
-    return Batch.from_data_list([Data(**{key: graph[key] for key in shared}) for graph in graphs])
+    entries = [{key: graph[key] for key in shared} for graph in graphs]
+    if any("total_charge" in graph for graph in graphs):
+        for graph, entry in zip(graphs, entries, strict=True):
+            entry["total_charge"] = graph.get("total_charge", graph.pos.new_zeros(1))
+    return Batch.from_data_list([Data(**entry) for entry in entries])
 
 
 def model_inputs(

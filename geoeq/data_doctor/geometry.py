@@ -26,7 +26,7 @@ _MANY = 250
 #: Number of atomic numbers read at once.
 _BLOCK = 2**22
 
-#: An element is rare if at most this many structures have it, of at least so many.
+#: An element is rare if at most ``_RARE`` structures have it, in a sample of at least ``_RARE_AMONG``.
 _RARE, _RARE_AMONG = 1, 20
 
 #: Number of structures whose elements the quick form reads per part of a split.

@@ -68,7 +68,7 @@ def test_a_broken_model_is_status_1_and_named(capsys: pytest.CaptureFixture[str]
     assert main(["check", "my_models.Leaking", "--layers", "-o", "out"]) == 1
     out = capsys.readouterr().out
     assert "absolute coordinates leak in" in out
-    assert "look at what is done between the layers" in out
+    assert "look at the code between the layers" in out
     written = json.loads(Path("out/check.json").read_text())
     assert written["passed"] is False
     assert written["checks"]["translation"]["status"] == "failed"
