@@ -178,7 +178,7 @@ def _load(path: Path, heirs: tuple[Path, ...], sources: dict[str, str]) -> dict[
 
     Args:
         path: the file.
-        heirs: the files that inherit it, the one asked for first.
+        heirs: files that inherit it, the requested one first.
         sources: dotted key -> name of the file, filled in.
     """
     try:
