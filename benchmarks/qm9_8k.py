@@ -162,9 +162,9 @@ def markdown(results: dict[str, Any]) -> str:
         f"torch {made['torch']}, Python {made['python']}.",
         f"RI-MP2/def2-TZVP energies and dipoles, HOMO and LUMO of Hartree-Fock; {sizes} molecules for "
         "training, validation and test (seed 0); one network for all four targets.",
-        "Errors are of the test set. MAE of the dipole is the mean over its three components; the last column is the",
-        "mean length of the error of the vector. So short a training shows what can be had in it, not what a network",
-        "comes to.",
+        "Errors are those of the test set. The MAE of the dipole is the mean over its components; the last column",
+        "is the mean length of the error vector. Such a short training does not show the",
+        "final accuracy of a network.",
         "",
         f"| network | parameters | epochs | training [s] | {' | '.join(heading)} | dipole, length of error [D] |",
         f"|---|---:|---:|---:|{'---:|' * (len(heading) + 1)}",

@@ -207,8 +207,8 @@ def markdown(results: dict[str, Any]) -> str:
         f"Written by `python benchmarks/symmetry.py` on {made['date']}: {made['processor']}, {made['threads']} "
         f"threads, geoeq {made['geoeq']} (commit {made['commit']}), torch {made['torch']}. Every row had "
         f"{made['budget']:g} s of training.",
-        "Errors under rotation and reflection are the largest, in float64; times are medians on a batch of the recipe,",
-        "and in parentheses how many times those of the plain GNN.",
+        "Errors under rotation and reflection are maxima in float64. Times are medians on a batch of the recipe; the",
+        "factor in parentheses is relative to the plain GNN.",
     ]
     for task in results["tasks"].values():
         lines += ["", f"## {task['title']}", "", *table(task)]

@@ -1,4 +1,4 @@
-"""The layer of the page "Add your own"; tests/test_docs.py runs it."""
+"""The example layer of docs/add.md; tests/test_docs.py runs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from geoeq.layers.layer import Layer
 
 
 class DistanceSum(Layer):
-    """Neighbours summed with weights that depend on their distance."""
+    """Sum over neighbours, weighted by a learned function of the distance."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

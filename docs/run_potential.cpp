@@ -1,4 +1,4 @@
-// Energy and forces of a molecule, by a compiled potential and libtorch alone: run_potential si-compiled.pt2
+// Compute energy and forces of a molecule with a compiled potential and libtorch: run_potential si-compiled.pt2
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/torch.h>
 

@@ -1,4 +1,4 @@
-"""Files: atomic writes, checksums, saved training states, and logs that are appended to."""
+"""Files: atomic writes, checksums, saved states, and logs that are appended to."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import contextlib
 import csv
 import fcntl
 import hashlib
+import json
 import os
 import pickle
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,26 +23,28 @@ from geoeq.errors import CheckpointError, InputError
 __all__ = [
     "STATE_VERSION",
     "AppendLog",
+    "atomic_folder",
     "atomic_write",
     "file_digest",
     "file_sha256",
     "load_state",
     "publish",
     "read_log",
-    "replacing",
     "save_state",
+    "write_json",
     "write_text",
 ]
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which becomes ``path`` if nothing goes wrong and vanishes if something does.
+    """Yield a temporary path to write to; it is renamed to ``path`` on success and deleted after an error.
 
-    A reader, or a process that is killed, finds the old file or the new one, never a part.
+    Readers find the old file or the new one, never a part of it, even if the process is killed or several processes
+    write the same file. Missing parent folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -49,25 +53,34 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``, whole or not at all."""
+    """Write ``text`` to ``path`` atomically, in UTF-8."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_json(path: Path, value: Any, *, allow_nan: bool = True) -> None:
+    """Write ``value`` to ``path`` atomically, as indented JSON.
+
+    Raises:
+        ValueError: a number is NaN or infinite, and ``allow_nan`` is False.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=allow_nan) + "\n")
+
+
 def file_digest(path: Path, kind: str) -> str:
-    """The checksum of a file, "sha256" or "md5", in hexadecimal."""
+    """Return the checksum of a file, "sha256" or "md5", in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
+    """Return the SHA-256 checksum of a file, in hexadecimal."""
     return file_digest(path, "sha256")
 
 
 @contextlib.contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of ``folder`` at the end, or is removed if something is raised."""
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that replaces ``folder`` on success and is deleted after an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -79,24 +92,24 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def publish(temporary: Path, folder: Path) -> None:
-    """Put the whole cache ``temporary`` in the place of ``folder``."""
+    """Rename the complete folder ``temporary`` to ``folder``, which is deleted if it exists."""
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(temporary, folder)
 
 
-#: Version of the files that ``save_state`` writes.
+#: Version of the files written by ``save_state``.
 STATE_VERSION = 2
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, text, and lists and dicts of those), whole or not at all."""
+    """Write ``state`` (tensors, numbers and text, in lists and dicts) atomically."""
     with atomic_write(path) as temporary:
         torch.save({"version": STATE_VERSION, **state}, temporary)
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """The state in ``path``, on the CPU.
+    """Return the state saved in ``path``, on the CPU.
 
     Raises:
         CheckpointError: the file is truncated, altered, or of another version.
@@ -105,67 +118,70 @@ def load_state(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
         raise CheckpointError(
-            f"{path} is truncated or altered, so this run cannot go on. Delete its folder to start again."
+            f"{path} is truncated or altered, so this run cannot be resumed. Delete its folder to start again."
         ) from error
     if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-        raise CheckpointError(f"{path} is of another version of geoeq; finish the run with that version.")
+        raise CheckpointError(
+            f"{path} was written by another version of geoeq; finish the run with that version, or delete its folder "
+            "to start again."
+        )
     return state
 
 
 class AppendLog:
-    """Appends text so that a kill loses the last piece at the most. It is locked while it is open.
+    """A text file that is appended to and locked while open; a kill loses at most the last piece of text.
 
     Args:
-        path: the file; it is made if it is not there.
-        size: bytes that are kept, of what it holds.
+        path: path of the file, which is created if it does not exist.
+        size: number of bytes to keep of an existing file.
 
     Raises:
-        CheckpointError: it is shorter than that.
-        InputError: another process appends to it.
+        CheckpointError: the file is shorter than ``size``.
+        InputError: another process has the file open.
     """
 
     def __init__(self, path: Path, size: int = 0) -> None:
-        there = path.stat().st_size if path.is_file() else 0
-        if there < size:
+        present = path.stat().st_size if path.is_file() else 0
+        if present < size:
             raise CheckpointError(
-                f"{path} has {there} bytes and had {size} when the state of the run was written, so this run cannot go "
-                "on. Start again with --again."
+                f"{path} has {present} bytes but had {size} when the state of the run was saved, so this run cannot be "
+                "resumed. Start again with --again."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("r+b" if path.is_file() else "w+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if isinstance(error, BlockingIOError):  # other errors are those of file systems without locks
+            if isinstance(error, BlockingIOError):  # other errors come from file systems without locks
                 self._file.close()
                 raise InputError(
-                    f"Another process is writing {path}: the same simulation runs already. Wait for it, or choose "
-                    "another folder with --output FOLDER."
+                    f"Another process is writing {path}: the same simulation is already running. Wait until it ends, "
+                    "or choose another folder with --output FOLDER."
                 ) from error
         self._file.truncate(size)
         self._file.seek(size)
 
     @property
     def size(self) -> int:
-        """Bytes so far."""
+        """Number of bytes written so far."""
         return self._file.tell()
 
     def append(self, text: str) -> None:
-        """Add text, and hand it to the system, where it survives the end of this process."""
+        """Append text and hand it to the operating system, so that it survives the end of this process."""
         self._file.write(text.encode("utf-8"))
         self._file.flush()
 
     def sync(self) -> None:
-        """Wait until all is on the disk, where it survives the end of the machine."""
+        """Wait until everything is on disk, so that it survives a crash of the machine."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and release its lock."""
         self._file.close()
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a log; empty cells are left out, and so is a last line that was cut off."""
+    """Return the rows of a CSV log without empty cells; a truncated last line is ignored."""
     with path.open(encoding="utf-8", newline="") as file:
         lines = file.read().split("\n")[:-1]
     rows = csv.reader(lines)

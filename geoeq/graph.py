@@ -1,4 +1,4 @@
-"""Graph: the geometry of a batch, computed once and shared by all layers."""
+"""Graph: the edges and geometry of a batch, computed once and shared by all layers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import e3nn
 import torch
-from e3nn import o3
 from torch import Tensor
 from torch_geometric.data import Data
 
 from geoeq.errors import CellError, InputError, TensorError
+from geoeq.geometry.harmonics import MAX_LMAX, harmonics
 from geoeq.geometry.neighbors import (
     Edges,
     edge_lengths,
@@ -26,10 +25,7 @@ from geoeq.geometry.neighbors import (
 from geoeq.geometry.rotations import wigner_blocks
 from geoeq.pointers import batch_from_ptr, graph_pointers, row_pointers, sorted_by
 
-__all__ = ["MAX_LMAX", "Graph", "build_graph", "edge_frames", "harmonics", "in_dtype", "with_frames"]
-
-#: The highest degree of e3nn's spherical harmonics.
-MAX_LMAX = 11
+__all__ = ["MAX_LMAX", "Graph", "build_graph", "displace", "edge_frames", "harmonics", "in_dtype", "with_frames"]
 
 
 @dataclass(frozen=True)
@@ -42,15 +38,15 @@ class Graph:
         vectors: [E, 3] Å, from receiver to sender: r_j - r_i + shift @ cell. lengths: [E] Å.
         harmonics: [E, (lmax + 1)²], in e3nn's order, "component" normalised.
         degree: [N] number of edges into each node, in the dtype of the positions.
-        batch: [N] int64, the graph of each node. ptr: [G + 1] int64, where graphs begin.
+        batch: [N] int64, the graph of each node. ptr: [G + 1] int64, the first node of each graph.
         positions: [N, 3] Å. edge_attr: [E, A] in the order of the edges, or None.
         numbers: [N] int64 atomic numbers, or None.
         frames: for l = 0, 1 .. the [E, 2l + 1, 2l + 1] of ``wigner_blocks``, or None.
         total_charge: [G] e, the net charges of the structures, or None.
 
     Attributes:
-        num_graphs: G.
-        cutoff: in Å; None where the edges were given or are complete.
+        num_graphs: number G of structures.
+        cutoff: cutoff radius in Å; None if the edges come from the data or the graph is complete.
         lmax: highest degree of the harmonics.
     """
 
@@ -78,35 +74,34 @@ class Graph:
         return self.positions.shape[0]
 
     def to(self, dtype: torch.dtype) -> Graph:
-        """The same graph, its real numbers in a dtype."""
+        """Return the same graph with its floating-point tensors converted to a dtype."""
         names = ("vectors", "lengths", "harmonics", "degree", "positions")
-        changed = {name: getattr(self, name).to(dtype) for name in names}
+        converted = {name: getattr(self, name).to(dtype) for name in names}
         edge_attr = None if self.edge_attr is None else self.edge_attr.to(dtype)
         frames = None if self.frames is None else tuple(block.to(dtype) for block in self.frames)
-        return replace(self, **changed, edge_attr=edge_attr, frames=frames)
+        return replace(self, **converted, edge_attr=edge_attr, frames=frames)
 
     @cached_property
     def by_sender(self) -> tuple[Tensor, Tensor]:
-        """The edges in the order of their senders, [E], and where those of each sender begin in it, [N + 1]."""
+        """Edges sorted by sender, [E], and the first entry of each sender in that list, [N + 1]."""
         return sorted_by(self.sender, self.num_nodes)
 
 
 def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int | None = None) -> Graph:
-    """Find the edges of a batch, or take the ones that it brings, and compute their geometry.
+    """Find the edges of a batch, or take those of the data, and compute their geometry.
 
-    With ``cutoff``, edges of ``data`` are used if its ``edge_cutoff`` is the same, else they are found. With ``k``
-    each node receives from its k nearest nodes. With neither, the edges of ``data`` are used whatever they are;
-    where it has none, all nodes of a graph are neighbours. Vectors are always computed anew, and carry
-    derivatives with respect to ``pos`` and ``cell``.
+    With ``cutoff``, the edges of ``data`` are used if its ``edge_cutoff`` has the same value; otherwise they are
+    searched. With ``k``, each node receives from its k nearest nodes. With neither, the edges of ``data`` are used as
+    they are; if it has none, all nodes of a graph are neighbours. Vectors are always recomputed, and are differentiable
+    with respect to ``pos`` and ``cell``.
 
-    Edges that come with ``edge_cutoff`` are taken to be those of ``radius_edges``, sorted and in range, and under
-    torch.compile to be for the cutoff asked for. Without ``edge_shifts`` no given edge goes through the boundary.
+    Edges that come with ``edge_cutoff`` are assumed to be those of ``radius_edges``, sorted and in range, and under
+    torch.compile to have the requested cutoff. Without ``edge_shifts``, edges of the data cross no periodic boundary.
 
     Args:
-        data: a PyG Data or Batch, or any object with such attributes: ``pos`` and, where there are, ``ptr`` or
-            ``batch``, ``cell`` and ``pbc``, ``edge_index``, ``edge_shifts``, ``edge_attr``, ``edge_cutoff``,
-            ``total_charge``.
-        cutoff: in Å.
+        data: PyG Data or Batch, or any object with such attributes: ``pos`` and, optionally, ``ptr`` or ``batch``,
+            ``cell`` and ``pbc``, ``edge_index``, ``edge_shifts``, ``edge_attr``, ``edge_cutoff``, ``total_charge``.
+        cutoff: cutoff radius in Å.
         lmax: highest degree of the harmonics.
         k: number of neighbours of each node.
 
@@ -115,7 +110,7 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
         edge_shifts: [E, 3]. edge_attr: [E, A]. edge_cutoff: [G] Å.
 
     Raises:
-        InputError: the arguments contradict each other, or a tensor cannot be what was meant.
+        InputError: the arguments contradict each other, or a tensor is invalid.
     """
     if cutoff is not None and k is not None:
         raise InputError(f"build_graph takes a cutoff ({cutoff}) or a number of neighbours ({k}), not both.")
@@ -132,9 +127,9 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
         _check_open(pbc, f"the {k} nearest neighbours are")
         edges = nearest_edges(positions, ptr, k)
     elif _get(data, "edge_index") is not None and (cutoff is None or _same_cutoff(data, cutoff)):
-        edges, edge_attr = _given_edges(data, num_nodes)
+        edges, edge_attr = _data_edges(data, num_nodes)
         if edges.shifts is not None and cell is None:
-            raise TensorError("edge_shifts are given without a cell: give cell [G, 3, 3], or leave both out.")
+            raise TensorError("edge_shifts are given without a cell: add cell [G, 3, 3], or leave both out.")
     elif cutoff is not None:
         edges = radius_edges(positions, ptr, cutoff, cell, pbc)
     else:
@@ -163,53 +158,17 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
     )
 
 
-def _polynomials() -> tuple[o3.SphericalHarmonics, ...]:
-    # Plain Python instead of TorchScript: seen through by torch.compile and by derivatives of any order.
-    mode = e3nn.get_optimization_defaults()["jit_mode"]
-    e3nn.set_optimization_defaults(jit_mode="eager")
-    degrees = range(MAX_LMAX + 1)
-    try:
-        return tuple(o3.SphericalHarmonics([*degrees[: lmax + 1]], False, "component") for lmax in degrees)
-    finally:
-        e3nn.set_optimization_defaults(jit_mode=mode)
-
-
-_POLYNOMIALS = _polynomials()
-
-
-def harmonics(vectors: Tensor, lengths: Tensor, lmax: int) -> Tensor:
-    """Real spherical harmonics of directions, in e3nn's order, with ``|Y_l|² = 2l + 1`` ("component").
-
-    A zero vector has no direction: there the degrees above 0 are zero, and so are their derivatives of
-    every order, which keeps forces finite.
-
-    Shapes:
-        vectors: [E, 3]. lengths: [E], those of ``edge_lengths``. Returns [E, (lmax + 1)²].
-
-    Raises:
-        InputError: lmax is negative or above what e3nn has.
-    """
-    if lmax == 0:
-        return torch.ones_like(lengths).unsqueeze(-1)
-    if not 0 < lmax <= MAX_LMAX:
-        raise InputError(f"lmax is {lmax}; spherical harmonics are available from 0 to {MAX_LMAX}.")
-    zero = (lengths == 0).unsqueeze(-1)
-    unit = torch.where(zero, 0.0, vectors / torch.where(zero, 1.0, lengths.unsqueeze(-1)))  # [E, 3]
-    result: Tensor = _POLYNOMIALS[lmax](unit)
-    return result
-
-
 def with_frames(graph: Graph, lmax: int, detach: bool = False) -> Graph:
-    """The graph with the frames of its edges, computed once and shared by all layers.
+    """Return the graph with the rotation matrices of its edges, computed once and shared by all layers.
 
     Args:
-        graph: whose edges they are.
+        graph: graph whose edges define the frames.
         lmax: highest degree.
-        detach: treat the frames as constants under differentiation, as some published codes do; derivatives are
-            then not those of the function computed.
+        detach: treat the frames as constants in derivatives, as some published codes do; gradients are then not those
+            of the computed function.
 
     Raises:
-        InputError: lmax is negative or above ``geoeq.geometry.rotations.MAX_DEGREE``.
+        InputError: lmax is negative or larger than ``geoeq.geometry.rotations.MAX_DEGREE``.
     """
     with torch.autocast(graph.vectors.device.type, enabled=False):
         frames = wigner_blocks(graph.vectors.detach() if detach else graph.vectors, lmax)
@@ -217,7 +176,7 @@ def with_frames(graph: Graph, lmax: int, detach: bool = False) -> Graph:
 
 
 def edge_frames(graph: Graph, lmax: int) -> tuple[Tensor, ...]:
-    """Wigner matrices of the rotations that take edges to the y axis: those of the graph, or made now.
+    """Return the Wigner matrices of the rotations that take edges to the y axis, computing them if the graph has none.
 
     Shapes:
         Returns [E, 2l + 1, 2l + 1] for l = 0 to lmax.
@@ -228,12 +187,12 @@ def edge_frames(graph: Graph, lmax: int) -> tuple[Tensor, ...]:
 
 
 def displace(graph: Graph, shift: Tensor) -> Graph:
-    """The same edges with their nodes elsewhere: vectors, lengths and harmonics anew.
+    """Return the graph with the same edges and displaced nodes; vectors, lengths and harmonics are recomputed.
 
-    Each edge keeps its periodic image, whatever its length becomes. Derivatives go through all of it.
+    Each edge keeps its periodic image, whatever its new length. Derivatives flow through all results.
 
     Shapes:
-        shift: [N, 3] Å, what is added to the positions.
+        shift: [N, 3] Å, displacement of each node.
     """
     vectors = graph.vectors + shift.index_select(0, graph.sender) - shift.index_select(0, graph.receiver)
     lengths = edge_lengths(vectors)
@@ -247,18 +206,18 @@ def displace(graph: Graph, shift: Tensor) -> Graph:
 
 
 def in_dtype(data: Any, dtype: torch.dtype) -> Any:
-    """The same structures (a Data or Batch), their real numbers in a dtype."""
-    if torch.compiler.is_compiling():  # which does not follow a copy of what PyG keeps
-        changed = Data()
+    """Return the same structures (a Data or Batch) with their floating-point tensors converted to a dtype."""
+    if torch.compiler.is_compiling():  # torch.compile cannot trace a copy of PyG's storage
+        converted = Data()
         for key in data.keys():  # noqa: SIM118
-            changed[key] = data[key]
+            converted[key] = data[key]
     else:
-        changed = copy.copy(data)
+        converted = copy.copy(data)
     for key in data.keys():  # noqa: SIM118
         value = data[key]
         if isinstance(value, Tensor) and value.is_floating_point():
-            changed[key] = value.to(dtype)
-    return changed
+            converted[key] = value.to(dtype)
+    return converted
 
 
 def _get(data: Any, name: str) -> Any:
@@ -274,14 +233,14 @@ def _check_open(pbc: Tensor | None, what: str) -> None:
 
 
 def _same_cutoff(data: Any, cutoff: float) -> bool:
-    made_for = _get(data, "edge_cutoff")
-    if made_for is None:
+    edge_cutoff = _get(data, "edge_cutoff")
+    if edge_cutoff is None:
         return False
-    return torch.compiler.is_compiling() or bool((made_for == cutoff).all())
+    return torch.compiler.is_compiling() or bool((edge_cutoff == cutoff).all())
 
 
-def _given_edges(data: Any, num_nodes: int) -> tuple[Edges, Tensor | None]:
-    """The edges that the data bring, sorted, and their attributes in the same order."""
+def _data_edges(data: Any, num_nodes: int) -> tuple[Edges, Tensor | None]:
+    """Return the edges of the data, sorted, and their attributes in the same order."""
     edge_index, shifts, edge_attr = data.edge_index, _get(data, "edge_shifts"), _get(data, "edge_attr")
     _check_edges(edge_index, shifts, edge_attr)
     if edge_attr is not None and edge_attr.dim() == 1:

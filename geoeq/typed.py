@@ -221,8 +221,8 @@ def import_object(path: object, origin: Origin | None = None, key: str = "class_
     if not hasattr(module, name):
         public = {entry: value for entry, value in vars(module).items() if callable(value) and entry[0] != "_"}
         classes = [entry for entry, value in public.items() if inspect.isclass(value) and issubclass(value, kind)]
-        text = f"the module '{module_name}' has no class '{name}'.{suggestion(name, classes or public)}"
-        raise _unimportable(where, key, text)
+        noun, known = ("object", public) if kind is object else ("class", classes or public)
+        raise _unimportable(where, key, f"the module '{module_name}' has no {noun} '{name}'.{suggestion(name, known)}")
     return getattr(module, name)
 
 

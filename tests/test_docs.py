@@ -1,19 +1,22 @@
-"""What README and documentation claim: code runs, links lead somewhere, nothing public is left out."""
+"""README and documentation: code and commands run, links lead somewhere, and no public part is left out."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 
-from geoeq.cli.main import main
+import geoeq
+from geoeq.cli.main import main, parse
 from geoeq.models import EGNN, GraphScalar
 from geoeq.models.checkpoint import save_checkpoint
 from geoeq.symmetry import assert_equivariant
+from geoeq.training.parsing import find_recipes
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").rglob("*.md"))
@@ -33,6 +36,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in local if not (page.parent / link).exists()] == []
 
 
+def shell_lines(page: Path) -> list[list[str]]:
+    """The commands of a page, as words, without comments."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+
+
 def test_the_layer_of_the_readme_runs() -> None:
     names: dict[str, object] = {}
     exec(python_blocks(ROOT / "README.md")[0], names)
@@ -40,6 +49,47 @@ def test_the_layer_of_the_readme_runs() -> None:
     assert isinstance(x, torch.Tensor)
     assert x.shape == (3, 67)
     assert x.isfinite().all()
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    """Targets of the Makefile, extras of pyproject.toml, options of geoeq, and recipes that are shipped."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for program, *words in shell_lines(ROOT / "README.md"):
+        if program == "make":
+            assert set(words) <= targets
+        elif program == "pip":
+            extras = re.findall(r"\[([\w,]+)\]", words[-1])
+            assert extras, f"no extras in {words}"
+            assert set(extras[0].split(",")) <= set(project["optional-dependencies"])
+            assert f"{project['name'].replace('-', '_')}-{geoeq.__version__}" in words[-1] or ".whl" not in words[-1]
+        else:
+            assert program == "geoeq"
+            arguments = parse(words)
+            if arguments.command in ("train", "compare", "recipes"):
+                assert find_recipes(words[1])
+
+
+@pytest.mark.slow
+def test_the_uses_of_the_readme_run_in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All Python blocks and commands of geoeq, in their order, with samples, one epoch and few steps."""
+    short = ["--sample", "epochs=1", "sample_epochs=1"]
+    pytest.importorskip("rdkit")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    blocks = re.findall(r"^```(python|sh)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    for language, text in blocks:
+        if language == "python":
+            exec(text.replace("steps=200", "steps=5"), names)
+            continue
+        for line in text.splitlines():
+            program, *words = shlex.split(line.replace("--time 1ps", "--time 5fs"), comments=True)
+            if program == "geoeq" and words[0] != "compare":
+                assert main(words + short * (words[0] == "train")) == 0, line
+    energy = names["energy"]
+    assert isinstance(energy, torch.Tensor)
+    assert energy.shape == (1,)
+    assert (tmp_path / "picks.xyz").is_file()
 
 
 def test_the_layer_of_the_documentation_is_equivariant() -> None:

@@ -1,4 +1,4 @@
-"""A network with a fault in the middle, for docs/check.md: draws docs/pictures/check.png.
+"""Check a network with a deliberately broken layer, for docs/check.md; writes check.png and check.txt.
 
 python docs/pictures/broken_network.py
 """
@@ -18,7 +18,7 @@ from geoeq.models import GraphScalar, NodeVector, TensorFieldNetwork
 
 
 class Saturate(nn.Module):
-    """Limits each component of a vector by itself, which no vector can bear."""
+    """Bound each component of a vector separately, which breaks equivariance."""
 
     irreps_in = irreps_out = o3.Irreps("4x0e + 4x1o + 4x2e")
 

@@ -1,4 +1,4 @@
-"""Draws docs/families/egnn.png: the displacements of an EGNN turn with the molecule.
+"""Draw docs/families/egnn.png: the displacements predicted by an EGNN rotate with the molecule.
 
 python docs/pictures/egnn.py
 """
@@ -46,13 +46,13 @@ def main() -> None:
         with torch.no_grad():
             return model(Data(z=ELEMENTS, pos=pos))["positions"]
 
-    turned = start @ rotation.T
-    ends = [moved(start), moved(turned)]
+    rotated = start @ rotation.T
+    ends = [moved(start), moved(rotated)]
     error = float((ends[1] - ends[0] @ rotation.T).abs().max())
 
     figure = Figure(figsize=(7.2, 3.7), dpi=110, layout="constrained")
     titles = ["f(x)", "f(Rx); circles: R f(x)"]
-    for axes, pos, end, title in zip(figure.subplots(1, 2), [start, turned], ends, titles, strict=True):
+    for axes, pos, end, title in zip(figure.subplots(1, 2), [start, rotated], ends, titles, strict=True):
         for i in range(len(pos)):
             for j in range(i):
                 if (pos[i] - pos[j]).norm() < 1.6:

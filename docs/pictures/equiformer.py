@@ -1,4 +1,4 @@
-"""Draws docs/families/equiformer.png: attention, energy and force as a neighbour passes the cutoff.
+"""Draw docs/families/equiformer.png: energy and force while a neighbour crosses the cutoff.
 
 python docs/pictures/equiformer.py
 """
@@ -17,7 +17,7 @@ from geoeq.models import Equiformer, GraphScalar
 INK, BLUE, ORANGE, GREY = "#22303c", "#1f6fb2", "#d9662c", "#8a97a3"
 TARGET = Path(__file__).parent.parent / "families" / "equiformer.png"
 CUTOFF = 5.0
-#: Water, and a carbon that leaves along the first axis, Å.
+#: Positions of a water molecule in Å; a carbon atom leaves it along the first axis.
 NEAR = [[0.0, 0.0, 0.0], [-0.76, 0.59, 0.0], [-0.76, -0.59, 0.0]]
 ELEMENTS = torch.tensor([8, 1, 1, 6])
 
@@ -40,7 +40,7 @@ def network(smooth: bool) -> Equiformer:
 
 
 def curve(model: Equiformer, distances: Tensor) -> tuple[Tensor, Tensor]:
-    """Energy and force along the axis at each distance."""
+    """Return the energy, and the force along the axis, at each distance."""
     energies, forces = [], []
     for distance in distances:
         carbon = torch.tensor([[float(distance), 0.0, 0.0]], dtype=torch.float64)
@@ -66,7 +66,7 @@ def main() -> None:
     for axes, title in zip(panels, ["energy", "force on the leaving atom"], strict=True):
         axes.axvline(CUTOFF, color=GREY, linewidth=0.8, linestyle=":")
         axes.set_title(title, fontsize=11, color=INK, loc="left")
-        axes.set_xlabel("O-C distance, Å", fontsize=9, color=INK)
+        axes.set_xlabel("O–C distance [Å]", fontsize=9, color=INK)
         axes.tick_params(labelsize=8, colors=INK)
         axes.margins(x=0)
         for side in axes.spines.values():

@@ -1,4 +1,4 @@
-"""Draws docs/families/equiformer_v2.png: the error of a nonlinearity on a grid falls with its resolution.
+"""Draw docs/families/equiformer_v2.png: equivariance error of a nonlinearity on a grid against its resolution.
 
 python docs/pictures/equiformer_v2.py
 """
@@ -35,7 +35,12 @@ def main() -> None:
         axes.text(resolutions[-1] + 0.5, errors[-1], f"lmax {lmax}", color=color, va="center", fontsize=10)
     axes.axvline(18, color=GREY, linewidth=1, linestyle=":")
     axes.text(18.3, 2e-15, "published", color=GREY, fontsize=9)
-    axes.set(xlim=(3, 46), ylim=(1e-15, 2), xlabel="latitudes = longitudes", ylabel="error under rotation")
+    axes.set(
+        xlim=(3, 46),
+        ylim=(1e-15, 2),
+        xlabel="number of latitudes (= longitudes)",
+        ylabel="relative error under rotation",
+    )
     axes.xaxis.label.set_color(INK)
     axes.yaxis.label.set_color(INK)
     for side in ("top", "right"):

@@ -1,4 +1,4 @@
-"""Draws docs/families/escn.png: functions on the sphere turn with the molecule, to an error that falls with the grid.
+"""Draw docs/families/escn.png: functions on the sphere rotate with the molecule, up to an error of the grid.
 
 python docs/pictures/escn.py
 """
@@ -40,7 +40,7 @@ def network(resolution: int | None, lmax: int = LMAX) -> ESCN:
 
 
 def curves(model: ESCN, pos: Tensor, angles: Tensor) -> Tensor:
-    """A channel of each atom in the directions of the plane, [N, angles], without its mean over directions."""
+    """Return one channel of each atom in the directions of the plane, minus its mean over directions, [N, angles]."""
     data = Data(z=ELEMENTS, pos=pos)
     with torch.no_grad():
         x = to_coefficients(model.encode(data, build_graph(data, model.cutoff)), LMAX, CHANNELS)[..., 0]
@@ -77,7 +77,7 @@ def main() -> None:
     angles = torch.linspace(0, 2 * math.pi, 181, dtype=torch.float64)
     model = network(18)
     before, after = curves(model, start, angles), curves(model, start @ rotation.T, angles)
-    expected = curves(model, start, angles - ANGLE)  # the left picture, turned
+    expected = curves(model, start, angles - ANGLE)  # the left panel, rotated
 
     figure = Figure(figsize=(9.6, 3.4), dpi=100, layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1, 1.05])
@@ -94,11 +94,11 @@ def main() -> None:
         known = [size for size in sizes if size >= 2 * (lmax + 1)]
         errors = []
         for size in known:
-            found = equivariance_errors(network(size, lmax), batch, symmetries=("rotation",), samples=4)
-            errors.append(max(found.values()))
+            by_symmetry = equivariance_errors(network(size, lmax), batch, symmetries=("rotation",), samples=4)
+            errors.append(max(by_symmetry.values()))
         right.semilogy(known, errors, color=color, marker="o", markersize=4, linewidth=1.4, label=f"L = {lmax}")
     right.legend(frameon=False, fontsize=9, loc="lower left")
-    right.set_xlabel("latitudes and longitudes of the grids", fontsize=9)
+    right.set_xlabel("latitudes and longitudes of the grid", fontsize=9)
     right.set_title("relative error of the energy under rotation", fontsize=10, color=INK, loc="left")
     right.grid(color="#eef1f4")
     for axes in (left, middle, right):

@@ -1,4 +1,4 @@
-"""Draws docs/families/faenet.png: what FAENet does not keep, and what its published norm does not.
+"""Draw docs/families/faenet.png: FAENet is not invariant under rotation, nor under batching with the published norm.
 
 python docs/pictures/faenet.py
 """
@@ -44,7 +44,7 @@ def main() -> None:
     flat = torch.tensor(POSITIONS, dtype=torch.float64)
     start = torch.cat([flat, torch.zeros(len(flat), 1)], dim=-1)
 
-    def turned(angle: float) -> Data:
+    def rotated(angle: float) -> Data:
         cosine, sine = math.cos(angle), math.sin(angle)
         rotation = torch.tensor([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]], dtype=torch.float64)
         return Data(z=ELEMENTS, pos=start @ rotation.T)
@@ -59,18 +59,18 @@ def main() -> None:
     ):
         model = network(norm)
         spread = energies(network("graph"), others).std()
-        alone = energies(model, [turned(0)])[0]
+        alone = energies(model, [rotated(0)])[0]
         if norm == "graph":
-            around = energies(model, [turned(math.radians(float(angle))) for angle in angles])
+            around = energies(model, [rotated(math.radians(float(angle))) for angle in angles])
             left.plot(angles, (around - alone) / spread, color=color, linewidth=1.6)
-        moved = [energies(model, [turned(0), *others[k : k + 3]])[0] - alone for k in range(len(others) - 3)]
+        moved = [energies(model, [rotated(0), *others[k : k + 3]])[0] - alone for k in range(len(others) - 3)]
         right.plot(torch.stack(moved) / spread, color=color, linewidth=1.4, marker="o", markersize=3.5, label=label)
     left.axhline(0, color=GREY, linewidth=1, linestyle="--")
-    left.set_xlabel("turned by [°]", fontsize=9)
-    left.set_title("energy of the turned molecule", fontsize=10, color=INK, loc="left")
+    left.set_xlabel("rotation angle [°]", fontsize=9)
+    left.set_title("energy of the rotated molecule", fontsize=10, color=INK, loc="left")
     left.set_xticks([0, 90, 180, 270, 360])
     right.set_xlabel("batch (the molecule and three others)", fontsize=9)
-    right.set_title("energy of the molecule in a batch, less alone", fontsize=10, color=INK, loc="left")
+    right.set_title("energy in a batch minus energy alone", fontsize=10, color=INK, loc="left")
     right.legend(frameon=False, fontsize=9, loc="upper right", ncols=2)
     right.margins(y=0.25)
     right.set_xticks([0, 5, 10, 15, 20])

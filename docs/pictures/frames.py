@@ -1,4 +1,4 @@
-"""Draws docs/families/frames.png: in frames of principal axes f jumps where two moments cross, in weighted ones not.
+"""Draw docs/families/frames.png: at a crossing of two moments, f jumps with principal axes, not with weighted frames.
 
 python docs/pictures/frames.py
 """
@@ -36,7 +36,7 @@ class PointNet(nn.Module):
 
 
 def path(strains: Tensor, degrees: float = 0.0) -> Batch:
-    """Seven points with moments of one, stretched by 1 + s and 1 - s along two directions at right angles."""
+    """Return seven points with unit moments, stretched by 1 + s and 1 - s along two perpendicular directions."""
     pos = torch.randn(7, 3, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
     pos = pos - pos.mean(0)
     values, vectors = torch.linalg.eigh(pos.T @ pos / 7)
@@ -71,14 +71,14 @@ def main() -> None:
             shown = label if bool(side[-1]) else None
             left.plot(strains[side], values[side], color=color, linewidth=1.6, label=shown)
     left.legend(frameon=False, fontsize=9)
-    left.set_xlabel("strain, two moments equal at 0", fontsize=9)
+    left.set_xlabel("strain s (two moments are equal at 0)", fontsize=9)
     style(left, "f along a path")
 
     batch = path(strains)
     values = torch.stack([torch.linalg.eigvalsh(g.pos.T @ g.pos / 7).flip(0) for g in batch.to_data_list()])
     for column, color in zip(values.T, (INK, BLUE, GREY), strict=True):
         middle.plot(strains, column, color=color, linewidth=1.4)
-    middle.set_xlabel("strain", fontsize=9)
+    middle.set_xlabel("strain s", fontsize=9)
     style(middle, "principal moments")
 
     steps = torch.logspace(-8, -1, 15, dtype=torch.float64)

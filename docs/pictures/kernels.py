@@ -1,4 +1,4 @@
-"""Draws docs/pictures/kernels.png: time for an edge, from benchmarks/results/kernels.json.
+"""Draw docs/pictures/kernels.png: time per edge, from benchmarks/results/kernels.json.
 
 python docs/pictures/kernels.py
 """
@@ -33,8 +33,8 @@ def main() -> None:
         left.plot(edges, [_each(entry, step) for entry in by_edges if step in entry["found"]["geoeq, llvm"]], **style)
         right.plot([degree for degree, _ in by_degree], [_each(entry, step) for _, entry in by_degree], **style)
     left.set_xscale("log")
-    left.set_xlabel("edges (l ≤ 2)", fontsize=8, color=INK)
-    left.set_ylabel("ns for an edge, 64 channels", fontsize=8, color=INK)
+    left.set_xlabel("number of edges (l ≤ 2)", fontsize=8, color=INK)
+    left.set_ylabel("time per edge [ns], 64 channels", fontsize=8, color=INK)
     right.set_xlabel("highest degree (9792 edges)", fontsize=8, color=INK)
     right.set_xticks([degree for degree, _ in by_degree])
     for axes in (left, right):

@@ -1,4 +1,4 @@
-"""Draws md.png: argon with ASE's Lennard-Jones potential at 40 K and no pressure. Run from the root of a checkout."""
+"""Draw md.png: argon with ASE's Lennard-Jones potential at 40 K and zero pressure. Run from the root of a checkout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geoeq.simulate import MDSettings, Simulation, write_summary
 
 
 def main() -> None:
-    """Simulate 20 ps, and keep the picture."""
+    """Simulate 20 ps and copy the plot."""
     atoms = bulk("Ar", a=5.4, cubic=True) * 2
     atoms.calc = LennardJones(epsilon=0.0104, sigma=3.4, rc=7.5, ro=6.0, smooth=True)
     settings = MDSettings("npt", steps=5000, temperature=40.0, pressure=0.0, timestep=4.0, frame_every=20)

@@ -1,4 +1,4 @@
-"""Draws docs/families/se3_transformer.png: attention weights stay as the molecule turns, vector features turn with it.
+"""Draw docs/families/se3_transformer.png: attention weights are invariant, vector features rotate with the molecule.
 
 python docs/pictures/se3_transformer.py
 """
@@ -32,7 +32,7 @@ POSITIONS = [[0.0, 0.42], [1.2, 0.24], [-0.94, -0.56], [-0.44, 1.43], [-1.92, -0
 
 
 def look(model: SE3Transformer, pos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A vector of each atom, and the senders and attention weights of the edges into one atom."""
+    """Return a vector of each atom, and the senders and attention weights of the edges into one atom."""
     data = Data(z=ELEMENTS, pos=pos)
     with torch.no_grad():
         vectors = model.encode(data, build_graph(data, model.cutoff, model.lmax))[:, -3:]
@@ -60,17 +60,17 @@ def main() -> None:
     arguments = {"width": 16, "layers": 2, "lmax": 2, "attention_heads": 4, "cutoff": 5.0}
     model = SE3Transformer([], irreps_out="4x0e + 1x1o", **arguments).double()
     with torch.no_grad():
-        model.block.layers[0].query["0"].mul_(6)  # decided, as after training
+        model.block.layers[0].query["0"].mul_(6)  # peaked attention, as after training
 
-    turned = start @ rotation.T
-    seen = [look(model, start), look(model, turned)]
-    error = float((seen[1][0] - seen[0][0] @ rotation.T).abs().max() / seen[0][0].abs().max())
-    scale = 0.9 / float(seen[0][0].norm(dim=-1).max())
+    rotated = start @ rotation.T
+    features = [look(model, start), look(model, rotated)]
+    error = float((features[1][0] - features[0][0] @ rotation.T).abs().max() / features[0][0].abs().max())
+    scale = 0.9 / float(features[0][0].norm(dim=-1).max())
 
     figure = Figure(figsize=(7.2, 3.7), dpi=110, layout="constrained")
     titles = ["f(x)", "f(Rx); circles: R f(x)"]
     for axes, pos, (vectors, senders, weights), title in zip(
-        figure.subplots(1, 2), [start, turned], seen, titles, strict=True
+        figure.subplots(1, 2), [start, rotated], features, titles, strict=True
     ):
         for sender, weight in zip(senders.tolist(), weights.tolist(), strict=True):
             ends = zip(pos[CENTER, :2].tolist(), pos[sender, :2].tolist(), strict=True)
@@ -87,9 +87,9 @@ def main() -> None:
         axes.set_title(title, fontsize=11, color=INK, loc="left")
         for side in axes.spines.values():
             side.set_color("#dfe4e8")
-    expected = (start + scale * seen[0][0]) @ rotation.T
+    expected = (start + scale * features[0][0]) @ rotation.T
     axes.scatter(expected[:, 0], expected[:, 1], s=55, facecolors="none", edgecolors=ORANGE, linewidths=1.3, zorder=4)
-    axes.text(-2.8, -2.9, f"largest difference {error:.0e} of the longest", fontsize=9, color=INK)
+    axes.text(-2.8, -2.9, f"largest difference {error:.0e} of the longest vector", fontsize=9, color=INK)
     figure.savefig(TARGET, format="png")
 
 

@@ -1,4 +1,4 @@
-"""Draws silicon.png, an equation of state: ``python docs/pictures/silicon.py runs/si-si-quick``."""
+"""Draw silicon.png, an equation of state: ``python docs/pictures/silicon.py runs/si-si-quick``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from geoeq.plots import BLUE, GREY, INK, ORANGE, style_axes
 from geoeq.simulate import GeoeqCalculator
 
-#: Lattice constant with PBE in Å, that of the crystal in the data set mlearn.
+#: PBE lattice constant in Å of the crystal in the data set mlearn.
 PBE = 5.469
 
 
 def main(run: Path) -> None:
-    """Compute energies and pressures of the crystal, and draw them."""
+    """Compute energies and pressures of the crystal and plot them."""
     calculator = GeoeqCalculator(run)
     volumes, energies, pressures = [], [], []
     for constant in np.linspace(5.25, 5.70, 13):
@@ -36,7 +36,7 @@ def main(run: Path) -> None:
     figure = Figure(figsize=(10.0, 3.6), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2)
     style_axes(left), style_axes(right)
-    left.plot(line, 1000 * (curve - lowest), color=ORANGE, label="Birch and Murnaghan")
+    left.plot(line, 1000 * (curve - lowest), color=ORANGE, label="Birch-Murnaghan")
     left.plot(volumes, 1000 * (np.array(energies) - lowest), "o", color=BLUE, label="potential")
     left.axvline(PBE**3 / 8, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label=f"PBE, {PBE} Å")
     left.set(ylabel="energy [meV/atom]", xlabel="volume [Å³/atom]")
@@ -45,10 +45,10 @@ def main(run: Path) -> None:
     right.set(ylabel="pressure [GPa]", xlabel="volume [Å³/atom]")
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-    found = f"lattice constant {(8 * volume) ** (1 / 3):.3f} Å, bulk modulus {modulus / units.GPa:.0f} GPa"
-    figure.suptitle(f"{calculator.model.title}, silicon: {found}", x=0.01, ha="left", fontsize=12, color=INK)
+    result = f"lattice constant {(8 * volume) ** (1 / 3):.3f} Å, bulk modulus {modulus / units.GPa:.0f} GPa"
+    figure.suptitle(f"{calculator.model.title}, silicon: {result}", x=0.01, ha="left", fontsize=12, color=INK)
     figure.savefig(Path(__file__).with_name("silicon.png"))
-    sys.stdout.write(found + "\n")
+    sys.stdout.write(result + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draws docs/families/which_symmetry.png from benchmarks/results/symmetry.json: accuracy against cost and symmetry.
+"""Draw docs/families/which_symmetry.png from benchmarks/results/symmetry.json: accuracy against cost and symmetry.
 
 python docs/pictures/symmetry.py
 """
@@ -19,14 +19,14 @@ INK = "#22303c"
 ROOT = Path(__file__).parent.parent.parent
 TARGET = ROOT / "docs" / "families" / "which_symmetry.png"
 
-#: Where symmetry comes from, by the first word or words that a row says of it.
+#: Colour by the origin of the symmetry, the first words of a row's description.
 COLORS = {"built in": "#1f6fb2", "8 frames": "#3aa6a6", "wrapped": "#2f8f5b", "learned": "#b8860b", "none": "#d9662c"}
 OTHER = "#8e4aa8"
 
-#: As many shapes as one color has rows.
+#: Markers of the rows of one colour.
 SHAPES = (*MARKERS, "<", ">", "h", "p", "d", "H")
 
-#: Smaller errors of symmetry are drawn here: rounding in float64.
+#: Lower limit of the plotted equivariance errors: float64 rounding.
 SMALLEST = 1e-16
 
 

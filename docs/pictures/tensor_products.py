@@ -1,4 +1,4 @@
-"""Draws docs/families/tensor_products.png: what the products can express, and what they cost.
+"""Draw docs/families/tensor_products.png: expressivity and cost of the products.
 
 Counts are computed here; times are read from benchmarks/results/products.md.
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 TARGET = ROOT / "docs" / "families" / "tensor_products.png"
 LMAX = range(1, 7)
 
-#: Name in the tables, product, group, colour and line.
+#: Name in the tables, product, group, colour and line style.
 PRODUCTS = [
     ("Clebsch-Gordan, SE(3)", "clebsch_gordan", "SE(3)", INK, "-"),
     ("Clebsch-Gordan, E(3)", "clebsch_gordan", "E(3)", INK, "--"),
@@ -31,7 +31,7 @@ PRODUCTS = [
 
 
 def measured() -> dict[str, list[float]]:
-    """Milliseconds forward and backward, for each product."""
+    """Return the milliseconds forward and backward of each product."""
     text = (ROOT / "benchmarks" / "results" / "products.md").read_text()
     table = text.split("| forward and backward, ms |")[1].split("\n\n")[0]
     rows = re.findall(r"^\| (.+?) \| (.+) \|$", table, flags=re.MULTILINE)
@@ -46,8 +46,8 @@ def main() -> None:
         style = {"color": color, "linestyle": line, "marker": "o", "markersize": 3, "label": label}
         left.plot(LMAX, [edge_product(name, 1, lmax, group=group).expressivity for lmax in LMAX], **style)
         right.plot(LMAX, times[label], **style)
-    left.set_title("free numbers of an edge and channel", fontsize=9, color=INK)
-    right.set_title("forward and backward, ms", fontsize=9, color=INK)
+    left.set_title("free parameters per edge and channel", fontsize=9, color=INK)
+    right.set_title("forward and backward [ms]", fontsize=9, color=INK)
     for axes in (left, right):
         axes.set_yscale("log")
         axes.set_xlabel("L", fontsize=8, color=INK)

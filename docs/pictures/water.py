@@ -1,4 +1,4 @@
-"""Draws water.png, what is around an atom: ``python docs/pictures/water.py runs/md-water-nvt``."""
+"""Draw water.png, radial distribution functions of water: ``python docs/pictures/water.py runs/md-water-nvt``."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from geoeq.data import load
 from geoeq.plots import BLUE, GREY, INK, ORANGE, style_axes
 from geoeq.simulate.md.radial_distribution import radial_distribution
 
-#: Half of the edge of the cube of the data, in Å.
+#: Half of the edge length of the periodic cube, in Å.
 REACH = 6.2
 
 
 def main(run: Path) -> None:
-    """Compute the radial distributions of a simulation and of the data, and draw them."""
+    """Compute the radial distribution functions of a simulation and of the data and plot them."""
     dataset = load("water")
     structures = [dataset[place] for place in range(len(dataset))]
     data = [Atoms(s.z.numpy(), s.pos.double().numpy(), cell=s.cell.reshape(3, 3).numpy(), pbc=True) for s in structures]
     frames = ase.io.read(run / "trajectory.extxyz", index=":")
     half = frames[len(frames) // 2 :]
-    found = radial_distribution(half, REACH, bins=124)
+    simulated = radial_distribution(half, REACH, bins=124)
     truth = radial_distribution(data, REACH, bins=124)
 
     figure = Figure(figsize=(10.0, 3.4), dpi=150, layout="constrained")
     for axes, pair, top in zip(figure.subplots(1, 3), ("O-O", "H-O", "H-H"), (4.0, 3.0, 3.5)):
         style_axes(axes)
         axes.axhline(1.0, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
-        axes.plot(truth.distances, truth.values[pair], color=BLUE, linewidth=1.6, label=f"the {len(data)} structures")
-        axes.plot(found.distances, found.values[pair], color=ORANGE, linewidth=1.3, label="dynamics")
+        axes.plot(
+            truth.distances, truth.values[pair], color=BLUE, linewidth=1.6, label=f"data ({len(data)} structures)"
+        )
+        axes.plot(simulated.distances, simulated.values[pair], color=ORANGE, linewidth=1.3, label="simulation")
         axes.set(xlim=(0.5, REACH), ylim=(0, top), xlabel="distance [Å]", ylabel=f"g(r), {pair}")
     figure.axes[0].legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right")
     settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))["settings"]
@@ -47,7 +49,7 @@ def main(run: Path) -> None:
         color=INK,
     )
     figure.savefig(Path(__file__).with_name("water.png"))
-    error = {pair: float(np.abs(found.values[pair] - truth.values[pair]).mean()) for pair in truth.values}
+    error = {pair: float(np.abs(simulated.values[pair] - truth.values[pair]).mean()) for pair in truth.values}
     sys.stdout.write(", ".join(f"{pair}: mean difference {value:.3f}" for pair, value in error.items()) + "\n")
 
 

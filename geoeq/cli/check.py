@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError
+from geoeq.typed import Origin, import_object
 
 if TYPE_CHECKING:
     from geoeq.layers.layer import Group
@@ -171,7 +171,7 @@ def load_subject(text: str, *, trust: bool = False) -> tuple[Any, Path | None]:
     if path.exists() or not _DOTTED.fullmatch(text):
         folder = path.parent if path.is_file() else path
         return load_checkpoint(folder, trust=trust)[0], folder
-    subject = _import_object(text)
+    subject = import_object(text, Origin(f"'{text}'", error=InputError))
     if not inspect.isclass(subject):
         return subject, None
     create = getattr(subject, "example", subject)
@@ -183,18 +183,6 @@ def load_subject(text: str, *, trust: bool = False) -> tuple[Any, Path | None]:
             f"'{text}' is a class that cannot be instantiated without arguments ({error}). Add a class method "
             "example() to it, or name a function that takes Data, such as my_module:my_model."
         ) from error
-
-
-def _import_object(text: str) -> Any:
-    module_name, _, name = text.rpartition(":" if ":" in text else ".")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise InputError(f"'{text}': cannot import '{module_name}' ({error}).") from error
-    if not hasattr(module, name):
-        public = [entry for entry in dir(module) if callable(getattr(module, entry)) and entry[0] != "_"]
-        raise InputError(f"'{text}': {unknown_name(f'object of {module_name}', name, public)}")
-    return getattr(module, name)
 
 
 def _test_layers(network: Any, batch: Any, group: str, seed: int) -> Any:

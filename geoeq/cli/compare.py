@@ -37,10 +37,10 @@ def run_compare(arguments: argparse.Namespace) -> int:
     console = import_extra("rich.console", "train").Console()
     from geoeq.training.budget import parse_budget
     from geoeq.training.evaluation.comparison import compare_recipes
-    from geoeq.training.parsing import find_recipe
+    from geoeq.training.parsing import find_recipes
 
     comparison = compare_recipes(
-        [find_recipe(text) for text in arguments.settings if "=" not in text],
+        [file for text in arguments.settings if "=" not in text for file in find_recipes(text)],
         parse_budget(arguments.budget),
         console,
         settings=[text for text in arguments.settings if "=" in text] + ["sample=true"] * arguments.sample,

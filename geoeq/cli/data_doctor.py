@@ -68,9 +68,9 @@ def run_data_doctor(arguments: argparse.Namespace) -> int:
     text = json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(folder / "doctor.json", f"{text}\n")
     lines = [*str(diagnosis).split("\n"), f"The full report is '{folder / 'doctor.json'}'."]
-    if diagnosis.chart is not None:
+    if diagnosis.statistics is not None:
         title = f"{diagnosis.name}: {diagnosis.examined:,} structures"
-        draw_diagnosis(folder / "doctor.png", diagnosis.chart, title)
+        draw_diagnosis(folder / "doctor.png", diagnosis.statistics, title)
         lines.append(f"The histograms are in '{folder / 'doctor.png'}'.")
     print("\n".join(lines))
     return 0 if diagnosis.healthy and not (arguments.strict and diagnosis.of("warning")) else 1

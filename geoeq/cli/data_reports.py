@@ -10,8 +10,8 @@ import numpy as np
 from geoeq.data import load
 from geoeq.data.card import Card, card_path, is_name, load_card, names, read_card
 from geoeq.data.dataset import Dataset
-from geoeq.data.prepare.cache import cache_folder, prepare
-from geoeq.data.prepare.fetch import fetch_sources
+from geoeq.data.preparation.cache import cache_folder, prepare
+from geoeq.data.preparation.fetch import fetch_sources
 from geoeq.data.ragged import Array
 from geoeq.data.store import INDEX
 from geoeq.fields import FIELDS

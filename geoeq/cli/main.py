@@ -12,7 +12,7 @@ from typing import Any
 import geoeq
 from geoeq.errors import GeoeqError
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "build_parser", "main", "parse"]
 
 #: Command and its summary, in the order of ``geoeq --help``. The module ``geoeq.cli.NAME`` implements ``geoeq NAME``:
 #: ``add_NAME(parser)`` adds its options, and ``run_NAME(arguments)`` runs it and returns the exit status.
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 for success, 1 if a check failed or a stopping rule ended a simulation, 2 for an error
         explained on stderr, 130 if interrupted (143 if SIGTERM ended a simulation).
     """
-    arguments = _parse(argv)
+    arguments = parse(argv)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # for the user's own classes, named by class path such as my_module.MyModel
     try:
@@ -63,8 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _parser()
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse arguments; key=value settings may follow options.
+
+    Args:
+        argv: as for ``main``.
+    """
+    parser = build_parser()
     arguments, rest = parser.parse_known_args(argv)
     takes_settings = hasattr(arguments, "settings")
     settings = [text for text in rest if takes_settings and "=" in text and not text.startswith("-")]
@@ -75,7 +80,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with all commands."""
     parser = argparse.ArgumentParser(
         prog="geoeq",
         description="Geometric graph neural networks for molecules, materials and 3D point clouds.",

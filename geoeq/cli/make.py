@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from geoeq.errors import InputError
 
 if TYPE_CHECKING:
-    from geoeq.factory.made_dataset import Summary
+    from geoeq.factory.write_dataset import Summary
 
 __all__ = ["add_make", "run_make"]
 

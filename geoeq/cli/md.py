@@ -114,8 +114,8 @@ def run_md(arguments: argparse.Namespace) -> int:
     import_extra("matplotlib", "train")
     import torch
 
-    from geoeq.simulate.md.md_quantities import settings_from_text
     from geoeq.simulate.md.md_run import run_md as simulate
+    from geoeq.simulate.md.settings import settings_from_text
 
     settings, skin = settings_from_text(vars(arguments))
     model, stop = arguments.run, None

@@ -1,4 +1,4 @@
-"""Data sets: cards, files, caches, splits and loaders. No model is known here."""
+"""Data sets: cards, files, caches, splits and loaders, independent of any model."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from geoeq.data.card import (
 )
 from geoeq.data.dataset import Dataset
 from geoeq.data.edges import EdgeTable
-from geoeq.data.load_file import load_file
-from geoeq.data.prepare.cache import prepare
-from geoeq.data.prepare.chunks import Frame, in_chunks, join, stack
+from geoeq.data.preparation.cache import prepare
+from geoeq.data.preparation.chunks import Frame, chunk_frames, join, stack
 from geoeq.data.records import Reader, Records, Shard, ShardedReader
 from geoeq.data.sampler import Share
+from geoeq.data.user_files import load_file
 from geoeq.resources import cache_root
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Variant",
     "cache_root",
     "card_path",
+    "chunk_frames",
     "in_chunks",
     "is_name",
     "join",
@@ -57,20 +58,23 @@ __all__ = [
     "stack",
 ]
 
+#: The earlier name of ``chunk_frames``, kept for one release.
+in_chunks = chunk_frames
+
 
 def load(name_or_path: str | Path, *, sample: bool = False, root: str | Path | None = None) -> Dataset:
-    """A data set, prepared if it is not yet, or the structures of a file, in memory.
+    """Load a data set, preparing its cache if necessary, or the structures of a file, in memory.
 
     Args:
-        name_or_path: one of ``names()``, perhaps with a variant (``md22/dha``), the path of a card of your own
-            (``.yaml``) or of a folder that holds one as ``card.yaml``, or of a file of structures: extended xyz, npz,
-            HDF5, a database of ASE, JSON of pymatgen, sdf, whatever ASE reads, or a folder of DeePMD-kit.
-        sample: only the records that come with geoeq.
-        root: the folder of all caches; ``$GEOEQ_CACHE`` or ``~/.cache/geoeq`` if None.
+        name_or_path: one of ``names()``, optionally with a variant (``md22/dha``); the path of your own card
+            (``.yaml``) or of a folder with a ``card.yaml``; or the path of a file of structures: extended xyz, npz,
+            HDF5, a database of ASE, JSON of pymatgen, sdf, any other format that ASE reads, or a folder of DeePMD-kit.
+        sample: whether to load only the records that are shipped with geoeq.
+        root: folder of all caches; ``$GEOEQ_CACHE`` or ``~/.cache/geoeq`` if None.
 
     Raises:
-        DataError: there is no such data set or file, or its files cannot be had or read.
-        InputError: a structure cannot be what was meant.
+        DataError: the data set or file does not exist, or its files cannot be fetched or read.
+        InputError: a structure is invalid.
     """
     path = card_path(name_or_path)
     if path is None and not is_name(str(name_or_path)):

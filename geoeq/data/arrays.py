@@ -1,4 +1,4 @@
-"""Records as the named arrays of a cache, in the units of geoeq, looked through for what cannot be meant."""
+"""Convert records to the named arrays of a cache, in the units of geoeq, and check the structures."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _CHECKED_AT_ONCE = 512
 
 
 def to_arrays(card: Card, records: Records, where: str | None = None) -> dict[str, Array]:
-    """The records as named arrays, targets in the units of geoeq.
+    """Return the records as named arrays, with targets in the units of geoeq.
 
-    Quantities of structures are kept in float64; those of atoms in float32 if the file has no more.
+    Quantities of structures are stored in float64; those of atoms in float32 if the file has float32.
 
     Args:
-        card: the data set.
-        records: what its reader returned.
-        where: the data set and file, for messages; the name of the card if None.
+        card: card of the data set.
+        records: records that its reader returned.
+        where: data set and file, for messages; the name of the card if None.
 
     Raises:
-        DataError: the records do not fit together, or lack a column of the card.
+        DataError: the arrays do not fit together, or a column of the card is missing.
     """
     where = where or card.name
     records.check(where)
@@ -49,25 +49,25 @@ def to_arrays(card: Card, records: Records, where: str | None = None) -> dict[st
         rows = len(records.positions) if of_nodes else len(records.ptr) - 1
         if len(values) != rows:
             raise DataError(
-                f"{where}: targets.{name}: the column '{target.column}' has {len(values)} rows; "
-                f"a quantity of a {FIELDS[name].level} has {rows}."
+                f"{where}: targets.{name}: the column '{target.column}' has {len(values)} rows, but a quantity per "
+                f"{FIELDS[name].level} needs {rows}."
             )
         arrays[f"target.{name}"] = values
     return arrays
 
 
 def checked_arrays(card: Card, records: Records, where: str | None = None, first: int = 0) -> dict[str, Array]:
-    """``to_arrays`` of structures that were looked through.
+    """Return ``to_arrays`` of the records after checking all structures.
 
     Args:
-        card: the data set.
-        records: what its reader returned, or a chunk of it.
-        where: the data set and file, for messages; the name of the card if None.
-        first: the place in it of the first structure.
+        card: card of the data set.
+        records: records that its reader returned, or a chunk of them.
+        where: data set and file, for messages; the name of the card if None.
+        first: index of the first structure, for messages.
 
     Raises:
-        DataError: the records do not fit together, or lack a column of the card.
-        InputError: a structure cannot be what was meant.
+        DataError: the arrays do not fit together, or a column of the card is missing.
+        InputError: a structure is invalid.
     """
     arrays = to_arrays(card, records, where)
     check_structures(Dataset(card, arrays), where, first)
@@ -75,28 +75,28 @@ def checked_arrays(card: Card, records: Records, where: str | None = None, first
 
 
 def check_structures(dataset: Dataset, where: str | None = None, first: int = 0) -> None:
-    """Look for structures that cannot be what was meant.
+    """Check that all structures are valid.
 
     Args:
         dataset: the structures.
-        where: the data set and file, for messages; the name of the data set if None.
-        first: the place in it of the first structure.
+        where: data set and file, for messages; the name of the data set if None.
+        first: index of the first structure, for messages.
 
     Raises:
-        InputError: one is found; the message gives its place, counted from 0, and the atom.
+        InputError: a structure is invalid; the message gives its index, counted from 0, and the atom.
     """
     for start in range(0, len(dataset), _CHECKED_AT_ONCE):
-        places = range(start, min(start + _CHECKED_AT_ONCE, len(dataset)))
+        indices = range(start, min(start + _CHECKED_AT_ONCE, len(dataset)))
         try:
-            check_inputs(dataset.batch(places, dtype=torch.float64))
+            check_inputs(dataset.batch(indices, dtype=torch.float64))
         except InputError:
-            for place in places:
-                _check_structure(dataset, place, f"{where or dataset.card.name}: structure {first + place}")
+            for index in indices:
+                _check_structure(dataset, index, f"{where or dataset.card.name}: structure {first + index}")
             raise
 
 
-def _check_structure(dataset: Dataset, place: int, where: str) -> None:
+def _check_structure(dataset: Dataset, index: int, where: str) -> None:
     try:
-        check_inputs(dataset.batch([place], dtype=torch.float64))
+        check_inputs(dataset.batch([index], dtype=torch.float64))
     except InputError as error:
         raise type(error)(f"{where}: {error}") from error

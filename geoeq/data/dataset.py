@@ -1,4 +1,4 @@
-"""A data set: structures and targets in memory-mapped arrays, its splits, and loaders of batches."""
+"""A data set: structures and targets in memory-mapped arrays, with its splits and loaders."""
 
 from __future__ import annotations
 
@@ -14,42 +14,41 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch_geometric.data import Batch, Data
 
-from geoeq.data.batches import make_batch
 from geoeq.data.card import Card
 from geoeq.data.edges import EdgeTable, count_edges, find_edges, stored_edge_counts, stored_edges
 from geoeq.data.loader import BatchView, make_loader
-from geoeq.data.ragged import Array, Ranges
+from geoeq.data.ragged import Array, Ranges, make_batch, to_tensor
 from geoeq.data.sampler import BatchSampler, Limit, Share
-from geoeq.data.splits import stored_split
+from geoeq.data.splits import indices_of_lists, stored_split
 from geoeq.data.store import open_store, read_index
 from geoeq.errors import DataError, InputError, unknown_name
 from geoeq.fields import FIELDS
 
 __all__ = ["Dataset"]
 
-#: Larger data sets have their edges found batch by batch; those of smaller ones are kept.
-_ATOMS_WITH_KEPT_EDGES = 5_000_000
+#: The edges of larger data sets are computed batch by batch; those of smaller ones are stored.
+_ATOMS_WITH_STORED_EDGES = 5_000_000
 
 
 class Dataset(torch.utils.data.Dataset[Data]):
-    """G structures with N atoms altogether.
+    """G structures with N atoms in total.
 
     Args:
-        card: what is known about the data.
-        arrays: "positions" [N, 3], "ptr" [G + 1], and where there are such: "numbers" [N], "cell" [G, 3, 3],
-            "pbc" [G, 3], "node.NAME" [N, ..], "graph.NAME" [G, ..], "edge.NAME" (see EdgeTable) and "target.NAME"
-            [G, ..] or [N, ..], in the units of geoeq.
-        folder: the cache that the arrays are mapped from; None if they are only in memory.
-        sample: these are only the records that come with geoeq.
-        parts: the number of structures of each part, in their order, where the data set has such.
-        notes: what the reader found, chose and left out, as sentences for the user.
+        card: card of the data set.
+        arrays: "positions" [N, 3] and "ptr" [G + 1], and optionally "numbers" [N], "cell" [G, 3, 3], "pbc" [G, 3],
+            "node.NAME" [N, ..], "graph.NAME" [G, ..], "edge.NAME" (see EdgeTable) and "target.NAME" [G, ..] or
+            [N, ..], in the units of geoeq.
+        folder: the cache from which the arrays are mapped; None if they are only in memory.
+        sample: whether these are only the records that are shipped with geoeq.
+        parts: number of structures of each part, in order, if the data set has parts.
+        notes: remarks of the reader for the user, as sentences: what it detected, chose and left out.
 
     Attributes:
         positions: [N, 3], Å.
         ptr: [G + 1]; atoms ptr[g] to ptr[g + 1] belong to structure g.
-        numbers: [N] atomic numbers; None for point sets.
+        numbers: [N], atomic numbers; None for point sets.
         targets: field name -> values, in the unit of the field.
-        parts: name -> number of structures, in their order; empty if the data set has no parts.
+        parts: name -> number of structures, in order; empty if the data set has no parts.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
         parts: Mapping[str, int] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        # Plain views of the memory maps: they are sliced faster.
+        # Plain views of the memory maps are faster to slice.
         arrays = {name: np.asarray(array) for name, array in arrays.items()}
         self.card = card
         self.folder = folder
@@ -71,24 +70,24 @@ class Dataset(torch.utils.data.Dataset[Data]):
         self.positions = arrays["positions"]
         self.ptr = arrays["ptr"]
         self.numbers = arrays.get("numbers")
-        self.targets = _named(arrays, "target.")
+        self.targets = _with_prefix(arrays, "target.")
         numbers = {} if self.numbers is None else {"z": self.numbers}
-        self._nodes = numbers | {"pos": self.positions} | _named(arrays, "node.")
-        self._graphs = _named(arrays, "graph.")
+        self._nodes = numbers | {"pos": self.positions} | _with_prefix(arrays, "node.")
+        self._graphs = _with_prefix(arrays, "graph.")
         self._graphs |= {name: array for name, array in arrays.items() if name in ("cell", "pbc")}
-        edges = _named(arrays, "edge.")
+        edges = _with_prefix(arrays, "edge.")
         self._edges: dict[float | None, EdgeTable] = {None: EdgeTable(**edges)} if edges else {}
 
     @classmethod
     def open(cls, card: Card, folder: Path, sample: bool = False, verify: bool = False) -> Dataset:
-        """The data set whose cache is ``folder``; with ``verify`` every checksum is compared."""
+        """Open the data set in the cache ``folder``; with ``verify`` every checksum is compared."""
         arrays, details = open_store(folder, verify)
         return cls(card, arrays, folder, sample, details.get("parts"), details.get("notes", ()))
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         if self.folder is None:
             return super().__reduce__()
-        # A memory map is pickled as a copy of all it maps; a worker opens the cache itself instead.
+        # Pickling a memory map copies its content; a worker opens the cache itself instead.
         return Dataset.open, (self.card, self.folder, self.sample)
 
     def __len__(self) -> int:
@@ -98,14 +97,14 @@ class Dataset(torch.utils.data.Dataset[Data]):
         return self.batch([index])[0]
 
     def __iter__(self) -> Iterator[Data]:
-        return (self[place] for place in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """The structures at ``indices`` as one batch, without edges."""
+        """Return the structures at ``indices`` as one batch, without edges."""
         return self.batch(indices)
 
     def target_names(self, names: Sequence[str] | None = None) -> list[str]:
-        """``names``, or all targets if it is None.
+        """Return ``names``, or all targets if it is None.
 
         Raises:
             DataError: the data set has no such target.
@@ -123,68 +122,65 @@ class Dataset(torch.utils.data.Dataset[Data]):
         targets: Sequence[str] | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Batch:
-        """The structures at ``indices`` as one batch, with their places as ``place`` [G].
+        """Return the structures at ``indices`` as one batch, with their indices as ``structure_id`` [G].
 
         Args:
-            indices: places in the data set; negative ones count from the end.
-            cutoff: with the edges shorter than this, Å; None for those that belong to the data, if there are any.
-            targets: the targets to include; None for all.
-            dtype: of everything that is not a whole number.
+            indices: indices in the data set; negative ones count from the end.
+            cutoff: cutoff radius in Å of the edges that are added; None for the edges stored in the data, if any.
+            targets: names of the targets to include; None for all.
+            dtype: data type of real numbers.
 
         Raises:
-            InputError: an index is outside the data set, or there is none.
+            InputError: an index is outside the data set, or ``indices`` is empty.
         """
-        places = self._places(indices)
-        ranges = Ranges.of(places, self.ptr)
-        nodes = {name: _tensor(ranges.take(array), dtype) for name, array in self._nodes.items()}
-        graphs: dict[str, Tensor] = {name: _tensor(array[places], dtype) for name, array in self._graphs.items()}
+        indices = self._check_indices(indices)
+        ranges = Ranges.of(indices, self.ptr)
+        nodes = {name: to_tensor(ranges.take(array), dtype) for name, array in self._nodes.items()}
+        graphs: dict[str, Tensor] = {name: to_tensor(array[indices], dtype) for name, array in self._graphs.items()}
         for name in self.target_names(targets):
             if FIELDS[name].level == "node":
-                nodes[name] = _tensor(ranges.take(self.targets[name]), dtype)
+                nodes[name] = to_tensor(ranges.take(self.targets[name]), dtype)
             else:
-                graphs[name] = _tensor(self.targets[name][places], dtype)
-        graphs["structure_id"] = torch.from_numpy(places)
+                graphs[name] = to_tensor(self.targets[name][indices], dtype)
+        graphs["structure_id"] = torch.from_numpy(indices)
         ptr = torch.from_numpy(ranges.pointers)
         if cutoff is not None:
-            graphs["edge_cutoff"] = torch.full((len(places),), cutoff, dtype=dtype)
+            graphs["edge_cutoff"] = torch.full((len(indices),), cutoff, dtype=dtype)
         if cutoff in self._edges:
-            edges, edge_ptr = self._edges[cutoff].gather(places, ranges.pointers, dtype)
+            edges, edge_ptr = self._edges[cutoff].gather(indices, ranges.pointers, dtype)
         elif cutoff is None:
             return make_batch(nodes, graphs, ptr)
         else:
-            table = self._find(places, ranges, cutoff)
-            edges, edge_ptr = table.gather(np.arange(len(places)), ranges.pointers, dtype)
+            cell, pbc = (self._graphs[name][indices] if name in self._graphs else None for name in ("cell", "pbc"))
+            table = find_edges(ranges.take(self.positions), ranges.pointers, cutoff, cell, pbc)
+            edges, edge_ptr = table.gather(np.arange(len(indices)), ranges.pointers, dtype)
         return make_batch(nodes, graphs, ptr, edges, edge_ptr)
 
     def free_atoms(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_] | None:
-        """Which atoms of the structures at ``indices`` a relaxation may move, [N]; None if the data do not say.
+        """Return which atoms of the structures at ``indices`` a relaxation may move, [N]; None if this is unknown.
 
         Raises:
-            InputError: an index is outside the data set, or there is none.
+            InputError: an index is outside the data set, or ``indices`` is empty.
         """
         if "fixed" not in self._nodes:
             return None
-        return ~Ranges.of(self._places(indices), self.ptr).take(self._nodes["fixed"]).astype(bool)
+        return ~Ranges.of(self._check_indices(indices), self.ptr).take(self._nodes["fixed"]).astype(bool)
 
     def cells(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
-        """The cells of the structures at ``indices``, [G, 3, 3] Å.
+        """Return the cells of the structures at ``indices``, [G, 3, 3] Å.
 
         Raises:
             DataError: the data set has no cells.
-            InputError: an index is outside the data set, or there is none.
+            InputError: an index is outside the data set, or ``indices`` is empty.
         """
         if "cell" not in self._graphs:
             raise DataError(f"{self.card.name}: its structures have no cells.")
-        return np.asarray(self._graphs["cell"][self._places(indices)], dtype=np.float64)
-
-    def _find(self, places: Array, ranges: Ranges, cutoff: float) -> EdgeTable:
-        cell, pbc = (self._graphs[name][places] if name in self._graphs else None for name in ("cell", "pbc"))
-        return find_edges(ranges.take(self.positions), ranges.pointers, cutoff, cell, pbc)
+        return np.asarray(self._graphs["cell"][self._check_indices(indices)], dtype=np.float64)
 
     def keep_edges(self, cutoff: float) -> None:
-        """Find the edges shorter than ``cutoff`` of all structures now; batches then only gather them.
+        """Compute the edges shorter than ``cutoff`` of all structures now, so that batches only gather them.
 
-        They are kept in the cache if there is one, else in memory.
+        The edges are stored in the cache if there is one, else in memory.
         """
         if cutoff in self._edges:
             return
@@ -192,62 +188,57 @@ class Dataset(torch.utils.data.Dataset[Data]):
         self._edges[cutoff] = find() if self.folder is None else stored_edges(self.folder, cutoff, find)
 
     def edge_counts(self, cutoff: float | None) -> NDArray[np.int64]:
-        """The number of edges of each structure, [G]; they are counted once, and kept in the cache if there is one.
+        """Return the number of edges of each structure, [G]; it is computed once and stored in the cache, if any.
 
         Args:
-            cutoff: of edges shorter than this, Å; None for those that belong to the data.
+            cutoff: cutoff radius of the edges in Å; None for the edges stored in the data.
 
         Raises:
-            DataError: no edges belong to the data.
+            DataError: the data have no edges, and there is no cutoff.
         """
         if cutoff in self._edges:
             return np.diff(self._edges[cutoff].ptr)
         if cutoff is None:
-            raise DataError(f"{self.card.name}: no edges belong to the data, and without a cutoff none are found.")
+            raise DataError(f"{self.card.name}: the data contain no edges; a cutoff is needed to compute them.")
         cell, pbc = self._graphs.get("cell"), self._graphs.get("pbc")
         count = partial(count_edges, self.positions, self.ptr, cutoff, cell, pbc)
         return count() if self.folder is None else stored_edge_counts(self.folder, cutoff, count)
 
-    def _places(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        places = np.array(indices, dtype=np.int64).reshape(-1)
-        if len(places) == 0:
-            raise InputError(f"{self.card.name}: a batch of no structures was asked for.")
-        outside = (places < -len(self)) | (places >= len(self))
+    def _check_indices(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return ``indices`` as an array without negative numbers."""
+        array = np.array(indices, dtype=np.int64).reshape(-1)
+        if len(array) == 0:
+            raise InputError(f"{self.card.name}: a batch needs at least one structure.")
+        outside = (array < -len(self)) | (array >= len(self))
         if outside.any():
             raise InputError(
-                f"{self.card.name}: there is no structure {places[outside][0]}; they are numbered 0 to {len(self) - 1}."
+                f"{self.card.name}: there is no structure {array[outside][0]}; they are numbered 0 to {len(self) - 1}."
             )
-        return np.where(places < 0, places + len(self), places)
+        return np.where(array < 0, array + len(self), array)
 
     def split(self, name: str | None = None) -> dict[str, NDArray[np.int64]]:
-        """The places of "train", "valid" and "test".
+        """Return the indices of "train", "valid" and "test".
 
-        Of a sample the same method is used, with sizes in proportion.
+        A sample is divided by the same method, with proportional sizes.
 
         Args:
-            name: one of the splits of the card; its default if None.
+            name: name of a split of the card; the default split if None.
 
         Raises:
-            DataError: there is no such split, or the indices are not those that the card or the cache has.
+            DataError: the split does not exist, or its indices differ from those in the card or the cache.
         """
         name = name or self.card.default_split
         if name not in self.card.splits:
             raise DataError(f"{self.card.name}: {unknown_name('split', name, self.card.splits)}")
         folder = self.folder and self.folder.with_name(f"{self.folder.name}-split-{name}")
         where = f"{self.card.name}: split '{name}'"
-        return stored_split(self.card.splits[name], len(self), self.sample, folder, where, self.parts, self._places_of)
+        return stored_split(self.card.splits[name], len(self), self.sample, folder, where, self.parts, self._lists)
 
-    def _places_of(self) -> dict[str, NDArray[np.int64]]:
-        """The records of each file or part, and of each list that came with the data."""
+    def _lists(self) -> dict[str, NDArray[np.int64]]:
+        """Return the indices of each file or part, and of each list that was published with the data."""
         details = {} if self.folder is None else read_index(self.folder)["details"]
         counts = details.get("graphs", self.parts)
-        ends = np.cumsum(list(counts.values()), dtype=np.int64)
-        places = {name: np.arange(end - counts[name], end, dtype=np.int64) for name, end in zip(counts, ends)}
-        for name, listed in details.get("lists", {}).items():
-            places[name] = np.array(listed, dtype=np.int64)
-            if np.any((places[name] < 0) | (places[name] >= len(self))):
-                raise DataError(f"{self.card.name}: the list '{name}' has places outside of the {len(self)} records.")
-        return places
+        return indices_of_lists(counts, details.get("lists", {}), len(self), self.card.name)
 
     def loader(
         self,
@@ -267,56 +258,40 @@ class Dataset(torch.utils.data.Dataset[Data]):
         ahead: bool = False,
         share: Share | None = None,
     ) -> DataLoader[Batch]:
-        """Batches of the structures at ``indices``, in an order that depends only on (seed, epoch).
+        """Return a loader of batches of the structures at ``indices``, in an order that depends only on (seed, epoch).
+
+        Specify the size of a batch by exactly one of ``batch_size``, ``batch_atoms`` and ``batch_edges``.
 
         Args:
-            indices: such as one part of ``split()``.
-            batch_size: structures in a batch.
-            batch_atoms: in place of it, the largest number of atoms in a batch.
-            batch_edges: in place of it, the largest number of edges in a batch.
-            shuffle: a new order each epoch; ``loader.sampler.set_epoch(epoch)`` chooses it.
-            seed: of the order.
-            epoch: the epoch to begin with.
-            cutoff: with the edges shorter than this, Å; None for those that belong to the data, if there are any.
-            targets: the targets to include; None for all.
-            dtype: of everything that is not a whole number.
-            drop_last: leave out the last batch if it is smaller than the others.
-            workers: processes that read ahead.
-            ahead: where there are no workers, make the next batch in a thread while one is used.
-            share: the batches of one of several processes; None for all of them.
+            indices: indices of the structures, such as one part of ``split()``.
+            batch_size: number of structures in a batch.
+            batch_atoms: largest number of atoms in a batch.
+            batch_edges: largest number of edges in a batch.
+            shuffle: whether each epoch has another order; ``loader.sampler.set_epoch(epoch)`` chooses it.
+            seed: random seed of the order.
+            epoch: first epoch.
+            cutoff: cutoff radius in Å of the edges that are added; None for the edges stored in the data, if any.
+            targets: names of the targets to include; None for all.
+            dtype: data type of real numbers.
+            drop_last: whether to leave out the last batch if it is smaller than the others.
+            workers: number of processes that prepare batches.
+            ahead: without workers, make the next batch in a thread while the current one is used.
+            share: the batches of one of several processes; None for all batches.
 
         Raises:
-            DataError: there is no such target, or there are no edges to count.
-            InputError: an index is outside the data set, the batch size is not positive or not told in one of the
-                three ways, or a structure is larger than a batch may be.
+            DataError: a target does not exist, or there are no edges to count.
+            InputError: an index is outside the data set, the batch size is not positive or not specified exactly once,
+                or a structure is larger than a batch.
         """
-        if cutoff is not None and len(self.positions) <= _ATOMS_WITH_KEPT_EDGES:
+        if cutoff is not None and len(self.positions) <= _ATOMS_WITH_STORED_EDGES:
             self.keep_edges(cutoff)
-        limit = self._limit(batch_size, batch_atoms, batch_edges, cutoff)
+        sizes = {"graphs": batch_size, "atoms": batch_atoms, "edges": batch_edges}
+        limit = Limit.of(sizes, lambda unit: np.diff(self.ptr) if unit == "atoms" else self.edge_counts(cutoff))
         view = BatchView(self, cutoff=cutoff, targets=targets, dtype=dtype)
-        sampler = BatchSampler(
-            self._places(indices), limit, shuffle=shuffle, seed=seed, epoch=epoch, drop_last=drop_last, share=share
-        )
+        order: dict[str, Any] = {"shuffle": shuffle, "seed": seed, "epoch": epoch}
+        sampler = BatchSampler(self._check_indices(indices), limit, **order, drop_last=drop_last, share=share)
         return make_loader(view, sampler, workers=workers, ahead=ahead)
 
-    def _limit(self, graphs: int | None, atoms: int | None, edges: int | None, cutoff: float | None) -> Limit:
-        told = {"graphs": graphs, "atoms": atoms, "edges": edges}
-        given = {unit: largest for unit, largest in told.items() if largest is not None}
-        if len(given) != 1:
-            raise InputError("The size of a batch is told by one of batch_size, batch_atoms and batch_edges.")
-        unit, largest = next(iter(given.items()))
-        if unit == "graphs":
-            return Limit(largest)
-        return Limit(largest, unit, np.diff(self.ptr) if unit == "atoms" else self.edge_counts(cutoff))
 
-
-def _named(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+def _with_prefix(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _tensor(array: Array, dtype: torch.dtype) -> Tensor:
-    """A tensor of ``dtype`` if the array holds real numbers, bool if it holds those, else int64."""
-    tensor = torch.from_numpy(array)
-    if array.dtype.kind == "f":
-        return tensor.to(dtype)
-    return tensor if array.dtype.kind == "b" else tensor.to(torch.int64)

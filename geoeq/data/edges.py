@@ -1,4 +1,4 @@
-"""Edges of many structures, kept as two small whole numbers an edge, and gathered for a batch."""
+"""Edges of many structures, stored as two small integers per edge and gathered for a batch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from geoeq.geometry.neighbors import radius_edges
 
 __all__ = ["EdgeTable", "count_edges", "find_edges", "stored_edge_counts", "stored_edges"]
 
-#: Of the arrays of an EdgeTable: edges that another version kept are found again.
+#: Version of the arrays of an EdgeTable: edges stored by another version are computed again.
 _LAYOUT = 2
 
-#: Atoms of the structures whose edges are looked for in one go.
+#: Number of atoms whose edges are computed at once.
 _CHUNK_ATOMS = 4096
 
 
@@ -31,7 +31,7 @@ class EdgeTable:
     Attributes:
         ptr: [G + 1]; edges ptr[g] to ptr[g + 1] belong to structure g.
         pairs: [E, 2], sender and receiver, counted from the first atom of the structure.
-        shifts: [E, 3] cells between the two; None if nothing is periodic.
+        shifts: [E, 3], numbers of cells between the two; None if nothing is periodic.
     """
 
     ptr: Array
@@ -39,38 +39,38 @@ class EdgeTable:
     shifts: Array | None = None
 
     def arrays(self) -> dict[str, Array]:
-        """The arrays by name, as a cache keeps them."""
+        """Return the arrays by name, as a cache stores them."""
         arrays = {"ptr": self.ptr, "pairs": self.pairs}
         return arrays if self.shifts is None else arrays | {"shifts": self.shifts}
 
     @classmethod
     def from_local(cls, sender: Array, receiver: Array, counts: Array, shifts: Array | None = None) -> EdgeTable:
-        """The table of edges that are counted within each structure, of which each has ``counts`` [G]."""
+        """Build a table from atom indices within each structure; structure g has ``counts[g]`` edges."""
         pairs = np.stack([sender, receiver], axis=1)
         ptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         return cls(ptr, pairs.astype(np.min_scalar_type(int(pairs.max(initial=0)))), shifts)
 
     def gather(
-        self, places: NDArray[np.int64], node_ptr: NDArray[np.int64], dtype: torch.dtype
+        self, indices: NDArray[np.int64], node_ptr: NDArray[np.int64], dtype: torch.dtype
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """The edges of the structures ``places``, numbered within their batch.
+        """Return the edges of the structures ``indices``, numbered within their batch.
 
         Shapes:
-            places: [G]. node_ptr: [G + 1], row pointers of the nodes of the batch. Returns the attributes
+            indices: [G]. node_ptr: [G + 1], row pointers of the nodes of the batch. Returns the attributes
             ``edge_index`` [2, E] and, if periodic, ``edge_shifts`` [E, 3], and the row pointers [G + 1] of the edges.
         """
-        ranges = Ranges.of(places, self.ptr)
+        ranges = Ranges.of(indices, self.ptr)
         first = np.repeat(node_ptr[:-1], np.diff(ranges.pointers))  # [E]
-        index = np.empty((2, len(first)), dtype=np.int64)
-        np.add(ranges.take(self.pairs).T, first, out=index)
-        found = {"edge_index": torch.from_numpy(index)}
+        edge_index = np.empty((2, len(first)), dtype=np.int64)
+        np.add(ranges.take(self.pairs).T, first, out=edge_index)
+        attributes = {"edge_index": torch.from_numpy(edge_index)}
         if self.shifts is not None:
-            found["edge_shifts"] = torch.from_numpy(ranges.take(self.shifts)).to(dtype)
-        return found, torch.from_numpy(ranges.pointers)
+            attributes["edge_shifts"] = torch.from_numpy(ranges.take(self.shifts)).to(dtype)
+        return attributes, torch.from_numpy(ranges.pointers)
 
 
 def find_edges(positions: Array, ptr: Array, cutoff: float, cell: Array | None, pbc: Array | None) -> EdgeTable:
-    """All edges shorter than ``cutoff`` of all structures.
+    """Compute all edges shorter than ``cutoff`` of all structures.
 
     Shapes:
         positions: [N, 3] Å. ptr: [G + 1]. cell: [G, 3, 3] Å. pbc: [G, 3].
@@ -85,35 +85,35 @@ def find_edges(positions: Array, ptr: Array, cutoff: float, cell: Array | None, 
 def count_edges(
     positions: Array, ptr: Array, cutoff: float, cell: Array | None, pbc: Array | None
 ) -> NDArray[np.int64]:
-    """How many edges ``find_edges`` would find in each structure, [G], in the memory of some."""
+    """Count the edges of ``find_edges`` in each structure, [G], without storing them."""
     counts = [np.diff(table.ptr) for table in _tables(positions, ptr, cutoff, cell, pbc)]
     return np.concatenate([np.zeros(0, np.int64), *counts])
 
 
 def stored_edges(data: Path, cutoff: float, find: Callable[[], EdgeTable]) -> EdgeTable:
-    """The edges that were kept beside the cache ``data``, or those that ``find`` finds, which are kept there.
+    """Return the edges stored beside the cache ``data``; if there are none, call ``find`` and store its result.
 
     Raises:
-        DataError: a kept file is missing, truncated or altered.
+        DataError: a stored file is missing, truncated or altered.
     """
     return EdgeTable(**_stored(data, "edges", cutoff, lambda: find().arrays()))
 
 
 def stored_edge_counts(data: Path, cutoff: float, count: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
-    """As ``stored_edges``, of the numbers of edges alone, [G]."""
+    """Return the numbers of edges stored beside the cache ``data``, [G]; if there are none, call ``count``."""
     return _stored(data, "edge-counts", cutoff, lambda: {"counts": count()})["counts"]
 
 
-def _stored(data: Path, kind: str, cutoff: float, make: Callable[[], dict[str, Array]]) -> dict[str, Array]:
+def _stored(data: Path, kind: str, cutoff: float, compute: Callable[[], dict[str, Array]]) -> dict[str, Array]:
     folder = data.with_name(f"{data.name}-{kind}-{cutoff!r}")
     belongs = {"layout": _LAYOUT, "cutoff": cutoff, "positions": read_index(data)["arrays"]["positions"]["sha256"]}
     if (folder / INDEX).exists():
         arrays, details = open_store(folder)
         if details == belongs:
             return {name: np.asarray(array) for name, array in arrays.items()}
-    made = make()
-    write_store(folder, made, belongs)
-    return made
+    computed = compute()
+    write_store(folder, computed, belongs)
+    return computed
 
 
 def _tables(positions: Array, ptr: Array, cutoff: float, cell: Array | None, pbc: Array | None) -> Iterator[EdgeTable]:

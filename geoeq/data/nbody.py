@@ -1,4 +1,4 @@
-"""The N-body tasks: from where particles are and how fast they move, where they will be."""
+"""The N-body tasks: predict later positions of particles from their positions and velocities."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["NBodyReader", "Start", "draw"]
 
 Real = NDArray[np.float64]
 
-#: States that the papers keep of a trajectory; noise of zero variance is drawn for each.
+#: Number of states per trajectory in the papers; noise of zero variance is drawn for each.
 _STATES = 49
 
 
 @dataclass(frozen=True)
 class Start:
-    """How T systems of n particles begin: positions, velocities [T, n, 3], couplings [T, n, n], charges [T, n]."""
+    """State of T systems of n particles: positions, velocities [T, n, 3], couplings [T, n, n], charges [T, n]."""
 
     positions: Real
     velocities: Real
@@ -35,7 +35,7 @@ class Start:
 
 
 def draw(kind: str, particles: int, count: int, random: np.random.RandomState) -> Start:
-    """Starting points in the random numbers of the published generators, in their order.
+    """Draw initial states with the random numbers of the published generators, in the same order.
 
     Charged: charges +1 and -1 with equal probability, positions of standard deviation (n/5)^(1/3), random directions
     of speed 0.5. Springs: a spring of constant 0.1 between each pair with probability 1/2, standard deviation 0.5,
@@ -43,17 +43,16 @@ def draw(kind: str, particles: int, count: int, random: np.random.RandomState) -
 
     Args:
         kind: "charged", "springs" or "gravity".
-        particles: number n of them.
+        particles: number n of particles.
         count: number T of systems.
-        random: generator; it is left where the published one would be.
+        random: random generator; it is advanced exactly as by the published code.
 
     Raises:
         InputError: the kind is unknown.
 
     Source:
-        As in ``geoeq.data.nbody_simulation``. Differs: starting points outside a box of 10, which are rarer than one
-        in a
-        million, are not reflected at its walls.
+        As in ``geoeq.data.nbody_simulation``. Differs: initial positions outside a box of 10, which occur less than
+        once in a million, are not reflected at its walls.
     """
     if kind not in _DRAWS:
         raise InputError(unknown_name("kind of N-body system", kind, _DRAWS))
@@ -104,22 +103,22 @@ _DRAWS: dict[str, Callable[[int, np.random.RandomState], tuple[Real, Real, Real,
 
 
 class NBodyReader:
-    """Makes the data: simulates T = train + valid + test systems, in this order.
+    """Generator of the data: simulates T = train + valid + test systems, in this order.
 
-    The records are positions and velocities ``vel`` of the state ``start``, and charges ``charge`` if there are any;
-    the column ``later_positions`` [N, 3] is the positions of the state ``end``. Springs are edges.
+    The records are the positions and velocities ``vel`` of the state ``start``, and the charges ``charge`` if there are
+    any; the column ``later_positions`` [N, 3] holds the positions of the state ``end``. Springs are edges.
 
     Args:
         kind: "charged", "springs" or "gravity".
-        particles: number of them in a system.
-        seed: of numpy's legacy generator.
-        train: systems to keep for training.
-        unused: systems that are drawn after these and not kept, as the papers do.
-        valid: systems to keep for validation.
-        test: systems to keep for the test.
-        start: the state from which to predict.
-        end: the state to predict.
-        every: steps of 0.001 between two states.
+        particles: number of particles in a system.
+        seed: random seed of numpy's legacy generator.
+        train: number of systems for training.
+        unused: number of systems that are drawn after these and discarded, as in the papers.
+        valid: number of systems for validation.
+        test: number of systems for the test.
+        start: index of the input state.
+        end: index of the state to predict.
+        every: number of steps of 0.001 between two states.
     """
 
     version: ClassVar[int] = 1
@@ -138,15 +137,17 @@ class NBodyReader:
         every: int = 100,
     ) -> None:
         if not 0 <= start < end:
-            raise InputError(f"start ({start}) and end ({end}) should be 0 <= start < end.")
+            raise InputError(f"start ({start}) and end ({end}) must satisfy 0 <= start < end.")
         if min(train, valid, test) < 0 or unused < 0 or train + valid + test < 1 or particles < 2:
-            raise InputError("particles should be 2 or more, and train, unused, valid and test not negative.")
+            raise InputError(
+                "particles must be 2 or more; train, unused, valid and test must not be negative, nor all zero."
+            )
         self.kind, self.particles, self.seed, self.every = kind, particles, seed, every
         self.kept, self.unused = (train, valid + test), unused
         self.start, self.end = start, end
 
     def read(self, files: Mapping[str, Path]) -> Records:
-        """The simulated systems; there are no files."""
+        """Return the simulated systems; there are no files."""
         random = np.random.RandomState(self.seed)
         first = draw(self.kind, self.particles, self.kept[0], random)
         draw(self.kind, self.particles, self.unused, random)

@@ -1,7 +1,7 @@
-"""Particles that repel, are joined by springs, or fall towards each other: many trajectories at once.
+"""Simulate many systems of charged, spring-coupled or gravitating particles at once.
 
-All trajectories of a chunk advance together, and the chunk is the last axis of every array, so that each step is a few
-long vector operations on arrays that stay in the cache of one core.
+All trajectories of a chunk advance together. The chunk is the last axis of every array, so that a step consists of a
+few long vector operations on arrays that stay in the cache of one core.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ __all__ = ["LAWS", "Law", "simulate"]
 
 Real = NDArray[np.float64]
 
-#: Bytes of the working arrays of one chunk: about what the second-level cache of a core holds.
+#: Bytes of the working arrays of one chunk: about the size of the second-level cache of a core.
 _CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Law:
-    """A force between two particles, and how time advances.
+    """A pair force, and its integrator.
 
     The force on i is Σ_j c_ij f(r_ij) (x_i - x_j) with the coupling c_ij of the pair; all masses are 1.
 
     Attributes:
-        factor: r² -> f, written into its second argument.
-        clip: bound of each component of the summed force; None for no bound.
-        verlet: kick half, drift, kick half; the state is seen before a step. Otherwise a full kick, then drift, kick,
-            drift, kick ..; the state is seen after a drift and before the kick that follows.
+        factor: function r² -> f that writes into its second argument.
+        clip: bound on each component of the total force; None for no bound.
+        verlet: whether a step is half a kick, a drift and half a kick, and the state is recorded before it. Otherwise
+            full kicks and drifts alternate, and the state is recorded after a drift.
     """
 
     factor: Callable[[Real, Real], None]
@@ -55,7 +55,7 @@ def _one(square: Real, out: Real) -> None:
     out.fill(1.0)
 
 
-#: The laws of the papers. Charged and springs: Kipf et al., ICML 2018, arXiv:1802.04687, in three dimensions and
+#: Laws of the papers. Charged and springs: Kipf et al., ICML 2018, arXiv:1802.04687, in three dimensions and
 #: without walls as in Satorras et al., ICML 2021, arXiv:2102.09844. Gravity: Brandstetter et al., ICLR 2022,
 #: arXiv:2110.02905, softening length 0.1.
 LAWS: dict[str, Law] = {
@@ -75,24 +75,24 @@ def simulate(
     every: int = 100,
     step: float = 0.001,
 ) -> tuple[Real, Real]:
-    """Let T systems of n particles move.
+    """Simulate T systems of n particles.
 
     Args:
         kind: "charged", "springs" or "gravity".
-        positions: where they start.
-        velocities: how fast.
-        couplings: c_ij of each pair, symmetric: strength q_i q_j for charges, minus the spring constant for springs,
-            minus G for gravity.
-        states: how many states are kept.
-        every: steps between two that are kept. State k is that of step ``every * (k + 1)``; for gravity, of step
-            ``every * k``.
+        positions: initial positions.
+        velocities: initial velocities.
+        couplings: symmetric couplings c_ij: q_i q_j for charges, minus the spring constant for springs, minus G for
+            gravity.
+        states: number of states to record.
+        every: number of steps between two recorded states. State k is that of step ``every * (k + 1)``; for gravity, of
+            step ``every * k``.
         step: time step.
 
     Shapes:
         positions, velocities: [T, n, 3]. couplings: [T, n, n]. Returns positions and velocities [T, states, n, 3].
 
     Raises:
-        InputError: the kind is unknown, or shapes or numbers do not fit.
+        InputError: the kind is unknown, or shapes or values are invalid.
     """
     if kind not in LAWS:
         raise InputError(unknown_name("kind of N-body system", kind, LAWS))
@@ -101,20 +101,20 @@ def simulate(
     if positions.shape != shape or velocities.shape != shape or couplings.shape != square or particles < 2:
         raise InputError(
             f"positions {positions.shape}, velocities {velocities.shape} and couplings {couplings.shape} do not fit: "
-            "they should be [T, n, 3], [T, n, 3] and [T, n, n], with two or more particles."
+            "they must be [T, n, 3], [T, n, 3] and [T, n, n], with at least two particles."
         )
     if states < 1 or every < 1 or step <= 0:
-        raise InputError(f"states ({states}), every ({every}) and step ({step}) should be positive.")
+        raise InputError(f"states ({states}), every ({every}) and step ({step}) must be positive.")
     width = _CHUNK_BYTES // (8 * (4 * particles * (particles - 1) + 9 * particles)) or 1
-    seen = np.empty((count, states, particles, 3)), np.empty((count, states, particles, 3))
+    recorded = np.empty((count, states, particles, 3)), np.empty((count, states, particles, 3))
 
     for start in range(0, count, width):
         part = slice(start, start + width)
         system = _Chunk(LAWS[kind], positions[part], velocities[part], couplings[part], step)
         for state, (x, v) in enumerate(system.states(states, every)):
-            seen[0][part, state] = x.transpose(2, 1, 0)
-            seen[1][part, state] = v.transpose(2, 1, 0)
-    return seen
+            recorded[0][part, state] = x.transpose(2, 1, 0)
+            recorded[1][part, state] = v.transpose(2, 1, 0)
+    return recorded
 
 
 class _Chunk:
@@ -137,9 +137,9 @@ class _Chunk:
         self.change = np.empty_like(self.x)
 
     def states(self, count: int, every: int) -> Iterator[tuple[Real, Real]]:
-        """Positions and velocities [3, n, C], ``count`` times; valid until the next is asked for."""
+        """Yield positions and velocities [3, n, C] of ``count`` states; each is valid until the next is requested."""
         if self.law.verlet:
-            self._find_force()
+            self._compute_force()
         for _ in range(count):
             if self.law.verlet:
                 yield self.x, self.v
@@ -149,14 +149,14 @@ class _Chunk:
                 yield self.x, self.v
 
     def _euler_step(self) -> None:
-        self._find_force()
+        self._compute_force()
         self._kick(self.step)
         self._drift()
 
     def _verlet_step(self) -> None:
         self._kick(self.step / 2)
         self._drift()
-        self._find_force()
+        self._compute_force()
         self._kick(self.step / 2)
 
     def _kick(self, time: float) -> None:
@@ -167,7 +167,7 @@ class _Chunk:
         np.multiply(self.v, self.step, out=self.change)
         self.x += self.change
 
-    def _find_force(self) -> None:
+    def _compute_force(self) -> None:
         offset, square, factor, force = self.offset, self.square, self.factor, self.force
         for i, row in enumerate(self.rows):
             np.subtract(self.x[:, i : i + 1], self.x[:, i + 1 :], out=offset[:, row])  # x_i - x_j

@@ -1,4 +1,4 @@
-"""QM7 as geoeq ships it: a compressed npz of whole numbers that hold every digit of the source."""
+"""QM7 as shipped with geoeq: a compressed npz file of integers that keep every digit of the source."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _ARRAYS = ("n_atoms", "z", "pos_micro_angstrom", "pbe0_milli_kcal", "dftb_nano_k
 
 
 class QM7Reader:
-    """Reads ``n_atoms`` [G], ``z`` [N], ``pos_micro_angstrom`` [N, 3], ``pbe0_milli_kcal`` and ``dftb_nano_kcal`` [G].
+    """Reader of the molecules of QM7 as shipped with geoeq.
 
-    The columns are ``pbe0`` and ``dftb``, atomization energies in kcal/mol, negative if bound.
+    The file has the arrays ``n_atoms`` [G], ``z`` [N], ``pos_micro_angstrom`` [N, 3], ``pbe0_milli_kcal`` [G] and
+    ``dftb_nano_kcal`` [G]. The columns are ``pbe0`` and ``dftb``, atomization energies in kcal/mol, negative if bound.
     """
 
     version: ClassVar[int] = 1
 
     def read(self, files: Mapping[str, Path]) -> Records:
-        """The molecules of the one file in ``files``.
+        """Read the molecules of the one file in ``files``.
 
         Raises:
             DataError: the file is truncated, altered or lacks an array.
@@ -49,6 +50,6 @@ def _load(path: Path) -> dict[str, Array]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in _ARRAYS}
     except KeyError as error:
-        raise DataError(f"{path}: it should hold the arrays {', '.join(_ARRAYS)}: {error}") from error
+        raise DataError(f"{path}: it must contain the arrays {', '.join(_ARRAYS)}: {error}") from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: it is truncated or altered ({error}). Reinstall geoeq with pip.") from error

@@ -1,4 +1,4 @@
-"""QM9 in its published formats: one xyz file a molecule in a tar.bz2, or an sdf and a csv file in one archive."""
+"""QM9 in its published formats: one xyz file per molecule in a tar.bz2, or an sdf and a csv file in one archive."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from geoeq.errors import DataError
 
 __all__ = ["ATOM_REFERENCES", "QM9Reader"]
 
-#: The properties in the order of the xyz files.
+#: Properties in the order of the xyz files.
 _PROPERTIES = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
-#: The same in the csv file, and in the extended xyz file of the sample.
+#: Other names in the csv file, and in the extended xyz file of the sample.
 _IN_CSV = dict(zip(("u0", "u298", "h298", "g298", "cv"), ("U0", "U", "H", "G", "Cv")))
 _IN_SAMPLE = {"epsHOMO": "homo", "epsLUMO": "lumo", "epsgap": "gap", "<R2>": "r2"}
 
-#: Energies of the free atoms in Ha, at the level of theory of the data, from the file atomref.txt of the publication
-#: (figshare 1057643).
+#: Energies of the free atoms in Ha at the level of theory of the data, from atomref.txt of the publication (figshare
+#: 1057643).
 ATOM_REFERENCES: dict[str, dict[int, float]] = {
     "U0": {1: -0.500273, 6: -37.846772, 7: -54.583861, 8: -75.064579, 9: -99.718730},
     "U": {1: -0.498857, 6: -37.845355, 7: -54.582445, 8: -75.063163, 9: -99.717314},
@@ -32,28 +32,28 @@ ATOM_REFERENCES: dict[str, dict[int, float]] = {
     "G": {1: -0.510927, 6: -37.861317, 7: -54.598897, 8: -75.079532, 9: -99.733544},
 }
 
-#: Molecules that the list of the publication holds: their geometry did not keep the bonds they should have.
+#: Number of molecules in the list of the publication: their relaxed geometry lost some of the bonds.
 _UNCHARACTERIZED = 3054
 _LIST = "uncharacterized.txt"
 
 
 class _Molecule(NamedTuple):
-    place: int  # in GDB-9, counted from 1
+    number: int  # in GDB-9, counted from 1
     numbers: Array  # [n]
     positions: Array  # [n, 3]
     properties: list[float]  # as in _PROPERTIES
 
 
 class QM9Reader:
-    """Reads the molecules in the order of their index and leaves out those that are listed in uncharacterized.txt.
+    """Reader of the molecules in the order of their index, without those listed in uncharacterized.txt.
 
     The columns are those of the publication (homo, lumo, gap, zpve, U0, U, H, G in Ha; mu in D; alpha in a0^3; r2 in
-    a0^2; Cv in cal/mol/K), ``rotational_constants`` [G, 3] in GHz, and ``U0_atomization`` and so on in Ha: the total
-    less ``ATOM_REFERENCES``, negative if bound.
+    a0^2; Cv in cal/mol/K), ``rotational_constants`` [G, 3] in GHz, and ``U0_atomization`` etc. in Ha: the total energy
+    minus ``ATOM_REFERENCES``, negative if bound.
 
     Args:
-        molecules: how many the file should hold before any are left out.
-        drop_uncharacterized: leave out those of the list, which must then be there.
+        molecules: expected number of molecules in the file, including those that are left out.
+        drop_uncharacterized: whether to leave out the molecules of the list, which must then exist.
     """
 
     version: ClassVar[int] = 1
@@ -63,7 +63,7 @@ class QM9Reader:
         self.drop_uncharacterized = drop_uncharacterized
 
     def read(self, files: Mapping[str, Path]) -> Records:
-        """The molecules in ``files``: one archive (or extended xyz file) and, if they are left out, the list.
+        """Read the molecules of ``files``: one archive (or extended xyz file) and, if needed, the list.
 
         Raises:
             DataError: a file is truncated, altered or missing; the message names it and the molecule.
@@ -72,13 +72,13 @@ class QM9Reader:
         if self.drop_uncharacterized:
             dropped = _read_list(files[_LIST])
         (path,) = [path for name, path in files.items() if name != _LIST]
-        molecules = sorted(_read(path), key=lambda molecule: molecule.place)
+        molecules = sorted(_read(path), key=lambda molecule: molecule.number)
         if len(molecules) != self.molecules:
-            raise DataError(f"{path} holds {len(molecules)} molecules; {self.molecules} would be right.")
-        places = {molecule.place for molecule in molecules}
-        if len(places) != len(molecules):
-            raise DataError(f"{path} holds {len(molecules) - len(places)} molecules twice.")
-        return _records([molecule for molecule in molecules if molecule.place not in dropped])
+            raise DataError(f"{path} contains {len(molecules)} molecules instead of {self.molecules}.")
+        numbers = {molecule.number for molecule in molecules}
+        if len(numbers) != len(molecules):
+            raise DataError(f"{path} contains {len(molecules) - len(numbers)} molecules twice.")
+        return _records([molecule for molecule in molecules if molecule.number not in dropped])
 
 
 def _read(path: Path) -> Iterator[_Molecule]:
@@ -88,13 +88,13 @@ def _read(path: Path) -> Iterator[_Molecule]:
 
 
 def _read_list(path: Path) -> set[int]:
-    """The indices in uncharacterized.txt: the first word of each line, where that is a number."""
+    """Read the indices in uncharacterized.txt: the first word of each line, if it is a number."""
     words = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
     indices = {int(word[0]) for word in words if word and word[0].isdigit()}
     if len(indices) != _UNCHARACTERIZED:
         raise DataError(
-            f"{path} lists {len(indices)} molecules; {_UNCHARACTERIZED} would be right. It is truncated or another "
-            "file. Delete it and fetch it again."
+            f"{path} lists {len(indices)} molecules instead of {_UNCHARACTERIZED}. It is truncated, or another file. "
+            "Delete it and fetch it again."
         )
     return indices
 
@@ -108,7 +108,7 @@ def _read_xyz_archive(path: Path) -> Iterator[_Molecule]:
 def _parse_xyz(text: str, where: str) -> _Molecule:
     from ase.data import atomic_numbers
 
-    # Small numbers are written as 6.3*^-6.
+    # Small numbers have the form 6.3*^-6.
     lines = text.replace("*^", "e").splitlines()
     try:
         count, words = int(lines[0]), lines[1].split()
@@ -129,11 +129,11 @@ def _read_sdf_archive(path: Path) -> Iterator[_Molecule]:
     for name, content in open_members(path):
         if name.endswith(".sdf"):
             where = f"{path}: {name}"
-            atoms = {title: (numbers, places) for title, numbers, places in read_sdf(_text(content), where)}
+            atoms = {title: (numbers, positions) for title, numbers, positions in read_sdf(_text(content), where)}
         elif name.endswith(".csv"):
             properties = _read_csv(_text(content), f"{path}: {name}")
     if not atoms or not properties:
-        raise DataError(f"{path}: it should hold an .sdf and a .csv file.")
+        raise DataError(f"{path}: it must contain an .sdf and a .csv file.")
     if atoms.keys() != properties.keys():
         odd = sorted(atoms.keys() ^ properties.keys())[0]
         raise DataError(f"{path}: the molecule '{odd}' is only in one of the .sdf and the .csv file.")
@@ -142,7 +142,7 @@ def _read_sdf_archive(path: Path) -> Iterator[_Molecule]:
 
 
 def _read_csv(lines: Iterable[str], where: str) -> dict[str, list[float]]:
-    """Title -> properties. The columns of atomization energies, which are in kcal/mol, are not used."""
+    """Return title -> properties. The columns of atomization energies, in kcal/mol, are not used."""
     rows = csv.DictReader(lines)
     names = {_IN_CSV.get(name, name): name for name in rows.fieldnames or []}
     missing = [name for name in ("mol_id", *_PROPERTIES) if name not in names]
@@ -159,7 +159,7 @@ def _text(content: IO[bytes]) -> Iterator[str]:
 
 
 def _read_sample(path: Path) -> Iterator[_Molecule]:
-    """An extended xyz file, in which the molecules have no index: they are counted."""
+    """Read an extended xyz file; its molecules have no index and are numbered consecutively."""
     from ase.io import iread
 
     for index, atoms in enumerate(iread(path, index=":", format="extxyz"), start=1):
@@ -180,7 +180,7 @@ def _records(molecules: list[_Molecule]) -> Records:
     for name, references in ATOM_REFERENCES.items():
         unknown = np.setdiff1d(numbers, list(references))
         if len(unknown):
-            raise DataError(f"QM9 has H, C, N, O and F only; there is an atom of atomic number {unknown[0]}.")
+            raise DataError(f"QM9 contains only H, C, N, O and F, but there is an atom of atomic number {unknown[0]}.")
         of_element = np.zeros(max(references) + 1)
         of_element[list(references)] = list(references.values())
         columns[f"{name}_atomization"] = columns[name] - np.add.reduceat(of_element[numbers], ptr[:-1])

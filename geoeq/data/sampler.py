@@ -1,10 +1,11 @@
-"""Which structures make a batch: an order that depends on seed and epoch alone, shared out to processes."""
+"""Divide structures into batches, in an order that depends only on seed and epoch, and among processes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +15,17 @@ from geoeq.errors import InputError
 
 __all__ = ["BatchSampler", "Limit", "Portion", "Share"]
 
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which batches of an epoch are for this process.
+    """The batches of an epoch that belong to this process.
 
     Attributes:
-        rank: the number of the process, from 0.
-        processes: that compute a step together.
-        accumulate: batches of each process in a step.
+        rank: number of the process, from 0.
+        processes: number of processes that compute a step together.
+        accumulate: number of batches of each process in a step.
     """
 
     rank: int = 0
@@ -34,35 +35,48 @@ class Share:
 
 @dataclass(frozen=True)
 class Limit:
-    """How large a batch may be.
+    """The largest size of a batch.
 
     Attributes:
-        largest: what a batch holds at the most.
-        unit: of what: "graphs", "atoms" or "edges".
-        sizes: atoms or edges of each structure of the data set; None for graphs, each of which counts 1.
+        largest: largest number of units in a batch.
+        unit: unit of the size: "graphs", "atoms" or "edges".
+        sizes: number of atoms or edges of each structure of the data set; None for graphs, each of which counts 1.
     """
 
     largest: int
     unit: str = "graphs"
     sizes: NDArray[np.int64] | None = None
 
-    def check(self, places: Places) -> None:
-        """Whether each of these structures fits into a batch.
+    @classmethod
+    def of(cls, sizes: Mapping[str, int | None], count: Callable[[str], NDArray[np.int64]]) -> Self:
+        """Return the limit that one of ``sizes`` sets; ``count`` gives the atoms or edges of each structure.
 
         Raises:
-            InputError: one alone is larger than a batch may be, or no batch may hold anything.
+            InputError: none or several of ``sizes`` are set.
+        """
+        limits = [(unit, largest) for unit, largest in sizes.items() if largest is not None]
+        if len(limits) != 1:
+            raise InputError("Specify the size of a batch by exactly one of batch_size, batch_atoms and batch_edges.")
+        unit, largest = limits[0]
+        return cls(largest) if unit == "graphs" else cls(largest, unit, count(unit))
+
+    def check(self, indices: Indices) -> None:
+        """Check that each of these structures fits into a batch.
+
+        Raises:
+            InputError: a structure is larger than a batch, or the batch size is not positive.
         """
         if self.largest < 1:
-            raise InputError(f"The batch size is {self.largest}; 1 or more would be right.")
-        sizes = np.zeros(0) if self.sizes is None else self.sizes[places]
+            raise InputError(f"The batch size is {self.largest}, but it must be 1 or more.")
+        sizes = np.zeros(0) if self.sizes is None else self.sizes[indices]
         if len(sizes) and sizes.max() > self.largest:
             raise InputError(
-                f"Structure {places[sizes.argmax()]} has {sizes.max()} {self.unit}, and a batch holds {self.largest} "
-                f"at the most; batch_{self.unit} of {sizes.max()} or more would be right."
+                f"Structure {indices[sizes.argmax()]} has {sizes.max()} {self.unit}, but a batch holds at most "
+                f"{self.largest}. Set batch_{self.unit} to {sizes.max()} or more."
             )
 
-    def bounds(self, order: Places) -> NDArray[np.int64]:
-        """Where batches of structures in this order begin, and where the last ends: [batches + 1]."""
+    def bounds(self, order: Indices) -> NDArray[np.int64]:
+        """Return the positions in ``order`` at which batches begin, and the end of the last: [batches + 1]."""
         if self.sizes is None:
             return np.append(np.arange(0, len(order), self.largest, dtype=np.int64), len(order))
         sizes = self.sizes[order]
@@ -75,15 +89,15 @@ class Limit:
 
 @dataclass(frozen=True)
 class Portion:
-    """What one process computes at once.
+    """The batch that one process computes in a step.
 
     Attributes:
-        places: of the structures.
-        step: places of all structures of the step, for which all processes compute; None if these are all.
-        counted: False if there was none left for this process: it computes another's, which counts for nothing.
+        indices: indices of the structures.
+        step: indices of all structures of the step, over all processes; None if the batch is the whole step.
+        counted: False if no batch is left for this process: it then computes one structure that counts for nothing.
     """
 
-    places: list[int]
+    indices: list[int]
     step: list[int] | None
     counted: bool
 
@@ -91,25 +105,25 @@ class Portion:
 class BatchSampler(Sampler[Portion]):
     """Batches of a part of a data set, in an order that depends only on (seed, epoch).
 
-    Batches are filled in that order. Each step takes as many as there are processes, times ``accumulate``; the last
-    batches are split so that every process has as many. Every structure counts exactly once an epoch.
+    Batches are filled in that order. A step takes ``processes * accumulate`` batches; the last ones are divided so that
+    every process has the same number. Every structure counts exactly once per epoch.
 
     Args:
-        indices: the part, such as one of a split.
-        limit: of a batch.
-        shuffle: a new order each epoch; otherwise that of ``indices``.
-        seed: of the order.
-        epoch: the epoch to begin with.
-        drop_last: leave out batches at the end that are smaller (of graphs) or fill no step of all processes.
-        share: the batches that are wanted.
+        indices: indices of the structures, such as one part of a split.
+        limit: largest size of a batch.
+        shuffle: whether each epoch has another order; otherwise the order is that of ``indices``.
+        seed: random seed of the order.
+        epoch: first epoch.
+        drop_last: whether to leave out final batches that are smaller (in graphs) or do not fill a step.
+        share: the batches of this process.
 
     Raises:
-        InputError: a structure is larger than a batch may be, or the batch size is not positive.
+        InputError: a structure is larger than a batch, or the batch size is not positive.
     """
 
     def __init__(
         self,
-        indices: Places,
+        indices: Indices,
         limit: Limit,
         *,
         shuffle: bool = False,
@@ -129,26 +143,26 @@ class BatchSampler(Sampler[Portion]):
         self._known: tuple[int, NDArray[np.int64]] | None = None
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration has."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def resume(self, epoch: int, batches: int) -> None:
-        """Begin ``epoch`` after the first ``batches`` batches of each process; other epochs stay whole."""
+        """Skip the first ``batches`` batches of each process in ``epoch``; other epochs stay complete."""
         self.epoch = epoch
         self._skip = (epoch, batches)
 
-    def order(self, epoch: int) -> Places:
-        """All places in the order of ``epoch``."""
+    def order(self, epoch: int) -> Indices:
+        """Return all indices in the order of ``epoch``."""
         if not self.shuffle:
             return self.indices
         return np.random.default_rng([self.seed, epoch]).permutation(self.indices)
 
     def batches(self, epoch: int) -> int:
-        """Batches of each process in the whole of ``epoch``; with a limit of atoms or edges, epochs differ."""
+        """Return the number of batches of each process in ``epoch``; with a limit of atoms or edges, epochs differ."""
         return -(-(len(self._bounds(epoch)) - 1) // self.share.processes)
 
     def steps(self, epoch: int) -> int:
-        """Optimizer steps in the whole of ``epoch``."""
+        """Return the number of optimizer steps in ``epoch``."""
         return -(-self.batches(epoch) // self.share.accumulate)
 
     def __iter__(self) -> Iterator[Portion]:
@@ -162,7 +176,7 @@ class BatchSampler(Sampler[Portion]):
         return batches if epoch == self.epoch else 0
 
     def _bounds(self, epoch: int) -> NDArray[np.int64]:
-        known = self._known  # a loader may ask from a thread of its own
+        known = self._known  # a loader may call this from another thread
         if known is None or known[0] != epoch:
             bounds = self._limit.bounds(self.order(epoch))
             if self._drop_last:
@@ -179,18 +193,18 @@ class BatchSampler(Sampler[Portion]):
             ends = bounds[first : first + together + 1].tolist()
             step = None if together == 1 else order[ends[0] : ends[-1]].tolist()
             ends = _split(ends, share.processes)
-            for number in range(share.rank, _whole(len(ends) - 1, share.processes), share.processes):
+            for number in range(share.rank, _round_up(len(ends) - 1, share.processes), share.processes):
                 counted = number < len(ends) - 1
                 start, end = (ends[number], ends[number + 1]) if counted else (ends[0], ends[0] + 1)
                 yield Portion(order[start:end].tolist(), step, counted)
 
 
-def _whole(count: int, processes: int) -> int:
+def _round_up(count: int, processes: int) -> int:
     return -(-count // processes) * processes
 
 
 def _split(ends: list[int], processes: int) -> list[int]:
-    """Split the longest batches until there is one for each process, or none is left that can be split."""
+    """Divide the longest batches until each process has the same number, or no batch can be divided."""
     while (len(ends) - 1) % processes:
         longest = max(range(len(ends) - 1), key=lambda number: ends[number + 1] - ends[number])
         length = ends[longest + 1] - ends[longest]

@@ -1,19 +1,19 @@
-"""Divisions into train, valid and test: made from seed and sizes, kept as indices, and guarded by a checksum.
+"""Splits into train, valid and test: computed from seed and sizes, stored as indices, and verified by a checksum.
 
 Methods:
-    legacy_permutation: ``numpy.random.RandomState(seed).permutation``, cut in the order train, valid, test. The same
-        numbers as ``numpy.random.seed(seed)`` followed by ``numpy.random.permutation``.
+    legacy_permutation: ``numpy.random.RandomState(seed).permutation``, cut in the order train, valid, test. These are
+        the numbers of ``numpy.random.seed(seed)`` followed by ``numpy.random.permutation``.
     permutation: the same with ``numpy.random.default_rng(seed)``.
-    consecutive: the records in their own order.
-    parts: the parts that a data set is published in.
-    lists: the files, or the published lists of places, that the card names for each part. A valid set that has none is
-        taken from the training set, at random.
+    consecutive: the records in their original order.
+    parts: the parts in which a data set is published.
+    lists: the files, or the published lists of indices, that the card names for each part. A validation set without a
+        list is drawn at random from the training set.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,17 @@ from geoeq.data.card import Split
 from geoeq.data.store import INDEX, open_store, write_store
 from geoeq.errors import DataError, unknown_name
 
-__all__ = ["PARTS", "check_indices", "indices_sha256", "make_split", "scale_sizes", "split_of_lists", "stored_split"]
+__all__ = [
+    "METHODS",
+    "PARTS",
+    "check_indices",
+    "indices_of_lists",
+    "indices_sha256",
+    "make_split",
+    "scale_sizes",
+    "split_of_lists",
+    "stored_split",
+]
 
 Indices = NDArray[np.int64]
 
@@ -52,16 +62,16 @@ METHODS: dict[str, Callable[[int, int | None], Indices]] = {
 
 
 def make_split(split: Split, count: int, where: str, parts: Mapping[str, int] | None = None) -> dict[str, Indices]:
-    """The indices of train, valid and test among ``count`` records.
+    """Return the indices of train, valid and test among ``count`` records.
 
     Args:
         split: method, seed and sizes.
         count: number of records of the data set.
-        where: the data set and split, for messages.
-        parts: the number of records of each part of the data set, in their order.
+        where: data set and split, for messages.
+        parts: number of records of each part of the data set, in order.
 
     Raises:
-        DataError: the method is unknown, a random one has no seed, or the sizes are more than there are records.
+        DataError: the method is unknown, a random one has no seed, or the sizes exceed the number of records.
     """
     if split.method == "parts":
         return _of_parts(split, parts or {}, where)
@@ -71,7 +81,7 @@ def make_split(split: Split, count: int, where: str, parts: Mapping[str, int] | 
         raise DataError(f"{where}: the method '{split.method}' needs a seed.")
     sizes = [split.sizes[part] for part in PARTS]
     if min(sizes) < 0 or sum(sizes) > count:
-        raise DataError(f"{where}: the sizes {split.sizes} cannot be taken from the {count} records that there are.")
+        raise DataError(f"{where}: the sizes {split.sizes} do not fit into the {count} records of the data set.")
     order = METHODS[split.method](count, split.seed)
     ends = np.cumsum(sizes)
     return {part: order[end - size : end] for part, size, end in zip(PARTS, sizes, ends)}
@@ -79,56 +89,82 @@ def make_split(split: Split, count: int, where: str, parts: Mapping[str, int] | 
 
 def _of_parts(split: Split, parts: Mapping[str, int], where: str) -> dict[str, Indices]:
     ends = dict(zip(parts, np.cumsum(list(parts.values()), dtype=np.int64).tolist()))
-    found = {}
+    indices = {}
     for part, name in (split.parts or {}).items():
         if name not in parts:
             raise DataError(f"{where}: parts: {unknown_name('part of the data set', name, parts)}")
         if parts[name] != split.sizes[part]:
             raise DataError(
-                f"{where}: the part '{name}' has {parts[name]} records; {split.sizes[part]} would be right. A file is "
-                "missing, or another version than the one of the card."
+                f"{where}: the part '{name}' has {parts[name]} records instead of {split.sizes[part]}. A file is "
+                "missing, or has another version than in the card."
             )
-        found[part] = np.arange(ends[name] - parts[name], ends[name], dtype=np.int64)
-    return found
+        indices[part] = np.arange(ends[name] - parts[name], ends[name], dtype=np.int64)
+    return indices
 
 
-def split_of_lists(split: Split, places: Mapping[str, Indices], where: str) -> dict[str, Indices]:
-    """The indices of train, valid and test by the method "lists".
+def indices_of_lists(
+    counts: Mapping[str, int], lists: Mapping[str, Sequence[int]], records: int, where: str
+) -> dict[str, Indices]:
+    """Return the indices of each file or part, which follow each other, and of each published list.
 
     Args:
-        split: the lists of each part, and size and seed of a valid set that is taken from the training set.
-        places: name of a file or list -> its records.
-        where: the data set and split, for messages.
+        counts: number of records of each file or part, in order.
+        lists: name of a published list -> indices.
+        records: number of records of the data set.
+        where: data set, for messages.
 
     Raises:
-        DataError: a list is missing, or the training set is smaller than what is taken from it.
+        DataError: an index of a list is outside the data set.
+    """
+    ends = np.cumsum(list(counts.values()), dtype=np.int64)
+    indices = {name: np.arange(end - counts[name], end, dtype=np.int64) for name, end in zip(counts, ends)}
+    for name, values in lists.items():
+        indices[name] = np.array(values, dtype=np.int64)
+        if np.any((indices[name] < 0) | (indices[name] >= records)):
+            raise DataError(f"{where}: the list '{name}' has indices outside the {records} records.")
+    return indices
+
+
+def split_of_lists(split: Split, available: Mapping[str, Indices], where: str) -> dict[str, Indices]:
+    """Return the indices of train, valid and test by the method "lists".
+
+    Args:
+        split: lists of each part, and size and seed of a validation set drawn from the training set.
+        available: name of a file or list -> indices of its records.
+        where: data set and split, for messages.
+
+    Raises:
+        DataError: a list is missing, or the training set is too small for the validation set.
     """
     lists = split.lists or {}
-    missing = [name for names in lists.values() for name in names if name not in places]
+    missing = [name for names in lists.values() for name in names if name not in available]
     if missing:
-        raise DataError(f"{where}: {unknown_name('file or list', missing[0], places)}")
-    nothing = np.zeros(0, dtype=np.int64)
-    found = {part: np.concatenate([nothing, *[places[name] for name in lists.get(part, ())]]) for part in PARTS}
-    size, train = split.sizes["valid"], found["train"]
+        raise DataError(f"{where}: {unknown_name('file or list', missing[0], available)}")
+    empty = np.zeros(0, dtype=np.int64)
+    indices = {part: np.concatenate([empty, *[available[name] for name in lists.get(part, ())]]) for part in PARTS}
+    size, train = split.sizes["valid"], indices["train"]
     if "valid" not in lists and size:
         if split.seed is None or size >= len(train):
-            raise DataError(f"{where}: {size} of {len(train)} records need a seed, and leave some to train on.")
+            raise DataError(
+                f"{where}: a validation set of {size} of the {len(train)} training records needs a seed, and must "
+                "leave records for training."
+            )
         order = np.random.default_rng(split.seed).permutation(len(train))
-        found |= {"valid": train[np.sort(order[:size])], "train": train[np.sort(order[size:])]}
-    return found
+        indices |= {"valid": train[np.sort(order[:size])], "train": train[np.sort(order[size:])]}
+    return indices
 
 
 def scale_sizes(sizes: Mapping[str, int], count: int) -> dict[str, int]:
-    """The sizes of a split in proportion for ``count`` records; none is empty if there are three or more."""
+    """Scale the sizes of a split to ``count`` records; no part is empty if there are three or more records."""
     least = 1 if count >= 3 else 0
     valid, test = (max(round(count * sizes[part] / sum(sizes.values())), least) for part in ("valid", "test"))
-    lacking = max(least - (count - valid - test), 0)  # where nearly all are for test
+    lacking = max(least - (count - valid - test), 0)  # if the test set is nearly everything
     test -= lacking
     return {"train": count - valid - test, "valid": valid, "test": test}
 
 
 def indices_sha256(indices: Mapping[str, Indices]) -> str:
-    """The checksum of a split: of the sizes, then of all indices as little-endian 64 bit numbers."""
+    """Return the checksum of a split: of the sizes and all indices as little-endian 64 bit integers."""
     digest = hashlib.sha256()
     for part in PARTS:
         digest.update(np.int64(len(indices[part])).astype("<i8").tobytes())
@@ -137,16 +173,16 @@ def indices_sha256(indices: Mapping[str, Indices]) -> str:
 
 
 def check_indices(indices: Mapping[str, Indices], sha256: str | None, where: str) -> None:
-    """Compare the checksum of a split to the one that its card gives, if it gives one.
+    """Compare the checksum of a split with that of its card, if the card has one.
 
     Raises:
         DataError: they differ, so that results would not be comparable.
     """
-    found = indices_sha256(indices)
-    if sha256 is not None and found != sha256:
+    actual = indices_sha256(indices)
+    if sha256 is not None and actual != sha256:
         raise DataError(
-            f"{where}: this is not the split of the card: its indices have the sha256 {found}, the card says {sha256}. "
-            "The card, the number of records or the stored indices were changed; results would not be comparable."
+            f"{where}: this is not the split of the card: its indices have the sha256 {actual}, not {sha256}. The "
+            "card, the number of records or the stored indices were changed; results would not be comparable."
         )
 
 
@@ -157,42 +193,42 @@ def stored_split(
     folder: Path | None,
     where: str,
     parts: Mapping[str, int] | None = None,
-    places: Callable[[], Mapping[str, Indices]] | None = None,
+    lists: Callable[[], Mapping[str, Indices]] | None = None,
 ) -> dict[str, Indices]:
-    """The split as it was first stored in ``folder``, or made and stored there now.
+    """Return the split stored in ``folder``, or compute it and store it there.
 
     Args:
-        split: what the card says.
+        split: split of the card.
         count: number of records.
-        sample: scale the sizes to ``count``.
-        folder: where it is kept; None to keep it nowhere.
-        where: the data set and split, for messages.
-        parts: the number of records of each part of the data set, in their order.
-        places: finds the records of each file or list, for the method "lists".
+        sample: whether to scale the sizes to ``count``.
+        folder: folder of the stored split; None to store nothing.
+        where: data set and split, for messages.
+        parts: number of records of each part of the data set, in order.
+        lists: function that returns the indices of each file or list, for the method "lists".
 
     Raises:
-        DataError: the stored split is not the one of the card.
+        DataError: the stored split differs from the one of the card.
     """
     if sample:
         method = {"parts": "consecutive", "lists": "permutation"}.get(split.method, split.method)
         split = replace(split, sizes=scale_sizes(split.sizes, count), sha256=None, method=method, lists=None)
-    made: dict[str, object] = {"method": split.method, "seed": split.seed, "sizes": split.sizes, "records": count}
+    details: dict[str, object] = {"method": split.method, "seed": split.seed, "sizes": split.sizes, "records": count}
     if split.lists is not None:
-        made["lists"] = {part: list(names) for part, names in split.lists.items()}
+        details["lists"] = {part: list(names) for part, names in split.lists.items()}
     if folder is not None and (folder / INDEX).exists():
-        stored, details = open_store(folder)
-        if details != made:
+        stored, stored_details = open_store(folder)
+        if stored_details != details:
             raise DataError(
-                f"{where}: it was stored in {folder} as {details}, but the card now says {made}. Results would not be "
-                "comparable. Undo the change, or delete that folder to use the new split."
+                f"{where}: it was stored in {folder} as {stored_details}, but the card now says {details}. Results "
+                "would not be comparable. Undo the change, or delete that folder to use the new split."
             )
         indices = {part: np.asarray(stored[part]) for part in PARTS}
     else:
-        if split.method == "lists" and places is not None:
-            indices = split_of_lists(split, places(), where)
+        if split.method == "lists" and lists is not None:
+            indices = split_of_lists(split, lists(), where)
         else:
             indices = make_split(split, count, where, parts)
         if folder is not None:
-            write_store(folder, indices, made)
+            write_store(folder, indices, details)
     check_indices(indices, split.sha256, where)
     return indices

@@ -1,7 +1,7 @@
-"""A cache of raw arrays: one ``.npy`` file an array, opened as a memory map, and an index in JSON.
+"""A cache of raw arrays: one ``.npy`` file per array, opened as a memory map, and an index in JSON.
 
-The cache is written into a temporary folder that is renamed when it is whole, so that what is killed half-way leaves
-nothing behind that looks complete. Nothing in it is ever unpickled.
+The cache is written into a temporary folder that is renamed when it is complete, so that an interrupted run leaves
+nothing that looks complete. Nothing in it is ever unpickled.
 """
 
 from __future__ import annotations
@@ -17,27 +17,21 @@ import numpy as np
 
 from geoeq.data.ragged import Array
 from geoeq.errors import DataError
-from geoeq.files import file_sha256, replacing
+from geoeq.files import atomic_folder, file_sha256, write_text
 
-__all__ = [
-    "INDEX",
-    "open_store",
-    "read_index",
-    "write_index",
-    "write_store",
-]
+__all__ = ["INDEX", "open_store", "read_index", "write_index", "write_store"]
 
 INDEX = "index.json"
 _VERSION = 1
 
-#: Whatever numpy's reader of the header of a damaged file comes to.
+#: Errors of numpy when the header of a file is damaged.
 _ERRORS: tuple[type[Exception], ...] = (EOFError, OSError, OverflowError, SyntaxError, TypeError, ValueError)
 _ERRORS += (MemoryError, RecursionError, tokenize.TokenError)
 
 
 def write_store(folder: Path, arrays: Mapping[str, Array], details: Mapping[str, Any]) -> None:
-    """Write ``arrays`` and ``details`` (anything JSON can hold) as the cache ``folder``, all or nothing."""
-    with replacing(folder) as temporary:
+    """Write ``arrays`` and ``details`` (anything that JSON can hold) as the cache ``folder``, all or nothing."""
+    with atomic_folder(folder) as temporary:
         for name, array in arrays.items():
             with (temporary / f"{name}.npy").open("wb") as file:
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)
@@ -50,7 +44,7 @@ def write_index(folder: Path, names: Sequence[str], details: Mapping[str, Any]) 
     """Write the index of the arrays ``names``, whose files are in ``folder``."""
     entries = {name: _entry(folder / f"{name}.npy") for name in names}
     index = {"version": _VERSION, "details": dict(details), "arrays": entries}
-    (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+    write_text(folder / INDEX, json.dumps(index, indent=1))
 
 
 def _entry(path: Path) -> dict[str, Any]:
@@ -66,10 +60,10 @@ def _entry(path: Path) -> dict[str, Any]:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The index of the cache ``folder``.
+    """Read the index of the cache ``folder``.
 
     Raises:
-        DataError: it is missing, or not the index of a cache of this version.
+        DataError: the index is missing, or is not that of a cache of this version.
     """
     path = folder / INDEX
     try:
@@ -82,18 +76,18 @@ def read_index(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise _broken(path, f"cannot be read ({error!r})") from error
     if not known:
-        raise _broken(path, f"is of another version than {_VERSION}")
+        raise _broken(path, f"does not have the version {_VERSION}")
     return dict(index)
 
 
 def open_store(folder: Path, verify: bool = False) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays of the cache ``folder`` as read-only memory maps, and its details.
+    """Return the arrays of the cache ``folder`` as read-only memory maps, and its details.
 
-    Sizes, types and shapes are compared to the index. The checksum of an array is compared if the file was changed
-    since it was written, or if ``verify``.
+    Sizes, types and shapes are compared with the index. The checksum of an array is compared if the file was touched
+    after it was written, or if ``verify`` is set.
 
     Raises:
-        DataError: a file is missing, truncated or altered; the message names it and says how to mend it.
+        DataError: a file is missing, truncated or altered; the message names it and the remedy.
     """
     index = read_index(folder)
     arrays = {name: _open_array(folder / f"{name}.npy", entry, verify) for name, entry in index["arrays"].items()}
@@ -106,9 +100,9 @@ def _open_array(path: Path, entry: Mapping[str, Any], verify: bool) -> Array:
     except FileNotFoundError as error:
         raise _broken(path, "is missing") from error
     if status.st_size != entry["bytes"]:
-        raise _broken(path, f"has {status.st_size} bytes, {entry['bytes']} would be right: it is truncated or altered")
+        raise _broken(path, f"has {status.st_size} bytes instead of {entry['bytes']}: it is truncated or altered")
     if (verify or status.st_mtime_ns != entry["changed"]) and file_sha256(path) != entry["sha256"]:
-        raise _broken(path, "was altered: its sha256 is not the one of the index")
+        raise _broken(path, "was altered: its sha256 differs from the one in the index")
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except _ERRORS as error:
@@ -118,7 +112,7 @@ def _open_array(path: Path, entry: Mapping[str, Any], verify: bool) -> Array:
     return array
 
 
-def _broken(path: Path, what: str) -> DataError:
+def _broken(path: Path, fault: str) -> DataError:
     return DataError(
-        f"The cached file {path} {what}. Delete the folder {path.parent}; it is made anew when next needed."
+        f"The cached file {path} {fault}. Delete the folder {path.parent}; it is rebuilt when it is needed."
     )

@@ -1,4 +1,4 @@
-"""Structures that are already in arrays of geoeq, in its units, beside a card: what ``geoeq data make`` writes."""
+"""Reader of the arrays that ``geoeq data make`` writes beside a card, in the units of geoeq."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from geoeq.errors import DataError
 
 __all__ = ["StoreReader"]
 
-#: Atoms of a chunk.
+#: Number of atoms in a chunk.
 _CHUNK_ATOMS = 50_000
 
 
 class StoreReader:
-    """Reads a folder of arrays as ``geoeq.data.store`` writes it; every checksum is compared.
+    """Reader of a folder of arrays written by ``geoeq.data.store``; every checksum is compared.
 
-    The file that a card names is the index in it. Columns are the targets, in the units of ``geoeq.fields``.
+    The card names the index of the folder. The columns are the targets, in the units of ``geoeq.fields``.
     """
 
     version: ClassVar[int] = 1
 
     def read(self, files: Mapping[str, Path]) -> Iterator[Records]:
-        """The structures, in chunks.
+        """Read the structures, in chunks.
 
         Raises:
             DataError: an array is missing, truncated or altered.
         """
         for path in files.values():
             if path.name != INDEX:
-                raise DataError(f"{path}: a file {INDEX} would be right, beside its arrays.")
+                raise DataError(f"{path}: the card must name the file {INDEX} beside the arrays.")
             arrays, _ = open_store(path.parent, verify=True)
             ptr = np.asarray(arrays["ptr"])
             start = 0
@@ -48,7 +48,7 @@ class StoreReader:
 def _chunk(arrays: Mapping[str, Array], ptr: Array, start: int, stop: int) -> Records:
     atoms, graphs = slice(int(ptr[start]), int(ptr[stop])), slice(start, stop)
 
-    def named(prefix: str, rows: slice | None = None) -> dict[str, Array]:
+    def with_prefix(prefix: str, rows: slice | None = None) -> dict[str, Array]:
         return {
             name.removeprefix(prefix): np.array(array[rows or (graphs if len(array) == len(ptr) - 1 else atoms)])
             for name, array in arrays.items()
@@ -62,9 +62,9 @@ def _chunk(arrays: Mapping[str, Array], ptr: Array, start: int, stop: int) -> Re
         positions=np.array(arrays["positions"][atoms]),
         ptr=ptr[start : stop + 1] - ptr[start],
         numbers=optional("numbers", atoms),
-        columns=named("target."),
-        nodes=named("node.", atoms),
+        columns=with_prefix("target."),
+        nodes=with_prefix("node.", atoms),
         cell=optional("cell", graphs),
         pbc=optional("pbc", graphs),
-        graphs=named("graph.", graphs),
+        graphs=with_prefix("graph.", graphs),
     )

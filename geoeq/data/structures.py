@@ -19,18 +19,18 @@ from geoeq.errors import DataError, InputError
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["Structure", "from_smiles", "model_inputs", "read_structures", "to_atoms", "to_batch", "to_data"]
+__all__ = ["Structure", "collate", "from_smiles", "model_inputs", "read_structures", "to_atoms", "to_batch", "to_data"]
 
-#: The random seed of conformers: one SMILES always gives one geometry.
+#: Random seed of conformers, so that a SMILES always gives the same geometry.
 CONFORMER_SEED = 20260
 
 
 @dataclass(frozen=True)
 class Structure:
-    """Atoms, and where they come from.
+    """Atoms and their origin.
 
     Attributes:
-        atoms: as ASE holds them.
+        atoms: the atoms.
         where: "file.xyz, frame 3" or the SMILES, for messages and tables.
     """
 
@@ -39,10 +39,10 @@ class Structure:
 
 
 def read_structures(path: Path) -> list[Structure]:
-    """All frames of a file.
+    """Read all frames of a file.
 
     Raises:
-        DataError: the file is missing, empty or broken; the message names it and the frame.
+        DataError: the file is missing, empty or damaged; the message names it and the frame.
     """
     if not path.is_file():
         raise DataError(f"There is no file '{path}'.")
@@ -56,21 +56,21 @@ def read_structures(path: Path) -> list[Structure]:
             break
         except DataError:
             raise
-        except Exception as error:  # ASE's readers raise whatever a broken line leads to
+        except Exception as error:  # ASE's readers raise many types of errors
             raise DataError(f"{where}: it cannot be read ({type(error).__name__}: {error}).") from error
         if len(atoms) == 0:
             raise DataError(f"{where}: it has no atoms.")
         structures.append(Structure(atoms, where))
     if not structures:
-        raise DataError(f"{path.name}: there is no structure in it.")
+        raise DataError(f"{path.name}: it contains no structures.")
     return structures
 
 
 def from_smiles(smiles: Sequence[str]) -> list[Structure]:
-    """A conformer for each SMILES: hydrogens added, ETKDG with a fixed seed, relaxed with MMFF94.
+    """Generate a conformer for each SMILES: add hydrogens, embed by ETKDG with a fixed seed, relax with MMFF94.
 
     Raises:
-        InputError: a SMILES is wrong, or has no conformer; the message names it.
+        InputError: a SMILES is invalid or has no conformer; the message names it.
         MissingExtraError: the extra "chem" is not installed.
     """
     from ase import Atoms
@@ -116,18 +116,23 @@ def to_data(atoms: Atoms, dtype: torch.dtype, *, periodic: bool | None = None) -
 
 
 def to_batch(structures: Sequence[Atoms], dtype: torch.dtype) -> Batch:
-    """Convert structures to one batch of model inputs, as ``to_data`` does.
-
-    All structures have a cell if any of them is periodic, and a net charge (0 by default) if any of them has one.
-    Velocities and charges of atoms are included only if all structures have them.
-    """
+    """Convert structures to one batch of model inputs; all have a cell if any of them is periodic."""
     periodic = any(atoms.pbc.any() for atoms in structures)
-    graphs = [to_data(atoms, dtype, periodic=periodic) for atoms in structures]
-    if any("total_charge" in graph for graph in graphs):
-        for graph in graphs:
-            graph.total_charge = graph.get("total_charge", torch.zeros(1, dtype=dtype))
+    return collate([to_data(atoms, dtype, periodic=periodic) for atoms in structures])
+
+
+def collate(graphs: Sequence[Data]) -> Batch:
+    """Batch model inputs that may have different entries.
+
+    If any structure has a net charge, the others are neutral. Other entries are included only if all structures have
+    them: one file may give velocities, another not.
+    """
     shared = set.intersection(*(set(graph.keys()) for graph in graphs))
-    return Batch.from_data_list([Data(**{key: graph[key] for key in shared}) for graph in graphs])
+    entries = [{key: graph[key] for key in shared} for graph in graphs]
+    if any("total_charge" in graph for graph in graphs):
+        for graph, entry in zip(graphs, entries, strict=True):
+            entry["total_charge"] = graph.get("total_charge", graph.pos.new_zeros(1))
+    return Batch.from_data_list([Data(**entry) for entry in entries])
 
 
 def model_inputs(

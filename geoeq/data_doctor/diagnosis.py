@@ -1,28 +1,29 @@
-"""``diagnose``: every check of a data set, quick or full."""
+"""Diagnose a data set: open it without validation and run every check, quick or full."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoeq.data import Dataset
+from geoeq.data import Dataset, card_path, is_name, load, load_file
+from geoeq.data.formats.quantities import check_keys
 from geoeq.data_doctor.consistency import check_consistency
 from geoeq.data_doctor.duplicates import check_duplicates
 from geoeq.data_doctor.energies import check_energies
-from geoeq.data_doctor.findings import SEVERITIES, Finding, finding
-from geoeq.data_doctor.findings_report import Diagnosis
+from geoeq.data_doctor.findings import SEVERITIES, Diagnosis, Finding, finding
 from geoeq.data_doctor.forces import check_forces
 from geoeq.data_doctor.geometry import check_elements, check_geometry, check_neighbours
 from geoeq.data_doctor.label_checks import check_labels, check_values
-from geoeq.data_doctor.survey import Chart, choose_places, make_chart, unusable
+from geoeq.data_doctor.statistics import Statistics, choose_structures, compute_statistics, unusable
 from geoeq.errors import DataError, InputError
 
-__all__ = ["CHECKS", "diagnose"]
+__all__ = ["CHECKS", "diagnose", "open_patient"]
 
-#: In the order of the table.
-CHECKS: tuple[Callable[[Chart], Iterator[Finding]], ...] = (
+#: Checks in the order of the table.
+CHECKS: tuple[Callable[[Statistics], Iterator[Finding]], ...] = (
     check_elements,
     check_geometry,
     check_neighbours,
@@ -41,45 +42,88 @@ def diagnose(
     cutoff: float | None = None,
     full: bool = False,
 ) -> Diagnosis:
-    """Look through a data set for what would spoil a training.
+    """Examine a data set for problems that would spoil a training.
 
-    The quick form measures up to 1500 structures (10 000 atoms), in short runs that are spread evenly over the data,
-    and looks at all labels and elements; the full form measures every structure, in bounded memory.
+    The quick form measures up to 1500 structures (10 000 atoms), in short runs spread evenly over the data, and reads
+    all labels and elements; the full form measures every structure, in bounded memory.
 
     Args:
-        dataset: the structures.
-        split: part -> places; by default that of the card, if it can be made.
-        targets: those that are wanted; all if None.
-        cutoff: of the model, Å; 5 if None.
-        full: measure all structures.
+        dataset: data set to examine.
+        split: part -> indices; by default the split of the card, if it can be created.
+        targets: required targets; None for all.
+        cutoff: cutoff of the model in Å; None for 5 Å.
+        full: whether to measure all structures.
 
     Raises:
         InputError: the cutoff is not positive.
     """
     if cutoff is not None and not 0 < cutoff < np.inf:
         raise InputError(f"The cutoff is {cutoff}; it must be a positive length in Å.")
-    found = [*check_labels(dataset, targets), *check_values(dataset, full)]
+    findings = [*check_labels(dataset, targets), *check_values(dataset, full)]
     if split is None:
-        split, notes = _split_of(dataset)
-        found += notes
-    places = choose_places(dataset, full)
-    bad = unusable(dataset, places)
+        split, notes = _card_split(dataset)
+        findings += notes
+    indices = choose_structures(dataset, full)
+    bad = unusable(dataset, indices)
     if bad.any():
         text = f"In {int(bad.sum())} structures a position or the cell is not finite, or the cell has no volume."
-        found.append(finding("positions", "error", text, "Leave them out.", places[bad]))
-    wanted = tuple(name for name in targets or dataset.targets if name in dataset.targets)
-    good = places[~bad]
-    chart = None
+        findings.append(finding("positions", "error", text, "Remove them.", indices[bad]))
+    requested = tuple(name for name in targets or dataset.targets if name in dataset.targets)
+    good = indices[~bad]
+    statistics = None
     if len(good):
-        chart = make_chart(dataset, good, split, wanted, cutoff, full)
+        statistics = compute_statistics(dataset, good, split, requested, cutoff, full)
         for check in CHECKS:
-            found += check(chart)
-    found.sort(key=lambda one: SEVERITIES.index(one.severity))
-    return Diagnosis(dataset.card.name, tuple(found), len(dataset), len(good), chart)
+            findings += check(statistics)
+    findings.sort(key=lambda one: SEVERITIES.index(one.severity))
+    return Diagnosis(dataset.card.name, tuple(findings), len(dataset), len(good), statistics)
 
 
-def _split_of(dataset: Dataset) -> tuple[Mapping[str, NDArray[np.int64]], list[Finding]]:
+def _card_split(dataset: Dataset) -> tuple[Mapping[str, NDArray[np.int64]], list[Finding]]:
     try:
         return dataset.split(), []
     except DataError as error:
-        return {}, [finding("split", "note", f"The split of the card cannot be made: {error}")]
+        return {}, [finding("split", "note", f"The split of the card cannot be created: {error}")]
+
+
+def open_patient(
+    name_or_path: str, *, sample: bool = False, keys: Mapping[str, str | None] | None = None
+) -> Dataset | Diagnosis:
+    """Open possibly faulty data without validation, to report all problems together.
+
+    Args:
+        name_or_path: data set or file, as for ``geoeq.data.load``.
+        sample: whether to open only the sample shipped with geoeq.
+        keys: for files: quantity -> key in the file, None to ignore the quantity.
+
+    Returns:
+        The data set, or a diagnosis with a single error if it cannot be read.
+
+    Raises:
+        DataError: the data set or file does not exist, or the files of a data set are missing.
+        InputError: keys are specified for a data set, or for an unknown quantity.
+    """
+    path = Path(name_or_path)
+    is_dataset = card_path(name_or_path) is not None or is_name(name_or_path)
+    if is_dataset and keys:
+        raise InputError(f"--key applies to files; the keys of {name_or_path} are in its card.")
+    if is_dataset:
+        try:
+            return load(name_or_path, sample=sample)
+        except InputError as error:
+            return _unreadable(name_or_path, error)
+    if not path.exists():
+        return load(path)  # raises an error that lists the known names
+    try:
+        check_keys(keys)
+    except ValueError as error:
+        raise InputError(f"--key: {error}") from error
+    try:
+        return load_file(path, keys=keys, check=False)
+    except (DataError, InputError) as error:
+        return _unreadable(path.name, error)
+
+
+def _unreadable(name: str, error: Exception) -> Diagnosis:
+    remedy = "Fix this first; the remaining checks were skipped."
+    return Diagnosis(name, (finding("reading", "error", " ".join(str(error).split()), remedy),))

@@ -1,33 +1,39 @@
-"""What the doctor finds: how grave, what, in which structures, and what would be right."""
+"""Findings of the data doctor, and the diagnosis that collects them as a table and as JSON."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["SEVERITIES", "Finding", "Severity", "finding"]
+from geoeq.data_doctor.statistics import Statistics
+
+__all__ = ["SEVERITIES", "Diagnosis", "Finding", "Severity", "finding"]
 
 Severity = Literal["error", "warning", "note"]
 
-#: The gravest first.
+#: The most severe first.
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
-#: Structures that are named; the others are counted.
-_NAMED = 5
+#: Number of structures listed by index; the others are only counted.
+_LISTED = 5
+
+#: Width of the table in characters.
+_WIDTH = 118
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One finding.
 
     Attributes:
-        check: the name of the check.
-        severity: "error" (nothing good can be learnt), "warning" (look at it) or "note".
-        text: what it is, a sentence.
-        remedy: what would be right, a sentence; empty for a note that asks for nothing.
-        structures: the places of the first structures in which it is, the worst first.
-        count: of the structures in which it is; 0 where it concerns the whole.
+        check: name of the check.
+        severity: "error" (makes training useless), "warning" (needs a look) or "note".
+        text: the finding, as a sentence.
+        remedy: what to do, as a sentence; empty if nothing needs to be done.
+        structures: indices of the first affected structures, the worst first.
+        count: number of affected structures; 0 if the finding concerns the whole data set.
     """
 
     check: str
@@ -38,19 +44,19 @@ class Finding:
     count: int = 0
 
     def __str__(self) -> str:
-        """One line."""
+        """Return the finding as one line."""
         return " ".join(part for part in (self.text, self.where(), self.remedy) if part)
 
     def where(self) -> str:
-        """The structures in words, as a sentence; empty where it concerns the whole."""
+        """Return the affected structures as a sentence; empty if the finding concerns the whole data set."""
         if not self.structures:
             return ""
-        named = ", ".join(map(str, self.structures))
+        listed = ", ".join(map(str, self.structures))
         rest = self.count - len(self.structures)
-        return f"Structure{'s' if self.count > 1 else ''} {named}{f' and {rest} others' if rest else ''}."
+        return f"Structure{'s' if self.count > 1 else ''} {listed}{f' and {rest} others' if rest else ''}."
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as JSON values."""
+        """Return the finding as JSON values."""
         return {
             "check": self.check,
             "severity": self.severity,
@@ -64,6 +70,67 @@ class Finding:
 def finding(
     check: str, severity: Severity, text: str, remedy: str = "", structures: Sequence[int] | Iterable[int] = ()
 ) -> Finding:
-    """A finding in these structures, of which the first few are named."""
-    places = [int(place) for place in structures]
-    return Finding(check, severity, text, remedy, tuple(places[:_NAMED]), len(places))
+    """Create a finding for these structures; the first few are listed."""
+    indices = [int(index) for index in structures]
+    return Finding(check, severity, text, remedy, tuple(indices[:_LISTED]), len(indices))
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All findings for a data set.
+
+    Attributes:
+        name: name of the data set or file.
+        findings: findings, the most severe first.
+        structures: number of structures in the data set; 0 if it cannot be read.
+        examined: number of measured structures.
+        statistics: statistics for the plot; None if nothing could be measured.
+    """
+
+    name: str
+    findings: tuple[Finding, ...]
+    structures: int = 0
+    examined: int = 0
+    statistics: Statistics | None = None
+
+    @property
+    def chart(self) -> Statistics | None:
+        """Old name of ``statistics``, kept for one release."""
+        return self.statistics
+
+    def of(self, severity: str) -> tuple[Finding, ...]:
+        """Return the findings of one severity."""
+        return tuple(finding for finding in self.findings if finding.severity == severity)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there are no errors."""
+        return not self.of("error")
+
+    def __str__(self) -> str:
+        """Return a table: severity, check, and the finding in full sentences."""
+        lines = [f"{self.name}: {self.structures} structures, {self.examined} of them measured"]
+        width = max((len(finding.check) for finding in self.findings), default=0)
+        for finding in self.findings:
+            head = f"  {finding.severity.upper() if finding.severity == 'error' else finding.severity:<7}  "
+            head += f"{finding.check:<{width}}  "
+            lines += textwrap.wrap(
+                str(finding), _WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+            )
+        return "\n".join([*lines, "", self.verdict()])
+
+    def verdict(self) -> str:
+        """Return the numbers of errors and warnings as one sentence."""
+        counts = [(len(self.of(severity)), severity) for severity in SEVERITIES[:2]]
+        parts = [f"{count} {kind}{'' if count == 1 else 's'}" for count, kind in counts if count]
+        return f"{' and '.join(parts)}." if parts else "No problems found."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the diagnosis as JSON values."""
+        return {
+            "name": self.name,
+            "healthy": self.healthy,
+            "structures": self.structures,
+            "examined": self.examined,
+            "findings": [finding.to_dict() for finding in self.findings],
+        }

@@ -1,4 +1,4 @@
-"""Forces: there at all, of a likely size, without sum and torque, none that stands out."""
+"""Check forces: magnitude, outliers, net force and torque."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoeq.data_doctor.findings import Finding, finding
-from geoeq.data_doctor.statistics import standing_out
-from geoeq.data_doctor.survey import Chart
+from geoeq.data_doctor.robust import outliers
+from geoeq.data_doctor.statistics import Statistics
 
 __all__ = ["check_forces"]
 
-#: Sums of forces: for each atom in eV/Å, and as a part of the root of the sum of squares.
+#: Net force: largest value per atom in eV/Å, and relative to the root of the sum of squares.
 _NET, _NET_SHARE = 0.02, 0.1
 
-#: Sums that a careful calculation does not leave, for each atom in eV/Å.
+#: Net force per atom of a careful calculation, in eV/Å.
 _CAREFUL = 1e-3
 
-#: Torques, as a part of what forces in random directions have.
+#: Largest torque, relative to that of forces in random directions.
 _TORQUE_SHARE = 0.1
 
-#: Components of forces are rarely larger on average, eV/Å: bonds at 3000 K have some 3.
+#: Plausible range of the root mean square of force components, in eV/Å: bonds at 3000 K have about 3.
 _LARGE, _SMALL = 12.0, 1e-4
 
+#: Outliers: multiple of the median, and gap to the next smaller value.
 _TIMES, _GAP = 8.0, 2.5
 
 
-def check_forces(chart: Chart) -> Iterator[Finding]:
-    """Judge the forces of the structures that were measured."""
-    if "force_rms" not in chart.columns:
+def check_forces(statistics: Statistics) -> Iterator[Finding]:
+    """Check the forces of the measured structures."""
+    if "force_rms" not in statistics.columns:
         return
-    rms, size = chart.columns["force_rms"], chart.columns["size"]
+    rms, size = statistics.columns["force_rms"], statistics.columns["size"]
     if not np.isfinite(rms).all():
-        return  # the check of labels says so
+        return  # reported by the check of labels
     if not rms.any():
         yield finding(
-            "forces", "error", "All forces are zero.", "Forces were not calculated or not read: see the keys."
+            "forces", "error", "All forces are zero.", "They were not calculated, or not read: check the keys."
         )
         return
     typical = float(np.sqrt(np.mean(rms**2)))
@@ -45,65 +46,66 @@ def check_forces(chart: Chart) -> Iterator[Finding]:
         yield finding(
             "unit of the forces",
             "warning",
-            f"Components of forces are {typical:.3g} eV/Å on average, more than "
-            "matter at 3000 K has, as if they were in kcal/mol/Å (1 eV/Å is 23.06).",
-            "Compare the unit in the card.",
+            f"The root mean square of force components is {typical:.3g} eV/Å, more than in matter at 3000 K, as if "
+            "they were in kcal/mol/Å (1 eV/Å is 23.06).",
+            "Check the unit in the card.",
         )
     elif typical < _SMALL:
         yield finding(
             "unit of the forces",
             "warning",
-            f"Components of forces are {typical:.3g} eV/Å on average: all "
-            "structures are relaxed, or the unit is a larger one.",
-            "Compare the unit in the card.",
+            f"The root mean square of force components is {typical:.3g} eV/Å: all structures are relaxed, or the "
+            "forces are in a larger unit.",
+            "Check the unit in the card.",
         )
-    rows = standing_out(chart.columns["largest_force"], _TIMES, _GAP)
+    largest = statistics.columns["largest_force"]
+    rows = outliers(largest, _TIMES, _GAP)
     if len(rows):
-        largest = chart.columns["largest_force"]
         yield finding(
             "forces",
             "warning",
-            f"Forces of up to {largest[rows[0]]:.3g} eV/Å stand out; half of the "
-            f"structures have none above {np.median(largest):.3g}.",
-            "Look at them: atoms that all but touch, or a calculation that did not converge.",
-            chart.places[rows],
+            f"There are outliers with forces of up to {largest[rows[0]]:.3g} eV/Å; half of the structures have none "
+            f"above {np.median(largest):.3g} eV/Å.",
+            "Inspect them: atoms may almost coincide, or a calculation did not converge.",
+            statistics.indices[rows],
         )
-    if chart.dataset.free_atoms(chart.places[:1]) is None:
-        yield from _sums(chart, size > 1)
+    if statistics.dataset.free_atoms(statistics.indices[:1]) is None:
+        yield from _net_forces(statistics, size > 1)
 
 
-def _sums(chart: Chart, several: NDArray[np.bool_]) -> Iterator[Finding]:
-    columns = chart.columns
-    each = columns["net_force"] / columns["size"]
-    bad = np.flatnonzero((each > _NET) & (columns["net_share"] > _NET_SHARE) & several)
+def _net_forces(statistics: Statistics, several: NDArray[np.bool_]) -> Iterator[Finding]:
+    columns, indices = statistics.columns, statistics.indices
+    per_atom = columns["net_force"] / columns["size"]
+    bad = np.flatnonzero((per_atom > _NET) & (columns["net_share"] > _NET_SHARE) & several)
     if len(bad):
         yield finding(
             "net force",
             "warning",
-            f"The forces of {len(bad)} of {len(each)} structures do not add up to zero: "
-            f"to as much as {each[bad].max():.3g} eV/Å for each atom.",
-            "Without an outer field they do: atoms are left out or mixed up, or the grid is too coarse.",
-            chart.places[bad[np.argsort(-each[bad])]],
+            f"The forces of {len(bad)} of {len(per_atom)} structures do not add up to zero, but to up to "
+            f"{per_atom[bad].max():.3g} eV/Å per atom.",
+            "Without an external field they should: atoms are missing or permuted, or the integration grid is too "
+            "coarse.",
+            indices[bad[np.argsort(-per_atom[bad])]],
         )
-    elif several.any() and float(np.median(each[several])) > _CAREFUL:
+    elif several.any() and float(np.median(per_atom[several])) > _CAREFUL:
         yield finding(
             "net force",
             "note",
-            f"Forces add up to {np.median(each[several]):.2g} eV/Å for each atom in half of "
-            "the structures, more than the 0.001 of a careful calculation.",
+            f"The net force is {np.median(per_atom[several]):.2g} eV/Å per atom (median), more than the 0.001 eV/Å of "
+            "a careful calculation.",
         )
+    share = columns["torque_share"]
     periodic = columns["periodic"] > 0
-    turned = np.flatnonzero(
-        (columns["torque_share"] > _TORQUE_SHARE) & (columns["size"] > 2) & ~periodic & (columns["force_rms"] > 0.01)
+    rotating = np.flatnonzero(
+        (share > _TORQUE_SHARE) & (columns["size"] > 2) & ~periodic & (columns["force_rms"] > 0.01)
     )
-    turned = np.setdiff1d(turned, bad)
-    if len(turned):
-        share = columns["torque_share"]
+    rotating = np.setdiff1d(rotating, bad)
+    if len(rotating):
         yield finding(
             "torque",
             "warning",
-            f"The forces of {len(turned)} of {len(share)} structures would turn them, with "
-            f"{share[turned].max():.2g} of what forces in random directions have.",
-            "Without an outer field they do not: forces belong to other atoms or to another orientation.",
-            chart.places[turned[np.argsort(-share[turned])]],
+            f"The forces of {len(rotating)} of {len(share)} structures have a net torque, of up to "
+            f"{share[rotating].max():.2g} times that of forces in random directions.",
+            "Without an external field it should be zero: the forces belong to other atoms or to another orientation.",
+            indices[rotating[np.argsort(-share[rotating])]],
         )

@@ -1,4 +1,4 @@
-"""Labels: those that are wanted are there, nothing that looks like one is passed over, and all are numbers."""
+"""Check labels: required ones exist, none is overlooked, and all are finite and not constant."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from geoeq.fields import FIELDS
 
 __all__ = ["check_labels", "check_values"]
 
-#: Names of what is not read that look like labels.
+#: Names of unread keys that look like labels.
 _LABEL = re.compile(r"energ|forc|grad|stress|virial", re.IGNORECASE)
 
-#: Values of an array that are looked at in one go; of larger arrays so many rows in every block.
+#: Number of values read at once.
 _BLOCK = 1 << 20
 
-#: Values beyond which the quick form looks at some blocks only.
+#: Number of values above which the quick form reads only some blocks.
 _MANY = 20_000_000
 
 
 def check_labels(dataset: Dataset, wanted: Sequence[str] | None = None) -> Iterator[Finding]:
-    """Whether the wanted targets are there, and what the reader has passed over.
+    """Check that required targets exist, and report what the reader ignored.
 
     Args:
         dataset: all structures.
-        wanted: names of targets; None if none is asked for.
+        wanted: names of required targets; None if there are none.
     """
     check = "labels"
     for name in wanted or ():
@@ -38,7 +38,7 @@ def check_labels(dataset: Dataset, wanted: Sequence[str] | None = None) -> Itera
                 check,
                 "error",
                 f"There is no '{name}' in the data. {unknown_name('target', name, dataset.targets)}",
-                "Say its key in the card, as in 'options: {keys: {forces: REF_forces}}'.",
+                "Specify its key in the card, as in 'options: {keys: {forces: REF_forces}}'.",
             )
     for note in dataset.notes:
         if " is not read: only " in note:
@@ -47,8 +47,8 @@ def check_labels(dataset: Dataset, wanted: Sequence[str] | None = None) -> Itera
                 check,
                 "error",
                 note,
-                f"Nothing would be learnt from '{name}': complete it, or leave out the "
-                f"structures that lack it, or say 'keys: {{{name}: null}}' in the card to go on without.",
+                f"'{name}' could not be learnt: complete it, remove the structures that lack it, or ignore it with "
+                f"'keys: {{{name}: null}}' in the card.",
             )
         elif note.startswith("Not read: "):
             names = [name for name in note.removeprefix("Not read: ").rstrip(".").split(", ") if _LABEL.search(name)]
@@ -56,35 +56,32 @@ def check_labels(dataset: Dataset, wanted: Sequence[str] | None = None) -> Itera
                 yield finding(
                     check,
                     "warning",
-                    f"What looks like a label is not read: {', '.join(names)}.",
-                    "If it is one, say its key in the card or with --key, as in forces=REF_forces.",
+                    f"These keys look like labels and are not read: {', '.join(names)}.",
+                    "If one is a label, specify its key in the card or with --key, as in forces=REF_forces.",
                 )
         else:
             yield finding(check, "note", note)
-    has = [
-        name
-        for name, field in FIELDS.items()
-        if name in dataset.targets and field.unit == "eV" and field.level == "graph"
-    ]
-    if wanted is None and has and "forces" not in dataset.targets and dataset.card.folder == "":
+    has_energy = any(
+        name in dataset.targets and field.unit == "eV" and field.level == "graph" for name, field in FIELDS.items()
+    )
+    if wanted is None and has_energy and "forces" not in dataset.targets and dataset.card.folder == "":
         yield finding(
             check,
             "warning",
             "There are energies and no forces.",
-            "If the file has forces, say their key: --key forces=NAME, or in a card.",
+            "If the file has forces, specify their key: --key forces=NAME, or in a card.",
         )
 
 
 def check_values(dataset: Dataset, full: bool) -> Iterator[Finding]:
-    """Whether all targets are finite, and not all the same."""
+    """Check that all targets are finite and not constant."""
     for name, values in dataset.targets.items():
         if len(values) == 0:
             continue
         bad, low, high = [], np.inf, -np.inf
         step = max(1, _BLOCK // max(1, int(np.prod(values.shape[1:]))))
-        starts = range(0, len(values), step)
         skip = 1 if full else max(1, -(-values.size // _MANY))
-        for start in starts[::skip]:
+        for start in range(0, len(values), step)[::skip]:
             block = np.asarray(values[start : start + step])
             finite = np.isfinite(block).reshape(len(block), -1).all(1)
             bad.append(start + np.flatnonzero(~finite))
@@ -98,10 +95,10 @@ def check_values(dataset: Dataset, full: bool) -> Iterator[Finding]:
                 "values",
                 "error",
                 f"'{name}' of {len(rows)} structures is not a finite number.",
-                "Leave them out, or find where the value became NaN.",
+                "Remove them, or find where the value became NaN.",
                 rows,
             )
         if low == high and len(dataset) > 1:
             yield finding(
-                "values", "error", f"'{name}' is {low:g} everywhere.", "There is nothing to learn: see the keys."
+                "values", "error", f"'{name}' is {low:g} everywhere.", "Nothing can be learnt: check the keys."
             )

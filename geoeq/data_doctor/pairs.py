@@ -1,4 +1,4 @@
-"""Pairs of structures of the same atoms that lie close to each other: what moved, how much work the forces did."""
+"""Pairs of close structures of the same atoms: displacements, strain, and work of the forces."""
 
 from __future__ import annotations
 
@@ -9,41 +9,49 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoeq.data_doctor.survey import Chart
+from geoeq.data_doctor.statistics import Statistics
 
 __all__ = ["Pairs", "close_pairs"]
 
 Values = NDArray[np.float64]
 
-#: Structures of the same atoms that are compared with each other, and how many such groups.
+#: Largest number of structures of a group, which are compared with each other, and number of such groups.
 _GROUP, _GROUPS = 96, 12
 
-#: Atoms of all structures of a group.
+#: Largest number of atoms in all structures of a group.
 _GROUP_ATOMS = 12_000
 
-#: Cells that differ by less are the same.
+#: Largest strain between equal cells.
 _SAME_CELL = 1e-5
 
-#: Strains beyond this are no small ones.
+#: Largest strain that counts as small.
 _LARGEST_STRAIN = 0.15
 
-#: Neighbours of each structure that are taken.
+#: Number of nearest structures paired with each structure.
 _PARTNERS = 2
+
+
+#: No pairs, as columns.
+_EMPTY: dict[str, NDArray[np.generic]] = {
+    **{name: np.zeros(0, dtype=np.int64) for name in ("first", "second", "atoms")},
+    **{name: np.zeros(0) for name in ("work", "bend", "moved", "volume")},
+    "strain": np.zeros((0, 3, 3)),
+}
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """P pairs.
+    """P pairs of structures.
 
     Attributes:
-        first, second: [P] places in the data set.
-        work: [P] what the forces do on the way from the first to the second, eV, by the trapezium rule.
-        bend: [P] half of the difference of that work by the forces at the two ends, eV; the error of the rule is a part
-            of it that grows with the way.
-        moved: [P] root mean square of the displacements of the atoms beside the strain, Å.
-        strain: [P, 3, 3] of the cell; zero where nothing is periodic.
-        volume: [P] Å³; 1 where nothing is periodic.
-        atoms: [P] atoms of each structure.
+        first, second: [P] indices in the data set.
+        work: [P] work of the forces from the first to the second structure by the trapezoidal rule, eV.
+        bend: [P] half of the difference of that work with the forces at either end, eV; the error of the rule is a
+            fraction of it that grows with the distance.
+        moved: [P] root mean square displacement of the atoms besides the strain, Å.
+        strain: [P, 3, 3] strain of the cell; zero if nothing is periodic.
+        volume: [P] volume in Å³; 1 if nothing is periodic.
+        atoms: [P] number of atoms of each structure.
     """
 
     first: NDArray[np.int64]
@@ -60,37 +68,34 @@ class Pairs:
 
     @property
     def strained(self) -> NDArray[np.bool_]:
-        """Where the cells differ, [P]."""
+        """Pairs whose cells differ, [P]."""
         return np.asarray(np.abs(self.strain).max((1, 2)) > _SAME_CELL)
 
 
-def close_pairs(chart: Chart) -> Pairs:
-    """Each structure with those nearest to it, one kind with the same cell and one with another cell.
+def close_pairs(statistics: Statistics) -> Pairs:
+    """Pair each structure with the nearest ones, some with the same cell and some with another cell.
 
-    Structures have the same atoms in the same order; open ones are laid over each other by a rotation (Kabsch).
+    Structures have the same atoms in the same order; open ones are superposed by a rotation (Kabsch).
     """
-    found = [_of_group(chart, group) for group in _groups(chart)]
-    names = ("first", "second", "work", "bend", "moved", "strain", "volume", "atoms")
-    empty = {name: np.zeros((0, 3, 3) if name == "strain" else 0) for name in names}
-    empty |= {name: np.zeros(0, dtype=np.int64) for name in ("first", "second", "atoms")}
-    return Pairs(**{name: np.concatenate([empty[name], *(part[name] for part in found)]) for name in names})
+    parts = [_EMPTY, *(_group_pairs(statistics, group) for group in _groups(statistics))]
+    return Pairs(**{name: np.concatenate([part[name] for part in parts]) for name in _EMPTY})
 
 
-def _groups(chart: Chart) -> list[NDArray[np.int64]]:
-    if chart.dataset.numbers is None:
+def _groups(statistics: Statistics) -> list[NDArray[np.int64]]:
+    if statistics.dataset.numbers is None:
         return []
-    named: dict[bytes, list[int]] = {}
-    ptr = chart.dataset.ptr
-    for place in chart.places.tolist():
-        key = np.asarray(chart.dataset.numbers[ptr[place] : ptr[place + 1]]).tobytes()
-        named.setdefault(key, []).append(place)
-    groups = sorted((group for group in named.values() if len(group) > 2), key=len, reverse=True)[:_GROUPS]
+    by_elements: dict[bytes, list[int]] = {}
+    ptr = statistics.dataset.ptr
+    for index in statistics.indices.tolist():
+        key = np.asarray(statistics.dataset.numbers[ptr[index] : ptr[index + 1]]).tobytes()
+        by_elements.setdefault(key, []).append(index)
+    groups = sorted((group for group in by_elements.values() if len(group) > 2), key=len, reverse=True)[:_GROUPS]
     chosen = []
     for group in groups:
         atoms = int(ptr[group[0] + 1] - ptr[group[0]])
         most = int(min(_GROUP, max(4, _GROUP_ATOMS // atoms)))
         blocks = np.array_split(np.array(group), max(1, -(-len(group) // most)))
-        # Halves: neighbours in the data, and structures from everywhere.
+        # One half consecutive in the data, the other spread over all of it.
         spread = np.array(group)[np.linspace(0, len(group) - 1, most // 2).astype(int)]
         chosen.append(
             np.unique(np.concatenate([blocks[len(blocks) // 2][: most // 2 + most % 2], spread]))
@@ -100,8 +105,8 @@ def _groups(chart: Chart) -> list[NDArray[np.int64]]:
     return chosen
 
 
-def _of_group(chart: Chart, group: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
-    batch = chart.dataset.batch(group, targets=["forces"], dtype=torch.float64)
+def _group_pairs(statistics: Statistics, group: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+    batch = statistics.dataset.batch(group, targets=["forces"], dtype=torch.float64)
     count, atoms = len(group), len(batch.pos) // len(group)
     positions = batch.pos.view(count, atoms, 3).numpy()
     forces = batch.forces.view(count, atoms, 3).numpy()
@@ -117,7 +122,7 @@ def _of_group(chart: Chart, group: NDArray[np.int64]) -> dict[str, NDArray[np.ge
     step = max(1, 400_000 // atoms)
     parts = [compare(one[k : k + step], two[k : k + step]) for k in range(0, len(one), step)]
     if not parts:
-        return _empty()
+        return _EMPTY
     work, bend, moved, strain, volume = (np.concatenate(column) for column in zip(*parts))
     size = np.abs(strain).max((1, 2))
     chosen: set[int] = set()
@@ -143,22 +148,16 @@ def _of_group(chart: Chart, group: NDArray[np.int64]) -> dict[str, NDArray[np.ge
     }
 
 
-def _empty() -> dict[str, NDArray[np.generic]]:
-    whole = {name: np.zeros(0, dtype=np.int64) for name in ("first", "second", "atoms")}
-    real = {name: np.zeros(0) for name in ("work", "bend", "moved", "volume")}
-    return {**whole, **real, "strain": np.zeros((0, 3, 3))}
-
-
 def _open(
     positions: Values, forces: Values, one: NDArray[np.int64], two: NDArray[np.int64]
 ) -> tuple[Values, Values, Values, Values, Values]:
     centered = positions - positions.mean(1, keepdims=True)
     a, b = centered[one], centered[two]
     left, _, right = np.linalg.svd(b.transpose(0, 2, 1) @ a)
-    left[:, :, 2] *= np.sign(np.linalg.det(left @ right))[:, None]  # a rotation, no reflection
-    turn = left @ right  # [P, 3, 3]: b @ turn lies over a
-    step = b @ turn - a
-    start, end = ((each * step).sum((1, 2)) for each in (forces[one], forces[two] @ turn))
+    left[:, :, 2] *= np.sign(np.linalg.det(left @ right))[:, None]  # a proper rotation
+    rotation = left @ right  # [P, 3, 3]: b @ rotation superposes b on a
+    step = b @ rotation - a
+    start, end = ((each * step).sum((1, 2)) for each in (forces[one], forces[two] @ rotation))
     return (
         (start + end) / 2,
         np.abs(start - end) / 2,
@@ -185,7 +184,7 @@ def _periodic(
     step -= step.mean(1, keepdims=True)
     middle = 0.5 * (vectors[one] + vectors[two])
     moved = step @ middle
-    # The strain at the middle: second - first = middle @ gradient, of which a rotation is no part.
+    # The strain at the midpoint: the symmetric part of the gradient in second - first = middle @ gradient.
     gradient = np.linalg.solve(middle, vectors[two] - vectors[one])
     strain = 0.5 * (gradient + gradient.transpose(0, 2, 1))
     start, end = ((each * moved).sum((1, 2)) for each in (forces[one], forces[two]))

@@ -1,4 +1,4 @@
-"""Which unit, or which sign, explains that a number is so many times what it should be."""
+"""Guess which unit or sign error explains a wrong factor."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ UNITS: dict[str, Sequence[str]] = {
     "eV/Å^3": ("eV/Å^3", "GPa", "kbar", "Ha/Bohr^3"),
 }
 
-#: A factor explains another if they differ by no more than this, or by what is uncertain: the work along a straight
-#: line between two structures is too large by some 15% where bonds are stretched.
+#: A factor explains another if they differ by at most this, or by the uncertainty: the work along a straight line
+#: between two structures is too large by some 15% where bonds are stretched.
 _CLOSE, _UNCERTAIN = 1.25, 1.6
 
 
 def misreadings(dataset: Dataset, name: str) -> dict[str, float]:
-    """What the values of a target would be multiplied by, if the file had them in another unit than its card says.
+    """Return the factors of a target's values if the file used another unit than its card states.
 
     Args:
-        dataset: with its card.
-        name: of the target.
+        dataset: data set with its card.
+        name: name of the target.
 
     Returns:
-        A clause such as "the energies are in kcal/mol, not in eV" -> the factor.
+        A clause such as "'energy' is in kcal/mol in the file, and read as eV" -> the factor.
     """
-    told = dataset.card.targets[name].unit
-    told = FIELDS[name].unit if told == DIMENSIONLESS else told
+    stated = dataset.card.targets[name].unit
+    stated = FIELDS[name].unit if stated == DIMENSIONLESS else stated
     kind = name.replace("_", " ")
     return {
-        f"'{kind}' is in {unit} in the file, and read as {told}": conversion(told, unit)
+        f"'{kind}' is in {unit} in the file, and read as {stated}": conversion(stated, unit)
         for unit in UNITS[FIELDS[name].unit]
-        if abs(math.log(conversion(told, unit))) > 1e-3
+        if abs(math.log(conversion(stated, unit))) > 1e-3
     }
 
 
 def explain(factor: float, uncertain: float, causes: Mapping[str, float]) -> list[str]:
-    """The causes whose factor is that, the closest first; negative factors mean a wrong sign.
+    """Return the causes that explain a factor, the closest first; negative factors mean a wrong sign.
 
     Args:
-        factor: what was found.
-        uncertain: the true one is between ``factor / uncertain`` and ``factor · uncertain``.
+        factor: measured factor.
+        uncertain: its uncertainty: the true one is between ``factor / uncertain`` and ``factor · uncertain``.
         causes: clause -> factor.
     """
     distances = {cause: abs(math.log(factor / expected)) for cause, expected in causes.items() if factor * expected > 0}

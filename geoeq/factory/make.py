@@ -1,25 +1,23 @@
-"""From SMILES, files or surfaces to a labelled data set, by several processes, going on where it was killed."""
+"""Make a labelled data set from SMILES, files or surfaces, in parallel and with resume."""
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoeq.errors import InputError
-from geoeq.factory.dask_pool import DaskCrew
-from geoeq.factory.initial import MOLECULE, begin
-from geoeq.factory.make_plan import Sources, locked, make_plan, prepare_folder
+from geoeq.factory.find_starts import MOLECULE, find_starts
 from geoeq.factory.methods import Method, find_method
-from geoeq.factory.pool import Crew, Processes, cores, run_items
+from geoeq.factory.pool import dask_pool, process_pool, run_items
+from geoeq.factory.set_folder import Sources, locked, make_plan, prepare_folder
 from geoeq.factory.settings import Settings
 from geoeq.factory.task_results import Result
 from geoeq.resources import import_extra
 
 if TYPE_CHECKING:
-    from geoeq.factory.made_dataset import Summary
+    from geoeq.factory.write_dataset import Summary
 
 __all__ = ["make_set"]
 
@@ -35,72 +33,72 @@ def make_set(
     dask: str | None = None,
     again: bool = False,
 ) -> Summary:
-    """Make the data set ``folder``, which ``geoeq train`` takes by that name.
+    """Make the data set ``folder``, which ``geoeq train`` accepts by this name.
 
-    Each start is labelled by one thread and has a seed of its own, so that the numbers do not depend on how many
-    processes there are. What is done is kept when this is killed; what fails is left out, and ``failures.csv`` says
-    why.
+    Each start is labelled by one thread and has its own seed, so that the numbers do not depend on the number of
+    processes. If this process is killed, the same call resumes. Structures that fail are left out and listed in
+    ``failures.csv`` with the reason.
 
     Args:
-        folder: made if it is not there.
-        sources: what is sampled.
-        settings: how it is sampled and labelled.
-        processes: as many as there are cores if None.
-        dask: the address of a scheduler of Dask, on whose workers the processes run in place of this machine.
-        again: throw away what was made before.
+        folder: folder of the data set; it is created if it does not exist.
+        sources: sources of the structures.
+        settings: settings of sampling and labelling.
+        processes: number of worker processes; None for the number of cores.
+        dask: address of a Dask scheduler whose workers compute instead of this machine.
+        again: delete the data set that is in the folder, and start again.
 
     Raises:
-        InputError: a setting is wrong, or the folder holds a set of other settings, or something else; or Dask does
-            not answer, or has other programs.
-        DataError: a file cannot be read, or not one structure could be labelled.
+        InputError: a setting is wrong, the folder holds a data set of other settings or other files, Dask does not
+            answer, or its workers have other programs.
+        DataError: a file cannot be read, or no structure could be labelled.
         MissingExtraError: a package is not installed.
     """
     if dask is not None and processes is not None:
-        raise InputError("The workers of Dask are as many as there are: leave out --processes, or --dask.")
+        raise InputError("Dask determines the number of workers: leave out --processes, or --dask.")
     method = find_method(settings.method, settings.arguments)
     if sources.smiles:
         import_extra("rdkit", "chem")
-    from geoeq.factory.made_dataset import Summary, write_set  # with PyTorch, which the processes do without
+    from geoeq.factory.write_dataset import Summary, write_set  # imports PyTorch, which the workers do not need
 
     plan = make_plan(sources, settings, method)
     work = folder / ".work"
-    with locked(folder), contextlib.ExitStack() as stack:
+    with locked(folder):
         prepare_folder(folder, plan, again)
         if (folder / "card.yaml").exists():
             return Summary.read(folder)
         work.mkdir(exist_ok=True)
-        crew: Crew = (
-            Processes(settings, work, processes or cores())
+        with (
+            process_pool(settings, work, processes)
             if dask is None
-            else stack.enter_context(DaskCrew(settings, work, dask, smiles=bool(sources.smiles)))
-        )
-        files, failures = begin(work, sources, crew)
-        items = [
-            {
-                "start": str(file),
-                "place": place,
-                "name": start["name"],
-                "number": start["number"],
-                "output": str(work / f"frames-{file.stem}-{place}.npz"),
-            }
-            for file in files
-            for place, start in enumerate(Result.read(file).starts)
-        ]
-        run_items(items, crew, "structures")
-        counts = {name: len(given) for name, given in plan["sources"].items()}  # plan.json has them all
-        said = {
+            else dask_pool(settings, work, dask, smiles=bool(sources.smiles))
+        ) as pool:
+            files, failures = find_starts(work, sources, pool)
+            items = [
+                {
+                    "start": str(file),
+                    "index": index,
+                    "name": start["name"],
+                    "number": start["number"],
+                    "output": str(work / f"frames-{file.stem}-{index}.npz"),
+                }
+                for file in files
+                for index, start in enumerate(Result.read(file).starts)
+            ]
+            run_items(items, pool, "structures")
+        counts = {name: len(values) for name, values in plan["sources"].items()}  # plan.json lists them
+        made = {
             "sources": counts,
             "title": _title(sources, items, method),
             "citation": _citation(sources, method),
             "seed": settings.seed,
         }
-        summary = write_set(folder, [Path(str(item["output"])) for item in items], failures, {**plan, **said})
-        shutil.rmtree(work, ignore_errors=True)  # a process of a killed run may still write there
+        summary = write_set(folder, [Path(str(item["output"])) for item in items], failures, {**plan, **made})
+        shutil.rmtree(work, ignore_errors=True)  # a worker of a killed run may still write there
     return summary
 
 
 def _title(sources: Sources, items: Sequence[Mapping[str, Any]], method: Method) -> str:
-    """What the set was made of: only what came to a label."""
+    """Describe the sources that led to at least one label."""
     labelled = [item for item in items if Result.read(Path(item["output"])).start is not None]
     if sources.surfaces:
         pairs = [str(item["name"]).split(" on ") for item in labelled]

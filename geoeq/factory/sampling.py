@@ -1,4 +1,4 @@
-"""Structures around a start: relaxation, molecular dynamics, random displacements, and vibrations."""
+"""Sample structures around a start: relaxation, molecular dynamics, random displacements and vibrations."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _MOST_STEPS = 1000
 #: Displacement of the finite differences, Å.
 _DELTA = 0.005
 
-#: Softer vibrations, which a harmonic law would let move too far, move as if they were of this, cm⁻¹.
+#: Lowest frequency of sampled vibrations, cm⁻¹: softer modes would move too far in the harmonic approximation.
 _SOFTEST = 50.0
 
-#: A frequency further below zero is no round-off: this is no minimum, cm⁻¹.
+#: Largest imaginary frequency that is attributed to round-off, cm⁻¹; the structure is not a minimum beyond it.
 _IMAGINARY = 100.0
 
 #: ω² of 1 cm⁻¹, in ASE's units, eV/Å²/amu.
 _SQUARE = (units.invcm / (units._hbar * units.J * units.second)) ** 2
 
-#: Largest force of what is relaxed, and of a minimum from which vibrations start, eV/Å.
+#: Largest force of a relaxed structure, and of a minimum whose vibrations are sampled, eV/Å.
 RELAXED, MINIMUM = 0.05, 0.01
 
 
 def free_atoms(atoms: Atoms) -> NDArray[np.bool_]:
-    """Which atoms no constraint holds, [n]."""
+    """Return which atoms are not constrained, [n]."""
     free = np.ones(len(atoms), dtype=bool)
     for constraint in atoms.constraints:
         if isinstance(constraint, FixAtoms):
@@ -48,10 +48,10 @@ def free_atoms(atoms: Atoms) -> NDArray[np.bool_]:
 
 
 def relaxation(atoms: Atoms, force: float) -> Iterator[Atoms]:
-    """The atoms, step by step, until no force is above ``force`` (eV/Å); ``atoms`` is moved and given each time.
+    """Relax ``atoms`` in place until no force exceeds ``force`` (eV/Å), and yield it after each step.
 
     Raises:
-        RuntimeError: it takes too many steps.
+        RuntimeError: the relaxation takes too many steps.
     """
     optimizer = BFGS(atoms, logfile=None)
     for _ in optimizer.irun(fmax=force, steps=_MOST_STEPS):
@@ -65,7 +65,7 @@ def _is_relaxed(atoms: Atoms, force: float) -> bool:
 
 
 def dynamics(atoms: Atoms, settings: MD, generator: np.random.Generator) -> Iterator[Atoms]:
-    """Frames of Langevin dynamics; ``atoms`` is moved and given each time."""
+    """Run Langevin dynamics in place, and yield ``atoms`` at each frame."""
     spread = np.sqrt(atoms.get_masses() * units.kB * settings.temperature)[:, None]
     atoms.set_momenta(spread * generator.standard_normal((len(atoms), 3)))
     if not atoms.constraints and len(atoms) > 1:
@@ -81,17 +81,17 @@ def dynamics(atoms: Atoms, settings: MD, generator: np.random.Generator) -> Iter
 
 
 def rattled(atoms: Atoms, settings: Rattle, generator: np.random.Generator) -> Iterator[Atoms]:
-    """Copies whose free atoms are moved at random."""
+    """Yield copies whose free atoms have random displacements."""
     free = free_atoms(atoms)[:, None]
     for _ in range(settings.frames):
         yield _moved(atoms, settings.spread * free * generator.standard_normal((len(atoms), 3)))
 
 
 def vibrations(atoms: Atoms, settings: Modes, generator: np.random.Generator) -> Iterator[Atoms]:
-    """Copies displaced along the normal modes of a minimum, as a classical harmonic system at a temperature.
+    """Yield copies displaced along the normal modes of a minimum, like a classical harmonic system at a temperature.
 
-    Each normal coordinate Q of frequency ω is drawn from a normal distribution of variance kT/ω². A molecule neither
-    moves as a whole nor turns.
+    Each normal coordinate Q of frequency ω is drawn from a normal distribution of variance kT/ω². A molecule is neither
+    translated nor rotated.
 
     Raises:
         RuntimeError: a frequency is imaginary.
@@ -110,7 +110,7 @@ def vibrations(atoms: Atoms, settings: Modes, generator: np.random.Generator) ->
     squares, modes = squares[vibrating], modes[:, vibrating]
     if len(squares) and squares[0] < -(_IMAGINARY**2) * _SQUARE:
         frequency = np.sqrt(-squares[0] / _SQUARE)
-        raise RuntimeError(f"the relaxed structure is no minimum: it has a frequency of {frequency:.0f}i cm⁻¹")
+        raise RuntimeError(f"the relaxed structure is not a minimum: it has a frequency of {frequency:.0f}i cm⁻¹")
     spread = np.sqrt(units.kB * settings.temperature / np.maximum(squares, _SOFTEST**2 * _SQUARE))
     for _ in range(settings.frames):
         moves = np.zeros((len(atoms), 3))
@@ -119,7 +119,7 @@ def vibrations(atoms: Atoms, settings: Modes, generator: np.random.Generator) ->
 
 
 def hessian(atoms: Atoms, free: NDArray[np.int64]) -> Real:
-    """Second derivatives by the positions of the atoms ``free``, from central differences, [3n, 3n] eV/Å²."""
+    """Return second derivatives with respect to the positions of the atoms ``free``, [3n, 3n] eV/Å²."""
     columns = []
     for atom in free:
         for axis in range(3):
@@ -136,19 +136,19 @@ def hessian(atoms: Atoms, free: NDArray[np.int64]) -> Real:
 
 
 def _rigid_motions(atoms: Atoms, free: NDArray[np.int64]) -> Real:
-    """Displacements that change nothing, [3n, R]: of what is held none; of a molecule six, or five of a linear one."""
+    """Return the rigid motions [3n, R]: none with constraints, six of a molecule, five of a linear one."""
     if len(free) < len(atoms):
         return np.zeros((3 * len(free), 0))
     shifts = np.tile(np.eye(3), (len(atoms), 1))
     if atoms.pbc.any():
         return shifts
     offset = atoms.positions - atoms.get_center_of_mass()
-    turns = np.stack([np.cross(axis, offset).ravel() for axis in np.eye(3)], axis=1)
-    left, lengths, _ = np.linalg.svd(turns, full_matrices=False)
+    rotations = np.stack([np.cross(axis, offset).ravel() for axis in np.eye(3)], axis=1)
+    left, lengths, _ = np.linalg.svd(rotations, full_matrices=False)
     return np.concatenate([shifts, left[:, lengths > 1e-4 * max(lengths.max(), 1.0)]], axis=1)
 
 
 def _moved(atoms: Atoms, moves: Real) -> Atoms:
-    found: Atoms = atoms.copy()
-    found.positions += moves
-    return found
+    copy: Atoms = atoms.copy()
+    copy.positions += moves
+    return copy

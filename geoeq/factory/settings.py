@@ -1,4 +1,4 @@
-"""What is sampled, and how it is labelled: all that decides the numbers of a set that geoeq makes."""
+"""Settings of sampling and labelling: everything that determines the numbers of a data set made by geoeq."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from geoeq.errors import InputError
+from geoeq.typed import parse
 from geoeq.units import parse_quantity
 
 __all__ = ["MD", "Modes", "Rattle", "Settings", "seed_of"]
@@ -16,12 +17,12 @@ __all__ = ["MD", "Modes", "Rattle", "Settings", "seed_of"]
 
 @dataclass(frozen=True)
 class MD:
-    """Frames of molecular dynamics at one temperature (Langevin, 0.5 fs a step, friction 1 / 100 fs).
+    """Frames of molecular dynamics at one temperature (Langevin, time step 0.5 fs, friction 1 / 100 fs).
 
     Attributes:
-        temperature: K.
-        frames: how many are kept.
-        interval: between two of them, and before the first, fs.
+        temperature: temperature, K.
+        frames: number of frames.
+        interval: time between two frames, and before the first, fs.
     """
 
     temperature: float
@@ -30,7 +31,7 @@ class MD:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From ``300K:50``, or ``300K:50:40fs`` with the time between frames."""
+        """Parse ``300K:50``, or ``300K:50:40fs`` with the time between frames."""
         first, frames, *rest = _parts(text, "--md", "300K:50 or 300K:50:40fs", 3)
         interval = {"interval": _quantity(rest[0], "fs", "--md", "40fs")} if rest else {}
         return cls(_quantity(first, "K", "--md", "300K:50"), _count(frames, "--md"), **interval)
@@ -38,11 +39,11 @@ class MD:
 
 @dataclass(frozen=True)
 class Rattle:
-    """Frames in which each coordinate is moved at random.
+    """Frames with random displacements.
 
     Attributes:
-        spread: standard deviation, Å.
-        frames: how many.
+        spread: standard deviation of each coordinate, Å.
+        frames: number of frames.
     """
 
     spread: float
@@ -50,18 +51,18 @@ class Rattle:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From ``0.05Å:20``."""
+        """Parse ``0.05Å:20``."""
         spread, frames = _parts(text, "--rattle", "0.05Å:20", 2)
         return cls(_quantity(spread, "Å", "--rattle", "0.05Å:20"), _count(frames, "--rattle"))
 
 
 @dataclass(frozen=True)
 class Modes:
-    """Frames of the harmonic vibrations around the minimum.
+    """Frames of harmonic vibrations around the minimum.
 
     Attributes:
-        temperature: K.
-        frames: how many.
+        temperature: temperature, K.
+        frames: number of frames.
     """
 
     temperature: float
@@ -69,24 +70,24 @@ class Modes:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From ``300K:20``."""
+        """Parse ``300K:20``."""
         temperature, frames = _parts(text, "--modes", "300K:20", 2)
         return cls(_quantity(temperature, "K", "--modes", "300K:20"), _count(frames, "--modes"))
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How starting structures are sampled and labelled.
+    """Settings of sampling and labelling.
 
     Attributes:
         method: "gfn2", "gfn1", "emt", "lj", or the class path of a calculator of ASE.
-        arguments: of the calculator.
-        conformers: of each SMILES, at the most; those that coincide count once.
-        relax: relax every start with the method first.
+        arguments: arguments of the calculator.
+        conformers: largest number of different conformers of each SMILES.
+        relax: whether to relax every start with the method first.
         md: frames of dynamics from each start.
         rattle: frames of random displacements of each start.
         modes: frames of vibrations about the minimum of each start.
-        seed: of all random numbers; each start has its own, which depends on what it is and not on its place.
+        seed: random seed. Each start has its own, which depends on its name and number but not on the order.
         max_force: structures with a larger force on an atom are left out, eV/Å.
     """
 
@@ -102,31 +103,28 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.conformers < 1:
-            raise InputError(f"--conformers {self.conformers}: at least 1 would be right.")
+            raise InputError(f"--conformers {self.conformers}: the number must be at least 1.")
         if not self.max_force > 0:
-            raise InputError(f"--max-force {self.max_force}: more than 0 eV/Å would be right.")
+            raise InputError(f"--max-force {self.max_force}: the force must be more than 0 eV/Å.")
 
     @property
     def samples(self) -> bool:
-        """Whether there are frames beside the starts."""
+        """Whether frames are sampled in addition to the starts."""
         return any((self.md, self.rattle, self.modes))
 
     def to_json(self) -> str:
-        """One line of text, from which ``from_json`` makes the same."""
+        """Return one line of text from which ``from_json`` restores the settings."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The settings in a text of ``to_json``."""
-        values = json.loads(text)
-        for name, kind in (("md", MD), ("rattle", Rattle), ("modes", Modes)):
-            values[name] = values[name] and kind(**values[name])
-        return cls(**values)
+        """Restore the settings from a text of ``to_json``."""
+        return parse(cls, json.loads(text), "settings")
 
 
-def seed_of(*what: object) -> int:
-    """A seed, from 0 to 2^31 - 1, that depends on the texts of ``what`` alone."""
-    digest = hashlib.sha256("\0".join(map(str, what)).encode()).digest()
+def seed_of(*names: object) -> int:
+    """Return a seed from 0 to 2^31 - 1 that depends only on the texts of ``names``."""
+    digest = hashlib.sha256("\0".join(map(str, names)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
@@ -143,11 +141,11 @@ def _quantity(text: str, unit: str, option: str, example: str) -> float:
     except ValueError as error:
         raise InputError(f"{option} {text}: {error} Write it as in {option} {example}.") from error
     if not value > 0:
-        raise InputError(f"{option} {text}: more than 0 would be right.")
+        raise InputError(f"{option} {text}: the value must be more than 0.")
     return value
 
 
 def _count(text: str, option: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise InputError(f"{option}: the number of frames should be a whole number from 1 on, not '{text}'.")
+        raise InputError(f"{option}: the number of frames must be a positive integer, not '{text}'.")
     return int(text)

@@ -1,4 +1,4 @@
-"""Where sampling begins: a structure, its charge and spin, and whose structures stay together in a split."""
+"""Starting structures of sampling: atoms, charge, spin, and the group that stays together in a split."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ __all__ = ["Start", "fewest_unpaired", "spin_fault"]
 
 @dataclass(frozen=True)
 class Start:
-    """One structure from which others are sampled.
+    """A structure from which others are sampled.
 
     Attributes:
         group: structures of one group are never divided between training and test.
-        name: of the molecule or system, for tables.
-        number: of the conformer, frame or site of that name, from 0.
-        atoms: positions, cell, tags, and the atoms that are held (``FixAtoms``).
-        charge: total, e.
-        multiplicity: 2S + 1.
-        reference: energy of the clean surface and of the adsorbate in the gas phase, eV; None where it is no such.
+        name: name of the molecule or system, for tables.
+        number: number of the conformer, frame or site of that name, from 0.
+        atoms: positions, cell, tags, and the constrained atoms (``FixAtoms``).
+        charge: total charge, e.
+        multiplicity: spin multiplicity, 2S + 1.
+        reference: energy of the clean surface plus that of the adsorbate in the gas phase, eV; None if there is no
+            adsorbate.
     """
 
     group: str
@@ -34,22 +35,22 @@ class Start:
     reference: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, from which ``from_dict`` makes the same, to the last bit."""
+        """Return plain values from which ``from_dict`` restores the start to the last bit."""
         return {**{name: value for name, value in vars(self).items() if name != "atoms"}, "atoms": encode(self.atoms)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """What was given to ``to_dict``."""
+        """Restore a start from the values of ``to_dict``."""
         return cls(**{**values, "atoms": decode(values["atoms"])})
 
 
 def fewest_unpaired(atoms: Atoms, charge: int = 0) -> int:
-    """The multiplicity of a structure all of whose electrons are paired, but the last one of an odd number."""
+    """Return the lowest multiplicity: 1 for an even number of electrons, 2 for an odd one."""
     return 1 + (int(atoms.numbers.sum()) - charge) % 2
 
 
 def spin_fault(atoms: Atoms, charge: int, multiplicity: int) -> str | None:
-    """Why a structure cannot have this charge and multiplicity, or None: electrons come in pairs, but the unpaired."""
+    """Return why a structure cannot have this charge and multiplicity, or None if it can."""
     electrons = int(atoms.numbers.sum()) - charge
     unpaired = multiplicity - 1
     if unpaired < 0 or unpaired > electrons or (electrons - unpaired) % 2:

@@ -1,4 +1,4 @@
-"""Adsorbates on surfaces, built by ``ase.build``: clean slabs, gases, and the slabs with an adsorbate at each site."""
+"""Adsorbates on surfaces, built by ``ase.build``: clean slabs, gases, and slabs with an adsorbate at each site."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from geoeq.factory.starts import Start, fewest_unpaired
 
 __all__ = ["Surface", "adsorbed", "gas_start", "slab_start"]
 
-#: Facets that have named sites.
+#: Facets with named sites.
 _FACETS = ("fcc100", "fcc110", "fcc111", "bcc100", "bcc110", "bcc111", "hcp0001")
 
-#: Between the uppermost atoms and those of the next cell, on both sides, Å.
+#: Vacuum on each side of the slab, Å.
 _VACUUM = 8.0
 
-#: Layers that may move; those below are held.
+#: Number of layers that may move; those below are fixed.
 _MOBILE = 2
 
-#: In OC20: 0 below the surface, 1 at it, 2 of the adsorbate.
+#: Tags as in OC20: 0 below the surface, 1 at the surface, 2 in the adsorbate.
 _BULK, _TOP, _ADSORBATE = 0, 1, 2
 
 _FORM = re.compile(r"(?P<metal>[A-Z][a-z]?):(?P<facet>\w+):(?P<size>\d+x\d+x\d+)$")
@@ -37,9 +37,9 @@ class Surface:
     """A slab of one metal.
 
     Attributes:
-        metal: its symbol.
-        facet: such as fcc111.
-        size: repeats in the plane, and layers.
+        metal: symbol of the metal.
+        facet: facet, such as fcc111.
+        size: two numbers of repeats in the plane, and the number of layers.
     """
 
     metal: str
@@ -48,10 +48,10 @@ class Surface:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From ``Cu:fcc111:2x2x4``.
+        """Parse a text such as ``Cu:fcc111:2x2x4``.
 
         Raises:
-            InputError: it is written otherwise, or there is no such metal or facet.
+            InputError: the text has another form, or the metal or facet is unknown.
         """
         match = _FORM.match(text)
         if match is None:
@@ -62,17 +62,17 @@ class Surface:
             raise InputError(f"--surface {text}: {unknown_name('facet', match['facet'], _FACETS)}")
         first, second, layers = (int(word) for word in match["size"].split("x"))
         if min(first, second) < 1 or layers <= _MOBILE:
-            raise InputError(f"--surface {text}: {_MOBILE + 1} layers or more are needed; all but {_MOBILE} are held.")
+            raise InputError(f"--surface {text}: give {_MOBILE + 1} or more layers; all but {_MOBILE} are fixed.")
         return cls(match["metal"], match["facet"], (first, second, layers))
 
     def __str__(self) -> str:
         return f"{self.metal} {self.facet} {'x'.join(map(str, self.size))}"
 
     def build(self) -> Atoms:
-        """The slab with the lattice constant of the element, its layers tagged as in OC20 and the lower ones held.
+        """Build the slab with the lattice constant of the element, tags as in OC20, and fixed lower layers.
 
         Raises:
-            InputError: ASE does not know a lattice constant of this metal for the facet.
+            InputError: ASE has no lattice constant of this metal for the facet.
         """
         try:
             slab: Atoms = getattr(build, self.facet)(self.metal, size=self.size, vacuum=_VACUUM)
@@ -86,16 +86,16 @@ class Surface:
 
 
 def slab_start(surface: Surface) -> Start:
-    """The clean surface."""
+    """Return the clean surface."""
     atoms = surface.build()
     return Start(str(surface), str(surface), 0, atoms, multiplicity=fewest_unpaired(atoms))
 
 
 def gas_start(adsorbate: str) -> Start:
-    """An adsorbate alone: an atom, or a molecule that ``ase.build.molecule`` knows.
+    """Return an adsorbate in the gas phase: an atom, or a molecule of ``ase.build.molecule``.
 
     Raises:
-        InputError: there is no such atom or molecule.
+        InputError: the atom or molecule is unknown.
     """
     if adsorbate in chemical_symbols[1:]:
         atoms = Atoms(adsorbate, positions=np.zeros((1, 3)))
@@ -104,24 +104,24 @@ def gas_start(adsorbate: str) -> Start:
     else:
         known = [*chemical_symbols[1:], *molecule_names]
         close = unknown_name("adsorbate", adsorbate, known).partition(" Known:")[0]
-        raise InputError(f"--adsorbates: {close} Atoms, and the molecules of ase.data.g2, are known.")
-    found = Atoms(atoms.numbers, atoms.positions)
-    return Start(adsorbate, adsorbate, 0, found, multiplicity=fewest_unpaired(found))
+        raise InputError(f"--adsorbates: {close} Known are atoms and the molecules of ase.data.g2.")
+    plain = Atoms(atoms.numbers, atoms.positions)
+    return Start(adsorbate, adsorbate, 0, plain, multiplicity=fewest_unpaired(plain))
 
 
 def adsorbed(slab: Start, gas: Start) -> list[Start]:
-    """An adsorbate on a relaxed surface, at each of the sites that the facet has.
+    """Place an adsorbate on a relaxed surface, at each site of the facet.
 
-    The first atom of the adsorbate is bound (of those with oxygen and carbon, the carbon; of others the one that is no
-    hydrogen), the rest points away from the surface.
+    The adsorbate binds by its first carbon atom, else by its first atom that is not hydrogen; the other atoms point
+    away from the surface.
 
     Args:
-        slab: the clean surface, relaxed, its energy as its reference.
-        gas: the adsorbate, relaxed, its energy as its reference.
+        slab: relaxed clean surface, with its energy as reference.
+        gas: relaxed adsorbate, with its energy as reference.
     """
     sites: dict[str, Any] = slab.atoms.info["adsorbate_info"]["sites"]
     molecule = _upright(gas.atoms)
-    name, found = f"{gas.name} on {slab.name}", []
+    name, starts = f"{gas.name} on {slab.name}", []
     for number, site in enumerate(sites):
         atoms = slab.atoms.copy()
         atoms.calc = None
@@ -134,16 +134,16 @@ def adsorbed(slab: Start, gas: Start) -> list[Start]:
         atoms.info = {"site": site}
         reference = (slab.reference or 0.0) + (gas.reference or 0.0)
         multiplicity = fewest_unpaired(atoms)
-        found.append(Start(name, name, number, atoms, multiplicity=multiplicity, reference=reference))
-    return found
+        starts.append(Start(name, name, number, atoms, multiplicity=multiplicity, reference=reference))
+    return starts
 
 
 def _upright(atoms: Atoms) -> Atoms:
-    """The molecule with its binding atom first, and the others above it."""
-    order = sorted(range(len(atoms)), key=lambda place: (atoms.numbers[place] != 6, atoms.numbers[place] == 1))
-    found: Atoms = atoms[order]
-    found.positions -= found.positions[0]
-    rest = found.positions.mean(axis=0)
+    """Return the molecule with its binding atom first and the others above it."""
+    order = sorted(range(len(atoms)), key=lambda index: (atoms.numbers[index] != 6, atoms.numbers[index] == 1))
+    molecule: Atoms = atoms[order]
+    molecule.positions -= molecule.positions[0]
+    rest = molecule.positions.mean(axis=0)
     if np.linalg.norm(rest) > 1e-6:
-        found.rotate(rest, "z", center=(0, 0, 0))
-    return found
+        molecule.rotate(rest, "z", center=(0, 0, 0))
+    return molecule

@@ -1,4 +1,4 @@
-"""What a work item leaves behind: one file, which is there whole or not at all."""
+"""The result of one item: a single file, written all or nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoeq.files import atomic_write
+
 __all__ = ["Failure", "Result"]
 
 _TEXT = "text"
@@ -18,13 +20,13 @@ _TEXT = "text"
 
 @dataclass(frozen=True)
 class Failure:
-    """What there is no label of.
+    """A structure that has no label.
 
     Attributes:
-        name: of the molecule or system.
-        number: of the conformer, frame or site; -1 where all of them failed.
-        step: what was being done.
-        reason: in words.
+        name: name of the molecule or system.
+        number: number of the conformer, frame or site; -1 if all of them failed.
+        step: the step that failed.
+        reason: the reason, in words.
     """
 
     name: str
@@ -35,13 +37,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Result:
-    """Starts of sampling or labelled frames, and what failed.
+    """Starts of sampling or labelled frames, and the failures.
 
     Attributes:
-        starts: as ``Start.to_dict`` gives them.
-        start: that of the frames, as ``Start.to_dict`` gives it; None where there are no frames.
-        frames: arrays of F frames of n atoms: "positions" [F, n, 3], and fields, [F, ..] or [F, n, ..].
-        failures: what there is no result of.
+        starts: starts as returned by ``Start.to_dict``.
+        start: the start of the frames as returned by ``Start.to_dict``; None if there are no frames.
+        frames: arrays of F frames of n atoms: "positions" [F, n, 3], and fields [F, ..] or [F, n, ..].
+        failures: the structures without a result.
     """
 
     starts: list[dict[str, Any]] = field(default_factory=list)
@@ -54,16 +56,14 @@ class Result:
         text = json.dumps(
             {"starts": self.starts, "start": self.start, "failures": [asdict(failure) for failure in self.failures]}
         )
-        temporary = path.with_name(f".{path.name}-{os.getpid()}")
-        with temporary.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **{_TEXT: np.array(text)}, **self.frames)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
 
     @classmethod
     def read(cls, path: Path) -> Result:
-        """The result in the file ``path``."""
+        """Read the result in the file ``path``."""
         with np.load(path, allow_pickle=False) as arrays:
             known = json.loads(str(arrays[_TEXT]))
             frames = {name: arrays[name] for name in arrays.files if name != _TEXT}

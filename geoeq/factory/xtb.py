@@ -1,4 +1,4 @@
-"""GFN-xTB through the library tblite, as a calculator of ASE that gives orbital energies and charges too."""
+"""GFN-xTB by the library tblite, as a calculator of ASE that also returns orbital energies and charges."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from geoeq.resources import import_extra
 
 __all__ = ["XTB"]
 
-#: Electrons that an occupied orbital has at the least.
+#: Lowest number of electrons in an occupied orbital.
 _OCCUPIED = 0.5
 
 
 class XTB(Calculator):
-    """Extended tight binding: energy, forces, dipole, charges and frontier orbitals.
+    """Calculator for extended tight binding: energy, forces, dipole, charges and frontier orbitals.
 
-    The energy is what the forces are derivatives of, with the entropy of electrons at 300 K. It counts valence
-    electrons only. In a radical the highest occupied orbital is the singly occupied one, and the gap is to the next.
-    The dipole of an ion is about its centre of mass. Nothing here depends on the spin but the occupations.
+    The energy is the one whose derivatives are the forces: it includes the electronic entropy at 300 K, and only the
+    valence electrons. In a radical the highest occupied orbital is the singly occupied one, and the gap is that to the
+    next orbital. The dipole of an ion is relative to its centre of mass. The spin affects only the occupations.
 
     Args:
         method: "GFN2-xTB" or "GFN1-xTB".
-        charge: total, e.
-        multiplicity: 2S + 1.
-        accuracy: of the self-consistent charges, in units of tblite's own; the smaller, the more exact.
+        charge: total charge, e.
+        multiplicity: spin multiplicity, 2S + 1.
+        accuracy: accuracy of the self-consistent charges in tblite's units; smaller is more accurate.
 
     Raises:
-        InputError: there is no such method, or the multiplicity is below 1.
+        InputError: the method is unknown, or the multiplicity is less than 1.
         MissingExtraError: the extra "xtb" is not installed.
 
     Source:
@@ -45,9 +45,9 @@ class XTB(Calculator):
     def __init__(self, method: str = "GFN2-xTB", charge: int = 0, multiplicity: int = 1, accuracy: float = 0.1) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if method not in ("GFN2-xTB", "GFN1-xTB"):
-            raise InputError(f"XTB computes GFN2-xTB and GFN1-xTB, not '{method}'.")
+            raise InputError(f"The method of XTB must be GFN2-xTB or GFN1-xTB, not '{method}'.")
         if multiplicity < 1:
-            raise InputError(f"A multiplicity is 1 or more, not {multiplicity}.")
+            raise InputError(f"The multiplicity must be 1 or more, not {multiplicity}.")
         self._library = import_extra("tblite.interface", "xtb")
         self._settings = {"charge": float(charge), "uhf": multiplicity - 1}
         self._method, self._accuracy = method, accuracy
@@ -60,18 +60,18 @@ class XTB(Calculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Compute all of it; the charges of the last positions are where the next ones begin."""
+        """Compute all properties, starting from the charges of the previous positions."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
-        structure: Any = self.atoms  # a copy, with what the base class looks at
+        structure: Any = self.atoms  # the copy made by the base class
         try:
-            self._place(structure, set(system_changes))
+            self._update(structure, set(system_changes))
             self._last = self._structure.singlepoint(self._last)
-        except RuntimeError as error:  # what tblite raises is one
+        except RuntimeError as error:  # tblite raises subclasses
             self._structure = self._last = None
             raise CalculationFailed(f"{self._method}: {error}") from error
         self.results = self._read(self._last, structure)
 
-    def _place(self, atoms: Atoms, changes: set[str]) -> None:
+    def _update(self, atoms: Atoms, changes: set[str]) -> None:
         positions = atoms.positions / Bohr
         if self._structure is not None and changes <= {"positions"}:
             self._structure.update(positions)
@@ -83,17 +83,17 @@ class XTB(Calculator):
         self._structure.set("verbosity", 0)
         self._structure.set("accuracy", self._accuracy)
 
-    def _read(self, found: Any, atoms: Atoms) -> dict[str, Any]:
-        energy, charges = float(found.get("energy")) * Hartree, found.get("charges")
-        levels = found.get("orbital-energies") * Hartree
-        occupied = found.get("orbital-occupations") > _OCCUPIED
+    def _read(self, result: Any, atoms: Atoms) -> dict[str, Any]:
+        energy, charges = float(result.get("energy")) * Hartree, result.get("charges")
+        levels = result.get("orbital-energies") * Hartree
+        occupied = result.get("orbital-occupations") > _OCCUPIED
         homo = float(levels[occupied].max()) if occupied.any() else np.nan
         lumo = float(levels[~occupied].min()) if not occupied.all() else np.nan
-        dipole = found.get("dipole") * Bohr - self._settings["charge"] * atoms.get_center_of_mass()
+        dipole = result.get("dipole") * Bohr - self._settings["charge"] * atoms.get_center_of_mass()
         return {
             "energy": energy,
             "free_energy": energy,
-            "forces": -found.get("gradient") * (Hartree / Bohr),
+            "forces": -result.get("gradient") * (Hartree / Bohr),
             "charges": charges,
             "dipole": dipole,
             "homo": homo,

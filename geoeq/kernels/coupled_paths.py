@@ -1,4 +1,4 @@
-"""Where the numbers of each path are in a row, and which of them are coupled: what kernels are generated from."""
+"""The columns of each path in a row, and their non-zero couplings, from which kernels are generated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CoupledPath", "Entry", "by_x_block", "coupled_paths"]
 
 @dataclass(frozen=True)
 class Entry:
-    """``M^p_ik`` of one path, and the terms ``C^p_ijk`` with j from the first harmonic on."""
+    """``M^p_ik`` of one path as terms (j, ``C^p_ijk``), with j counted from the first harmonic."""
 
     i: int
     k: int
@@ -22,15 +22,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class CoupledPath:
-    """A path with where its numbers are in a row, and its matrix ``M^p_ik = Σ_j C^p_ijk Y_j``, as far as it is not 0.
+    """A path with its columns in a row, and the non-zero entries of its matrix ``M^p_ik = Σ_j C^p_ijk Y_j``.
 
     Attributes:
-        path: it.
-        x_start: column of the first number of its block of the input.
+        path: the path.
+        x_start: first column of its block of the input.
         out_start: column of its first channel in the first row of its block of the output.
-        out_width: channels of that block.
-        first_entry: where its entries begin among those of all paths.
-        entries: of M.
+        out_width: number of channels of that block.
+        first_entry: index of its first entry among those of all paths.
+        entries: entries of M.
     """
 
     path: Path
@@ -50,19 +50,19 @@ class CoupledPath:
         return range(2 * self.path.degrees[0] + 1)
 
     def x_column(self, i: int) -> int:
-        """Where the channels of x_i begin."""
+        """Return the first column of the channels of x_i."""
         return self.x_start + i * self.channels
 
     def out_column(self, k: int) -> int:
-        """Where the channels of out_k begin."""
+        """Return the first column of the channels of out_k."""
         return self.out_start + k * self.out_width
 
 
 def coupled_paths(paths: Paths) -> list[CoupledPath]:
-    """Sorted by the block of the input, whose channels are then read once."""
+    """Return the coupled paths sorted by input block, so that kernels read the channels of a block once."""
     x_starts = _starts(paths.x_blocks)
     out_starts = _starts(paths.out_blocks)
-    found, first = [], 0
+    coupled, first = [], 0
     for path in sorted(paths.paths, key=lambda path: path.x_block):
         symbols = (path.coefficient * coupling(*path.degrees)).tolist()  # [i][j][k]
         entries = []
@@ -74,13 +74,13 @@ def coupled_paths(paths: Paths) -> list[CoupledPath]:
                     entries.append(Entry(i, k, terms))
         out_start = out_starts[path.out_block] + path.out_channel
         width = paths.out_blocks[path.out_block][1]
-        found.append(CoupledPath(path, x_starts[path.x_block], out_start, width, first, tuple(entries)))
+        coupled.append(CoupledPath(path, x_starts[path.x_block], out_start, width, first, tuple(entries)))
         first += len(entries)
-    return found
+    return coupled
 
 
 def by_x_block(coupled: list[CoupledPath]) -> Iterator[list[CoupledPath]]:
-    """Those that read the same block of the input."""
+    """Group the paths by the block of the input that they read."""
     for _, members in groupby(coupled, key=lambda member: member.path.x_block):
         yield list(members)
 

@@ -1,4 +1,4 @@
-"""What a tensor product couples, as plain numbers: the one description that every backend works from."""
+"""The description of a tensor product in plain numbers, from which every backend works."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from geoeq.errors import InputError
 
 __all__ = ["Mode", "Path", "Paths", "coupling", "described_heads", "described_paths", "described_shapes"]
 
-#: "uvu": each channel is multiplied by a weight of its own. "uvw": the channels are mixed by a matrix of weights.
+#: "uvu": one weight per channel. "uvw": channels are mixed by a matrix of weights.
 Mode = Literal["uvu", "uvw"]
 
 
 @constant
 def coupling(l_x: int, l_harmonics: int, l_out: int) -> Tensor:
-    """Wigner's 3j symbols of real harmonics with e3nn's phases, ``Σ C² = 1``; exact in float64.
+    """Return the Wigner 3j symbols of real harmonics with e3nn's phases, ``Σ C² = 1``, exact in float64.
 
     Shapes:
         Returns [2 l_x + 1, 2 l_harmonics + 1, 2 l_out + 1].
@@ -43,13 +43,13 @@ class Path:
     """One coupling of a block of the input and one harmonic to (a part of) a block of the output.
 
     Attributes:
-        degrees: l of the input, of the harmonic and of the output.
-        x_block: which block of the input.
-        x_channels: number U of its channels.
-        out_block: which block of the output.
-        out_channel: the first channel of it that this path writes to.
-        out_channels: how many it writes to: U for "uvu", W for "uvw".
-        weight_start: first column of its weights: [U], or [U, W] row by row.
+        degrees: degrees l of the input, of the harmonic and of the output.
+        x_block: index of the block of the input.
+        x_channels: number U of channels of that block.
+        out_block: index of the block of the output.
+        out_channel: first channel of that block to which the path writes.
+        out_channels: number of channels to which it writes: U for "uvu", W for "uvw".
+        weight_start: first column of the weights of the path: [U], or [U, W] row by row.
         mode: "uvu" or "uvw".
         coefficient: factor of ``coupling(*degrees)``.
     """
@@ -71,36 +71,36 @@ class Path:
 
     @property
     def weight_numel(self) -> int:
-        """Number of weights of an edge."""
+        """Number of weights per edge."""
         return self.x_channels * (1 if self.mode == "uvu" else self.out_channels)
 
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """A tensor product: all of its paths, built once and shared by every call.
+    """A tensor product: all of its paths, built once and shared by all calls.
 
-    A row of features is its blocks side by side, each ``[2 l + 1, channels]``: channels last.
+    A row of features consists of blocks side by side, each ``[2 l + 1, channels]``: channels last.
 
     Attributes:
-        paths: in the order of their weights.
+        paths: the paths, in the order of their weights.
         x_blocks: (2 l + 1, channels) of each block of the input.
         out_blocks: (2 l + 1, channels) of each block of the output.
-        divided: the output is not rows, but its blocks one after another, each of all rows: what a linear map of a
-            block reads at full speed. Not every backend takes it.
-        heads: 0 where every channel of a path has a weight of its own. Else weights are those of H heads, each of all
-            channels, and the output has H times each block, one after another (and is divided).
-        harmonics_dim: columns of the harmonics that are read; a graph may have more.
-        x_dim, out_dim: columns of the input and of the output.
-        weight_numel: weights of an edge.
-        work: numbers that a kernel makes for a row of a degree, added up over the paths.
-        covered: whether paths write to the same channels of the output or to others, and to all of them.
-        description: all of it as a text, from which ``described_paths`` makes it again.
-        by_block: the same product with its output divided; only of one whose output is not.
-        single: the same product without heads; only of one that was made by ``with_heads``.
-        pieces: paths from one block of the input to channels side by side in one block of the output, as indices
-            into ``paths``: what one matrix product does.
-        matrix: all couplings for the reference. Harmonics times it are, for each piece of P paths,
-            ``Σ_j C_ijk Y_j`` as [2 l_out + 1, P, 2 l_x + 1] row by row. [harmonics_dim, ...], float64.
+        divided: whether the output consists of its blocks one after another, each with all rows, instead of rows of
+            blocks. A linear map reads such a block at full speed. Not every backend supports it.
+        heads: 0 if every channel of a path has its own weight. Otherwise number H of attention heads, each with one
+            weight for all channels; the output then has H copies of each block, one after another (and is divided).
+        harmonics_dim: number of columns of the harmonics that are read; a graph may have more.
+        x_dim, out_dim: number of columns of the input and of the output.
+        weight_numel: number of weights per edge.
+        work: amount of work of a kernel per row and degree, in numbers computed, summed over the paths.
+        covered: whether paths write to all channels of the output, and any two of them to equal or disjoint channels.
+        description: all of this as a text, from which ``described_paths`` restores it.
+        by_block: the same product with its output divided; defined only if this one's is not.
+        single: the same product without heads; defined only for results of ``with_heads``.
+        pieces: groups of paths from one block of the input to adjacent channels of one block of the output, as indices
+            into ``paths``; one matrix product computes a piece.
+        matrix: all couplings, for the reference. The product of the harmonics with it contains, for each piece of P
+            paths, ``Σ_j C_ijk Y_j`` as [2 l_out + 1, P, 2 l_x + 1], row by row. [harmonics_dim, ...], float64.
     """
 
     paths: tuple[Path, ...]
@@ -123,7 +123,9 @@ class Paths:
     def __post_init__(self) -> None:
         unreached = set(range(len(self.out_blocks))) - {path.out_block for path in self.paths}
         if unreached or not self.paths:
-            raise InputError(f"A tensor product needs a path to each block; none reaches {sorted(unreached) or 'any'}.")
+            raise InputError(
+                f"Each block of the output needs a path; none leads to {sorted(unreached) or 'any block'}."
+            )
         pieces, weights = _pieces(self.paths), sum(path.weight_numel for path in self.paths)
         harmonics_dim = max((path.degrees[1] + 1) ** 2 for path in self.paths)
         for name, value in {
@@ -149,13 +151,13 @@ class Paths:
         return repr((paths, self.x_blocks, self.out_blocks, divided, self.heads))
 
     def with_heads(self, heads: int) -> Paths:
-        """The same product, without weights of its own, for the sums of so many heads."""
+        """Return the same product, without weights per path, for sums with this number of attention heads."""
         paths = Paths(self.paths, self.x_blocks, self.out_blocks, divided=True, heads=heads)
         object.__setattr__(paths, "single", self)
         return paths
 
     def out_shape(self, rows: int) -> tuple[int, ...]:
-        """Of the output: [rows, out_dim], or where it is divided [rows * out_dim], times the heads if it has any."""
+        """Return the shape of the output: [rows, out_dim], or [rows * out_dim * heads] if it is divided."""
         return (rows * self.out_dim * max(1, self.heads),) if self.divided else (rows, self.out_dim)
 
 
@@ -169,21 +171,21 @@ def _covered(paths: Sequence[Path], blocks: Sequence[tuple[int, int]]) -> bool:
 
 
 def described_shapes(description: str, rows: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of input and output of the tensor product of that ``description``, without making it."""
+    """Return the shapes of input and output of the described tensor product, without building it."""
     _, x_blocks, out_blocks, divided, heads = ast.literal_eval(description)
     x_dim, out_dim = (sum(dim * channels for dim, channels in blocks) for blocks in (x_blocks, out_blocks))
     return (rows, x_dim), (rows * out_dim * max(1, heads),) if divided else (rows, out_dim)
 
 
 def described_heads(description: str) -> int:
-    """How many heads the tensor product of that ``description`` has, without making it."""
+    """Return the number of heads of the described tensor product, without building it."""
     heads: int = ast.literal_eval(description)[-1]
     return heads
 
 
 @functools.cache
 def described_paths(description: str) -> Paths:
-    """The tensor product of that ``description``, built once."""
+    """Return the described tensor product, built once."""
     paths, *rest = ast.literal_eval(description)
     return Paths(tuple(Path(*path) for path in paths), *rest)
 

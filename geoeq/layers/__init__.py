@@ -1,4 +1,4 @@
-"""Layers and their parts, for anybody's network; each has ``example()``."""
+"""Equivariant layers and their parts, for use in any PyTorch network; each class has ``example()``."""
 
 from geoeq.layers.edge_frames.so2 import SO2Convolution
 from geoeq.layers.egnn import EGNNLayer
@@ -32,7 +32,7 @@ from geoeq.layers.se3_transformer.se3_attention import SE3Attention
 from geoeq.layers.se3_transformer.se3_block import SE3Block
 from geoeq.layers.se3_transformer.se3_convolution import SE3Convolution
 from geoeq.layers.se3_transformer.se3_norm import SE3Norm
-from geoeq.layers.sphere.s2_activation import S2Activation, SeparableS2Activation
+from geoeq.layers.sphere.sphere_activation import S2Activation, SeparableS2Activation
 from geoeq.layers.sphere.sphere_norm import SeparableLayerNorm
 from geoeq.layers.transformer import TransformerLayer
 from geoeq.layers.vector_neurons import VectorActivation, VectorNeuronLayer

@@ -1,4 +1,4 @@
-"""A function of rows, some rows at a time, which keeps nothing but its arguments for derivatives."""
+"""Row-wise functions in chunks of rows, recomputed in the backward pass to store nothing but their arguments."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ __all__ = ["add_rows", "chunked", "derivatives_in_chunks", "rows_at_once"]
 _Function = Callable[..., Tensor]
 _Target = tuple[Tensor, int] | None
 
-
-#: On a device there is no cache to stay in, and many small steps are slow; memory alone is to be saved.
-_ON_A_DEVICE = 64
+#: Factor of the chunk size on a device, where chunks need not fit in a cache and many small steps are slow.
+_DEVICE_FACTOR = 64
 
 
 def rows_at_once(like: Tensor, size: int) -> int:
-    """``size`` on the CPU, more elsewhere."""
-    return size if like.device.type == "cpu" else size * _ON_A_DEVICE
+    """Return the chunk size: ``size`` on the CPU, more on other devices."""
+    return size if like.device.type == "cpu" else size * _DEVICE_FACTOR
 
 
 def add_rows(total: Tensor, index: Tensor, rows: Tensor) -> None:
-    """Add rows to those of the total at the index, in place and in an order that does not change from run to run."""
+    """Add rows to those of the total at the index, in place and in the same order in every run."""
     if total.is_cuda:
         total.add_(kernels.segment_sum(rows, index, len(total)))
     else:
@@ -34,81 +33,86 @@ def add_rows(total: Tensor, index: Tensor, rows: Tensor) -> None:
 
 
 class _Task(NamedTuple):
-    """What is computed, and how."""
+    """A row-wise function and how to evaluate it.
+
+    Its tensors are first ``num_rows`` with a row for each result, then tables of which the rows at ``indices`` are
+    used, then tensors that all rows share.
+    """
 
     function: _Function
-    num_rows: int  # of the tensors, those that have rows
+    num_rows: int
     size: int
     target: _Target
     autocast: tuple[str, torch.dtype, bool]
-    indices: Sequence[Tensor] = ()  # the tensors after those with rows are tables, of which these rows are taken
+    indices: Sequence[Tensor] = ()
 
-    def places(self, count: int) -> Iterator[slice]:
-        """Of some rows at a time; one at least."""
+    def slices(self, count: int) -> Iterator[slice]:
+        """Yield the rows of each chunk; at least one chunk, which may be empty."""
         for start in range(0, max(count, 1), self.size):
             yield slice(start, start + self.size)
 
-    def cut(self, tensors: Sequence[Tensor], place: slice) -> list[Tensor]:
-        """The arguments for some rows."""
-        return [self.cut_one(k, tensor, place) for k, tensor in enumerate(tensors)]
+    def select(self, tensors: Sequence[Tensor], rows: slice) -> list[Tensor]:
+        """Return the arguments for some rows."""
+        return [self.select_one(k, tensor, rows) for k, tensor in enumerate(tensors)]
 
-    def cut_one(self, k: int, tensor: Tensor, place: slice) -> Tensor:
-        """The argument for some rows that is, or is shaped as, the one of this number."""
+    def select_one(self, k: int, tensor: Tensor, rows: slice) -> Tensor:
+        """Return argument k for some rows, from the whole argument or a tensor of its shape."""
         if k < self.num_rows:
-            return tensor[place]
+            return tensor[rows]
         table = k - self.num_rows
-        return kernels.gather(tensor, self.indices[table][place]) if table < len(self.indices) else tensor
+        return kernels.gather(tensor, self.indices[table][rows]) if table < len(self.indices) else tensor
 
     def result(self, tensors: Sequence[Tensor]) -> Tensor:
-        """What the caller gets."""
+        """Evaluate the function chunk by chunk, and sum its rows at the target if there is one."""
         result: Tensor | None = None
         count = len(tensors[0])
-        for place in self.places(count):
-            part = self.function(*self.cut(tensors, place))
+        for rows in self.slices(count):
+            part = self.function(*self.select(tensors, rows))
             if self.target is not None:
                 index, length = self.target
                 result = part.new_zeros(length, *part.shape[1:]) if result is None else result
-                add_rows(result, index[place], part)
+                add_rows(result, index[rows], part)
             elif len(part) == count:
                 result = part
             else:
                 result = part.new_empty(count, *part.shape[1:]) if result is None else result
-                result[place] = part
-        return result  # type: ignore[return-value]  # there is one pass at least
+                result[rows] = part
+        return result  # type: ignore[return-value]  # there is at least one chunk
 
-    def computed(self, inputs: Sequence[Tensor]) -> Tensor:
+    def evaluate(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Evaluate the function with gradients, under the autocast of the forward pass."""
         device, dtype, enabled = self.autocast
         with torch.enable_grad(), torch.autocast(device, dtype, enabled):
             return self.function(*inputs)
 
-    def seed(self, gradient: Tensor, place: slice) -> Tensor:
-        """The derivative by the results of some rows, from that by what the caller gets."""
-        return gradient[place] if self.target is None else kernels.gather(gradient, self.target[0][place])
+    def row_gradient(self, gradient: Tensor, rows: slice) -> Tensor:
+        """Return the gradient of some rows of the function from the gradient of ``result``."""
+        return gradient[rows] if self.target is None else kernels.gather(gradient, self.target[0][rows])
 
     def chunks(self, tensors: Sequence[Tensor], needed: Sequence[bool]) -> Iterator[tuple[slice, list[Tensor]]]:
-        """Places of rows, and the arguments for them, cut off from what they were made of."""
-        for place in self.places(len(tensors[0])):
-            cut = zip(self.cut(tensors, place), needed, strict=True)
-            yield place, [tensor.detach().requires_grad_(need) for tensor, need in cut]
+        """Yield the rows of each chunk, and detached arguments for them."""
+        for rows in self.slices(len(tensors[0])):
+            pairs = zip(self.select(tensors, rows), needed, strict=True)
+            yield rows, [tensor.detach().requires_grad_(need) for tensor, need in pairs]
 
-    def totals(self, tensors: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
-        """Room for the derivatives: rows are written to, what all rows share is a sum."""
-        made = [torch.empty_like if k < self.num_rows else torch.zeros_like for k in range(len(tensors))]
-        return [make(tensor) if need else None for make, tensor, need in zip(made, tensors, needed, strict=True)]
+    def allocate(self, tensors: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor | None]:
+        """Return a tensor for each needed gradient: rows are written once, shared tensors are sums."""
+        new = [torch.empty_like if k < self.num_rows else torch.zeros_like for k in range(len(tensors))]
+        return [make(tensor) if need else None for make, tensor, need in zip(new, tensors, needed, strict=True)]
 
-    def put(self, totals: Sequence[Tensor | None], place: slice, parts: Sequence[Tensor]) -> None:
-        """The derivatives of some rows, of those that are needed."""
-        found = iter(parts)
+    def accumulate(self, totals: Sequence[Tensor | None], rows: slice, gradients: Sequence[Tensor]) -> None:
+        """Write or add the needed gradients of one chunk to the totals."""
+        remaining = iter(gradients)
         for k, total in enumerate(totals):
             table = k - self.num_rows
             if total is None:
                 continue
             if table < 0:
-                total[place] = next(found)
+                total[rows] = next(remaining)
             elif table < len(self.indices):
-                add_rows(total, self.indices[table][place], next(found))
+                add_rows(total, self.indices[table][rows], next(remaining))
             else:
-                total.add_(next(found))
+                total.add_(next(remaining))
 
 
 class _InChunks(torch.autograd.Function):
@@ -121,45 +125,47 @@ class _InChunks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         needed: tuple[bool, ...] = ctx.needs_input_grad[1:]
-        found = _Derivatives.apply(ctx.task, needed, gradients[0], *ctx.saved_tensors)  # type: ignore[no-untyped-call]
-        return None, *found
+        derivatives = _Derivatives.apply(ctx.task, needed, gradients[0], *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return None, *derivatives
 
 
 class _Derivatives(torch.autograd.Function):
-    """The derivatives by the arguments; their own derivatives are computed in chunks too."""
+    """First derivatives, whose own derivatives are computed in chunks too."""
 
     @staticmethod
     def forward(
         ctx: Any, task: _Task, needed: Sequence[bool], gradient: Tensor, *tensors: Tensor
     ) -> tuple[Tensor | None, ...]:
         ctx.save_for_backward(gradient, *tensors)
-        ctx.set_materialize_grads(False)  # None is a cotangent that nobody asked for
+        ctx.set_materialize_grads(False)  # an unused output has the cotangent None
         ctx.options = task, needed
-        totals = task.totals(tensors, needed)
-        for place, inputs in task.chunks(tensors, needed):
-            wanted = [given for given, need in zip(inputs, needed, strict=True) if need]
-            seed = task.seed(gradient, place)
-            task.put(totals, place, torch.autograd.grad(task.computed(inputs), wanted, seed, materialize_grads=True))
+        totals = task.allocate(tensors, needed)
+        for rows, inputs in task.chunks(tensors, needed):
+            by = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
+            seed = task.row_gradient(gradient, rows)
+            task.accumulate(totals, rows, torch.autograd.grad(task.evaluate(inputs), by, seed, materialize_grads=True))
         return tuple(totals)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         task, needed = ctx.options
         gradient, *tensors = ctx.saved_tensors
-        open_ = ctx.needs_input_grad[2:]  # the gradient, then the tensors
-        if torch.is_grad_enabled():  # derivatives of third order are wanted
-            return None, None, *_at_once(task, needed, cotangents, open_, gradient, tensors)
-        by_gradient = torch.zeros_like(gradient) if open_[0] else None
-        totals = task.totals(tensors, open_[1:])
-        for place, inputs in task.chunks(tensors, needed):
-            seed = task.seed(gradient, place).detach().requires_grad_(open_[0])
-            mine = [by if by is None else task.cut_one(k, by, place) for k, by in enumerate(cotangents)]
-            parts = iter(_second(task, needed, mine, open_, seed, inputs))
+        by_needed = ctx.needs_input_grad[2:]  # the gradient, then the tensors
+        if torch.is_grad_enabled():  # third derivatives are requested
+            return None, None, *_second_at_once(task, needed, cotangents, by_needed, gradient, tensors)
+        by_gradient = torch.zeros_like(gradient) if by_needed[0] else None
+        totals = task.allocate(tensors, by_needed[1:])
+        for rows, inputs in task.chunks(tensors, needed):
+            seed = task.row_gradient(gradient, rows).detach().requires_grad_(by_needed[0])
+            weights = [
+                None if weight is None else task.select_one(k, weight, rows) for k, weight in enumerate(cotangents)
+            ]
+            parts = iter(_second(task, needed, weights, by_needed, seed, inputs))
             if by_gradient is not None and task.target is not None:
-                add_rows(by_gradient, task.target[0][place], next(parts))
+                add_rows(by_gradient, task.target[0][rows], next(parts))
             elif by_gradient is not None:
-                by_gradient[place] = next(parts)
-            task.put(totals, place, list(parts))
+                by_gradient[rows] = next(parts)
+            task.accumulate(totals, rows, list(parts))
         return None, None, by_gradient, *totals
 
 
@@ -167,19 +173,21 @@ def _second(
     task: _Task,
     needed: Sequence[bool],
     cotangents: Sequence[Tensor | None],
-    open_: Sequence[bool],
+    by_needed: Sequence[bool],
     seed: Tensor,
     inputs: Sequence[Tensor],
     create_graph: bool = False,
 ) -> Sequence[Tensor]:
-    """Derivatives by seed and inputs, those that are open, of the first derivatives times their cotangents."""
-    asked = [(given, by) for given, need, by in zip(inputs, needed, cotangents, strict=True) if need and by is not None]
-    by = [tensor for tensor, is_open in zip((seed, *inputs), open_, strict=True) if is_open]
-    if not asked:
+    """Differentiate the first derivatives times their cotangents by seed and inputs, where ``by_needed`` says so."""
+    used = [
+        (x, weight) for x, need, weight in zip(inputs, needed, cotangents, strict=True) if need and weight is not None
+    ]
+    by = [tensor for tensor, need in zip((seed, *inputs), by_needed, strict=True) if need]
+    if not used:
         return [torch.zeros_like(tensor) for tensor in by]
-    wanted, weights = zip(*asked, strict=True)
+    first_by, weights = zip(*used, strict=True)
     with torch.enable_grad():
-        first = torch.autograd.grad(task.computed(inputs), wanted, seed, create_graph=True, materialize_grads=True)
+        first = torch.autograd.grad(task.evaluate(inputs), first_by, seed, create_graph=True, materialize_grads=True)
     pairs = [(part, weight) for part, weight in zip(first, weights, strict=True) if part.requires_grad]
     if not pairs:
         return [torch.zeros_like(tensor) for tensor in by]
@@ -187,22 +195,22 @@ def _second(
     return torch.autograd.grad(parts, by, seeds, create_graph=create_graph, materialize_grads=True)
 
 
-def _at_once(
+def _second_at_once(
     task: _Task,
     needed: Sequence[bool],
     cotangents: Sequence[Tensor | None],
-    open_: Sequence[bool],
+    by_needed: Sequence[bool],
     gradient: Tensor,
     tensors: Sequence[Tensor],
 ) -> list[Tensor | None]:
-    """The same of all rows, such that it has derivatives of every order."""
-    # Aliases: one of the tensors may be what another was made of, and that way does not count here.
+    """Compute second derivatives of all rows at once, such that they have derivatives of every order."""
+    # Aliases: one tensor may have been computed from another, a dependence that must not count here.
     aliases = [tensor.view_as(tensor) if need else tensor for tensor, need in zip(tensors, needed, strict=True)]
-    whole = task._replace(function=lambda *given: task.function(*task.cut(given, slice(None))))
-    seed = task.seed(gradient, slice(None))
+    whole = task._replace(function=lambda *arguments: task.function(*task.select(arguments, slice(None))))
+    seed = task.row_gradient(gradient, slice(None))
     seed = seed.view_as(seed)
-    found = iter(_second(whole, needed, cotangents, open_, seed, aliases, create_graph=True))
-    result = [next(found) if is_open else None for is_open in open_]
+    derivatives = iter(_second(whole, needed, cotangents, by_needed, seed, aliases, create_graph=True))
+    result = [next(derivatives) if need else None for need in by_needed]
     if result[0] is not None and task.target is not None:
         result[0] = kernels.segment_sum(result[0], *task.target)
     return result
@@ -216,24 +224,25 @@ def chunked(
     target: _Target = None,
     tables: Sequence[tuple[Tensor, Tensor]] = (),
 ) -> Tensor:
-    """``function(*rows, *shared)``, ``size`` rows at a time: what it makes on the way never exists for all rows.
+    """Apply a row-wise function in chunks, ``function(*rows, *shared)``, recomputing each chunk in the backward pass.
 
-    For first and second derivatives it is computed again, as many rows at a time; for those of third order at once.
+    Intermediate values never exist for all rows. First and second derivatives are computed in chunks too, third
+    derivatives at once.
 
     Args:
-        function: of tensors of E rows and of others, to a tensor of E rows; without randomness, and what depends on
-            parameters are arguments.
-        rows: with E rows each.
-        shared: what all rows have in common.
-        size: rows at a time, on the CPU.
-        target: (index, N) if row e of the results is to be added to row index[e] of N.
-        tables: (table, index) for each further argument after those with rows, which in row e is row index[e] of the
-            table: it never exists for all rows either.
+        function: function of tensors with E rows and of shared tensors, with E result rows; it is deterministic, and
+            the tensors that need gradients are among its arguments.
+        rows: tensors with E rows.
+        shared: tensors that all rows share.
+        size: number of rows per chunk on the CPU.
+        target: (index, N) to add row e of the result to row index[e] of N.
+        tables: (table, index) for each argument after ``rows`` whose row e is row index[e] of a table; these arguments
+            never exist for all rows either.
 
     Shapes:
-        Returns what the function returns, [E, ...], or with a target [N, ...].
+        Returns the result of the function, [E, ...], or with a target [N, ...].
     """
-    if torch.compiler.is_compiling():  # the compiler chooses by itself what to keep
+    if torch.compiler.is_compiling():  # the compiler decides what to store
         whole = function(*rows, *(kernels.gather(table, index) for table, index in tables), *shared)
         return whole if target is None else kernels.segment_sum(whole, *target)
     device = rows[0].device.type
@@ -252,14 +261,14 @@ def derivatives_in_chunks(
     needed: Sequence[bool],
     gradient: Tensor,
 ) -> list[Tensor | None]:
-    """First derivatives of ``chunked`` by all arguments that are needed; these can be differentiated themselves.
+    """Compute the first derivatives of ``chunked``, which are differentiable themselves.
 
     Args:
-        function, rows, shared, size: of ``chunked``.
-        needed: by which of rows and shared.
-        gradient: by the result.
+        function, rows, shared, size: as for ``chunked``.
+        needed: whether the derivative by each of rows and shared is needed; the others are None.
+        gradient: gradient of the result.
     """
     autocast = gradient.device.type, torch.get_autocast_dtype(gradient.device.type), False
     task = _Task(function, len(rows), rows_at_once(rows[0], size), None, autocast)
-    found: tuple[Tensor | None, ...] = _Derivatives.apply(task, needed, gradient, *rows, *shared)  # type: ignore[no-untyped-call]
-    return list(found)
+    derivatives: tuple[Tensor | None, ...] = _Derivatives.apply(task, needed, gradient, *rows, *shared)  # type: ignore[no-untyped-call]
+    return list(derivatives)

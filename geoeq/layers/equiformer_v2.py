@@ -1,4 +1,4 @@
-"""Layer of EquiformerV2."""
+"""Layer of EquiformerV2: the attention of edge_frames and the feed-forward network of sphere, each after a norm."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from geoeq.layers.edge_frames.so2_attention import SO2Attention
 from geoeq.layers.irreps.dropout import StochasticDepth
 from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.layer import Layer
-from geoeq.layers.sphere.grid_mlp import FeedForwardKind, feed_forward_activation
 from geoeq.layers.sphere.sphere_activation import SphereNonlinearity, sphere_activation
-from geoeq.layers.sphere.sphere_feed_forward import SphereFeedForward
+from geoeq.layers.sphere.sphere_feed_forward import FeedForwardKind, SphereFeedForward, feed_forward_activation
 from geoeq.layers.sphere.sphere_norm import SphereNorm, SphereNormKind
 
 __all__ = ["EquiformerV2Layer"]

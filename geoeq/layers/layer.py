@@ -1,4 +1,4 @@
-"""The contracts of this room (Layer, Rowwise, RadialFunction) and what many layers use: input checks, EdgeLinear."""
+"""The contracts Layer, Rowwise and RadialFunction, and helpers of many layers: input checks and EdgeLinear."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from geoeq.errors import CheckpointError, RecipeError, unknown_name
+from geoeq.typed import Origin, import_object
 
 __all__ = ["Configurable", "from_config"]
 
@@ -115,22 +116,12 @@ def _from_json(value: Any, trust: bool) -> Any:
 
 
 def _import_class(path: str, kind: type[_Object], trust: bool) -> type[_Object]:
-    module_name, _, name = path.rpartition(".")
-    if not module_name:
-        raise RecipeError(f"'{path}' is not a class path; write it with its module, such as geoeq.models.EGNN.")
     if not trust and not path.startswith("geoeq."):
         raise CheckpointError(
             f"class_path '{path}' is not a class of geoeq, and its code would be executed. If you trust this code, "
             "allow it with trust=True, or --trust on the command line."
         )
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise RecipeError(f"class_path '{path}': cannot import '{module_name}' ({error}).") from error
-    cls = getattr(module, name, None)
-    if cls is None:
-        public = [entry for entry in dir(module) if isinstance(getattr(module, entry), type) and entry[0] != "_"]
-        raise RecipeError(f"class_path '{path}': {unknown_name('class', name, public)}")
+    cls = import_object(path, Origin("", error=RecipeError), kind=kind)
     if not (inspect.isclass(cls) and issubclass(cls, kind)):
         raise RecipeError(f"class_path '{path}' is not a {kind.__name__}.")
     if inspect.isabstract(cls):

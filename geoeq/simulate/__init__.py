@@ -6,10 +6,10 @@
 from geoeq.simulate.calculator import GeoeqCalculator
 from geoeq.simulate.engines.export import Export, export_potential
 from geoeq.simulate.engines.exported import ExportedPotential, load_potential
-from geoeq.simulate.md.md_report import write_summary
 from geoeq.simulate.md.radial_distribution import RadialDistribution, radial_distribution
 from geoeq.simulate.md.settings import MDSettings
 from geoeq.simulate.md.simulation import Outcome, Simulation, StopRule
+from geoeq.simulate.md.summary import write_summary
 from geoeq.simulate.neighbor_list import NeighborList
 
 __all__ = [

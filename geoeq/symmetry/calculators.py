@@ -1,4 +1,4 @@
-"""ASE's calculators as functions of Data, and functions of Data as calculators of ASE."""
+"""Convert ASE calculators to functions of Data, and functions of Data to ASE calculators."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ __all__ = ["from_calculator", "is_calculator", "to_calculator"]
 
 Outputs = Callable[[Data], Mapping[str, Tensor]]
 
-#: property of ASE -> the field.
+#: ASE property -> field.
 _PROPERTIES = {"energy": "energy", "forces": "forces", "stress": "stress", "dipole": "dipole", "charges": "charges"}
 
 
 def is_calculator(candidate: object) -> bool:
-    """Whether this is a calculator as ASE defines them."""
+    """Return whether an object is an ASE calculator."""
     return hasattr(candidate, "get_property") and hasattr(candidate, "implemented_properties")
 
 
 def from_calculator(calculator: Any) -> Outputs:
-    """A calculator of ASE as a function of Data: what it offers of energy, forces, stress, dipole and charges.
+    """Convert an ASE calculator to a function of Data that returns its energy, forces, stress, dipole and charges.
 
-    Each structure is computed anew, nothing is taken from an earlier one. A stress is asked for only where all
-    directions are periodic.
+    The calculator is reset for each structure. The stress is computed only if all directions are periodic.
     """
     offered = [name for name in _PROPERTIES if name in calculator.implemented_properties]
 
@@ -54,16 +53,16 @@ def from_calculator(calculator: Any) -> Outputs:
 
 
 def to_calculator(outputs: Outputs, like: Data) -> Any:
-    """A function of Data as a calculator that gives energy and forces.
+    """Convert a function of Data to an ASE calculator for energy and forces.
 
     Args:
-        outputs: gives "energy" and "forces".
-        like: the structure whose other entries (charges, features ...) it is given with each new set of positions.
+        outputs: function that returns "energy" and "forces".
+        like: structure that provides all other inputs (charges, features ...) for each new set of positions.
     """
     from ase.calculators.calculator import Calculator, all_changes
 
     class FunctionCalculator(Calculator):
-        """The function, at the positions of the atoms."""
+        """ASE calculator that evaluates the function at the positions of the atoms."""
 
         implemented_properties = ["energy", "forces"]  # noqa: RUF012  # as ASE declares it
 
@@ -71,10 +70,10 @@ def to_calculator(outputs: Outputs, like: Data) -> Any:
             super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
             moved = like.clone()
             moved.pos = torch.as_tensor(atoms.positions.copy(), dtype=like.pos.dtype)
-            found = outputs(Batch.from_data_list([moved]))
+            values = outputs(Batch.from_data_list([moved]))
             self.results = {
-                "energy": float(found["energy"].detach().reshape(-1)[0]),
-                "forces": found["forces"].detach().double().numpy(),
+                "energy": float(values["energy"].detach().reshape(-1)[0]),
+                "forces": values["forces"].detach().double().numpy(),
             }
 
     return FunctionCalculator()  # type: ignore[no-untyped-call]

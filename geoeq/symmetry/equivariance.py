@@ -1,4 +1,4 @@
-"""``f(g·x) == g·f(x)`` for random rotations, reflections, translations and permutations, and for batches."""
+"""Check ``f(g·x) == g·f(x)`` for random rotations, reflections, translations and permutations, and for batches."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def equivariance_errors(
     seed: int = 0,
     turns: Turns = None,
 ) -> dict[tuple[str, str], float]:
-    """Largest error of each symmetry and output, relative to the output's largest entry.
+    """Measure the largest error of each symmetry and output, relative to the output's largest entry.
 
     Args:
-        candidate: a Layer, a Rowwise, a RadialFunction, an embedding, anything called as ``(x, graph)`` that has
-            irreps_in and irreps_out, or anything that maps PyG Data to a dict of the names in ``geoeq.fields``.
-        batch: structures to try; by default ``random_batch()`` in the dtype of the candidate.
-        symmetries: which to try; by default all that the candidate's ``group`` has: "SE(3)" without reflections,
-            "T(3)" without rotations too, and the other names of ``geoeq.geometry.frames.FrameGroup``.
-        samples: group elements for each symmetry.
-        seed: of the group elements and of the features of a layer.
-        turns: the coordinate that rotations leave alone, or all elements of a finite group; by default as the
-            candidate's group says.
+        candidate: a Layer, a Rowwise, a RadialFunction, an embedding, any callable of ``(x, graph)`` with irreps_in and
+            irreps_out, or any function from PyG Data to a dict of names in ``geoeq.fields``.
+        batch: test structures; by default ``random_batch()`` in the dtype of the candidate.
+        symmetries: symmetries to check; by default those of the candidate's ``group``: "SE(3)" has no reflections,
+            "T(3)" no rotations either; see ``geoeq.geometry.frames.FrameGroup`` for the other names.
+        samples: number of group elements per symmetry.
+        seed: random seed of the group elements and of the features of a layer.
+        turns: coordinate that rotations leave unchanged, or all elements of a finite group; by default according to the
+            candidate's group.
 
     Raises:
         InputError: the candidate cannot be called, or a symmetry is unknown.
@@ -68,19 +68,19 @@ def equivariance_errors(
             for _ in range(1 if symmetry == "batch" else samples):
                 if symmetry == "batch":
                     expected = {name: output.value for name, output in outputs.items()}
-                    found = _one_by_one(function, data)
+                    values = _one_by_one(function, data)
                 else:
                     element = random_element(symmetry, data, generator, turns)
                     expected = {name: element.on_output(output) for name, output in outputs.items()}
-                    found = {name: out.value for name, out in function(element.on_data(data, irreps_x)).items()}
+                    values = {name: out.value for name, out in function(element.on_data(data, irreps_x)).items()}
                 for name, value in expected.items():
-                    error = relative_error(found[name], value)
+                    error = relative_error(values[name], value)
                     errors[symmetry, name] = max(error, errors.get((symmetry, name), 0.0))
     return errors
 
 
 def dtype_of(candidate: object, batch: Batch | None) -> torch.dtype:
-    """That of its parameters and, where it has none, of the structures; float64 where there are none either."""
+    """Return the dtype of its parameters, or else of the structures, or else float64."""
     if isinstance(candidate, nn.Module):
         for tensor in (*candidate.parameters(), *candidate.buffers()):
             if tensor.is_floating_point():
@@ -97,16 +97,16 @@ def assert_equivariant(
     samples: int = 2,
     seed: int = 0,
 ) -> None:
-    """Raise unless the candidate keeps every symmetry.
+    """Raise an error unless the candidate respects every symmetry.
 
     Args:
         candidate, batch, symmetries, samples, seed: as for ``equivariance_errors``.
         tolerance: largest relative error; by default 1e-9 in float64 and 1e-4 in float32. For rotations and
-            reflections the candidate's own ``equivariance_error`` counts where it is larger: what is sampled on a grid
-            is symmetric only to that.
+            reflections, the candidate's own ``equivariance_error`` applies if it is larger, because functions sampled
+            on a grid are symmetric only up to that error.
 
     Raises:
-        AssertionError: a symmetry is broken; the message lists which, in which output, and by how much.
+        AssertionError: a symmetry is broken; the message lists the symmetries, outputs and errors.
     """
     errors = equivariance_errors(candidate, batch, symmetries=symmetries, samples=samples, seed=seed)
     if tolerance is None:

@@ -1,8 +1,8 @@
-"""Do explanations of a model's output have its symmetries? Attributions to atoms, and how invariant and equivariant."""
+"""Attributions of a model's output to atoms, and scores of their invariance and equivariance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,25 +14,23 @@ from geoeq.errors import FieldError, InputError
 from geoeq.fields import field
 from geoeq.geometry.groups import Output, Symmetry, random_element
 from geoeq.symmetry.functions import INVARIANT_FEATURES
+from geoeq.symmetry.probe_structures import NODE_INPUTS
+from geoeq.symmetry.subject import Outputs
 
 __all__ = ["Attribution", "ExplanationScore", "explanation_scores", "gradient_attribution", "occlusion_attribution"]
 
-Outputs = Callable[[Data], Mapping[str, Tensor]]
-
-_NODE_KEYS = ("z", "pos", "vel", "charge", "x", "tags")
-
-#: model, structures and the name of an output to what each atom has to do with it.
+#: Function from a model, structures and the name of an output to the contribution of each atom.
 Attribution = Callable[[Outputs, Batch, str], Output]
 
 
 def gradient_attribution(model: Outputs, data: Batch, name: str = "energy") -> Output:
-    """The derivative of an output of the graph by the positions: a vector for each atom.
+    """Compute the derivative of a graph-level output by the positions: a vector for each atom.
 
     Shapes:
         The value is [N, 3], in the unit of the output per Å.
 
     Raises:
-        FieldError: the output is not a number for a graph.
+        FieldError: the output is not a graph-level scalar.
     """
     _check(name)
     moved = data.clone()
@@ -43,26 +41,26 @@ def gradient_attribution(model: Outputs, data: Batch, name: str = "energy") -> O
 
 
 def occlusion_attribution(model: Outputs, data: Batch, name: str = "energy") -> Output:
-    """By how much an output of the graph is larger with an atom than without it: a number for each atom.
+    """Compute the difference of a graph-level output with and without an atom: a number for each atom.
 
-    An atom that is alone in its graph has all of the output. Edges of the data are not used: the model finds them.
+    The only atom of a graph contributes all of the output. Edges of the data are ignored; the model builds them.
 
     Shapes:
         The value is [N], in the unit of the output.
 
     Raises:
-        FieldError: the output is not a number for a graph.
+        FieldError: the output is not a graph-level scalar.
     """
     _check(name)
     with torch.no_grad():
         whole = model(data)[name].reshape(-1)[data.batch]  # [N]
         graphs = data.to_data_list()
         parts = [_without(graph, atom) for graph in graphs for atom in range(graph.num_nodes)]
-        kept = [part for part in parts if part is not None]
+        nonempty = [part for part in parts if part is not None]
         rest = torch.zeros_like(whole)
-        if kept:
+        if nonempty:
             present = torch.tensor([part is not None for part in parts])
-            rest[present] = model(Batch.from_data_list(kept))[name].reshape(-1)
+            rest[present] = model(Batch.from_data_list(nonempty))[name].reshape(-1)
     return Output(whole - rest, "node", o3.Irreps("0e"))
 
 
@@ -70,25 +68,27 @@ def _without(graph: Data, atom: int) -> Data | None:
     if graph.num_nodes == 1:
         return None
     rows = torch.arange(graph.num_nodes) != atom
-    kept = {key: value[rows] for key, value in graph.to_dict().items() if key in _NODE_KEYS}
-    cell = {key: graph[key] for key in ("cell", "pbc") if key in graph}
-    return Data(**kept, **cell)
+    kept = {key: value[rows] for key, value in graph.to_dict().items() if key in ("pos", *NODE_INPUTS)}
+    shared = {key: graph[key] for key in ("cell", "pbc", "total_charge") if key in graph}
+    return Data(**kept, **shared)
 
 
 def _check(name: str) -> None:
     known = field(name)
     if (known.level, known.irreps) != ("graph", "0e"):
-        raise FieldError(f"'{name}' is a {known.level} quantity with irreps {known.irreps}; an atom contributes to a "
-                         "number of the graph, such as the energy.")  # fmt: skip
+        raise FieldError(
+            f"'{name}' is a {known.level} quantity with irreps {known.irreps}; attributions need a graph-level scalar, "
+            "such as the energy."
+        )
 
 
 @dataclass(frozen=True)
 class ExplanationScore:
-    """How an explanation behaves under a group: mean cosine similarities, 1 at the best.
+    """Mean cosine similarities of an explanation under a group; 1 is perfect.
 
     Attributes:
-        invariance: of ``e(g·x)`` and ``e(x)``.
-        equivariance: of ``e(g·x)`` and ``g·e(x)``.
+        invariance: similarity of ``e(g·x)`` and ``e(x)``.
+        equivariance: similarity of ``e(g·x)`` and ``g·e(x)``.
     """
 
     invariance: float
@@ -105,29 +105,29 @@ def explanation_scores(
     samples: int = 8,
     seed: int = 0,
 ) -> dict[str, ExplanationScore]:
-    """Invariance and equivariance of an explanation, for each symmetry.
+    """Measure the invariance and equivariance of an explanation for each symmetry.
 
     ``Inv = 1/|S| Σ_g cos(e(g·x), e(x))`` and ``Equiv = 1/|S| Σ_g cos(e(g·x), g·e(x))`` over random elements g. For a
-    symmetric model gradient and occlusion are equivariant; under rotations occlusion is invariant besides. An
-    equivariance below 1 says that the explanation depends on the pose of a structure or on the order of its atoms.
+    symmetric model, gradient and occlusion are equivariant; under rotations, occlusion is also invariant. An
+    equivariance below 1 means that the explanation depends on the pose of a structure or on the order of its atoms.
 
     Args:
-        attribution: ``gradient_attribution``, ``occlusion_attribution`` or a function of yours.
-        model: the model that is explained.
-        data: structures; each counts by itself.
-        name: the output that is explained.
-        symmetries: which to try.
-        samples: group elements of each.
-        seed: of these.
+        attribution: ``gradient_attribution``, ``occlusion_attribution`` or a custom function.
+        model: model to explain.
+        data: structures, with equal weights.
+        name: output to explain.
+        symmetries: symmetries to check.
+        samples: number of group elements per symmetry.
+        seed: random seed of the group elements.
 
     Raises:
-        FieldError: the output is not a number for a graph.
-        InputError: there is no sample.
+        FieldError: the output is not a graph-level scalar.
+        InputError: samples is less than 1.
 
     Source:
         Crabbé & van der Schaar, NeurIPS 2023, arXiv:2304.06715, its two metrics with the cosine similarity. Differs:
-        explanations are of nodes, and vectors of these turn with the structure; a structure whose explanation is zero
-        before and after counts as 1.
+        explanations belong to nodes, and vectors among them rotate with the structure; a structure whose explanation
+        is zero before and after counts as 1.
     """
     if samples < 1:
         raise InputError(f"samples is {samples}; a mean needs at least one group element.")
@@ -150,7 +150,7 @@ def _mean(values: list[Tensor]) -> float:
 
 
 def _cosine(one: Tensor, two: Tensor, batch: Tensor) -> Tensor:
-    """The mean over graphs of the cosine of the angle between two explanations."""
+    """Return the mean over graphs of the cosine similarity of two explanations."""
     graphs = int(batch.max()) + 1
 
     def product(a: Tensor, b: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Layers, embeddings and models of any kind as functions of Data, whose outputs say how they turn."""
+"""Adapt layers, embeddings and models to functions of Data whose outputs state how they transform."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from geoeq.layers.radial.bases import BesselBasis
 
 __all__ = ["INVARIANT_FEATURES", "Function", "as_function", "layer_graph"]
 
-#: cutoff of the graph that a layer is tried on, in Å.
+#: Cutoff of the graph on which a layer is tested, in Å.
 LAYER_CUTOFF = 4.0
-#: degree of the harmonics of that graph.
+#: Degree of the harmonics of that graph.
 LAYER_LMAX = 3
-#: how ``data.x`` of the random structures turns, for what is no layer.
+#: Irreps of ``data.x`` of the random structures, for subjects that are not layers.
 INVARIANT_FEATURES = o3.Irreps("4x0e")
 
 Function = Callable[[Data], dict[str, Output]]
 
 
 def as_function(candidate: object) -> tuple[Function, o3.Irreps]:
-    """The candidate as a function of Data, and how its input ``data.x`` turns.
+    """Return the candidate as a function of Data, and the irreps of its input ``data.x``.
 
     Raises:
         InputError: it cannot be called.
@@ -63,25 +63,25 @@ def as_function(candidate: object) -> tuple[Function, o3.Irreps]:
 
         return features, o3.Irreps(irreps_in)
     if not callable(candidate):
-        raise InputError(f"{type(candidate).__name__} is neither a layer nor a model: it cannot be called.")
+        raise InputError(f"{type(candidate).__name__} is neither a layer nor a model, because it cannot be called.")
     model: Callable[[Data], Mapping[str, Tensor | Output]] = candidate
 
     def outputs(data: Data) -> dict[str, Output]:
-        found = model(data).items()
-        return {name: value if isinstance(value, Output) else named_output(name, value) for name, value in found}
+        values = model(data).items()
+        return {name: value if isinstance(value, Output) else named_output(name, value) for name, value in values}
 
     return outputs, INVARIANT_FEATURES
 
 
 def layer_graph(layer: object, data: Data) -> Graph:
-    """The graph that a layer is tried on: with the edge attributes that it needs, a Bessel basis of the distance."""
+    """Build the graph on which a layer is tested; edge attributes, if needed, are a Bessel basis of the distance."""
     graph = build_graph(data, LAYER_CUTOFF, lmax=LAYER_LMAX)
     width: int = getattr(layer, "edge_width", 0)
     return dataclasses.replace(graph, edge_attr=BesselBasis(width, LAYER_CUTOFF)(graph.lengths)) if width else graph
 
 
 def _embedded(embedding: NodeEmbedding | IrrepsEmbedding | EdgeEmbedding) -> Function:
-    """An embedding as a function of Data; what belongs to edges is summed at their receivers."""
+    """Adapt an embedding to a function of Data; values of edges are summed at their receivers."""
 
     def inputs(data: Data) -> dict[str, Output]:
         if isinstance(embedding, EdgeEmbedding):

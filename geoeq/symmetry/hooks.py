@@ -1,22 +1,23 @@
-"""What goes into the layers of a network and what comes out, call by call."""
+"""Record the calls of layers in a network with hooks, and compare them before and after a group element."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from geoeq.geometry.groups import Output, named_output
+from geoeq.geometry.groups import Element, Output, named_output, relative_error
 from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
 from geoeq.layers.irreps.layout import from_coefficients, to_coefficients
 from geoeq.models.heads.head import Head
 
-__all__ = ["Call", "record_calls"]
+__all__ = ["Call", "LayerError", "Pair", "record_calls"]
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,14 @@ class Call:
     """One call of a layer.
 
     Attributes:
-        name: of the layer in its network.
-        kind: its class.
-        x: its input features; None where it takes structures.
-        irreps: of these.
-        outputs: by name.
-        again: gives the outputs for other features and everything else as it was.
-        graph: that it was given, if one was.
-        own_error: the error of rotations that it states itself.
+        name: name of the layer in its network.
+        kind: class of the layer.
+        x: input features; None if the layer takes structures.
+        irreps: irreps of the input features.
+        outputs: outputs by name.
+        again: function that returns the outputs for other features and otherwise equal inputs.
+        graph: graph passed to the layer, if any.
+        own_error: error of rotations that the layer states itself.
     """
 
     name: str
@@ -46,9 +47,9 @@ class Call:
 
 @contextlib.contextmanager
 def record_calls(network: nn.Module) -> Iterator[list[Call]]:
-    """Within a ``with`` block, the list of the calls of layers, embeddings and heads, in the order in which they end.
+    """Record the calls of layers, embeddings and heads within a ``with`` block, in the order in which they end.
 
-    A layer is a module with irreps_in and irreps_out; one inside another comes before it.
+    A layer is a module with irreps_in and irreps_out; a nested layer precedes the one that contains it.
     """
     calls: list[Call] = []
     undo: list[Callable[[], None]] = []
@@ -58,13 +59,13 @@ def record_calls(network: nn.Module) -> Iterator[list[Call]]:
         hook = module.register_forward_hook(_hook(name, calls), with_kwargs=True)
         undo.append(hook.remove)
         if callable(getattr(module, "on_sphere", None)):
-            _watch_sphere(module, name, calls)
+            _record_on_sphere(module, name, calls)
             undo.append(lambda module=module: delattr(module, "on_sphere"))  # type: ignore[misc]
     try:
         yield calls
     finally:
-        for back in undo:
-            back()
+        for restore in undo:
+            restore()
 
 
 def _is_layer(module: nn.Module) -> bool:
@@ -82,17 +83,15 @@ def _hook(name: str, calls: list[Call]) -> Callable[..., None]:
         def again(features: Tensor) -> dict[str, Output]:
             return _outputs(module, module.forward(features, *args[1:], **kwargs))
 
-        given = [argument for argument in (*args, *kwargs.values()) if isinstance(argument, Graph)]
+        graph = next((argument for argument in (*args, *kwargs.values()) if isinstance(argument, Graph)), None)
         own = float(getattr(module, "equivariance_error", 0.0))
-        outputs = _outputs(module, value)
-        graph = given[0] if given else None
-        calls.append(Call(name, type(module).__name__, x, irreps, outputs, again, graph, own))
+        calls.append(Call(name, type(module).__name__, x, irreps, _outputs(module, value), again, graph, own))
 
     return record
 
 
-def _watch_sphere(module: Any, name: str, calls: list[Call]) -> None:
-    """Calls of layers that networks give their features channels last."""
+def _record_on_sphere(module: Any, name: str, calls: list[Call]) -> None:
+    """Record calls of layers to which networks pass features with the channels last."""
     original, irreps = module.on_sphere, module.irreps_in
 
     def on_sphere(x: Tensor, graph: Graph, *rest: Any) -> Tensor:
@@ -114,6 +113,89 @@ def _outputs(module: nn.Module, value: Any) -> dict[str, Output]:
     if isinstance(module, Head):
         return {name: named_output(name, part) for name, part in value.items()}
     irreps = getattr(module, "irreps_out", getattr(module, "irreps", None))
-    if not isinstance(irreps, o3.Irreps):  # of an embedding of scalars
+    if not isinstance(irreps, o3.Irreps):  # an embedding of scalars
         irreps = o3.Irreps(f"{value.shape[-1]}x0e")
     return {"features": Output(value, "edge" if isinstance(module, EdgeEmbedding) else "node", irreps)}
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """Errors of one call of a layer.
+
+    Attributes:
+        name: name of the layer in its network.
+        kind: class of the layer.
+        input: error of its input features; None if it takes structures.
+        output: error of its output.
+        tolerance: largest error that passes.
+    """
+
+    name: str
+    kind: str
+    input: float | None
+    output: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same call of a layer before and after a group element."""
+
+    before: Call
+    after: Call
+    element: Element
+    permuted: bool
+
+    def moved(self, output: Output) -> Tensor:
+        """Return an output after the group element; rows that do not belong to nodes keep their order."""
+        rows = len(output.value) == len(self.element.order)
+        level = "edge" if output.level == "node" and not rows else output.level
+        return self.element.on_output(replace(output, level=level))
+
+    def errors(self, tolerance: float) -> LayerError:
+        """Return the errors of input and output."""
+        input_error = None
+        if self.before.x is not None and self.after.x is not None:
+            input_error = self._error(self.after.x, Output(self.before.x, "node", self.before.irreps))
+        output_error = self._largest(self.before.outputs, self.after.outputs)
+        return LayerError(self.before.name, self.before.kind, input_error, output_error, tolerance)
+
+    def _error(self, value: Tensor, before: Output) -> float:
+        of_edges = before.level != "graph" and len(before.value) != len(self.element.order)
+        if self.permuted and of_edges:
+            return 0.0  # edges are in another order and cannot be compared
+        return relative_error(value, self.moved(before))
+
+    def _largest(self, before: dict[str, Output], after: dict[str, Output]) -> float:
+        return max((self._error(after[name].value, output) for name, output in before.items()), default=0.0)
+
+    def again(self, keep: Tensor) -> float:
+        """Return the error of the output if only some columns of the input are kept."""
+        if self.before.x is None:
+            return 0.0
+        x = self.before.x * keep.to(self.before.x)
+        moved = self.moved(Output(x, "node", self.before.irreps))
+        return self._largest(self.before.again(x), self.after.again(moved))
+
+    def wrong_outputs(self, tolerance: float) -> tuple[str, ...]:
+        """Return the names or irreps of wrong outputs."""
+        wrong = []
+        for name, output in self.before.outputs.items():
+            if name != "features" or output.irreps is None:
+                wrong += [name] if self._error(self.after.outputs[name].value, output) > tolerance else []
+                continue
+            expected, value = self.moved(output), self.after.outputs[name].value
+            for (mul, ir), columns in zip(output.irreps, output.irreps.slices()):
+                if relative_error(value[..., columns], expected[..., columns]) > tolerance:
+                    wrong.append(f"{mul}x{ir}")
+        return tuple(wrong)
+
+    def guilty(self, tolerance: float, *, alone: bool) -> tuple[str, ...]:
+        """Return the input irreps that break the symmetry by themselves, or without which it is respected."""
+        guilty = []
+        for (mul, ir), columns in zip(self.before.irreps, self.before.irreps.slices()):
+            keep = torch.zeros(self.before.irreps.dim) if alone else torch.ones(self.before.irreps.dim)
+            keep[columns] = 1.0 if alone else 0.0
+            if (self.again(keep) > tolerance) == alone:
+                guilty.append(f"{mul}x{ir}")
+        return tuple(guilty)

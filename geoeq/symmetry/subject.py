@@ -1,4 +1,4 @@
-"""What is checked: a model, a function of Data or a calculator of ASE, and what it was found to do."""
+"""Subject of the checks: a model, function or ASE calculator with its known properties."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from torch_geometric.data import Batch, Data
 from geoeq.fields import field
 from geoeq.geometry.groups import Output, Turns
 
-__all__ = ["Candidate", "Outputs"]
+__all__ = ["Outputs", "Subject"]
 
 Outputs = Callable[[Data], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """What is checked, with all that the checks need to know of it.
+class Subject:
+    """Subject of the checks, with everything that the checks need to know about it.
 
     Attributes:
-        name: for the table.
-        function: Data to outputs by name, in ``dtype``.
-        single: the same in float32; None where it has one precision.
-        dtype: of the structures it is given.
-        precision: of what it computes: float32 where its outputs have no more digits than that.
-        batches: structures to try: molecules, then periodic ones.
-        remarks: what was found out about it: elements left out, periodic structures not tried.
-        group: which symmetries it claims: "E(3)" all, "SE(3)" no reflections, and so on.
-        turns: the coordinate that the rotations of its group leave alone, or all elements of a finite group; None
-            where it has all rotations.
-        symmetric_to: the error of rotations that it states itself, because it samples on a grid.
-        cutoff: in Å, where it is known.
-        calculator: whether it is one of ASE.
-        complete: whether all atoms of a structure see each other, whatever their distance.
+        name: name for the table.
+        function: function from Data to outputs by name, in ``dtype``.
+        single: the same function in float32; None if it has only one precision.
+        dtype: dtype of its input structures.
+        precision: precision of its computation: float32 if its outputs have no more digits than that.
+        batches: test structures: molecules, then periodic ones.
+        remarks: remarks for the report, such as omitted elements.
+        group: symmetries that it claims: "E(3)" all, "SE(3)" no reflections, and so on.
+        turns: coordinate that the rotations of its group leave unchanged, or all elements of a finite group; None if it
+            has all rotations.
+        symmetric_to: error of rotations that it states itself, because it samples on a grid.
+        cutoff: cutoff in Å, if known.
+        calculator: whether it is an ASE calculator.
+        complete: whether all atoms of a structure interact, whatever their distance.
         conservative: whether its forces claim to be minus the derivative of its energy.
-        differentiable: whether outputs carry derivatives by the positions.
-        module: the network itself in ``dtype``, where there is one.
+        differentiable: whether its outputs can be differentiated by the positions.
+        module: the network in ``dtype``, if there is one.
     """
 
     name: str
@@ -62,35 +62,35 @@ class Candidate:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The outputs."""
+        """Names of the outputs."""
         with torch.no_grad():
             return tuple(self.function(self.batches[-1]))
 
     def with_derivatives(self, data: Data) -> dict[str, Tensor | Output]:
-        """All outputs and, where it is differentiable, the derivatives of scalars of graphs by the positions."""
+        """Compute all outputs and, if possible, the derivatives of graph-level scalars by the positions."""
         with torch.no_grad():
-            found: dict[str, Tensor | Output] = dict(self.function(data))
+            outputs: dict[str, Tensor | Output] = dict(self.function(data))
         for name in self.scalars if self.differentiable else ():
-            found[f"d {name}"] = Output(self.gradients(data, name), "node", o3.Irreps("1o"))
-        return found
+            outputs[f"d {name}"] = Output(self.gradients(data, name), "node", o3.Irreps("1o"))
+        return outputs
 
     @property
     def scalars(self) -> tuple[str, ...]:
-        """The outputs that are numbers for a graph."""
+        """Names of the graph-level scalars."""
         return tuple(name for name in self.names if (field(name).level, field(name).irreps) == ("graph", "0e"))
 
     @property
     def molecules(self) -> Batch | None:
-        """The structures without periodic directions."""
+        """Structures without periodic directions."""
         return next((batch for batch in self.batches if "cell" not in batch), None)
 
     @property
     def crystals(self) -> Batch | None:
-        """The periodic structures."""
+        """Periodic structures."""
         return next((batch for batch in self.batches if "cell" in batch and bool(batch.pbc.all())), None)
 
     def gradients(self, data: Data, name: str) -> Tensor:
-        """Derivative of the sum of an output by the positions, [N, 3]."""
+        """Compute the derivative of the sum of an output by the positions, [N, 3]."""
         moved = data.clone()
         moved.pos = data.pos.detach().clone().requires_grad_()
         with torch.enable_grad():
@@ -101,7 +101,7 @@ class Candidate:
         return torch.zeros_like(data.pos) if gradient is None else gradient
 
     def energy_and_forces(self, data: Data) -> dict[str, Tensor]:
-        """Energies, and the forces that it gives or, where it gives none, those by differentiation."""
+        """Compute energies and forces; forces are differentiated if they are not an output."""
         if "forces" in self.names:
             with torch.no_grad():
                 return dict(self.function(data))

@@ -1,4 +1,4 @@
-"""``report``: every check of a candidate, with the error of each symmetry."""
+"""Report of all checks of a model, function or calculator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 from geoeq.errors import InputError, unknown_name
 from geoeq.layers.layer import Group
 from geoeq.symmetry.prepare import one_line, prepare
-from geoeq.symmetry.subject import Candidate
+from geoeq.symmetry.subject import Subject
 from geoeq.symmetry.suite import CHECKS, Check
 
 __all__ = ["Report", "Result", "report", "report_of"]
@@ -23,16 +23,16 @@ Status = Literal["passed", "failed", "not applicable"]
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one check.
+    """Result of one check.
 
     Attributes:
-        name: of the check.
-        status: "not applicable" where it could not be made; ``detail`` then says why.
-        error: the largest, infinite where something is not finite or was raised; None where not applicable.
-        tolerance: the largest error that passes.
-        errors: of each output.
-        detail: a remark.
-        meaning: what a failure usually is; empty where it passed.
+        name: name of the check.
+        status: "not applicable" if it could not run; ``detail`` then states why.
+        error: largest error, infinite if a value is not finite or an exception was raised; None if not applicable.
+        tolerance: largest error that passes.
+        errors: error of each output.
+        detail: remark.
+        meaning: usual cause of a failure; empty if it passed.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """All results for one candidate.
+    """Results of all checks.
 
     Attributes:
-        name: of the candidate.
-        results: one for each check, in the order of the table.
-        remarks: what was tried and what not.
+        name: name of the subject.
+        results: result of each check, in the order of the table.
+        remarks: remarks on what was tested and what was not.
     """
 
     name: str
@@ -60,29 +60,29 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether a check was made, and none failed."""
+        """Whether at least one check passed, and none failed."""
         statuses = {result.status for result in self.results}
         return "passed" in statuses and "failed" not in statuses
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Names of the checks that failed."""
+        """Names of failed checks."""
         return tuple(result.name for result in self.results if result.status == "failed")
 
     @property
     def errors(self) -> dict[str, float]:
-        """Largest error of each check that applies."""
+        """Largest error of each applicable check."""
         return {result.name: result.error for result in self.results if result.error is not None}
 
     def __getitem__(self, name: str) -> Result:
-        """The result of a check."""
+        """Return the result of a check by name."""
         for result in self.results:
             if result.name == name:
                 return result
         raise InputError(unknown_name("check", name, [result.name for result in self.results]))
 
     def __str__(self) -> str:
-        """A table, with what failures mean."""
+        """Return a table, with the usual causes of failures."""
         width = max(len(result.name) for result in self.results)
         lines = [self.name, f"  {'check':<{width}}  {'error':>8}  {'limit':>8}"]
         for result in self.results:
@@ -102,7 +102,7 @@ class Report:
         return "\n".join([*lines, *(f"  note: {remark}" for remark in self.remarks)])
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as JSON values; numbers that are not finite as strings."""
+        """Return the report as JSON values; non-finite numbers become strings."""
         return {
             "name": self.name,
             "passed": self.passed,
@@ -133,24 +133,24 @@ def report(
     conservative: bool | None = None,
     seed: int = 0,
 ) -> Report:
-    """Check a model, any function of Data, or any calculator of ASE.
+    """Check a model, any function of Data, or any ASE calculator.
 
-    What computes in float64 is checked in float64, a network also where its parameters are float32. Errors are
-    relative to the largest entry of an output, but the drift of the energy is in eV/atom/ps.
+    Subjects that support float64 are checked in float64, even networks with float32 parameters. Errors are relative to
+    the largest entry of an output, except for the drift of the energy in eV/atom/ps.
 
     Args:
-        candidate: a Model, a module or function on Data that gives a dict of names in ``geoeq.fields`` (units too are
-            those), or a calculator of ASE.
-        data: structures to try; by default random molecules, and crystals if it takes cells. Checks on special
-            structures take elements, charges and features from them.
+        candidate: a Model, a module or function of Data that returns a dict of names in ``geoeq.fields`` (in the units
+            given there), or an ASE calculator.
+        data: test structures; by default random molecules, and crystals if it uses cells. Checks on special structures
+            take elements, charges and features from them.
         checks: names in ``CHECKS``; all by default.
-        name: for the table; by default that of the class or function.
-        elements: atomic numbers of the random structures; by default those that it knows, found by trying.
-        cutoff: in Å; by default that of the model, else it is looked for up to 8 Å.
-        group: "SE(3)" where reflections need not be respected; by default what the candidate says itself.
-        conservative: whether its forces claim to be minus the derivative of its energy. By default they do, but for
-            a Model of geoeq that gives forces by a head of their own.
-        seed: of structures and group elements.
+        name: name for the table; by default that of the class or function.
+        elements: atomic numbers of the random structures; by default those that it supports, found by testing.
+        cutoff: cutoff in Å; by default that of the model, or unknown, which is searched up to 8 Å.
+        group: "SE(3)" if reflections need not be respected; by default the group stated by the candidate.
+        conservative: whether its forces claim to be minus the derivative of its energy. By default they do, except for
+            a geoeq Model that predicts forces by a separate head.
+        seed: random seed of structures and group elements.
 
     Raises:
         InputError: it cannot be called, or fails on every structure, or a check is unknown.
@@ -160,7 +160,7 @@ def report(
     for check in chosen:
         if check not in CHECKS:
             raise InputError(unknown_name("check", check, CHECKS))
-    known = prepare(
+    subject = prepare(
         candidate,
         data,
         name=name,
@@ -170,22 +170,22 @@ def report(
         conservative=conservative,
         seed=seed,
     )
-    return report_of(known, chosen, seed)
+    return report_of(subject, chosen, seed)
 
 
-def report_of(candidate: Candidate, checks: Sequence[str], seed: int = 0) -> Report:
-    """The report of a candidate that is prepared already."""
-    results = tuple(_result(check, CHECKS[check], candidate, seed) for check in checks)
-    return Report(candidate.name, results, candidate.remarks)
+def report_of(subject: Subject, checks: Sequence[str], seed: int = 0) -> Report:
+    """Run checks on a prepared subject."""
+    results = tuple(_result(check, CHECKS[check], subject, seed) for check in checks)
+    return Report(subject.name, results, subject.remarks)
 
 
-def _result(name: str, check: Check, candidate: Candidate, seed: int) -> Result:
-    tolerance = check.double if candidate.precision == torch.float64 else check.single
+def _result(name: str, check: Check, subject: Subject, seed: int) -> Result:
+    tolerance = check.double if subject.precision == torch.float64 else check.single
     if check.turns:
-        tolerance = max(tolerance, candidate.symmetric_to)
+        tolerance = max(tolerance, subject.symmetric_to)
     try:
-        measured = check.measure(candidate, seed)
-    except Exception as error:  # whatever a stranger's model raises is a finding
+        measured = check.measure(subject, seed)
+    except Exception as error:  # an exception of the subject is a finding
         return Result(name, "failed", math.inf, tolerance, {}, f"it raised {one_line(error)}", check.meaning)
     if isinstance(measured, str):
         return Result(name, "not applicable", None, tolerance, {}, measured, "")

@@ -1,4 +1,4 @@
-"""A training that ends when its time is spent, not after so many epochs."""
+"""Time budgets: train until a given training time is spent, instead of for a number of epochs."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["Budget", "BudgetClock", "parse_budget"]
 
 _UNITS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
-#: A run on a budget is validated this often at the most, so that a quick network is not always interrupted.
+#: Largest number of validations of a run with a budget, so that a fast network is not interrupted all the time.
 VALIDATIONS = 50
 
-#: Epochs between validations, where there is none.
+#: Epochs between validations to switch them off.
 _NEVER = 2**62
 
 
 def parse_budget(text: str) -> float:
-    """Seconds in ``90s``, ``5min`` or ``1h``.
+    """Return the seconds of a time such as ``90s``, ``5min`` or ``1h``.
 
     Raises:
-        RecipeError: it is not written like that, or not above 0.
+        RecipeError: the text has another form, or the time is not above 0.
     """
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]+)", text.strip())
     seconds = float(match[1]) * _UNITS.get(match[2], math.nan) if match else math.nan
@@ -40,10 +40,10 @@ def parse_budget(text: str) -> float:
 
 
 class Budget:
-    """A stopwatch with an end. It runs while training steps are done, and stands still for the rest.
+    """Stopwatch with a limit; it runs during training steps only.
 
     Args:
-        seconds: to spend.
+        seconds: training time to spend.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -58,33 +58,33 @@ class Budget:
 
     @property
     def fraction(self) -> float:
-        """The part that is spent, 1 at the most."""
+        """Fraction of the budget that is spent, at most 1."""
         return min(1.0, self.used / self.seconds)
 
     def run(self) -> None:
-        """Let the watch run."""
+        """Start the stopwatch, if it is stopped."""
         self._since = time.monotonic() if self._since is None else self._since
 
     def stop(self) -> None:
-        """Let the watch stand still."""
+        """Stop the stopwatch."""
         self.restore(self.used)
 
     def restore(self, used: float) -> None:
-        """Set what is spent; the watch stands still."""
+        """Stop the stopwatch, and set the seconds spent."""
         self._before, self._since = used, None
 
 
 class BudgetClock(Callback):
-    """Runs the watch in training, ends the run when the budget is spent, and decides when to validate.
+    """Callback that times the training steps, ends the run when the budget is spent, and schedules validations.
 
-    Data are prepared and a first step is tried before the watch runs. It stands still while a run is validated and
-    while its state is written: how often one looks is no property of a network. There is a validation at the end of an
-    epoch where a fiftieth of the budget has gone since the last one, and one when the budget is spent.
+    Data preparation and a first step on a copy of the model are not timed, nor are validations and saved states: the
+    result should not depend on how often they happen. A validation takes place at the end of an epoch if a fiftieth of
+    the budget was spent since the last one, and when the budget is spent.
 
     Args:
-        budget: the stopwatch of the run.
-        model: the model in training.
-        batch: batch of the warm-up step.
+        budget: stopwatch of the run.
+        model: model in training.
+        batch: batch of the first step.
     """
 
     def __init__(self, budget: Budget, model: Model, batch: Batch) -> None:
@@ -93,14 +93,14 @@ class BudgetClock(Callback):
         self._agreed = self._validated = 0.0
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Try a step with a copy of the model: tables and compiled code that are made once cost no training time."""
+        """Run a step with a copy of the model, so that tables and compiled code are made before the clock starts."""
         model = copy.deepcopy(self._model).train()
         outputs = model(self._batch.to(pl_module.device))
         torch.stack([value.float().sum() for value in outputs.values()]).sum().backward()
         self._agreed = self._validated = self._budget.used
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Let the watch run."""
+        """Start the stopwatch."""
         self._budget.run()
 
     def on_train_batch_end(
@@ -111,8 +111,8 @@ class BudgetClock(Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """End the run when the budget is spent; say whether there is a validation after this batch."""
-        self._agreed = trainer.strategy.broadcast(self._budget.used)  # the clock of one process counts for all
+        """End the run when the budget is spent; decide whether to validate after this epoch."""
+        self._agreed = trainer.strategy.broadcast(self._budget.used)  # all processes use the clock of the main one
         used, seconds = self._agreed, self._budget.seconds
         if used >= seconds:
             trainer.should_stop = True
@@ -120,10 +120,10 @@ class BudgetClock(Callback):
         trainer.check_val_every_n_epoch = 1 if due else _NEVER
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Let the watch stand still."""
+        """Stop the stopwatch."""
         self._budget.stop()
         self._validated = self._agreed
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Let the watch stand still."""
+        """Stop the stopwatch."""
         self._budget.stop()

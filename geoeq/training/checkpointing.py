@@ -1,4 +1,4 @@
-"""What a run has come to: it is written down, the best weights are kept, and the run can be resumed."""
+"""Checkpoint callback: logs each epoch, keeps the best weights and saves the state for resuming."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import lightning
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
-from torch.distributed.checkpoint import state_dict as shared
+from torch.distributed.checkpoint import state_dict as distributed_state
 from torch_geometric.data import Batch
 
 from geoeq.errors import RecipeError
@@ -28,26 +28,26 @@ __all__ = ["CheckpointCallback"]
 
 
 class CheckpointCallback(Checkpoint):
-    """Keeps the log, the best weights and the state of a run.
+    """Callback that writes the log, the best weights and the state of a run.
 
-    The order at the end of an epoch makes a kill harmless at any moment: first the row of the log, then the state,
-    which counts; rows after the last state are dropped when the run goes on.
+    A run can be killed at any moment: at the end of an epoch the row of the log is written before the state, and rows
+    after the last state are dropped when the run is resumed.
 
     Args:
-        recipe: the settings.
-        folder: of the run.
-        units: target -> unit of its headline metric, for the names of the columns; empty for none.
-        save_best: called with the best weights so far, when there are new ones.
-        report: called at the end of an epoch with its number and what was measured.
-        budget: the time of the run, where that ends it in place of the epochs.
-        writes: whether this process writes the files; of several, one does.
+        recipe: settings of the run.
+        folder: folder of the run.
+        units: target -> unit of its headline metric, for the column names; empty if it has none.
+        save_best: function called with the weights of each new best validation.
+        report: function called at the end of an epoch with its number and results.
+        budget: time budget of the run; None if the run ends after its epochs.
+        writes: whether this process writes the files (one process per run does).
 
     Attributes:
         best: epoch, loss and weights of the best validation.
-        epoch: epochs done.
-        batches: batches of each process done in the epoch after these, when the run went on.
-        seconds: that the training took, interruptions left out.
-        finished: whether the training is over: all epochs done, the budget spent, or stopped early.
+        epoch: number of epochs done.
+        batches: number of batches per process done in the next epoch, when the run was resumed.
+        seconds: training time without interruptions.
+        finished: whether all epochs are done, the budget is spent, or training stopped early.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class CheckpointCallback(Checkpoint):
         self._save_best, self._report = save_best, report
         self._writes = writes
         self._log: Log | None = None
-        self._stale = 0  # validations since the best one
+        self._stale = 0  # number of validations since the best one
         self.epoch, self.batches, self.seconds = 0, 0, 0.0
         self._measures = [
             label
@@ -87,25 +87,25 @@ class CheckpointCallback(Checkpoint):
                 budget.restore(self._state["budget"])
 
     def column(self, label: str) -> str:
-        """The name of a measure in the log: with its unit."""
+        """Return the column name of a result, with its unit."""
         unit = self._heads.get(label)
         return f"{label} [{unit}]" if unit else label
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take up the state of a killed run."""
+        """Restore the state of an interrupted run."""
         state = self._state
         if state is not None and isinstance(pl_module, TrainingModule):
             restore_weights(trainer, pl_module, state)
             pl_module.schedule.restore(state["schedule"])
             pl_module.step = state["step"]
             self._stale = state["stale"]
-            if state["tally"] is not None and self._writes:  # sums of all processes, which one takes over
+            if state["tally"] is not None and self._writes:  # sums over all processes, continued by one
                 pl_module.sums["train"].reset(state["tally"])
             done = dict.fromkeys(("ready", "started", "processed", "completed"), self.epoch)
             trainer.fit_loop.epoch_progress.current.load_state_dict(done)
         times = ["seconds"] if self.budget is None else ["seconds", "budget seconds"]
-        watched = pl_module.model.extra_metrics() if isinstance(pl_module, TrainingModule) else {}
-        columns = ["epoch", "step", "lr", *(self.column(label) for label in self._measures), *watched, *times]
+        extra = pl_module.model.extra_metrics() if isinstance(pl_module, TrainingModule) else {}
+        columns = ["epoch", "step", "lr", *(self.column(label) for label in self._measures), *extra, *times]
         if self._writes:
             self._log = Log(self._log_path, columns, self.epoch, self._recipe.log)
         self._started = time.monotonic() - self.seconds
@@ -114,24 +114,24 @@ class CheckpointCallback(Checkpoint):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Save the state in the middle of an epoch; each process calls this after as many batches."""
+        """Save the state within an epoch, after the same number of batches in each process."""
         every = (self._recipe.save_every or 0) * self._recipe.accumulate
         if every and batch_idx and batch_idx % every == 0 and isinstance(pl_module, TrainingModule):
             first = self.batches if trainer.current_epoch == self._first else 0
             self.seconds = time.monotonic() - self._started
-            with self._standing_still():
+            with self._clock_stopped():
                 self._save(trainer, pl_module, trainer.current_epoch, first + batch_idx)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write the row, keep the best weights, decide whether to stop, and save the state."""
+        """Write the row of the log, keep the best weights, decide whether to stop, and save the state."""
         if not isinstance(pl_module, TrainingModule):
             return
         self.epoch = epoch = trainer.current_epoch + 1
         measured = pl_module.measured
         if not math.isfinite(measured["train loss"]):
             raise RecipeError(
-                f"The loss is not finite in epoch {epoch}: the steps were too long. Lower optimizer.lr, give "
-                "schedule.warmup_epochs, or set gradient_clip; and start again with --again."
+                f"The loss became NaN or infinite in epoch {epoch}. Lower optimizer.lr, set schedule.warmup_epochs or "
+                "gradient_clip, and restart with --again."
             )
         if "valid loss" in measured:
             self._validated(trainer, pl_module, epoch, measured["valid loss"])
@@ -139,7 +139,7 @@ class CheckpointCallback(Checkpoint):
         if limit is not None and self._stale >= limit:
             trainer.should_stop = True
         self.finished = trainer.should_stop or (self.budget is None and epoch >= self._recipe.total_epochs)
-        if self.finished and self.best["weights"] is None:  # there never was a validation
+        if self.finished and self.best["weights"] is None:  # there was no validation
             self.best = {"epoch": epoch, "loss": math.nan, "weights": best_weights(trainer, pl_module)}
         self.seconds = time.monotonic() - self._started
         row = {"epoch": epoch, "step": pl_module.step, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
@@ -151,12 +151,12 @@ class CheckpointCallback(Checkpoint):
         self._save(trainer, pl_module, epoch, 0)
 
     def _save(self, trainer: lightning.Trainer, module: TrainingModule, epoch: int, batches: int) -> None:
-        """Write the state after so many epochs, and batches of the next one; all processes call this."""
-        tally = module.sums["train"].reduced(module.add_up, module.device) if batches else None
+        """Save the state after ``epoch`` epochs and ``batches`` batches of the next one; all processes call this."""
+        sums = module.sums["train"].reduced(module.add_up, module.device) if batches else None
         state = {
             "epoch": epoch,
             "batches": batches,
-            "tally": tally,
+            "tally": sums,
             "step": module.step,
             **weights_and_optimizer(trainer, module),
             "schedule": module.schedule.state(),
@@ -170,8 +170,8 @@ class CheckpointCallback(Checkpoint):
             save_state(self._path, state)
 
     @contextlib.contextmanager
-    def _standing_still(self) -> Iterator[None]:
-        """The watch of a budget does not count what is done meanwhile."""
+    def _clock_stopped(self) -> Iterator[None]:
+        """Stop the clock of the budget within the block."""
         if self.budget is not None:
             self.budget.stop()
         yield
@@ -194,7 +194,7 @@ class CheckpointCallback(Checkpoint):
             self._log.close()
 
     def remove_state(self) -> None:
-        """Delete what only an unfinished run needs."""
+        """Delete the state, which only an unfinished run needs."""
         self._path.unlink(missing_ok=True)
 
 
@@ -202,52 +202,52 @@ def _label(stage: str, target: str) -> str:
     return f"{stage} {headline(target)} {target}"
 
 
-_WHOLE = shared.StateDictOptions(full_state_dict=True, cpu_offload=True)
+_GATHERED = distributed_state.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def best_weights(trainer: lightning.Trainer, module: TrainingModule) -> dict[str, Tensor]:
-    """A copy on the CPU of the weights that would be saved; with FSDP the first process alone has it, and all call."""
-    found = _weights(trainer, module.evaluated)
-    return {name: value.detach().cpu().clone() for name, value in found.items()}
+    """Return a copy on the CPU of the weights to save; with FSDP only the main process gets it, and all call this."""
+    weights = _weights(trainer, module.evaluated)
+    return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
 def weights_and_optimizer(trainer: lightning.Trainer, module: TrainingModule) -> dict[str, Any]:
-    """ "model", "average" and "optimizer", as a state keeps them; all processes call this."""
+    """Return the entries "model", "average" and "optimizer" of a state; all processes call this."""
     average, optimizer = module.average, trainer.optimizers[0]
     return {
         "model": _weights(trainer, module.model),
         "average": None if average is None else _weights(trainer, average),
-        "optimizer": shared.get_optimizer_state_dict(module.model, optimizer, options=_WHOLE)
-        if _shared_out(trainer)
+        "optimizer": distributed_state.get_optimizer_state_dict(module.model, optimizer, options=_GATHERED)
+        if _is_sharded(trainer)
         else optimizer.state_dict(),
     }
 
 
 def restore_weights(trainer: lightning.Trainer, module: TrainingModule, state: dict[str, Any]) -> None:
-    """Go on with what ``weights_and_optimizer`` gave; every process has read it."""
+    """Restore the entries of ``weights_and_optimizer``, which every process has read."""
     average, optimizer = module.average, trainer.optimizers[0]
     _restore(trainer, module.model, state["model"])
     if average is not None:
         _restore(trainer, average, state["average"])
-    if _shared_out(trainer):
-        shared.set_optimizer_state_dict(module.model, optimizer, state["optimizer"], options=_WHOLE)
+    if _is_sharded(trainer):
+        distributed_state.set_optimizer_state_dict(module.model, optimizer, state["optimizer"], options=_GATHERED)
     else:
         optimizer.load_state_dict(state["optimizer"])
 
 
 def _weights(trainer: lightning.Trainer, model: nn.Module) -> dict[str, Tensor]:
-    if not _shared_out(trainer):
+    if not _is_sharded(trainer):
         return model.state_dict()
-    found = shared.get_model_state_dict(model, options=_WHOLE)
-    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    weights = distributed_state.get_model_state_dict(model, options=_GATHERED)
+    return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
 
 
 def _restore(trainer: lightning.Trainer, model: nn.Module, weights: dict[str, Any]) -> None:
-    if _shared_out(trainer):
-        shared.set_model_state_dict(model, weights, options=_WHOLE)
+    if _is_sharded(trainer):
+        distributed_state.set_model_state_dict(model, weights, options=_GATHERED)
     else:
         model.load_state_dict(weights)
 
 
-def _shared_out(trainer: lightning.Trainer) -> bool:
+def _is_sharded(trainer: lightning.Trainer) -> bool:
     return isinstance(trainer.strategy, ModelParallelStrategy)

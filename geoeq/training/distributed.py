@@ -1,4 +1,4 @@
-"""The processes that train one model together, as torchrun or SLURM started them."""
+"""Distributed training: the group of processes that train one model, and their launch on one machine by torchrun."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ from geoeq.training.recipe import Recipe
 
 __all__ = ["ProcessGroup", "join_processes", "launch", "launched"]
 
-#: A process that waits so long for the first to prepare the data gives up, and so long for the others in a step.
-_PATIENCE, _STEP_PATIENCE = datetime.timedelta(hours=6), datetime.timedelta(minutes=30)
+#: Timeout while the main process prepares the data, and timeout of a training step.
+_PREPARATION_TIMEOUT, _STEP_TIMEOUT = datetime.timedelta(hours=6), datetime.timedelta(minutes=30)
 
-#: What gloo says, which has no error of its own, where a process has ended or a machine does not answer.
-_GONE = ("by peer", "Timed out waiting")
+#: Parts of gloo's messages when a process has ended or a machine does not answer; gloo has no exception class for it.
+_PEER_FAILURE = ("by peer", "Timed out waiting")
+
+#: Exit statuses of ``geoeq`` after an error that it has explained, and after an interruption.
+_EXPLAINED, _INTERRUPTED = 2, 130
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those of a run.
+    """This process and its place among the processes of a run.
 
     Attributes:
-        rank: its number, from 0.
-        size: how many there are.
-        local_size: how many of them are on this machine.
-        environment: Lightning's description of what started them; None for a process alone.
-        barrier_group: of those that wait; None for a process alone.
+        rank: number of this process, from 0.
+        size: number of processes of the run.
+        local_size: number of processes on this machine.
+        environment: Lightning's description of the launcher; None for a single process.
+        barrier_group: torch's process group for barriers; None for a single process.
     """
 
     rank: int = 0
@@ -47,35 +50,35 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that prepares data, writes files and shows the progress."""
+        """Whether this process prepares the data, writes the files and shows the progress."""
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Go on when all processes have come here."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             torch.distributed.all_reduce(torch.zeros(1), group=self.barrier_group)  # on the CPU: no GPU is chosen yet
 
     def is_peer_failure(self, error: BaseException) -> bool:
-        """Whether an error says that another process has gone."""
-        gone = isinstance(error, torch.distributed.DistError) or any(words in str(error) for words in _GONE)
-        return self.size > 1 and gone
+        """Return whether an error means that another process has ended."""
+        ended = isinstance(error, torch.distributed.DistError) or any(words in str(error) for words in _PEER_FAILURE)
+        return self.size > 1 and ended
 
 
 def launched() -> bool:
-    """Whether torchrun or SLURM has started this process as one of several."""
+    """Return whether torchrun or SLURM has started this process as one of several."""
     return _environment() is not None
 
 
 @contextlib.contextmanager
 def join_processes(recipe: Recipe) -> Iterator[ProcessGroup]:
-    """Find the other processes of a run, and leave them when the block ends.
+    """Join the process group of a run, and leave it at the end of the block.
 
     Raises:
-        RecipeError: there are not as many as the recipe says.
+        RecipeError: the number of processes differs from the recipe.
     """
     environment = _environment()
     size = 1 if environment is None else int(environment.world_size())
-    _compare(recipe, size)
+    _check_size(recipe, size)
     if environment is None or size == 1:
         yield ProcessGroup()
         return
@@ -84,47 +87,47 @@ def join_processes(recipe: Recipe) -> Iterator[ProcessGroup]:
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and recipe.device != "cpu" else "gloo",
         rank=environment.global_rank(),
         world_size=size,
-        timeout=_STEP_PATIENCE,
+        timeout=_STEP_TIMEOUT,
     )
     try:
-        group = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        group = torch.distributed.new_group(backend="gloo", timeout=_PREPARATION_TIMEOUT)
         yield ProcessGroup(environment.global_rank(), size, recipe.devices, environment, group)
     finally:
         torch.distributed.destroy_process_group()
 
 
-def _compare(recipe: Recipe, size: int) -> None:
-    """See that as many processes were started, on as many machines, as the recipe says.
+def _check_size(recipe: Recipe, size: int) -> None:
+    """Check the number of processes and machines, and of the GPUs that this process can use.
 
     Raises:
-        RecipeError: they were not.
+        RecipeError: they differ from the recipe.
     """
-    wanted = recipe.devices * recipe.num_nodes
-    asked = f"devices: {recipe.devices} and num_nodes: {recipe.num_nodes} are {wanted} processes"
-    if size == 1 and wanted > 1:
+    expected = recipe.devices * recipe.num_nodes
+    settings = f"devices: {recipe.devices} and num_nodes: {recipe.num_nodes} mean {expected} processes"
+    if size == 1 and expected > 1:
         raise RecipeError(
-            f"{asked}, and this one was started alone: use the command line, geoeq train RECIPE --devices "
-            f"{recipe.devices}, on several machines with torchrun or srun."
+            f"{settings}, but only this one was started. Use the command line: geoeq train RECIPE --devices "
+            f"{recipe.devices}, or torchrun or srun for several machines."
         )
-    here, machines = _started()
-    if size != wanted or (size > 1 and (here, machines) != (recipe.devices, recipe.num_nodes)):
+    local_size, machines = _started()
+    if size != expected or (size > 1 and (local_size, machines) != (recipe.devices, recipe.num_nodes)):
         raise RecipeError(
-            f"{asked}, and {size} were started, {here} on each of {machines} machines: say --devices {here} "
-            f"--num-nodes {machines}."
+            f"{settings}, but {size} were started, {local_size} on each of {machines} machines. Use --devices "
+            f"{local_size} --num-nodes {machines}."
         )
-    seen = torch.cuda.device_count() if recipe.device != "cpu" else 0
-    if 0 < seen < recipe.devices:
+    visible = torch.cuda.device_count() if recipe.device != "cpu" else 0
+    if 0 < visible < recipe.devices:
         raise RecipeError(
-            f"devices: {recipe.devices}, and this process sees {seen} GPUs: each has to see all of its machine "
-            "(srun --gpus-per-node, not --gpus-per-task), or say device=cpu."
+            f"devices: {recipe.devices}, but only {visible} GPUs are visible to this process. Every process has to see "
+            "all GPUs of its machine (srun --gpus-per-node, not --gpus-per-task); or use device=cpu."
         )
 
 
 def _started() -> tuple[int, int]:
-    """How many processes were started on each machine, and on how many machines."""
+    """Return the number of processes on each machine, and the number of machines."""
     if torch.distributed.is_torchelastic_launched():
-        here, size = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-        return here, size // here
+        local_size, size = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+        return local_size, size // local_size
     if _in_slurm():
         return int(os.environ["SLURM_NTASKS_PER_NODE"].partition("(")[0]), int(os.environ["SLURM_NNODES"])
     return 1, 1
@@ -136,10 +139,10 @@ def _in_slurm() -> bool:
 
 
 def _environment() -> Any:
-    """Lightning's description of what started the processes; None if nothing did.
+    """Return Lightning's description of the launcher; None if there is none.
 
     Raises:
-        RecipeError: srun did, and does not say how many on each machine.
+        RecipeError: srun started the processes without the number of processes per machine.
     """
     environments = import_extra("lightning.fabric.plugins.environments", "train")
     if torch.distributed.is_torchelastic_launched():
@@ -148,24 +151,24 @@ def _environment() -> Any:
         return None
     if "SLURM_NTASKS_PER_NODE" not in os.environ:
         raise RecipeError(
-            f"srun has started {os.environ['SLURM_STEP_NUM_TASKS']} processes, and does not say how many on each "
-            "machine: use srun --nodes M --ntasks-per-node N."
+            f"srun has started {os.environ['SLURM_STEP_NUM_TASKS']} processes without their number per machine. Use "
+            "srun --nodes M --ntasks-per-node N."
         )
-    return environments.SLURMEnvironment(auto_requeue=False)  # a run goes on from its own state, not from Lightning's
-
-
-#: What ``geoeq`` returns after an error that it has explained, and after an interruption.
-_EXPLAINED, _INTERRUPTED = 2, 130
+    return environments.SLURMEnvironment(auto_requeue=False)  # a run resumes from its own state, not from Lightning's
 
 
 def launch(recipe: Recipe, arguments: Sequence[str]) -> int:
-    """Run ``geoeq`` with these arguments in as many processes as ``recipe.devices`` says; the exit status.
+    """Run ``geoeq`` in ``recipe.devices`` processes on this machine, and return the exit status.
 
-    If one of them dies, the others are ended, too.
+    If one process dies, the others are stopped.
+
+    Args:
+        recipe: settings of the run.
+        arguments: command line of each process, without "geoeq".
 
     Raises:
         GeoeqError: one of the processes died.
-        RecipeError: the recipe wants several machines, or more GPUs than there are.
+        RecipeError: the recipe needs several machines, or more GPUs than this machine has.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -180,12 +183,12 @@ def launch(recipe: Recipe, arguments: Sequence[str]) -> int:
     cuda = torch.cuda.device_count() if recipe.device != "cpu" else 0
     if cuda and count > cuda:
         raise RecipeError(
-            f"devices: {count}, and this machine has {cuda} CUDA GPUs; say --devices {cuda}, or device=cpu."
+            f"devices: {count}, but this machine has {cuda} CUDA GPUs. Use --devices {cuda}, or device=cpu."
         )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(recipe.threads or max(1, cores // count)))
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP remarks on networks that use all their parameters
-    # Its modules are found where ours are, a user's own in the folder of the call among them.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns about networks that use all their parameters
+    # The processes import the same modules as this one, including those in the current folder.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))
     config = LaunchConfig(
         run_id="geoeq",
@@ -201,12 +204,12 @@ def launch(recipe: Recipe, arguments: Sequence[str]) -> int:
         elastic_launch(config, sys.executable)("-m", "geoeq", *arguments)
     except ChildFailedError as error:
         codes = {rank: int(failure.exitcode) for rank, failure in error.failures.items()}
-        # One that was killed comes first: the others may have said that they lost it, and were ended by SIGTERM.
+        # Report a killed process first: the others may have reported its loss, or were ended by SIGTERM.
         died = {rank: code for rank, code in sorted(codes.items()) if code not in (_EXPLAINED, _INTERRUPTED)}
         if not died:
             return next(iter(codes.values()))
         rank = min(died, key=lambda rank: (died[rank] == -signal.SIGTERM, died[rank] >= 0))
-        raise GeoeqError(_died(rank, count, died[rank])) from error
+        raise GeoeqError(_describe_death(rank, count, died[rank])) from error
     except SignalException as error:
         if error.sigval == signal.SIGINT:
             return _INTERRUPTED
@@ -214,10 +217,10 @@ def launch(recipe: Recipe, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _died(rank: int, count: int, code: int) -> str:
+def _describe_death(rank: int, count: int, code: int) -> str:
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-    memory = ", perhaps for want of memory (smaller batches need less)" if code == -signal.SIGKILL else ""
+    memory = ", perhaps because memory ran out (use smaller batches)" if code == -signal.SIGKILL else ""
     return (
-        f"Process {rank} of {count} (counted from 0) {how}{memory}. The others were stopped. The same command goes on "
-        "where the training was last saved."
+        f"Process {rank} of {count} (counted from 0) {how}{memory}. The others were stopped. Run the same command "
+        "again to resume from the last saved state."
     )

@@ -1,4 +1,4 @@
-"""The training itself: Lightning's trainer, with what watches it and keeps what it comes to."""
+"""Run the training loop: a Lightning Trainer with its callbacks."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def fit(
     console: Console,
     processes: ProcessGroup,
     batches: Epochs,
-    checks: DataLoader[Batch] | None,
+    validation_batches: DataLoader[Batch] | None,
 ) -> CheckpointCallback:
     """Train a copy of the model, or resume; the returned callback holds the weights of the best validation.
 
     Args:
-        experiment: what is trained on what.
-        folder: of the run; the first process of the processes writes into it.
-        console: for the progress.
-        processes: the processes, each of which calls this.
-        batches: of this process, to train on.
-        checks: of this process, to validate with.
+        experiment: model, data and settings.
+        folder: folder of the run; only the main process writes into it.
+        console: output of the progress.
+        processes: the processes of the run, each of which calls this function.
+        batches: training batches of this process.
+        validation_batches: validation batches of this process.
     """
     recipe, steps = experiment.recipe, batches.sampler.steps(0)
     total_steps = min(recipe.total_epochs * steps, recipe.max_steps or 2**62)
@@ -62,18 +62,17 @@ def fit(
         experiment.model.load_state_dict(weights)
         save_checkpoint(experiment.model, folder.path / "checkpoint", meta)
 
-    progress = ProgressReport(
-        console, recipe.total_epochs, experiment.units, budget=budget, batches=batches.sampler.batches(0)
-    )
+    units = experiment.units
+    progress = ProgressReport(console, recipe.total_epochs, units, budget=budget, batches=batches.sampler.batches(0))
     checkpoints = CheckpointCallback(
-        recipe, folder.path, experiment.units, save_best, progress.epoch_done, budget, writes=processes.is_main
+        recipe, folder.path, units, save_best, progress.epoch_done, budget, writes=processes.is_main
     )
     batches.sampler.resume(checkpoints.epoch, checkpoints.batches)
-    clock = [] if budget is None else [BudgetClock(budget, module.model, next(iter(checks or batches)))]
+    clock = [] if budget is None else [BudgetClock(budget, module.model, next(iter(validation_batches or batches)))]
     if checkpoints.epoch or checkpoints.batches:
         more = f" and {checkpoints.batches} batches" if checkpoints.batches else ""
-        console.print(f"Going on after epoch {checkpoints.epoch}{more}.", highlight=False)
-    # Where nothing started others, SLURM's variables mean nothing. FSDP knows no "64-true", but its plugin.
+        console.print(f"Resuming after epoch {checkpoints.epoch}{more}.", highlight=False)
+    # Without a launcher, SLURM's variables are ignored. FSDP supports "64-true" only as a plugin.
     plugins: list[Any] = [processes.environment or LightningEnvironment()]
     precision: Any = {"32": "32-true", "64": None}.get(recipe.precision, recipe.precision)
     if precision is None:
@@ -102,8 +101,8 @@ def fit(
         if processes.is_main:
             folder.write_json("environment.json", describe_environment())
         try:
-            trainer.fit(module, batches, checks)
-        except SystemExit as error:  # Lightning turns Ctrl-C into an exit, and makes the process deaf to it
+            trainer.fit(module, batches, validation_batches)
+        except SystemExit as error:  # Lightning turns Ctrl-C into an exit, and then ignores SIGINT
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from error
@@ -111,13 +110,13 @@ def fit(
 
 
 def _strategy(recipe: Recipe) -> str | strategies.Strategy:
-    """Lightning's way to share out the work."""
+    """Return Lightning's strategy for the devices of a recipe."""
     processes = recipe.devices * recipe.num_nodes
     if recipe.strategy == "fsdp":
         if processes == 1:
-            raise RecipeError("strategy: fsdp shares weights out among several devices: say --devices N, or ddp.")
+            raise RecipeError("strategy: fsdp shards the weights over several devices. Use --devices N, or ddp.")
         return strategies.ModelParallelStrategy(data_parallel_size=processes, tensor_parallel_size=1)
     if processes == 1:
         return "auto"
-    # A network may have parameters that a target does not need; processes are the same from the start.
+    # A target may not need all parameters of a network; all processes start with the same weights.
     return strategies.DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)

@@ -1,4 +1,4 @@
-"""The folder of a run: which recipe it belongs to, and how far it came."""
+"""Run folder: the recipe it belongs to, and the files in it."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from geoeq.typed import differences
 
 __all__ = ["RunFolder"]
 
-#: All that a run ever writes into its folder.
+#: Files and folders that a run writes into its folder, besides plots.
 _WRITTEN = {"recipe.yaml", "environment.json", "log.csv", "state.pt", "results.json", "speed.json"}
 _WRITTEN |= {"checkpoint", "tensorboard"}
 
 
 class RunFolder:
-    """A folder that holds one run of one recipe.
+    """Folder with one run of one recipe.
 
     Args:
-        path: the folder; it need not exist.
+        path: path of the folder, which need not exist.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def check(self, recipe: Recipe, *, again: bool = False) -> None:
-        """Whether the folder can take ``recipe``: it is new, empty, or holds a run of the same.
+        """Check that the folder is new, empty, or contains a run of the same recipe.
 
         Args:
-            recipe: the settings.
-            again: throw away what an earlier run left here.
+            recipe: settings of the run.
+            again: delete an earlier run in the folder.
 
         Raises:
-            RecipeError: it holds a run of another recipe, or files that are no run's.
+            RecipeError: the folder contains a run of another recipe, or other files.
         """
         file = self.path / "recipe.yaml"
         if again and file.is_file():
             self._clear()
         elif file.is_file():
-            # A setting that there was not yet had the effect of its default.
+            # A setting added since the earlier run had the effect of its default.
             before = Recipe("", "", ModelSettings("")).to_dict() | self._read(file)
-            found = differences(before, recipe.to_dict(), set(recipe.decides()))
-            if found:
+            changes = differences(before, recipe.to_dict(), set(recipe.decides()))
+            if changes:
                 raise RecipeError(
-                    f"The folder '{self.path}' holds a run of another recipe ({'; '.join(found[:3])}). "
-                    "Choose another folder with run=FOLDER (compare: --run FOLDER), or throw that run away: --again."
+                    f"The folder '{self.path}' contains a run of another recipe ({'; '.join(changes[:3])}). "
+                    "Choose another folder with run=FOLDER (compare: --run FOLDER), or delete that run with --again."
                 )
         elif self.path.is_dir() and any(self.path.iterdir()):
-            raise RecipeError(f"The folder '{self.path}' holds other files. Choose another with run=FOLDER.")
+            raise RecipeError(f"The folder '{self.path}' contains other files. Choose another one with run=FOLDER.")
 
     def start(self, recipe: Recipe) -> None:
-        """Make the folder, with the recipe in it."""
+        """Create the folder, and write the resolved recipe into it."""
         text = yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True)
         write_text(self.path / "recipe.yaml", text)
 
@@ -66,20 +66,20 @@ class RunFolder:
         write_text(self.path / name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the folder; None if it is not there."""
+        """Return the content of a JSON file in the folder; None if it does not exist."""
         file = self.path / name
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
     def results(self) -> dict[str, Any] | None:
-        """What a finished run found; None while it is unfinished."""
+        """Return the results of a finished run; None while it is unfinished."""
         return self.read_json("results.json")
 
     def _read(self, file: Path) -> dict[str, Any]:
         try:
-            found = yaml.safe_load(file.read_text(encoding="utf-8"))
+            settings = yaml.safe_load(file.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
-            raise RecipeError(f"{file} is truncated or altered. Delete its folder to start again.") from error
-        return found if isinstance(found, dict) else {}
+            raise RecipeError(f"{file} is truncated or altered. Delete its folder to train from scratch.") from error
+        return settings if isinstance(settings, dict) else {}
 
     def _clear(self) -> None:
         for path in self.path.iterdir():

@@ -1,4 +1,4 @@
-"""Batches for the trainer: those of this process, from where a killed run stopped."""
+"""Batches for the trainer: the share of this process, resumed where an interrupted run stopped."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from geoeq.data.sampler import BatchSampler, Share
 from geoeq.training.distributed import ProcessGroup
 from geoeq.training.setup import Experiment
 
-__all__ = ["Epochs", "check_loader", "train_loader"]
+__all__ = ["Epochs", "train_loader", "validation_loader"]
 
 
 class Epochs:
-    """A loader of which no length is known to the trainer: epochs may have different numbers of batches.
+    """Loader that hides its length from the trainer: epochs may have different numbers of batches.
 
     Args:
-        loader: of batches, with a ``BatchSampler``.
+        loader: loader of batches, with a ``BatchSampler``.
 
     Attributes:
-        sampler: that of the loader; the trainer tells it the epoch.
+        sampler: sampler of the loader; the trainer sets its epoch.
     """
 
     def __init__(self, loader: DataLoader[Batch]) -> None:
@@ -33,22 +33,18 @@ class Epochs:
 
 
 def train_loader(experiment: Experiment, processes: ProcessGroup) -> Epochs:
-    """The batches of this process to train on, shuffled."""
+    """Return the shuffled training batches of this process."""
     recipe = experiment.recipe
+    options = experiment.loader_options() | recipe.batch_limit
     share = Share(processes.rank, processes.size, recipe.accumulate)
-    options = experiment.loader_options()
-    return Epochs(
-        experiment.dataset.loader(
-            experiment.split["train"], **recipe.batch_limit, shuffle=True, seed=recipe.seed, share=share, **options
-        )
-    )
+    indices = experiment.split["train"]
+    return Epochs(experiment.dataset.loader(indices, shuffle=True, seed=recipe.seed, share=share, **options))
 
 
-def check_loader(experiment: Experiment, processes: ProcessGroup) -> DataLoader[Batch] | None:
-    """The batches of this process to validate with; None if there are none."""
-    if len(experiment.split["valid"]) == 0:
+def validation_loader(experiment: Experiment, processes: ProcessGroup) -> DataLoader[Batch] | None:
+    """Return the validation batches of this process; None if there is no validation set."""
+    indices = experiment.split["valid"]
+    if len(indices) == 0:
         return None
-    share = Share(processes.rank, processes.size)
-    return experiment.dataset.loader(
-        experiment.split["valid"], **experiment.recipe.batch_limit, share=share, **experiment.loader_options()
-    )
+    options = experiment.loader_options() | experiment.recipe.batch_limit
+    return experiment.dataset.loader(indices, share=Share(processes.rank, processes.size), **options)

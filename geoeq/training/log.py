@@ -1,4 +1,4 @@
-"""The record of a run: a line of log.csv for every epoch, and TensorBoard where it is wanted."""
+"""Log of a run: a line of log.csv for every epoch, and TensorBoard if requested."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["Log"]
 
 
 class Log:
-    """Appends one row an epoch.
+    """Log file with one row per epoch.
 
     Args:
-        path: the CSV file.
-        columns: the names of the columns; the first is the epoch.
-        epochs: keep rows up to this epoch, and drop what a killed run wrote after its last saved state.
-        kind: "csv", "tensorboard" (csv as well), or "auto" (tensorboard where it is installed).
+        path: path of the CSV file.
+        columns: names of the columns; the first is "epoch".
+        epochs: number of epochs to keep; rows that an interrupted run wrote after its last saved state are dropped.
+        kind: "csv", "tensorboard" (in addition to csv), or "auto" (tensorboard if it is installed).
 
     Raises:
-        MissingExtraError: TensorBoard is asked for and not installed.
+        MissingExtraError: TensorBoard is requested but not installed.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Log:
             self._board = module.SummaryWriter(str(path.parent / "tensorboard"), purge_step=epochs + 1)
 
     def append(self, row: dict[str, float]) -> None:
-        """Add the row of an epoch; columns that it lacks are left empty."""
+        """Append the row of an epoch; missing columns are left empty."""
         with self._path.open("a", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow([row.get(column, "") for column in self._columns])
         if self._board is not None:
@@ -58,6 +58,6 @@ class Log:
             self._board.flush()
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close TensorBoard's file."""
         if self._board is not None:
             self._board.close()

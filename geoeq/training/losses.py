@@ -1,4 +1,4 @@
-"""What is minimised: the error of each target in units of its scale, so that no setting depends on a unit."""
+"""Loss functions: the error of each target in units of its scale, so that no setting depends on a unit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Loss"]
 
 
 def _length(output: Tensor, target: Tensor, reduction: str) -> Tensor:
-    """The sum (as ``reduction`` asks) of the lengths of the rows [M, ..] of the error; numbers [M] are rows of one."""
+    """Return the sum of the lengths of the rows [M, ..] of the error (``reduction`` is "sum"); a number is a row."""
     difference = (output - target).reshape(len(output), -1)
     lengths: Tensor = torch.linalg.vector_norm(difference, dim=-1)
     return lengths.sum()
@@ -31,26 +31,26 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 
 
 class Loss:
-    """Weighted sum over the targets of the mean error, each divided by its scale.
+    """Weighted sum over the targets of their mean errors, each divided by its scale.
 
     The scale is the error of the best baseline on the training set, in the norm of the loss (``Baseline.scales``): a
-    loss of 1 is as good as that baseline (mse, mae, length), for any target in any unit, and what is far off weighs in
-    the scale as it weighs in the loss.
+    loss of 1 is as good as that baseline (mse, mae, length) for any target in any unit, and outliers have the same
+    influence on the scale as on the loss.
 
     Args:
-        settings: the function, and the weights of the targets.
-        scales: target -> scale, in the unit inside.
-        mean_atoms: of a graph of the training set; of errors that are counted by atom, scales are divided by it.
+        settings: section ``loss`` of the recipe.
+        scales: target -> scale, in the internal unit.
+        mean_atoms: mean number of atoms per graph of the training set, which divides the scales of errors per atom.
     """
 
     def __init__(self, settings: LossSettings, scales: Mapping[str, float], mean_atoms: float = 1.0) -> None:
-        self._function, self._of_rows = _FUNCTIONS[settings.name], settings.name == "length"
+        self._function, self._by_row = _FUNCTIONS[settings.name], settings.name == "length"
         self._weights = {name: settings.weights.get(name, 1.0) for name in scales}
         self._per_atom = {name for name in scales if settings.per_atom and field(name).extensive}
         self._scales = {name: scale / (mean_atoms if name in self._per_atom else 1) for name, scale in scales.items()}
 
     def __call__(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], atoms: Tensor) -> Tensor:
-        """The loss, a scalar; arguments and errors are those of ``sums``."""
+        """Return the loss, a scalar; arguments and exceptions are those of ``sums``."""
         return torch.stack(
             [total / max(count, 1) for total, count in self.sums(outputs, targets, atoms).values()]
         ).sum()
@@ -58,31 +58,31 @@ class Loss:
     def sums(
         self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], atoms: Tensor
     ) -> dict[str, tuple[Tensor, int]]:
-        """Target -> weighted sum of its errors, and of how many; the sum over the targets of their means is the loss.
+        """Return target -> weighted sum and number of its errors; the loss is the sum over the targets of their means.
 
         Args:
-            outputs: of the model.
-            targets: in the same units.
-            atoms: of each graph, [G].
+            outputs: outputs of the model.
+            targets: true values in the same units.
+            atoms: number of atoms of each graph, [G].
 
         Raises:
-            TensorError: an output is missing, or not of the shape of its target.
+            TensorError: an output is missing, or its shape differs from its target.
         """
-        found = {}
+        sums = {}
         for name, scale in self._scales.items():
             if name not in outputs:
                 raise TensorError(
-                    f"The model gives no '{name}' for these structures (a stress is that of periodic ones alone)."
+                    f"The model predicts no '{name}' for these structures (a stress needs periodic structures)."
                 )
             output, target = outputs[name], targets[name]
             if output.shape != target.shape:
                 raise TensorError(
-                    f"The model gives '{name}' of shape {list(output.shape)}, and targets are {list(target.shape)}: "
-                    "its head is at another level (graph, node) or of other irreps than the field."
+                    f"The model predicts '{name}' of shape {list(output.shape)}, but its target has shape "
+                    f"{list(target.shape)}: its head has another level (graph, node) or other irreps than the field."
                 )
             sizes = scale * atoms if name in self._per_atom else scale
             error = self._function(output / sizes, (target / sizes).to(output.dtype), reduction="sum")
-            found[name] = (self._weights[name] * error, len(target) if self._of_rows else target.numel())
-        if not found:
+            sums[name] = (self._weights[name] * error, len(target) if self._by_row else target.numel())
+        if not sums:
             raise TensorError("A loss needs at least one target.")
-        return found
+        return sums

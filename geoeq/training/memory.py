@@ -1,4 +1,4 @@
-"""How much memory a computation takes, and how much there is."""
+"""Peak memory of a computation, and available memory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["available_memory", "give_back", "is_out_of_memory", "peak_memory", "
 _STATUS = Path("/proc/self/status")
 _CGROUP = Path("/sys/fs/cgroup")
 
-#: What is said of a want of memory by the system, and by CUDA and its libraries, which torch hands on as they are.
-_WANT = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "ALLOC_FAILED")
+#: Out-of-memory messages of the system, and of CUDA and its libraries, which torch passes on unchanged.
+_MESSAGES = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "ALLOC_FAILED")
 
 
 def start_peak(device: torch.device) -> None:
-    """Measure the peak anew, where that can be (GPUs, Linux); elsewhere it is that of the process so far."""
+    """Reset the peak, where the system allows it (GPUs, Linux); elsewhere it covers the process so far."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -30,7 +30,7 @@ def start_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: what tensors took on a GPU at the most, or what of the process was in memory, since ``start_peak``."""
+    """Return the peak since ``start_peak`` in bytes: tensors on a GPU, or the resident memory of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if _STATUS.exists():
@@ -40,9 +40,9 @@ def peak_memory(device: torch.device) -> int:
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Bytes that this process could have, with those that it has; None where the system does not say.
+    """Return the bytes that this process could use, including those in use; None if the system does not tell.
 
-    On CPUs it is the least of what the machine has left and of what the process group may use.
+    On CPUs it is the smaller one of the free memory of the machine and the limit of the control group.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -52,24 +52,24 @@ def available_memory(device: torch.device) -> int | None:
         return None
     own = _kilobytes(_STATUS, "VmRSS") * 1024
     limits = [_kilobytes(machine, "MemAvailable") * 1024 + own]
-    with contextlib.suppress(OSError, ValueError):  # "max" is no number
+    with contextlib.suppress(OSError, ValueError):  # "max" is not a number
         allowed, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
         limits.append(max(allowed - used, 0) + own)
     return min(limits)
 
 
 def give_back() -> None:
-    """Free what nothing refers to but itself (a trainer and its parts do), and give it back to the GPU."""
+    """Collect garbage (a trainer and its parts refer to each other), and return cached memory to the GPU."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there was no memory left."""
+    """Return whether an error means that memory ran out."""
     text = str(error)
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(words in text for words in _WANT)
+        isinstance(error, RuntimeError) and any(words in text for words in _MESSAGES)
     )
 
 

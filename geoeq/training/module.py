@@ -1,4 +1,4 @@
-"""The training step: a model, its loss and its average weights, as Lightning wants them."""
+"""The training step as a LightningModule: the model, its loss and its averaged weights."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ __all__ = ["AverageWeights", "TrainingModule", "auxiliary_label"]
 
 
 class TrainingModule(lightning.LightningModule):
-    """A model in training.
+    """Model in training.
 
     Args:
-        model: what is trained.
-        recipe: the settings.
-        loss: what is minimised.
-        schedule: the learning rate.
-        factors: target -> the factor from the unit inside to the unit of the report.
+        model: model to train.
+        recipe: settings of the run.
+        loss: loss function of the targets.
+        schedule: learning-rate schedule.
+        factors: target -> factor from the internal unit to the unit of the report.
 
     Attributes:
-        step: optimizer steps done.
-        measured: after an epoch: "train loss", "valid MAE energy" ... -> value, in the units of the report; of all
-            processes, and the same in each.
-        sums: "train" and "valid" -> what is measured in the epoch so far.
+        step: number of optimizer steps done.
+        measured: results of an epoch over all processes, "train loss", "valid MAE energy" ... -> value, in the units
+            of the report.
+        sums: "train" and "valid" -> sums of the errors in the current epoch.
     """
 
     def __init__(self, model: Model, recipe: Recipe, loss: Loss, schedule: Schedule, factors: dict[str, float]) -> None:
@@ -61,36 +61,36 @@ class TrainingModule(lightning.LightningModule):
 
     @property
     def evaluated(self) -> Model:
-        """The model that is validated and saved: the average one, where there is one."""
+        """The model that is validated and saved: the averaged one if there is one."""
         return self.model if self.average is None else self.average.model
 
     def configure_model(self) -> None:
-        """With FSDP, share out the weights, and those of the average.
+        """Shard the weights and their average, with FSDP.
 
-        The whole model is one unit: forces are derivatives within its forward pass, which layers that give back their
-        weights on the way would break.
+        The whole model is one FSDP unit: forces are derivatives inside its forward pass, which fails if layers free
+        their weights on the way.
         """
         if isinstance(self.trainer.strategy, ModelParallelStrategy) and self.device_mesh is not None:
             mesh = self.device_mesh["data_parallel"]
             fully_shard(self.model, mesh=mesh)
             if self.average is not None:
-                fully_shard(self.average.model, mesh=mesh, reshard_after_forward=True)  # it is never differentiated
+                fully_shard(self.average.model, mesh=mesh, reshard_after_forward=True)  # never differentiated
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam or AdamW, as the recipe says."""
+        """Return Adam or AdamW, as the recipe specifies."""
         settings = self._recipe.optimizer
         kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         return kind(parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
 
     def on_train_epoch_start(self) -> None:
-        """Measure anew."""
+        """Clear the results of the last epoch."""
         self.measured = {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rate of this step, and draw from its own seed: a resumed run draws what another draws."""
+        """Set the learning rate, and a random seed that depends on the step, so that a resumed run draws the same."""
         rate = self.learning_rate
-        if self._recipe.budget is not None:  # each process has a clock of its own
+        if self._recipe.budget is not None:  # the clocks of the processes differ
             rate = self.trainer.strategy.broadcast(rate)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
@@ -104,14 +104,14 @@ class TrainingModule(lightning.LightningModule):
         return self._recipe.optimizer.lr * self.schedule.factor(self.step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """``step_loss``; Lightning takes the mean over processes and accumulated batches, where the sum is meant."""
+        """Return ``step_loss``, scaled so that Lightning's mean over processes and accumulated batches is their sum."""
         return self.trainer.world_size * self.trainer.accumulate_grad_batches * self.step_loss(batch)
 
     def step_loss(self, batch: Batch) -> Tensor:
-        """The loss of one batch, with the auxiliary losses that the recipe asks for.
+        """Return the loss of one batch, with the auxiliary losses of the recipe.
 
-        Of a batch that is a part of a step it is the part of the step's loss: gradients of all parts, added up, are
-        those of the whole step in one batch.
+        If the batch is a part of a step, it is that part of the loss of the step: the gradients of all parts add up to
+        the gradient of the whole step in one batch.
         """
         whole = _whole_step(batch)
         terms = []
@@ -126,7 +126,7 @@ class TrainingModule(lightning.LightningModule):
         return torch.stack(terms).sum()
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        """Count the step, and let the average follow; nothing yet where more batches are accumulated."""
+        """Count the step and update the average, unless more batches are to be accumulated."""
         if self.trainer.global_step == self._global_step:
             return
         self._global_step = self.trainer.global_step
@@ -137,24 +137,24 @@ class TrainingModule(lightning.LightningModule):
             self.trainer.should_stop = True
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measure one batch with the weights that would be saved."""
+        """Add the errors of one batch, with the weights that would be saved."""
         self._measure("valid", self.evaluated, batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Put the results of the validation into ``measured``."""
+        """Write the results of the validation into ``measured``."""
         self._read("valid")
 
     def on_train_epoch_end(self) -> None:
-        """Put the results of the training steps, and what the model watches itself, into ``measured``."""
+        """Write the results of the training steps and the extra metrics of the model into ``measured``."""
         self._read("train")
         self.measured |= self.model.extra_metrics()
 
     def add_up(self, values: Tensor) -> Tensor:
-        """The sum over all processes, each of which calls this."""
+        """Return the sum over all processes; each of them has to call this."""
         return self.trainer.strategy.reduce(values, reduce_op="sum")
 
     def _measure(self, stage: str, model: Model, batch: Batch) -> dict[str, tuple[Tensor, Tensor | int]]:
-        """Target -> sum of the errors that the loss counts, and of how many; zero for a batch that does not count."""
+        """Return target -> sum and number of the errors in the loss; zero for a batch that only fills up a step."""
         outputs = model(batch)
         outputs = {name: free(name, values, batch) for name, values in outputs.items()}
         targets = {name: free(name, batch[name], batch) for name in self._factors}
@@ -163,29 +163,29 @@ class TrainingModule(lightning.LightningModule):
             name: (total * counted, count * counted)
             for name, (total, count) in self._loss.sums(outputs, targets, batch.ptr.diff()).items()
         }
-        tally = self.sums[stage]
+        errors = self.sums[stage]
         for name, (total, count) in sums.items():
-            tally.add(_loss_label(name), total, count)
+            errors.add(_loss_label(name), total, count)
         for name, factor in self._factors.items():
             error = (outputs[name].detach().double() - targets[name].double()) * factor
             error = error.square() if headline(name) == "MSE" else error.abs()
-            tally.add(name, error.sum() * counted, error.numel() * counted)
+            errors.add(name, error.sum() * counted, error.numel() * counted)
         return sums
 
     def _read(self, stage: str) -> None:
-        tally = self.sums[stage]
-        found = tally.means(tally.reduced(self.add_up, self.device))
-        self.measured[f"{stage} loss"] = sum(found.get(_loss_label(name), 0.0) for name in self._factors)
-        for name, value in found.items():
+        errors = self.sums[stage]
+        means = errors.means(errors.reduced(self.add_up, self.device))
+        self.measured[f"{stage} loss"] = sum(means.get(_loss_label(name), 0.0) for name in self._factors)
+        for name, value in means.items():
             if name in self._factors:
                 self.measured[f"{stage} {headline(name)} {name}"] = value
             elif not name.startswith(_LOSS):
                 self.measured[f"{stage} {name}"] = value
-        tally.reset()
+        errors.reset()
 
 
 def auxiliary_label(name: str) -> str:
-    """What an auxiliary loss is called among what is measured, after its stage."""
+    """Return the name of an auxiliary loss in logs, without the stage."""
     return f"auxiliary {name}"
 
 
@@ -197,7 +197,7 @@ def _loss_label(name: str) -> str:
 
 
 def _whole_step(batch: Batch) -> Tensor | None:
-    """Graphs, atoms and free atoms of the whole step, and whether this part of it counts; None if it is the whole."""
+    """Return graphs, atoms and free atoms of the whole step and whether this part counts; None for a whole step."""
     return batch.whole_step[0] if "whole_step" in batch else None
 
 
@@ -207,7 +207,7 @@ def _counted(batch: Batch) -> Tensor | int:
 
 
 def _level(name: str, batch: Batch) -> int:
-    """The place in ``whole_step`` of the number of rows that a target has."""
+    """Return the index in ``whole_step`` of the number of rows of a target."""
     if field(name).level != "node":
         return 0
     return 2 if name in MOVED and "fixed" in batch else 1
@@ -218,14 +218,13 @@ def _components(values: Tensor) -> int:
 
 
 class AverageWeights(nn.Module):
-    """A copy of a model whose weights follow those of the model slowly.
+    """Copy of a model with the exponential moving average (EMA) of its weights.
 
-    The decay at step t is min(decay, (1 + t) / (10 + t)), so that the random weights at the start are soon forgotten,
-    however short the run.
+    The decay at step t is min(decay, (1 + t) / (10 + t)), so that even a short run forgets its random initial weights.
 
     Args:
-        model: what is followed; the copy is never trained.
-        decay: of the moving average, below 1.
+        model: model to average; the copy is never trained.
+        decay: decay of the moving average, below 1.
 
     Source:
         Polyak and Juditsky, SIAM J. Control Optim. 30, 838 (1992), for the average; the rising decay as in
@@ -239,17 +238,16 @@ class AverageWeights(nn.Module):
 
     @torch.no_grad()
     def update(self, model: Model, step: int) -> None:
-        """Follow ``model`` after its step ``step``, counted from 1.
-
-        Buffers are not averaged but copied.
-        """
+        """Update the average after step ``step`` of ``model``, counted from 1; buffers are copied, not averaged."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages, current = ([_own(parameter.detach()) for parameter in of.parameters()] for of in (self.model, model))
+        averages, current = (
+            [_local(parameter.detach()) for parameter in of.parameters()] for of in (self.model, model)
+        )
         get_ema_multi_avg_fn(decay)(averages, current, step)
         for average, buffer in zip(self.model.buffers(), model.buffers()):
             average.copy_(buffer)
 
 
-def _own(weights: Tensor) -> Tensor:
-    """What this process has of weights that are shared out; else all."""
+def _local(weights: Tensor) -> Tensor:
+    """Return the shard of this process, or all of the weights if they are not sharded."""
     return weights.to_local() if isinstance(weights, DTensor) else weights

@@ -1,4 +1,4 @@
-"""Which batches fit into memory and how long an epoch takes, from a few training steps that are measured."""
+"""Estimate which batches fit into memory and how long an epoch takes, from a few measured training steps."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ if TYPE_CHECKING:
 
 __all__ = ["Measured", "Plan", "make_plan", "out_of_memory", "print_plan"]
 
-#: The part of the memory that batches may take: some are larger than most, and memory has gaps.
+#: Fraction of the memory that batches may use: some are larger than others, and memory is fragmented.
 _USED = 0.9
 
-#: Sizes that are measured, and seconds after which no larger one is.
-_MOST_SIZES, _PATIENCE = 6, 20.0
+#: Largest number of sizes to measure, and seconds after which no larger size is measured.
+_MOST_SIZES, _TIME_LIMIT = 6, 20.0
 
-#: Steps of a size, of which the fastest counts, unless they take a second.
+#: Steps per size, of which the fastest counts; fewer if they take a second.
 _REPEATS = 3
 
-#: A larger batch is measured while it is expected to take no more than this part of the memory.
+#: A larger batch is measured only if it is expected to use less than this fraction of the memory.
 _CAREFUL = 0.5
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A training step.
+    """Measurement of a training step.
 
     Attributes:
-        size: of the batch, as the recipe counts it.
-        graphs: in it.
-        atoms: in it.
-        edges: in it; 0 where the model finds its own.
-        memory: bytes at the peak.
-        seconds: that it took.
+        size: size of the batch, in the unit of the recipe's batch limit.
+        graphs: number of graphs in the batch.
+        atoms: number of atoms in the batch.
+        edges: number of edges in the batch; 0 if the model computes its own.
+        memory: peak memory in bytes.
+        seconds: duration in seconds.
     """
 
     size: int
@@ -63,22 +63,22 @@ class Measured:
 
     @property
     def work(self) -> int:
-        """What memory and time grow with: edges where they are known, else atoms."""
+        """Measure of the work: edges if they are known, else atoms."""
         return self.edges or self.atoms
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was measured, and what follows.
+    """Measured training steps and what they predict.
 
-    Memory and time are taken for straight lines in the number of edges (or atoms), by least squares.
+    Memory and time are fitted as linear functions of the number of edges (or atoms), by least squares.
 
     Attributes:
-        setting: by which the recipe tells the size of a batch: "batch_size", "batch_atoms" or "batch_edges".
-        measured: the steps, by growing size.
-        available: bytes; None if unknown.
-        biggest: the largest size that means anything: one batch of all.
-        failed: the smallest size that was tried and found no memory; None if there was none.
+        setting: batch limit of the recipe: "batch_size", "batch_atoms" or "batch_edges".
+        measured: measured steps, by increasing size.
+        available: available memory in bytes; None if unknown.
+        biggest: size of a batch with the whole training set.
+        failed: smallest size that ran out of memory; None if none did.
     """
 
     setting: str
@@ -88,26 +88,26 @@ class Plan:
     failed: int | None = None
 
     def memory(self, size: float) -> float:
-        """Bytes that a step with a batch of this size takes."""
+        """Return the bytes that a step with a batch of this size needs."""
         return self._line("memory", size)
 
     def seconds(self, size: float) -> float:
-        """Seconds that a step with a batch of this size takes."""
+        """Return the seconds that a step with a batch of this size takes."""
         return self._line("seconds", size)
 
     @property
     def largest(self) -> int | None:
-        """The largest size that fits, with a tenth of the memory to spare; None if nothing follows from the steps.
+        """Largest size that fits, with a tenth of the memory to spare; None if the steps do not allow an estimate.
 
-        Where a size that was tried found no memory, it is one that was measured.
+        If a size ran out of memory, it is the largest measured one at most.
         """
-        tried = None if self.failed is None else self.measured[-1].size
+        fitting = None if self.failed is None else self.measured[-1].size
         if self.available is None or len(self.measured) < 2:
-            return tried
+            return fitting
         start, slope = self.memory(0), self.memory(1) - self.memory(0)
         if slope <= 0:
-            return tried
-        return int(min(max((_USED * self.available - start) / slope, 0), tried or self.biggest))
+            return fitting
+        return int(min(max((_USED * self.available - start) / slope, 0), fitting or self.biggest))
 
     def _line(self, name: str, size: float) -> float:
         work = np.array([step.work for step in self.measured], dtype=np.float64)
@@ -116,44 +116,43 @@ class Plan:
         if len(work) < 2 or np.ptp(work) == 0:
             return float(values.mean())
         slope, start = np.polyfit(work, values, 1)
-        if slope * np.ptp(work) <= 1e-6 * values.max():  # too little to be measured
+        if slope * np.ptp(work) <= 1e-6 * values.max():  # too small to measure
             return float(values.max())
         return max(float(start + slope * each * size), 0.0)
 
 
-def make_plan(experiment: Experiment, *, most: int | None = None, seconds: float = _PATIENCE) -> Plan:
-    """Measure training steps with batches of growing sizes, each twice as large as the one before.
+def make_plan(experiment: Experiment, *, most: int | None = None, seconds: float = _TIME_LIMIT) -> Plan:
+    """Measure training steps with batches of increasing size, each twice as large as the one before.
 
     Args:
-        experiment: what is trained on what.
-        most: the largest size to measure; None for one that fits.
-        seconds: after which no larger batch is measured.
+        experiment: model, data and settings.
+        most: largest size to measure; None for no limit other than memory and time.
+        seconds: time in seconds after which no larger batch is measured.
 
     Raises:
-        GeoeqError: there is no memory for the smallest batch.
+        GeoeqError: the smallest batch does not fit into memory.
     """
-    ((setting, wanted),) = experiment.recipe.batch_limit.items()
+    ((setting, requested),) = experiment.recipe.batch_limit.items()
     sizes = _sizes(experiment, setting)
     biggest, least = (len(sizes), 1) if setting == "batch_size" else (int(sizes.sum()), int(sizes.max()))
     step = _stepper(experiment)
     measured: list[Measured] = []
     start = time.monotonic()
     failed: int | None = None
-    size = min(max(least, min(wanted // 4, most or wanted)), biggest)
+    size = min(max(least, min(requested // 4, most or requested)), biggest)
 
-    def begin(size: int) -> None:  # tables and compiled code are made once
+    def warm_up(size: int) -> None:  # makes tables and compiled code
         step(_batch(experiment, setting, size))
 
     def measure(size: int) -> None:
         measured.append(_measure(experiment, setting, size, step))
 
-    while not _fits(begin, size):
+    while not _fits(warm_up, size):
         if size == least:
-            raise GeoeqError(
-                f"There is no memory on {experiment.device.type} for a step with the least {setting}: {least}."
-            )
+            device = experiment.device.type
+            raise GeoeqError(f"Memory ran out on {device} in a step with the smallest {setting}: {least}.")
         size, failed = max(least, size // 4), size
-    available = available_memory(experiment.device)  # now that libraries have taken theirs
+    available = available_memory(experiment.device)  # after the libraries have allocated theirs
     plan = Plan(setting, (), available, biggest, failed)
     while len(measured) < _MOST_SIZES and size != failed:
         if not _fits(measure, size):
@@ -166,12 +165,12 @@ def make_plan(experiment: Experiment, *, most: int | None = None, seconds: float
         if too_large or full or time.monotonic() - start > seconds:
             break
     if not measured:
-        raise GeoeqError(f"There was no memory on {experiment.device.type} to measure a step with {setting}: {size}.")
+        raise GeoeqError(f"Memory ran out on {experiment.device.type} while measuring a step with {setting}: {size}.")
     return replace(plan, failed=failed)
 
 
 def _fits(work: Callable[[int], None], size: int) -> bool:
-    """Whether there was memory for ``work`` with a batch of this size; if not, what it held is given back."""
+    """Return whether ``work`` fits into memory with a batch of this size; if not, free the memory that it used."""
     try:
         work(size)
     except (RuntimeError, MemoryError) as error:
@@ -184,7 +183,7 @@ def _fits(work: Callable[[int], None], size: int) -> bool:
 
 
 def print_plan(recipe: Recipe, file: Path, console: Console) -> None:
-    """What ``geoeq train --plan`` shows."""
+    """Print which batches fit and how long an epoch takes (``geoeq train --plan``)."""
     table_class = import_extra("rich.table", "train").Table
     experiment = build_experiment(recipe, file.name)
     plan = make_plan(experiment)
@@ -202,40 +201,40 @@ def print_plan(recipe: Recipe, file: Path, console: Console) -> None:
     size, own = plan.largest, experiment.recipe.batch_limit[plan.setting]
     where = "" if processes == 1 else f", on each of {processes} devices"
     for line in [
-        f"Of {(plan.available or 0) / 1e9:.1f} GB that there are, the largest batch that fits has {plan.setting}: "
-        f"{size}{where} (with a tenth to spare); an epoch then takes {_epoch(experiment, plan, size, processes)}."
+        f"The largest batch that fits into {(plan.available or 0) / 1e9:.1f} GB has {plan.setting}: {size}{where} (a "
+        f"tenth of the memory is left free); an epoch then takes {_epoch(experiment, plan, size, processes)}."
         if size
-        else "From these steps nothing follows on the largest batch: the memory did not grow, or is not known.",
-        f"The recipe says {plan.setting}: {own}; an epoch takes {_epoch(experiment, plan, own, processes)}, and a step "
-        f"{plan.memory(own) / 1e9:.2f} GB. Times are of steps alone, without reading and validation.",
+        else "The largest batch cannot be estimated: the memory did not grow with the batch, or is not known.",
+        f"The recipe has {plan.setting}: {own}: an epoch takes {_epoch(experiment, plan, own, processes)}, and a step "
+        f"{plan.memory(own) / 1e9:.2f} GB. Times are of training steps only, without reading and validation.",
     ]:
         console.print(line, highlight=False, soft_wrap=True)
 
 
 def out_of_memory(experiment: Experiment) -> GeoeqError:
-    """The error for a training that found no memory left: it names a size that fits, from smaller steps."""
+    """Return the error for a training that ran out of memory; it names a size that fits, from smaller steps."""
     ((setting, size),) = experiment.recipe.batch_limit.items()
     give_back()
-    text = f"There was no memory left on {experiment.device.type} for a step with {setting}: {size}."
+    text = f"Memory ran out on {experiment.device.type} in a step with {setting}: {size}."
     try:
         plan = make_plan(experiment, most=max(1, size // 2))
     except (RuntimeError, MemoryError, GeoeqError):
-        return GeoeqError(f"{text} Smaller batches could not be measured either; take a smaller network.")
+        return GeoeqError(f"{text} Smaller batches could not be measured either. Use a smaller network.")
     fits = min(plan.largest or size // 2, int(_USED * size))
     if fits < 1:
-        return GeoeqError(f"{text} Not even one structure fits; take a smaller network.")
+        return GeoeqError(f"{text} Not even one structure fits. Use a smaller network.")
     more = max(2, -(-size // fits))
     return GeoeqError(
-        f"{text} {setting}={fits} fits, as smaller steps show ({plan.memory(fits) / 1e9:.2f} GB); with "
-        f"accumulate={more} a step has as many structures, or more. geoeq train --plan tells more."
+        f"{text} Smaller steps show that {setting}={fits} fits ({plan.memory(fits) / 1e9:.2f} GB); with "
+        f"accumulate={more} a step has at least as many structures. See also geoeq train --plan."
     )
 
 
 def _sizes(experiment: Experiment, setting: str) -> NDArray[np.int64]:
-    places = experiment.split["train"]
+    indices = experiment.split["train"]
     if setting == "batch_edges":
-        return experiment.dataset.edge_counts(experiment.model.cutoff)[places]
-    return np.diff(experiment.dataset.ptr)[places]
+        return experiment.dataset.edge_counts(experiment.model.cutoff)[indices]
+    return np.diff(experiment.dataset.ptr)[indices]
 
 
 def _batch(experiment: Experiment, setting: str, size: int) -> Batch:
@@ -245,7 +244,7 @@ def _batch(experiment: Experiment, setting: str, size: int) -> Batch:
 
 
 def _stepper(experiment: Experiment) -> Callable[[Batch], None]:
-    """A training step, with a copy of the model and an optimizer."""
+    """Return a function that does a training step with a copy of the model and an optimizer."""
     from geoeq.training.module import TrainingModule
 
     recipe = experiment.recipe
@@ -292,10 +291,7 @@ def _epoch(experiment: Experiment, plan: Plan, size: int, processes: int) -> str
     batches = sampler.batches(0) if isinstance(sampler, BatchSampler) else 0
     full = min(size, plan.biggest / (batches * processes))
     seconds = batches * plan.seconds(full)
-    return (
-        f"{seconds:.1f} s"
-        if seconds < 120
-        else f"{seconds / 60:.1f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    for limit, unit, divisor in ((120, "s", 1), (7200, "min", 60)):
+        if seconds < limit:
+            return f"{seconds / divisor:.1f} {unit}"
+    return f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""What one sees of a run: a bar on a terminal, a line an epoch elsewhere; errors in real units."""
+"""Progress of a run: a bar on a terminal, else a line per epoch, with errors in the units of the report."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["ProgressReport"]
 
 
 class ProgressReport(Callback):
-    """Shows the progress on a console.
+    """Callback that shows the progress on a console.
 
     Args:
-        console: where to.
-        epochs: of the whole run.
-        units: target -> unit of its headline metric; empty for none.
-        every: seconds between the lines where there is no terminal.
-        budget: the time of the run, where that ends it in place of the epochs.
-        batches: in an epoch; they move the bar.
+        console: output console.
+        epochs: number of epochs of the whole run.
+        units: target -> unit of its headline metric; empty if it has none.
+        every: minimum time in seconds between lines, without a terminal.
+        budget: time budget of the run; None if the run ends after its epochs.
+        batches: number of batches in an epoch, the steps of the bar.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ProgressReport(Callback):
         self._task: Any = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Open the bar."""
+        """Show the bar."""
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
@@ -74,7 +74,7 @@ class ProgressReport(Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         if self._bar is not None:
             advance, completed = (1, None) if self._budget is None else (None, self._budget.used)
             epoch = self._count(trainer.current_epoch + 1)
@@ -84,7 +84,7 @@ class ProgressReport(Callback):
         return f"{epoch}/{self._epochs}" if self._budget is None else str(epoch)
 
     def epoch_done(self, epoch: int, measured: dict[str, float]) -> None:
-        """Tell the errors: on the bar, or as a line where there is none and some time has passed."""
+        """Show the errors on the bar, or as a line if there is no bar and enough time has passed."""
         parts = []
         for name, unit in self._units.items():
             metric = headline(name)
@@ -113,7 +113,7 @@ class ProgressReport(Callback):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """Close the bar, so that the error has the terminal to itself."""
+        """Close the bar before the error is printed."""
         self._close()
 
     def _close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a recipe can say: one typed dataclass, with a smaller one for each section."""
+"""The recipe schema: a typed dataclass, with a smaller one for each section."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from geoeq.errors import RecipeError
 
 __all__ = ["BATCH_LIMITS", "About", "LossSettings", "ModelSettings", "OptimizerSettings", "Recipe", "ScheduleSettings"]
 
-#: The settings of which one says how large a batch is, and the size where none does.
+#: Settings of which one limits the size of a batch, and the default size.
 BATCH_LIMITS = ("batch_size", "batch_atoms", "batch_edges")
 _BATCH_SIZE = 32
 
-#: Settings that decide nothing about the result.
-_WATCHED = ("about", "run", "log", "workers", "doctor", "save_every")
+#: Settings that do not influence the result.
+_IRRELEVANT = ("about", "run", "log", "workers", "doctor", "save_every")
 
 
 def _require(condition: bool, setting: str, rule: str, value: object) -> None:
@@ -37,12 +37,12 @@ class About:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The network, by the path of its class.
+    """Class of the network with its arguments.
 
     Attributes:
-        class_path: for example ``geoeq.models.EGNN``, or ``my_module.MyModel`` for a class of your own.
-        init_args: the arguments of its constructor. Without "heads" each target gets its default head; a head that is
-            written without a "name" is made once for each target.
+        class_path: path of the class, such as ``geoeq.models.EGNN``, or ``my_module.MyModel`` for your own class.
+        init_args: arguments of its constructor. Without "heads" each target gets its default head; a head without a
+            "name" is created once for each target.
     """
 
     class_path: str
@@ -51,18 +51,17 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """What is minimised, on targets divided by their scale: the error of the best guess that needs no network.
+    """Loss function of targets that are divided by their scale, the error of the best baseline.
 
-    That error is in the norm of the loss: the root mean square for mse and huber, the mean for mae, the mean length
-    for length.
+    That error is in the norm of the loss: root mean square for mse and huber, mean for mae, mean length for length.
 
     Attributes:
-        name: mean squared error (mse), mean absolute error (mae), Huber's (huber: squared below 1 scale, absolute
-            above), or the mean length of errors (length: of a vector, whatever way it turns; of a number, mae).
-        weights: factors of the targets, 1 where none is given.
-        per_atom: divide the errors of what grows with the number of atoms (energies) by that number.
-        auxiliary: factors of the losses of the model's own (``Model.auxiliary_losses``), which are added in training,
-            and in training alone: what is validated is the targets.
+        name: mean squared error (mse), mean absolute error (mae), Huber loss (huber: squared below 1 scale, absolute
+            above), or mean length of the error vectors (length: independent of the frame; for numbers the same as mae).
+        weights: weights of the targets (default 1).
+        per_atom: divide the errors of extensive targets (energies) by the number of atoms.
+        auxiliary: weights of the model's own losses (``Model.auxiliary_losses``), which are added in training, not in
+            validation.
     """
 
     name: Literal["mse", "mae", "huber", "length"] = "mse"
@@ -77,13 +76,13 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """How the weights move.
+    """Optimizer.
 
     Attributes:
-        name: adam (weight decay added to the gradient) or adamw (weight decay apart).
-        lr: the highest learning rate of the schedule.
-        weight_decay: pull of the weights towards zero.
-        betas: memories of the mean and of the square of the gradient.
+        name: adam (weight decay added to the gradient) or adamw (decoupled weight decay).
+        lr: highest learning rate of the schedule.
+        weight_decay: coefficient of the weight decay.
+        betas: decay rates of the moving averages of the gradient and of its square.
     """
 
     name: Literal["adam", "adamw"] = "adam"
@@ -99,14 +98,14 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """How the learning rate changes.
+    """Learning-rate schedule.
 
     Attributes:
         name: constant, cosine (to ``minimum`` times lr at the last step) or plateau.
-        warmup_epochs: linear rise from 0, for each of the three; may be a fraction.
-        minimum: the smallest factor of lr.
-        patience: plateau: validations without a better loss before the rate falls.
-        factor: plateau: the rate is multiplied by it.
+        warmup_epochs: number of epochs (may be a fraction) of a linear rise from 0, for each of the three.
+        minimum: smallest factor of lr.
+        patience: number of validations without a better loss before plateau reduces the learning rate.
+        factor: factor of each reduction by plateau.
     """
 
     name: Literal["constant", "cosine", "plateau"] = "constant"
@@ -124,50 +123,50 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run. Everything that decides its result is here.
+    """Settings of a training run; they determine its result completely.
 
     Attributes:
-        dataset: name of a data set (perhaps with a variant, as in ``md22/dha``), or the path of a card of your own or
-            of a file of structures.
-        target: the field to learn, or several.
-        model: the network.
-        priors: what is known of the energy beforehand (``geoeq.models.WithPriors``), each by the path of its class, as
-            in ``[{class_path: geoeq.models.ZBL}]``; null for nothing.
-        forces: where forces (and stress) are targets: gradient, derivatives of the energy (``geoeq.models.Forces``
-            around the network), or direct, outputs of a head, which conserve no energy.
-        split: name of a split of the card; null for its first.
+        dataset: name of a data set (with a variant, as in ``md22/dha``), path of your own card, or path of a file of
+            structures.
+        target: field to learn, or a list of fields.
+        model: network.
+        priors: known contributions to the energy (``geoeq.models.WithPriors``), each by the path of its class, as in
+            ``[{class_path: geoeq.models.ZBL}]``; null for none.
+        forces: method for forces (and stress) as targets: gradient, derivatives of the energy (``geoeq.models.Forces``
+            around the network), or direct, outputs of a head, which do not conserve energy.
+        split: name of a split of the card; null for its default.
         sample: use only the records that ship with geoeq, offline.
-        sample_epochs: epochs when ``sample`` is true; null for the same number.
-        loss: what is minimised.
-        optimizer: how the weights move.
-        schedule: how the learning rate changes.
-        epochs: passes over the training set.
-        max_steps: stop after so many steps, whatever the epochs; null for no limit.
-        budget: train for so many seconds (validation apart) in place of ``epochs``, and validate at most fifty times in
-            place of ``validate_every``; the schedule ends with that time. null for none.
-        batch_size: graphs in a batch of each device; 32 where none of these three is given.
-        batch_atoms: in place of ``batch_size``, the largest number of atoms in a batch; null for none.
-        batch_edges: in place of ``batch_size``, the largest number of edges in a batch; null for none.
-        accumulate: batches of each device in a step.
-        devices: GPUs of each machine, or processes on CPUs. A step has the batches of all devices, and its gradient is
-            that of one batch that holds them all.
-        num_nodes: machines.
-        strategy: auto (ddp on several devices), ddp (each has all weights) or fsdp (weights are shared out).
-        save_every: steps between the states, within an epoch, from which a killed run goes on; null: only its end.
+        sample_epochs: number of epochs if ``sample`` is true; null for the same number.
+        loss: loss function.
+        optimizer: optimizer.
+        schedule: learning-rate schedule.
+        epochs: number of passes over the training set.
+        max_steps: largest number of optimizer steps, whatever the epochs; null for no limit.
+        budget: training time in seconds (without validation) that replaces ``epochs``; the run is validated at most
+            fifty times, whatever ``validate_every``, and the schedule ends with that time. null for none.
+        batch_size: number of graphs in a batch of each device; 32 if none of these three is set.
+        batch_atoms: largest number of atoms in a batch, instead of ``batch_size``; null for none.
+        batch_edges: largest number of edges in a batch, instead of ``batch_size``; null for none.
+        accumulate: number of batches of each device in a step.
+        devices: number of GPUs per machine, or of processes on CPUs. A step has the batches of all devices, and its
+            gradient is that of one batch with all of them.
+        num_nodes: number of machines.
+        strategy: auto (ddp on several devices), ddp (each device has all weights) or fsdp (weights are sharded).
+        save_every: number of steps between saved states within an epoch, for resuming; null for epochs only.
         ema: decay of the exponential moving average of the weights, which is then evaluated and saved; null for none.
         gradient_clip: largest norm of the gradient; null for no limit.
         precision: "32", "64", or "bf16-mixed" (layers in bfloat16; geometry, weights and sums stay float32).
-        early_stop: stop after so many validations without a better loss; null for never.
-        validate_every: epochs between validations.
-        seed: of the weights and of the order of the batches.
-        deterministic: only algorithms that give the same bits each time, on a GPU too, where it costs speed.
+        early_stop: number of validations without a better loss after which training stops; null for never.
+        validate_every: number of epochs between validations.
+        seed: random seed of the weights and of the order of the batches.
+        deterministic: use only algorithms that are reproducible bit for bit, on a GPU too, where they are slower.
         device: auto, cpu or cuda.
-        threads: CPU threads; null for all.
-        workers: processes that prepare batches; 0 for a thread of the training that makes the next one during a step.
-        doctor: look through the data before training (``geoeq data doctor``, its quick form), and stop where it finds
-            an error; false trains on them all the same.
-        log: csv, tensorboard (csv as well), or auto (as tensorboard where that is installed).
-        run: the folder of the run; null for runs/DATASET-RECIPE.
+        threads: number of CPU threads; null for all.
+        workers: number of processes that prepare batches; 0 for a thread that prepares the next batch during a step.
+        doctor: check the data before training (quick form of ``geoeq data doctor``), and stop if there is an error;
+            false trains anyway.
+        log: csv, tensorboard (in addition to csv), or auto (tensorboard if it is installed).
+        run: run folder; null for runs/DATASET-RECIPE.
         about: notes for lists of recipes.
     """
 
@@ -218,45 +217,47 @@ class Recipe:
         _require(self.workers >= 0, "workers", "0 or more", self.workers)
         _require(self.ema is None or 0 < self.ema < 1, "ema", "between 0 and 1, or null", self.ema)
         _require(self.gradient_clip is None or self.gradient_clip > 0, "gradient_clip", "above 0", self.gradient_clip)
-        given = self.batch_limit
-        if not given:
+        limits = self.batch_limit
+        if not limits:
             object.__setattr__(self, "batch_size", _BATCH_SIZE)
-        if len(given) > 1:
-            said = " and ".join(f"{name}: {size}" for name, size in given.items())
-            raise RecipeError(f"{said} each say how large a batch is: leave out all but one, or set them to null.")
+        if len(limits) > 1:
+            settings = " and ".join(f"{name}: {size}" for name, size in limits.items())
+            raise RecipeError(f"{settings} exclude each other: leave out all but one, or set them to null.")
         if self.strategy == "fsdp":
             _require(self.budget is None, "budget", "null with strategy: fsdp", self.budget)
-        _require(len(set(self.targets)) == len(self.targets) > 0, "target", "one or several names", self.target)
+        _require(
+            len(set(self.targets)) == len(self.targets) > 0, "target", "one or several different names", self.target
+        )
 
     @property
     def targets(self) -> list[str]:
-        """The fields to learn, as a list."""
+        """Fields to learn, as a list."""
         return [self.target] if isinstance(self.target, str) else list(self.target)
 
     @property
     def batch_limit(self) -> dict[str, Any]:
-        """The size of a batch, as a loader takes it."""
+        """Limit of the batch size, as an argument of a loader."""
         sizes = {name: getattr(self, name) for name in BATCH_LIMITS}
         return {name: size for name, size in sizes.items() if size is not None}
 
     @property
     def total_epochs(self) -> int:
-        """Epochs of this run, sample or not."""
+        """Number of epochs of this run, for the sample or all data."""
         return self.sample_epochs if self.sample and self.sample_epochs is not None else self.epochs
 
     def folder(self, file: Path) -> Path:
-        """The run folder of this recipe, which was read from ``file``."""
+        """Return the run folder of this recipe, which was read from ``file``."""
         name = f"{Path(self.dataset).stem}-{file.stem}"
         return Path(self.run) if self.run is not None else Path("runs") / name
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, defaults included, as YAML and JSON can hold it."""
+        """Return all settings, including defaults, as YAML and JSON values."""
         values: dict[str, Any] = _plain(dataclasses.asdict(self))
         return values
 
     def decides(self) -> dict[str, Any]:
-        """What the result depends on: all but where the run is kept, and how it is watched."""
-        return {key: value for key, value in self.to_dict().items() if key not in _WATCHED}
+        """Return the settings that determine the result."""
+        return {key: value for key, value in self.to_dict().items() if key not in _IRRELEVANT}
 
 
 def _plain(value: Any) -> Any:

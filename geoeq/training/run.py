@@ -1,4 +1,4 @@
-"""One training run, from a recipe to a table, two pictures and a checkpoint."""
+"""Run a recipe: train, evaluate, and write the checkpoint, results and plots."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from geoeq.files import read_log
 from geoeq.models.checkpoint import save_checkpoint
 from geoeq.resources import import_extra
 from geoeq.training.distributed import ProcessGroup, join_processes
-from geoeq.training.evaluation.results import TargetResults, compare, predict_parts
+from geoeq.training.evaluation.results import TargetResults, compare, predict_parts, print_results
 from geoeq.training.folder import RunFolder
-from geoeq.training.loaders import Epochs, check_loader, train_loader
+from geoeq.training.loaders import Epochs, train_loader, validation_loader
 from geoeq.training.memory import is_out_of_memory
 from geoeq.training.parsing import error_context
 from geoeq.training.plan import out_of_memory
@@ -38,16 +38,16 @@ __all__ = ["train"]
 
 
 def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) -> list[TargetResults]:
-    """Train a model as a recipe says, going on where a killed run of the same recipe stopped.
+    """Train a model according to a recipe, or resume an interrupted run of the same recipe.
 
-    The folder of the run then holds recipe.yaml (everything, defaults included), environment.json, log.csv,
-    checkpoint/, results.json, parity.png and learning.png (one of each for every target).
+    Afterwards the run folder contains recipe.yaml (all settings, including defaults), environment.json, log.csv,
+    checkpoint/, results.json, parity.png and learning.png (one plot of each kind per target).
 
     Args:
-        recipe: the settings.
-        file: where they come from; it gives the folder its name, and errors their place.
-        console: for the progress and the table.
-        again: throw away what an earlier run left in the folder.
+        recipe: settings of the run.
+        file: file of the recipe; it names the run folder, and errors refer to it.
+        console: output of the progress and the table.
+        again: delete an earlier run in the folder.
 
     Raises:
         RecipeError: a setting cannot work; the message names the file and the section.
@@ -55,7 +55,6 @@ def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) 
     """
     for module in ("lightning", "rich", "matplotlib"):
         import_extra(module, "train")
-    from geoeq.training.evaluation.results import print_results
 
     folder = RunFolder(recipe.folder(file))
     with contextlib.ExitStack() as stack:
@@ -66,54 +65,52 @@ def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) 
                 folder.check(recipe, again=again)
         stack.enter_context(_algorithms(recipe, file.name, processes))
         if not processes.is_main:
-            return _help(recipe, file, folder, processes)
+            return _run_worker(recipe, file, folder, processes)
         if folder.results() is None:
-            _work(recipe, file, folder, console, processes)
+            _run_main(recipe, file, folder, console, processes)
         else:
             processes.barrier()
-            console.print(f"The run in '{folder.path}' is finished; --again trains from scratch.", highlight=False)
-    done = folder.results() or {}
-    results = [TargetResults.from_dict(entry) for entry in done["targets"]]
+            console.print(
+                f"The run in '{folder.path}' is finished; --again deletes it and trains from scratch.",
+                highlight=False,
+                soft_wrap=True,
+            )
+    summary = folder.results() or {}
+    results = [TargetResults.from_dict(entry) for entry in summary["targets"]]
     for entry in results:
-        print_results(console, entry, done["dataset"], done["sizes"])
+        print_results(console, entry, summary["dataset"], summary["sizes"])
     console.print(
-        f"Training took {done['training_seconds']:.0f} s; epoch {done['best_epoch']} of {done['epochs']} was the best. "
-        f"Model, log and pictures are in '{folder.path}'.",
+        f"Training took {summary['training_seconds']:.0f} s; the best of {summary['epochs']} epochs was epoch "
+        f"{summary['best_epoch']}. Model, log and plots are in '{folder.path}'.",
         highlight=False,
         soft_wrap=True,
     )
     return results
 
 
-def _work(recipe: Recipe, file: Path, folder: RunFolder, console: Console, processes: ProcessGroup) -> None:
-    """All of a run that is not finished."""
+def _run_main(recipe: Recipe, file: Path, folder: RunFolder, console: Console, processes: ProcessGroup) -> None:
+    """Run the main process of an unfinished run."""
     experiment = build_experiment(recipe, file.name)
     if recipe.doctor:
         with error_context(file.name, "dataset"):
-            _examine(experiment, console)
+            _check_data(experiment, console)
     folder.start(recipe)
     _announce(console, experiment, folder.path, processes)
     with error_context(file.name, next(iter(recipe.batch_limit))):
-        loaders = train_loader(experiment, processes), check_loader(experiment, processes)
-    processes.barrier()  # the others find all that is prepared here
+        loaders = train_loader(experiment, processes), validation_loader(experiment, processes)
+    processes.barrier()  # the other processes find everything prepared
     _finish(experiment, folder, _fit(experiment, folder, console, processes, *loaders))
 
 
-def _help(recipe: Recipe, file: Path, folder: RunFolder, processes: ProcessGroup) -> list[TargetResults]:
-    """The part of a process that is not the first: it computes, and writes and shows nothing."""
+def _run_worker(recipe: Recipe, file: Path, folder: RunFolder, processes: ProcessGroup) -> list[TargetResults]:
+    """Run a process other than the main one: it computes, but writes and prints nothing."""
     from rich.console import Console
 
     processes.barrier()
     if folder.results() is None:
         experiment = build_experiment(recipe, file.name)
-        _fit(
-            experiment,
-            folder,
-            Console(quiet=True),
-            processes,
-            train_loader(experiment, processes),
-            check_loader(experiment, processes),
-        )
+        loaders = train_loader(experiment, processes), validation_loader(experiment, processes)
+        _fit(experiment, folder, Console(quiet=True), processes, *loaders)
     return []
 
 
@@ -123,54 +120,54 @@ def _fit(
     console: Console,
     processes: ProcessGroup,
     batches: Epochs,
-    checks: DataLoader[Batch] | None,
+    validation_batches: DataLoader[Batch] | None,
 ) -> CheckpointCallback:
-    """``fit``; a want of memory is explained when all that it held is given back, and so is the loss of a process.
+    """Call ``fit``, and explain an out-of-memory error (once its memory is free again) or the loss of a process.
 
     Raises:
-        GeoeqError: there was no memory left, or another process has ended.
+        GeoeqError: memory ran out, or another process has ended.
     """
     from geoeq.training.fit import fit
 
     try:
-        return fit(experiment, folder, console, processes, batches, checks)
+        return fit(experiment, folder, console, processes, batches, validation_batches)
     except (RuntimeError, MemoryError) as error:
         if processes.is_peer_failure(error):
             raise GeoeqError(
-                f"Process {processes.rank} of {processes.size} (counted from 0) lost another process, which "
-                "has ended. Run the same commands again to resume from the last saved state."
+                f"Process {processes.rank} of {processes.size} (counted from 0) lost another process, which has ended. "
+                "Run the same commands again to resume from the last saved state."
             ) from error
         if not is_out_of_memory(error):
             raise
     raise out_of_memory(experiment)
 
 
-def _examine(experiment: Experiment, console: Console) -> None:
-    """The quick form of the data doctor: a line for each warning.
+def _check_data(experiment: Experiment, console: Console) -> None:
+    """Run the quick form of the data doctor, and print a line for each warning.
 
     Raises:
-        DataError: it finds an error.
+        DataError: the data doctor finds an error.
     """
     cutoff = getattr(experiment.model, "cutoff", None)
-    found = diagnose(experiment.dataset, split=experiment.split, targets=experiment.recipe.targets, cutoff=cutoff)
-    for warning in found.of("warning"):
+    diagnosis = diagnose(experiment.dataset, split=experiment.split, targets=experiment.recipe.targets, cutoff=cutoff)
+    for warning in diagnosis.of("warning"):
         console.print(f"Data: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
-    errors = " ".join(str(error) for error in found.of("error"))
+    errors = " ".join(str(error) for error in diagnosis.of("error"))
     if errors:
         raise DataError(
-            f"{errors} 'geoeq data doctor {experiment.recipe.dataset}' says more; doctor: false (--no-doctor) trains "
-            "on them all the same."
+            f"{errors} Run 'geoeq data doctor {experiment.recipe.dataset}' for details, or train on these data anyway "
+            "with doctor: false (--no-doctor)."
         )
 
 
 def _announce(console: Console, experiment: Experiment, folder: Path, processes: ProcessGroup) -> None:
     parameters = sum(parameter.numel() for parameter in experiment.model.parameters())
     sample = " (sample)" if experiment.recipe.sample else ""
-    many = f" in {processes.size} processes" if processes.size > 1 else ""
+    several = f" in {processes.size} processes" if processes.size > 1 else ""
     console.print(
-        f"{experiment.model_name} with {parameters:,} parameters learns {', '.join(experiment.recipe.targets)} from "
-        f"{experiment.sizes['train']:,} structures of {experiment.recipe.dataset}{sample}, on "
-        f"{experiment.device.type}{many}, in '{folder}'.",
+        f"Training {experiment.model_name} ({parameters:,} parameters) on {experiment.sizes['train']:,} structures of "
+        f"{experiment.recipe.dataset}{sample}, target {', '.join(experiment.recipe.targets)}, on "
+        f"{experiment.device.type}{several}, in '{folder}'.",
         highlight=False,
         soft_wrap=True,
     )
@@ -179,27 +176,25 @@ def _announce(console: Console, experiment: Experiment, folder: Path, processes:
 
 
 def _finish(experiment: Experiment, folder: RunFolder, checkpoints: CheckpointCallback) -> None:
-    """Measure the best weights; write results and pictures."""
+    """Evaluate the best weights; write results and plots."""
     from geoeq.training.evaluation.training_plots import draw_learning, draw_parity
 
     recipe, sizes, name = experiment.recipe, experiment.sizes, experiment.model_name
     experiment.model.load_state_dict(checkpoints.best["weights"])
     save_checkpoint(experiment.model, folder.path / "checkpoint", experiment.meta())
     parts = {part: experiment.split[part] for part in ("valid", "test") if sizes[part]}
-    found = predict_parts(experiment.model, experiment.dataset, parts, recipe.targets, device=experiment.device)
+    predicted = predict_parts(experiment.model, experiment.dataset, parts, recipe.targets, device=experiment.device)
     results, rows = [], read_log(folder.path / "log.csv")
-    for target, predictions in found.items():
-        entry = compare(
-            experiment.dataset, target, name, predictions, experiment.baselines[target], experiment.split_name
-        )
-        suffix = "" if len(found) == 1 else f"-{target}"
+    for target, predictions in predicted.items():
+        baselines = experiment.baselines[target]
+        entry = compare(experiment.dataset, target, name, predictions, baselines, experiment.split_name)
+        suffix = "" if len(predicted) == 1 else f"-{target}"
         for part in list(parts)[-1:]:
-            guess, truth = (values * experiment.factors[target] for values in predictions[part])
+            prediction, truth = (values * experiment.factors[target] for values in predictions[part])
             title = f"{name} on {recipe.dataset}: {sizes[part]:,} {part} structures"
-            draw_parity(folder.path / f"parity{suffix}.png", guess, truth, target, entry.unit, title)
-        draw_learning(
-            folder.path / f"learning{suffix}.png", rows, entry, experiment.units[target], f"{name} on {recipe.dataset}"
-        )
+            draw_parity(folder.path / f"parity{suffix}.png", prediction, truth, target, entry.unit, title)
+        title = f"{name} on {recipe.dataset}"
+        draw_learning(folder.path / f"learning{suffix}.png", rows, entry, experiment.units[target], title)
         results.append(entry)
     folder.write_json(
         "results.json",
@@ -220,7 +215,7 @@ def _finish(experiment: Experiment, folder: RunFolder, checkpoints: CheckpointCa
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's remarks on the machine, on workers and on its products."""
+    """Silence Lightning's hints about hardware, workers and its products."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     try:
@@ -236,7 +231,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _algorithms(recipe: Recipe, file: str, processes: ProcessGroup) -> Iterator[None]:
-    """With as many threads, and as deterministic, as the recipe says; afterwards as before."""
+    """Set the number of threads and deterministic algorithms as the recipe specifies; restore them afterwards."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
         if recipe.threads is not None:
@@ -249,7 +244,7 @@ def _algorithms(recipe: Recipe, file: str, processes: ProcessGroup) -> Iterator[
         yield
     except RuntimeError as error:
         if recipe.deterministic and "deterministic" in str(error):
-            raise RecipeError(f"{file}: deterministic: This device cannot do it: {error}") from error
+            raise RecipeError(f"{file}: deterministic: not supported on this device: {error}") from error
         raise
     finally:
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""The learning rate: warm-up, then constant, cosine, or a fall at each plateau."""
+"""Learning-rate schedules: warm-up, then constant, cosine, or reduction on plateaus."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Schedule"]
 
-#: The part of a budget after which no warm-up lasts.
+#: Fraction of a budget after which the warm-up is over.
 LONGEST_WARMUP = 0.2
 
 
 class Schedule:
-    """The factor of the learning rate at each step.
+    """Factor of the learning rate at each step.
 
-    All but the plateaus is a function of the number of the step alone, so that a resumed run needs three numbers. On a
-    budget the part of it that is spent takes the place of the step, but for the warm-up, which keeps its steps: they
-    are for the optimizer's sake. It ends with a fifth of the budget at the latest.
+    Except for plateaus it is a function of the step number, so a resumed run needs only three more numbers. With a
+    budget, the schedule follows the spent fraction of the budget instead of the step number. Only the warm-up still
+    counts steps, for the optimizer's sake, and ends with a fifth of the budget at the latest.
 
     Args:
-        settings: as in the recipe.
-        steps_per_epoch: optimizer steps in an epoch.
-        total_steps: optimizer steps of the whole run, where the cosine ends.
-        budget: the time of the run, where that ends it.
+        settings: section ``schedule`` of the recipe.
+        steps_per_epoch: number of optimizer steps in an epoch.
+        total_steps: number of optimizer steps of the whole run, at which the cosine ends.
+        budget: time budget of the run; None if the run ends after its epochs.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Schedule:
         self._reduction, self._best, self._waited = 1.0, math.inf, 0
 
     def factor(self, step: int) -> float:
-        """What multiplies the learning rate for step ``step``, counted from 0."""
+        """Return the factor of the learning rate for step ``step``, counted from 0."""
         rise = (step + 1) / (self._warmup + 1) if step < self._warmup else 1.0
         if self._budget is not None:
             spent = self._budget.fraction
@@ -49,14 +49,14 @@ class Schedule:
         return self._shape(min(1.0, (step - self._warmup) / max(1.0, self._total - self._warmup)))
 
     def _shape(self, progress: float) -> float:
-        """The factor after the warm-up, at a part of the way to the end."""
+        """Return the factor after the warm-up, at a fraction ``progress`` of the way to the end."""
         settings = self._settings
         if settings.name == "cosine":
             return settings.minimum + (1 - settings.minimum) * 0.5 * (1 + math.cos(math.pi * progress))
         return max(settings.minimum, self._reduction)
 
     def validated(self, loss: float) -> None:
-        """Take note of a validation; only a plateau schedule minds it."""
+        """Record the loss of a validation; only a plateau schedule uses it."""
         if self._settings.name != "plateau":
             return
         if loss < self._best:
@@ -67,9 +67,9 @@ class Schedule:
             self._reduction, self._waited = self._reduction * self._settings.factor, 0
 
     def state(self) -> dict[str, float]:
-        """What cannot be computed from the number of the step."""
+        """Return the numbers that do not follow from the step number."""
         return {"reduction": self._reduction, "best": self._best, "waited": self._waited}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Continue from what ``state`` gave."""
+        """Continue from the numbers of ``state``."""
         self._reduction, self._best, self._waited = state["reduction"], state["best"], int(state["waited"])

@@ -1,4 +1,4 @@
-"""What a run works with: the data set, its split, the model and the baselines that a recipe asks for."""
+"""Set up an experiment: the data set, its split, the model with its heads, and the baselines of a recipe."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ __all__ = ["Experiment", "build_experiment", "build_model"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe and all that it names.
+    """A recipe with everything it names.
 
     Attributes:
-        recipe: the settings.
-        dataset: the records.
-        split: "train", "valid" and "test" -> places.
-        model: with its heads fitted to the training set, on the CPU.
-        baselines: target -> guesses, the best last.
-        device: where to compute.
+        recipe: settings of the run.
+        dataset: the data set.
+        split: "train", "valid" and "test" -> indices of structures.
+        model: model with heads fitted to the training set, on the CPU.
+        baselines: target -> baselines, the best last.
+        device: device of the training.
     """
 
     recipe: Recipe
@@ -48,45 +48,47 @@ class Experiment:
 
     @property
     def model_name(self) -> str:
-        """What tables call the model."""
+        """Name of the model in tables."""
         return self.model.title
 
     @property
     def split_name(self) -> str:
-        """The name of the split."""
+        """Name of the split."""
         return self.recipe.split or self.dataset.card.default_split
 
     @property
     def sizes(self) -> dict[str, int]:
         """Part -> number of structures."""
-        return {part: len(places) for part, places in self.split.items()}
+        return {part: len(indices) for part, indices in self.split.items()}
 
     @property
     def units(self) -> dict[str, str]:
-        """Target -> unit of its headline metric; empty for none."""
+        """Target -> unit of its headline metric; empty if it has none."""
         targets = self.dataset.card.targets
         return {name: metric_unit(headline(name), targets[name].report) for name in self.recipe.targets}
 
     @property
     def factors(self) -> dict[str, float]:
-        """Target -> factor from the unit inside to that of the report."""
+        """Target -> factor from the internal unit to the unit of the report."""
         return {name: self.dataset.card.targets[name].to_report(name) for name in self.recipe.targets}
 
     def loss(self) -> Loss:
-        """The loss, in units of the best baseline's error on the training set, in the norm of the loss."""
+        """Return the loss, in units of the error of the best baseline on the training set, in the norm of the loss."""
         norm = self.recipe.loss.name
-        scales = {name: min(one.scales[norm] for one in guesses) or 1.0 for name, guesses in self.baselines.items()}
+        scales = {
+            name: min(entry.scales[norm] for entry in baselines) or 1.0 for name, baselines in self.baselines.items()
+        }
         atoms = np.diff(self.dataset.ptr)[self.split["train"]]
         return Loss(self.recipe.loss, scales, float(atoms.mean()))
 
     def loader_options(self) -> dict[str, Any]:
-        """How batches are made for this model."""
+        """Return the options of loaders for this model."""
         dtype = next(self.model.parameters()).dtype
         targets, workers = self.recipe.targets, self.recipe.workers
         return {"cutoff": self.model.cutoff, "targets": targets, "dtype": dtype, "workers": workers, "ahead": True}
 
     def meta(self) -> dict[str, Any]:
-        """What a checkpoint says about its origin."""
+        """Return the origin of the model: data, recipe and environment, for its checkpoint."""
         card = self.dataset.card
         return {
             "data": {
@@ -105,34 +107,34 @@ class Experiment:
 
 @dataclass(frozen=True)
 class _TrainingSet:
-    """The structures at some places, with targets in float64, of which one part is in memory."""
+    """Structures with targets in float64, of which one part at a time is in memory."""
 
     dataset: Dataset
     parts: list[NDArray[np.int64]]
     targets: list[str]
 
     def __iter__(self) -> Iterator[Data]:
-        for places in self.parts:
-            yield self.dataset.batch(places, targets=self.targets, dtype=torch.float64)
+        for indices in self.parts:
+            yield self.dataset.batch(indices, targets=self.targets, dtype=torch.float64)
 
 
 def build_experiment(recipe: Recipe, file: str) -> Experiment:
-    """Find and build what ``recipe`` names.
+    """Load the data set and build the model of a recipe.
 
     Args:
-        recipe: the settings.
-        file: the name of its file, for messages.
+        recipe: settings of the run.
+        file: name of the recipe's file, for messages.
 
     Raises:
-        RecipeError: a setting names nothing that there is, or cannot work here; the message gives file and section.
+        RecipeError: a setting names something unknown, or cannot work here; the message gives file and section.
     """
     with error_context(file, "dataset"):
         dataset = load(recipe.dataset, sample=recipe.sample)
     with error_context(file, "target"):
         for name in recipe.targets:
             if name not in dataset.targets or name not in dataset.card.targets:
-                said = " ".join(["", *(note for note in dataset.notes if name in note)])
-                raise RecipeError(unknown_name(f"target of {recipe.dataset}", name, dataset.card.targets) + said)
+                notes = " ".join(["", *(note for note in dataset.notes if name in note)])
+                raise RecipeError(unknown_name(f"target of {recipe.dataset}", name, dataset.card.targets) + notes)
     with error_context(file, "loss"):
         for name in recipe.loss.weights:
             if name not in recipe.targets:
@@ -140,10 +142,10 @@ def build_experiment(recipe: Recipe, file: str) -> Experiment:
     with error_context(file, "split"):
         split = dataset.split(recipe.split)
         if len(split["train"]) == 0:
-            raise DataError("This split has no training set.")
+            raise DataError("this split has no training set.")
     with error_context(file, "device"):
         if recipe.device == "cuda" and not torch.cuda.is_available():
-            raise RecipeError("This machine has no CUDA GPU that torch can use; say device: auto or cpu.")
+            raise RecipeError("torch finds no CUDA GPU on this machine; use device: auto or cpu.")
     cuda = recipe.device == "cuda" or (recipe.device == "auto" and torch.cuda.is_available())
 
     import_extra("lightning", "train").seed_everything(recipe.seed, verbose=False)
@@ -158,23 +160,23 @@ def build_experiment(recipe: Recipe, file: str) -> Experiment:
     return Experiment(recipe, dataset, split, model, baselines, torch.device("cuda" if cuda else "cpu"))
 
 
-#: what ``Forces`` gives.
+#: Outputs of ``Forces``.
 DERIVED = ("forces", "stress")
 
 
 def build_model(recipe: Recipe) -> Model:
-    """The network that a recipe names, with heads for its targets; as a potential where forces or stress are targets.
+    """Build the network of a recipe with heads for its targets, and as a potential if forces or stress are targets.
 
     Raises:
-        RecipeError: nothing gives a target, or forces are to be derivatives of an energy that is not learnt.
+        RecipeError: a target has no head, or forces are derivatives of an energy that is not a target.
     """
     settings = _with_priors(recipe)
     derived = [name for name in DERIVED if name in recipe.targets]
     if derived and recipe.forces == "gradient":
         if "energy" not in recipe.targets:
             raise RecipeError(
-                f"{' and '.join(derived)} are derivatives of the energy, which is not a target: say target: [energy, "
-                f"{', '.join(derived)}] (loss.weights.energy=0 leaves its errors out), or forces: direct."
+                f"{' and '.join(derived)} are derivatives of the energy, which is not a target. Use target: [energy, "
+                f"{', '.join(derived)}] (loss.weights.energy=0 ignores its errors), or forces: direct."
             )
         if not issubclass(import_class(recipe.model.class_path), Forces):
             settings = {"class_path": "geoeq.models.Forces", "init_args": {"model": settings}}
@@ -182,12 +184,12 @@ def build_model(recipe: Recipe) -> Model:
     model = from_config(_with_heads(settings, recipe.targets), Model, trust=True)  # type: ignore[type-abstract]
     for name in recipe.targets:
         if name not in model.fields:
-            raise RecipeError(f"No head gives the target. {unknown_name('output', name, model.fields)}")
+            raise RecipeError(f"No head predicts the target. {unknown_name('output', name, model.fields)}")
     return model
 
 
 def _with_priors(recipe: Recipe) -> dict[str, Any]:
-    """Class path and arguments of the network, within ``WithPriors`` where the recipe names any, and that in Forces."""
+    """Return class path and arguments of the network, wrapped in ``WithPriors`` (inside Forces) if there are priors."""
     settings: dict[str, Any] = {"class_path": recipe.model.class_path, "init_args": recipe.model.init_args}
     if not recipe.priors:
         return settings
@@ -200,32 +202,33 @@ def _with_priors(recipe: Recipe) -> dict[str, Any]:
 
 
 def _with_heads(settings: Mapping[str, Any], targets: list[str], needed: Sequence[Head] = ()) -> dict[str, Any]:
-    """Class path and arguments of a model with heads for the targets; those of a wrapper in the model inside.
+    """Return class path and arguments of a model with heads for the targets; a wrapper has them in its inner model.
 
     Args:
-        settings: class path and arguments.
+        settings: class path and arguments of the model.
         targets: names of outputs.
-        needed: heads of which the priors read the outputs, for a network that is written without heads.
+        needed: heads whose outputs the priors read, for a network that is specified without heads.
     """
     arguments = dict(settings.get("init_args") or {})
     inner = arguments.get("model")
     if isinstance(inner, Mapping) and "class_path" in inner:
         wrapper = import_class(settings["class_path"])
-        wanted = [name for name in targets if not (issubclass(wrapper, Forces) and name in DERIVED)]
+        remaining = [name for name in targets if not (issubclass(wrapper, Forces) and name in DERIVED)]
         if issubclass(wrapper, WithPriors):
             priors = [from_config(prior, Prior, trust=True) for prior in arguments.get("priors") or []]  # type: ignore[type-abstract]
             needed = [*needed, *(head for prior in priors for head in prior.heads())]
-        return {**settings, "init_args": {**arguments, "model": _with_heads(inner, wanted, needed)}}
-    given = {name: head for head in needed for name in head.names}
-    default = [given[name] if name in given else default_head(name) for name in dict.fromkeys([*targets, *given])]
+        return {**settings, "init_args": {**arguments, "model": _with_heads(inner, remaining, needed)}}
+    required = {name: head for head in needed for name in head.names}
+    names = dict.fromkeys([*targets, *required])
+    default = [required[name] if name in required else default_head(name) for name in names]
     heads = arguments["heads"] if "heads" in arguments else [head.config() for head in default]
-    named = [entry for head in heads for entry in _named(head, targets)]
-    return {**settings, "init_args": {**arguments, "heads": named}}
+    heads = [entry for head in heads for entry in _named(head, targets)]
+    return {**settings, "init_args": {**arguments, "heads": heads}}
 
 
 def _named(head: Any, targets: list[str]) -> list[Any]:
-    """A head that has no name is made once for each target."""
-    given = head.get("init_args") or {} if isinstance(head, dict) else {"name": None}
-    if "name" in given:
+    """Return the head, or one head per target if it has no name."""
+    arguments = head.get("init_args") or {} if isinstance(head, dict) else {"name": None}
+    if "name" in arguments:
         return [head]
-    return [{**head, "init_args": {"name": name, **given}} for name in targets]
+    return [{**head, "init_args": {"name": name, **arguments}} for name in targets]

@@ -1,4 +1,4 @@
-"""Which of many structures are the same, turned, moved or in another order."""
+"""Remove structures that are equal up to rotation, translation and the order of atoms."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from torch_geometric.data import Batch
 
 from geoeq.data.structures import to_batch
 from geoeq.data_doctor.duplicates import same_structures
-from geoeq.data_doctor.survey import structure_prints
+from geoeq.data_doctor.fingerprints import structure_prints
 
 __all__ = ["batches", "fingerprints", "first_of_each"]
 
 _BATCH = 64
 
-#: Of neighbours, in Å.
+#: Cutoff radius of the fingerprints, in Å.
 _CUTOFF = 5.0
 
 
 def first_of_each(structures: Sequence[Atoms]) -> NDArray[np.int64]:
-    """Places of the structures of which none is the same as an earlier one.
+    """Return the indices of the structures that equal no earlier one.
 
-    Two are the same where their atoms and invariant fingerprints are, as they are where all atoms agree within 1e-4 Å:
-    ``geoeq.data_doctor`` tells copies by them.
+    Two structures are equal if their atoms and invariant fingerprints are, which holds if all atoms agree within
+    1e-4 Å; ``geoeq.data_doctor`` detects duplicates in the same way.
     """
     prints, counts = [], []
     for batch in batches(structures, torch.float64):
-        found, composition = fingerprints(batch)
-        prints.append(found)
-        counts.append(composition)
+        batch_prints, batch_counts = fingerprints(batch)
+        prints.append(batch_prints)
+        counts.append(batch_counts)
     sizes = np.array([len(atoms) for atoms in structures], dtype=np.float64)
     pairs = same_structures(np.concatenate(prints), np.concatenate(counts), sizes)
     copies = np.zeros(len(structures), dtype=bool)
-    copies[pairs[:, 1]] = True  # of each pair the later one
+    copies[pairs[:, 1]] = True  # the later one of each pair
     return np.flatnonzero(~copies)
 
 
 def fingerprints(batch: Batch) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Invariant numbers of each structure, and its atoms of each element, [G, W] and [G, 119]."""
+    """Return the invariant fingerprint of each structure, and its number of atoms per element, [G, W] and [G, 119]."""
     prints, counts = structure_prints(batch, _CUTOFF)
     return prints.numpy(), counts.numpy()
 

@@ -1,4 +1,4 @@
-"""The errors of a model and what it expects of them, over parts of a data set."""
+"""Errors of a model on parts of a data set, each with its estimated standard deviation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from geoeq.fields import field, uncertainty_name
 from geoeq.models import LastLayer, Model
 from geoeq.training.evaluation.metrics import MOVED, free
 
-__all__ = ["ErrorsMade", "last_layer_rows", "predicted_errors"]
+__all__ = ["Residuals", "last_layer_rows", "predicted_errors"]
 
 Values = NDArray[np.float64]
 
@@ -25,24 +25,30 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class ErrorsMade:
-    """Errors of one quantity, each with its estimate, in the unit inside.
+class Residuals:
+    """Errors of one quantity with their estimates, in the internal unit.
 
-    Of vectors these are components: the estimate of each is that of the norm divided by the root of their number.
+    For vectors, errors are components; the estimate of each is that of the norm divided by the square root of their
+    number.
 
     Attributes:
-        errors: [K], predicted less true.
-        deviations: [K].
+        errors: prediction minus truth, [K].
+        deviations: estimated standard deviations, [K].
     """
 
     errors: Values
     deviations: Values
 
+    def scaled(self, factor: float) -> Residuals:
+        """Return the same in another unit."""
+        return Residuals(self.errors * factor, self.deviations * factor)
 
-def predicted_errors(model: Model, dataset: Dataset, places: NDArray[np.int64], target: str) -> ErrorsMade:
-    """Of the structures at ``places``; of forces those of atoms that are free."""
-    found: tuple[list[Values], list[Values]] = ([], [])
-    for batch in _batches(model, dataset, places, [target]):
+
+def predicted_errors(model: Model, dataset: Dataset, indices: NDArray[np.int64], target: str) -> Residuals:
+    """Return the errors for these structures; errors of forces are those of free atoms."""
+    all_errors: list[Values] = []
+    all_deviations: list[Values] = []
+    for batch in _batches(model, dataset, indices, [target]):
         with torch.no_grad():
             outputs = model(batch)
         errors = free(target, outputs[target].double() - batch[target].double(), batch)
@@ -51,22 +57,22 @@ def predicted_errors(model: Model, dataset: Dataset, places: NDArray[np.int64], 
             deviations = free(target, deviations, batch)
         components = errors.flatten(1) if errors.dim() > 1 else errors.unsqueeze(1)
         share = deviations.unsqueeze(1).expand_as(components) / math.sqrt(components.shape[1])
-        found[0].append(components.flatten().cpu().numpy())
-        found[1].append(share.flatten().cpu().numpy())
-    return ErrorsMade(np.concatenate(found[0]), np.concatenate(found[1]))
+        all_errors.append(components.flatten().cpu().numpy())
+        all_deviations.append(share.flatten().cpu().numpy())
+    return Residuals(np.concatenate(all_errors), np.concatenate(all_deviations))
 
 
-def last_layer_rows(model: LastLayer, dataset: Dataset, places: NDArray[np.int64]) -> Iterator[tuple[Tensor, Values]]:
-    """Features [K, W] of the last layer, float64 on the CPU, and the errors [K] of the target, batch by batch."""
-    for batch in _batches(model, dataset, places, [model.target]):
+def last_layer_rows(model: LastLayer, dataset: Dataset, indices: NDArray[np.int64]) -> Iterator[tuple[Tensor, Values]]:
+    """Yield features [K, W] of the last layer, float64 on the CPU, and the errors [K] of the target, per batch."""
+    for batch in _batches(model, dataset, indices, [model.target]):
         with torch.no_grad():
             outputs, features = model.features(batch)
         errors = outputs[model.target].double() - batch[model.target].double()
         yield features.cpu(), errors.cpu().numpy()
 
 
-def _batches(model: Model, dataset: Dataset, places: NDArray[np.int64], targets: Sequence[str]) -> Iterator[Batch]:
+def _batches(model: Model, dataset: Dataset, indices: NDArray[np.int64], targets: Sequence[str]) -> Iterator[Batch]:
     parameter = next(model.parameters())
-    loader = dataset.loader(places, _BATCH, cutoff=model.cutoff, targets=targets, dtype=parameter.dtype)
+    loader = dataset.loader(indices, _BATCH, cutoff=model.cutoff, targets=targets, dtype=parameter.dtype)
     for batch in loader:
         yield batch.to(parameter.device)

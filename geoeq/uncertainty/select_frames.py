@@ -1,4 +1,4 @@
-"""The body of ``geoeq sample``: the frames of trajectories that a model should learn from next."""
+"""Select structures worth labelling: uncertain ones that differ from each other (``geoeq sample``)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from geoeq.fields import uncertainty_name
 from geoeq.files import atomic_write
 from geoeq.models import Ensemble, Forces, LastLayer, Model
 from geoeq.models.checkpoint import load_checkpoint
+from geoeq.uncertainty.calibration_run import uncertain_folder
 from geoeq.uncertainty.deduplicate import batches, fingerprints, first_of_each
-from geoeq.uncertainty.selection import select
-from geoeq.uncertainty.uncertain_model import uncertain_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["sample"]
+__all__ = ["farthest_points", "sample", "select"]
 
 Values = NDArray[np.float64]
 
-#: Chosen are the most different ones among so many times as many of the most uncertain.
+#: Default size of the pool of uncertain frames, as a multiple of the number of selected ones.
 _POOL = 5
 
 
@@ -46,75 +45,117 @@ def sample(
     least: float = 0.0,
     trust: bool = False,
 ) -> list[Atoms]:
-    """Choose frames and write them, without labels, as extended XYZ.
+    """Select frames and write them, without labels, as extended XYZ.
 
-    Of frames that are the same (``geoeq.uncertainty.deduplicate``) one counts, and none that is in the files of
-    ``known``.
-    Among the most uncertain ones (energy, for each atom) the first is the most uncertain, and each further one is the
-    farthest from all before it in the features of the last layer, for each atom (in invariant fingerprints where an
-    ensemble has no such layer). Each has the estimates, its file and
-    its frame in its ``info``.
+    Duplicates (``geoeq.uncertainty.deduplicate``) and frames contained in the files of ``known`` are dropped. Among the
+    frames with the most uncertain energy per atom, the first selected is the most uncertain one, and each further one
+    is the farthest from all before it in the features of the last layer per atom (for an ensemble without such a layer,
+    in invariant fingerprints). The ``info`` of each selected frame holds its estimates, source file and frame index.
 
     Args:
-        run: a run that was calibrated, or what ``geoeq calibrate`` wrote.
-        files: trajectories, or other files of structures.
-        count: how many, at the most.
-        output: the file, with the end .xyz or .extxyz.
-        console: for what is said.
-        known: files of structures that are not to be chosen again, such as the training set.
-        pool: among how many of the most uncertain; five times the count if not given.
-        least: eV for each atom; frames of which the model is more certain are left out.
-        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
+        run: folder of a calibrated run, or a folder written by ``geoeq calibrate``.
+        files: trajectories or other structure files.
+        count: largest number of frames to select.
+        output: file to write, with the suffix .xyz or .extxyz.
+        console: console for the summary.
+        known: structure files whose frames are not selected again, such as the training set.
+        pool: number of most uncertain frames to select from; by default five times the count.
+        least: smallest uncertainty in eV/atom; frames below it are dropped.
+        trust: whether the checkpoint may import and run classes that are not part of geoeq.
 
     Returns:
-        What was written, in the order of choice.
+        The selected frames, in the order of selection.
 
     Raises:
-        CheckpointError: a checkpoint cannot be read, or was made of another model.
+        CheckpointError: a checkpoint cannot be read, or was calibrated for another model.
         DataError: a file cannot be read.
-        InputError: the model does not know the uncertainty of its energy, nothing is left to choose from, or a number
-            cannot be.
+        InputError: the model has no uncertainty of the energy, no frame is left, or a number is invalid.
     """
     if output.suffix not in (".xyz", ".extxyz"):
         raise InputError(f"'{output.name}': structures are written as .xyz (extended).")
     if count < 1:
-        raise InputError(f"--count {count}: choose one structure or more.")
+        raise InputError(f"--count {count}: select at least one structure.")
     model, _ = load_checkpoint(uncertain_folder(run, trust=trust), trust=trust)
     if uncertainty_name("energy") not in model.fields:
-        raise InputError(f"{model.title} does not know the uncertainty of an energy, by which frames are chosen.")
+        raise InputError(f"{model.title} has no uncertainty of the energy, by which frames are selected.")
     frames = [frame for file in files for frame in read_structures(file)]
     old = [frame.atoms for file in known for frame in read_structures(file)]
     distinct = first_of_each([*old, *(frame.atoms for frame in frames)])
-    distinct = distinct[distinct >= len(old)] - len(old)
-    kept = [frames[place] for place in distinct]
-    if not kept:
-        raise InputError(f"All of the {len(frames)} frames are in the files that are known already.")
-    outputs, features = _evaluate(model.to("cuda" if torch.cuda.is_available() else "cpu"), kept)
-    sizes = np.array([len(frame.atoms) for frame in kept])
-    each = outputs[uncertainty_name("energy")] / sizes
-    enough = np.flatnonzero(each >= least)
-    if len(enough) == 0:
-        raise InputError(f"The model is certain of all frames: the largest uncertainty is {each.max():.3g} eV/atom.")
-    order = select(each[enough], features[enough], min(count, len(enough)), pool or _POOL * count)
-    picks = []
-    for place in enough[order]:
-        frame = kept[int(place)]
-        picks.append(_pick(frame, {name: float(value[place]) for name, value in outputs.items()}))
+    candidates = [frames[index] for index in distinct[distinct >= len(old)] - len(old)]
+    if not candidates:
+        raise InputError(f"All of the {len(frames)} frames are already in the known files.")
+    outputs, features = _evaluate(model.to("cuda" if torch.cuda.is_available() else "cpu"), candidates)
+    sizes = np.array([len(frame.atoms) for frame in candidates])
+    per_atom = outputs[uncertainty_name("energy")] / sizes
+    uncertain = np.flatnonzero(per_atom >= least)
+    if len(uncertain) == 0:
+        raise InputError(
+            f"The model is certain of all frames: the largest uncertainty is {per_atom.max():.3g} eV/atom."
+        )
+    order = select(per_atom[uncertain], features[uncertain], min(count, len(uncertain)), pool or _POOL * count)
+    selected = []
+    for index in uncertain[order]:
+        estimates = {name: float(value[index]) for name, value in outputs.items()}
+        selected.append(_unlabelled(candidates[int(index)], estimates))
     with atomic_write(output) as temporary, temporary.open("w", encoding="utf-8") as text:
-        write_xyz(text, picks)
-    all_of_them, chosen = 1000 * each, 1000 * each[enough[order]]
+        write_xyz(text, selected)
+    in_mev, chosen = 1000 * per_atom, 1000 * per_atom[uncertain[order]]
     console.print(
-        f"{len(frames)} frames, {len(kept)} of them distinct and new; uncertainty {np.median(all_of_them):.3g} "
-        f"meV/atom in the median, {all_of_them.max():.3g} at most. {len(picks)} are in '{output}', of "
-        f"{chosen.min():.3g} to {chosen.max():.3g} meV/atom.",
+        f"{len(frames)} frames, {len(candidates)} of them distinct and new, with an uncertainty of "
+        f"{np.median(in_mev):.3g} meV/atom (median) and {in_mev.max():.3g} meV/atom (maximum). Wrote {len(selected)} "
+        f"frames with {chosen.min():.3g} to {chosen.max():.3g} meV/atom to '{output}'.",
         highlight=False,
         soft_wrap=True,
     )
-    return picks
+    return selected
 
 
-def _pick(frame: Structure, estimates: dict[str, float]) -> Atoms:
-    """The bare structure, to be labelled: no energies or forces that could be taken for labels."""
+def select(uncertainty: Values, features: Values, count: int, pool: int) -> NDArray[np.int64]:
+    """Select the most uncertain structure, then repeatedly the one farthest from all selected, among uncertain ones.
+
+    Args:
+        uncertainty: uncertainty of each structure.
+        features: features of each structure; each column is divided by its standard deviation.
+        count: number of structures to select; fewer if there are fewer.
+        pool: number of most uncertain structures to select from.
+
+    Shapes:
+        uncertainty: [S]. features: [S, W]. Returns up to [count] indices in the order of selection.
+
+    Raises:
+        InputError: a number is not positive, or an uncertainty is not finite.
+    """
+    if count < 1 or pool < count:
+        raise InputError(f"{count} structures cannot be selected from the {pool} most uncertain ones.")
+    if not np.isfinite(uncertainty).all():
+        index = int(np.flatnonzero(~np.isfinite(uncertainty))[0])
+        raise InputError(f"The uncertainty of structure {index} is not finite.")
+    order = np.argsort(-uncertainty, kind="stable")[:pool]
+    spread = features.std(0)
+    varies = spread > 1e-9 * np.abs(features).max(0)  # other columns vary only by rounding
+    scaled = features[order] / np.where(varies, spread, np.inf)
+    return order[farthest_points(scaled, min(count, len(order)))]
+
+
+def farthest_points(points: Values, count: int) -> NDArray[np.int64]:
+    """Select the first point, then repeatedly the one farthest from its nearest selected point.
+
+    Shapes:
+        points: [S, W]. Returns [count].
+    """
+    chosen = [0]
+    nearest = np.linalg.norm(points - points[0], axis=1)
+    nearest[0] = -1.0
+    while len(chosen) < count:
+        index = int(nearest.argmax())
+        chosen.append(index)
+        nearest = np.minimum(nearest, np.linalg.norm(points - points[index], axis=1))
+        nearest[chosen] = -1.0  # never twice, even if other points coincide with it
+    return np.array(chosen, dtype=np.int64)
+
+
+def _unlabelled(frame: Structure, estimates: dict[str, float]) -> Atoms:
+    """Return the structure without energies or forces that could be mistaken for labels."""
     atoms = Atoms(frame.atoms.numbers, frame.atoms.positions, cell=frame.atoms.cell, pbc=frame.atoms.pbc)
     file, _, number = frame.where.rpartition(", frame ")
     net_charge = {name: frame.atoms.info[name] for name in ("total_charge",) if name in frame.atoms.info}
@@ -123,31 +164,31 @@ def _pick(frame: Structure, estimates: dict[str, float]) -> Atoms:
 
 
 def _evaluate(model: Model, frames: Sequence[Structure]) -> tuple[dict[str, Values], Values]:
-    """The uncertainty of the energy [S], of forces the largest of a structure, and features for each atom [S, W]."""
+    """Return uncertainties of energies and forces (largest per structure) [S], and features per atom [S, W]."""
     parameter = next(model.parameters())
-    reader = _last_layer(model)
+    last_layer = _last_layer(model)
     energy, forces = uncertainty_name("energy"), uncertainty_name("forces")
-    found: dict[str, list[Values]] = {}
+    estimates: dict[str, list[Values]] = {}
     rows = []
     for batch in batches([frame.atoms for frame in frames], parameter.dtype):
         sizes = batch.ptr.diff()
-        if reader is None:
+        if last_layer is None:
             rows.append(fingerprints(batch)[0])
         batch = batch.to(parameter.device)
         with torch.no_grad():
             outputs = model(batch)
-            if reader is not None:
-                features = reader.features(batch)[1].cpu()
+            if last_layer is not None:
+                features = last_layer.features(batch)[1].cpu()
                 rows.append((features / sizes.unsqueeze(1)).numpy())
-        found.setdefault(energy, []).append(outputs[energy].double().cpu().numpy())
+        estimates.setdefault(energy, []).append(outputs[energy].double().cpu().numpy())
         if forces in outputs:
             largest = [float(part.max()) for part in outputs[forces].split(sizes.tolist())]
-            found.setdefault(f"largest_{forces}", []).append(np.array(largest))
-    return {name: np.concatenate(parts) for name, parts in found.items()}, np.concatenate(rows)
+            estimates.setdefault(f"largest_{forces}", []).append(np.array(largest))
+    return {name: np.concatenate(parts) for name, parts in estimates.items()}, np.concatenate(rows)
 
 
 def _last_layer(model: Model) -> LastLayer | None:
-    """What reads the features of the model, of an ensemble those of its first member; None where none are known."""
+    """Return a reader of last-layer features (of the first member of an ensemble); None if there is no such layer."""
     inner = _without_forces(model)
     if isinstance(inner, LastLayer):
         return inner

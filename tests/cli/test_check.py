@@ -68,7 +68,7 @@ def test_a_broken_model_is_status_1_and_named(capsys: pytest.CaptureFixture[str]
     assert main(["check", "my_models.Leaking", "--layers", "-o", "out"]) == 1
     out = capsys.readouterr().out
     assert "absolute coordinates leak in" in out
-    assert "look at what is done between the layers" in out
+    assert "look at the code between the layers" in out
     written = json.loads(Path("out/check.json").read_text())
     assert written["passed"] is False
     assert written["checks"]["translation"]["status"] == "failed"
@@ -97,8 +97,8 @@ def test_a_run_and_structures_of_a_file(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["geoeq.models.EGNNN"], "'geoeq.models.EGNNN': No object of geoeq.models is called 'EGNNN'. Did you mean 'EG"),
-        (["geoeq.modls.EGNN"], "'geoeq.modls.EGNN': cannot import 'geoeq.modls'"),
+        (["geoeq.models.EGNNN"], "'geoeq.models.EGNNN': the module 'geoeq.models' has no object 'EGNNN'. Did you"),
+        (["geoeq.modls.EGNN"], "'geoeq.modls.EGNN': there is no module 'geoeq.modls'"),
         (["runs/nothing"], "There is no trained model in 'runs/nothing'"),
         (["my_models.Needs"], "'my_models.Needs' is a class that cannot be instantiated without arguments"),
         (["my_models:leaking", "--layers"], "--layers tests the layers of a network, and 'my_models:leaking' is"),

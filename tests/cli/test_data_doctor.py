@@ -37,7 +37,7 @@ def test_healthy_data(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "100 structures, 100 of them measured" in out
     assert "they are consistent" in out
-    assert "Nothing is wrong that could be seen." in out
+    assert "No problems found." in out
     written = json.loads(Path("runs/doctor-rmd17/doctor.json").read_text())
     assert written["healthy"] is True
     assert written["examined"] == 100
@@ -57,7 +57,7 @@ def test_a_label_that_is_passed_over_and_then_told(capsys: pytest.CaptureFixture
     ase.io.write("frames.xyz", ethanol())
     assert main(["data", "doctor", "frames.xyz"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "What looks like a label is not read: my_forces." in out
+    assert "look like labels and are not read: my_forces." in out
     assert "There are energies and no forces." in out
     assert main(["data", "doctor", "frames.xyz", "--targets", "energy,forces"]) == 1
     assert "There is no 'forces' in the data" in " ".join(capsys.readouterr().out.split())

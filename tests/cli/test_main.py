@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 import geoeq
-import geoeq.cli.main as main_module
-from geoeq.cli.main import COMMANDS, main
+from geoeq.cli.main import COMMANDS, build_parser, main, parse
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +44,7 @@ def test_from_training_to_prediction(capsys: pytest.CaptureFixture[str]) -> None
     ("command", "message"),
     [
         (["train", "nothing.yaml"], "There is no file 'nothing.yaml'. No recipe is called 'nothing'."),
-        (["train", "qm7/egnn", "optimizer.lrr=1"], "command line: optimizer: No setting is called 'lrr'."),
+        (["train", "qm7/egnn", "optimizer.lrr=1"], "command line: optimizer has no setting 'lrr'."),
         (["evaluate", "runs/nothing"], "There is no trained model in 'runs/nothing'"),
         (["predict", "runs/nothing", "water.xyz"], "There is no trained model in 'runs/nothing'"),
         (["predict", "runs/nothing", "water.xyz", "--unit", "gap"], "--unit gap: write it as in --unit gap=meV."),
@@ -128,7 +127,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
                 for name, child in action.choices.items():
                     add(child, f"{command} {name}".strip())
 
-    add(main_module._parser(), "")
+    add(build_parser(), "")
     return found
 
 
@@ -144,7 +143,7 @@ def test_every_command_has_a_summary_and_an_example_that_parses(command: str) ->
     example = re.match(r"Example: geoeq (.*?)(\. |$)", parser.epilog or "")
     assert example, f"geoeq {command} --help has no example"
     assert example[1].startswith(command)
-    main_module._parse(shlex.split(example[1]))
+    parse(shlex.split(example[1]))
 
 
 @pytest.mark.parametrize("command", PARSERS)
@@ -182,3 +181,14 @@ def test_python_m_geoeq_is_the_command_line() -> None:
     wrong = subprocess.run([*command[:3], "evaluate", "nothing"], capture_output=True, text=True, cwd=root)
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("There is no trained model in 'nothing'")
+
+
+def test_recipes_are_listed_with_task_size_and_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "nbody/egnn*", "qm7/egnn"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["recipe", "task", "network", "training", "time"]
+    assert [line.split()[0] for line in lines] == ["nbody/egnn", "nbody/egnn-quick", "qm7/egnn"]
+    assert re.search(r"qm7: atomization_energy +EGNN +5,700 structures, 36 epochs +\d+ s on 2 CPU cores$", lines[2])
+    assert lines[0].endswith("not measured")
+    assert main(["recipes", "nbdy/*"]) == 2
+    assert "No recipe matches 'nbdy/*'" in capsys.readouterr().err

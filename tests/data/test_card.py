@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from geoeq.data import load_card, names, read_card
-from geoeq.data.prepare.reading import make_reader
+from geoeq.data.preparation.reading import make_reader
 from geoeq.errors import DataError
 from geoeq.fields import FIELDS
 
@@ -74,12 +74,12 @@ def test_a_card_becomes_types(tmp_path, content):
         ({"sources": {}}, r"the key 'sources' must be a list"),
         ({"sources": [{"file": "a", "bytes": "1 MB"}]}, r"the key 'sources\[0\].bytes' must be a whole number"),
         ({"sources": [{"file": "a", "unverified": 1}]}, r"'sources\[0\].unverified' must be true or false, not 1"),
-        ({"sources": [{"file": "a"}]}, r"'sources\[0\]' should have a url"),
-        ({"sources": [{"file": "../a", "url": "https://x"}]}, r"'sources\[0\].file' should be a plain file name"),
+        ({"sources": [{"file": "a"}]}, r"'sources\[0\]' needs a url"),
+        ({"sources": [{"file": "../a", "url": "https://x"}]}, r"'sources\[0\].file' must be a plain file name"),
         ({"default_split": "al"}, r"default_split: No split is called 'al'. Did you mean 'all'\?"),
         ({"default_target": "gap"}, r"default_target: No target is called 'gap'"),
-        ({"name": "../mine"}, r"the key 'name' should be small letters"),
-        ({"splits": {"all": {"method": "consecutive", "sizes": {"train": 1}}}}, r"should have train, valid and test"),
+        ({"name": "../mine"}, r"the key 'name' may contain a-z"),
+        ({"splits": {"all": {"method": "consecutive", "sizes": {"train": 1}}}}, r"must have train, valid and test"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, content, change, message):
@@ -109,15 +109,15 @@ def test_a_misspelt_data_set():
 @pytest.mark.parametrize(
     ("reader", "options", "message"),
     [
-        ("geoeq.data.qm7.QM8Reader", {}, "cannot be imported"),
-        ("QM7Reader", {}, "cannot be imported"),
+        ("geoeq.data.qm7.QM8Reader", {}, "has no object 'QM8Reader'. Did you mean 'QM7Reader'"),
+        ("QM7Reader", {}, "'reader' must be a dotted path"),
         ("geoeq.data.card.Card", {}, "is not a class with 'version' and 'read'"),
         (
             "geoeq.data.nbody.NBodyReader",
             {"particle": 3},
             r"No option is called 'particle'. Did you mean 'particles'\?",
         ),
-        ("geoeq.data.nbody.NBodyReader", {"particles": 1}, "particles should be 2 or more"),
+        ("geoeq.data.nbody.NBodyReader", {"particles": 1}, "particles must be 2 or more"),
     ],
 )
 def test_a_reader_that_cannot_be(tmp_path, content, reader, options, message):

@@ -172,7 +172,7 @@ def test_a_place_outside(qm7, place):
 
 
 def test_a_batch_of_nothing(qm7):
-    with pytest.raises(InputError, match="a batch of no structures"):
+    with pytest.raises(InputError, match="a batch needs at least one structure"):
         qm7.batch([])
 
 

@@ -90,12 +90,12 @@ class Watched(BatchView):
 
     def __getitem__(self, portion: Portion) -> Batch:
         self.asked.release()
-        self.act.get(portion.places[0], lambda: None)()
+        self.act.get(portion.indices[0], lambda: None)()
         return super().__getitem__(portion)
 
 
 @pytest.fixture
-def extra_metrics(qm7):
+def watched(qm7):
     view = Watched(qm7)
     return view, make_loader(view, BatchSampler(range(6), Limit(1)), ahead=True)
 
@@ -172,13 +172,13 @@ def test_edges_and_targets(qm7):
 def test_what_cannot_be(qm7):
     with pytest.raises(InputError, match="The batch size is 0"):
         qm7.loader([0], 0)
-    with pytest.raises(InputError, match="one of batch_size, batch_atoms and batch_edges"):
+    with pytest.raises(InputError, match="exactly one of batch_size, batch_atoms and batch_edges"):
         qm7.loader([0])
-    with pytest.raises(InputError, match="one of batch_size, batch_atoms and batch_edges"):
+    with pytest.raises(InputError, match="exactly one of batch_size, batch_atoms and batch_edges"):
         qm7.loader([0], 1, batch_atoms=10)
-    with pytest.raises(InputError, match=r"Structure \d+ has \d+ atoms, and a batch holds 3 at the most"):
+    with pytest.raises(InputError, match=r"Structure \d+ has \d+ atoms, but a batch holds at most 3"):
         qm7.loader(range(100), batch_atoms=3)
-    with pytest.raises(DataError, match="without a cutoff none are found"):
+    with pytest.raises(DataError, match="a cutoff is needed to compute them"):
         qm7.loader(range(100), batch_edges=3)
     with pytest.raises(InputError, match="there is no structure 100"):
         qm7.loader([100], 1)

@@ -76,7 +76,7 @@ def test_a_flipped_byte(tmp_path):
 
 def test_an_array_that_is_missing(tmp_path):
     np.savez(tmp_path / "qm7.npz", n_atoms=[1])
-    with pytest.raises(DataError, match="should hold the arrays"):
+    with pytest.raises(DataError, match="must contain the arrays"):
         QM7Reader().read({"qm7.npz": tmp_path / "qm7.npz"})
 
 

@@ -192,12 +192,12 @@ def test_numbers_as_the_official_files_write_them(tmp_path):
 def test_a_list_of_another_length(tmp_path, count):
     files = write_raw(tmp_path, "xyz")
     files["uncharacterized.txt"].write_text(uncharacterized(count))
-    with pytest.raises(DataError, match=f"uncharacterized.txt lists {count} molecules; 3054 would be right"):
+    with pytest.raises(DataError, match=f"uncharacterized.txt lists {count} molecules instead of 3054"):
         QM9Reader(molecules=100).read(files)
 
 
 def test_a_missing_molecule(tmp_path):
-    with pytest.raises(DataError, match="holds 100 molecules; 133885 would be right"):
+    with pytest.raises(DataError, match="contains 100 molecules instead of 133885"):
         QM9Reader().read(write_raw(tmp_path, "xyz"))
 
 
@@ -213,14 +213,14 @@ def rewrite(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "old", "new", "message"),
     [
-        ("xyz", "gdb 7\t", "gdb 8\t", "holds 1 molecules twice"),
+        ("xyz", "gdb 7\t", "gdb 8\t", "contains 1 molecules twice"),
         ("xyz", "gdb 7\t", "gbd 7\t", r"dsgdb9nsd_000007.xyz: .* second line is not that of QM9"),
         ("xyz", "-79.764152", "", r"dsgdb9nsd_000007.xyz"),
         ("xyz", "-79.764152", "-79..764152", r"dsgdb9nsd_000007.xyz: it is truncated or not in the format"),
         ("sdf", "gdb_7\n", "gdb_701\n", "the molecule 'gdb_7' is only in one of the .sdf and the .csv file"),
         ("sdf", "alpha", "alfa", "has no column 'alpha'"),
         ("sdf", "13.21", "x", "line 2 is truncated or altered"),
-        ("sdf", "V2000", "V3000", "molecule 1: it is V3000"),
+        ("sdf", "V2000", "V3000", "molecule 1: its version V3000"),
     ],
 )
 def test_a_molecule_that_cannot_be_read(tmp_path, kind, old, new, message):
@@ -243,9 +243,7 @@ def test_a_truncated_archive(tmp_path, kind, keep):
 
 def test_without_the_files_the_error_says_where_they_belong(root, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    with pytest.raises(
-        DataError, match=r"To place it by hand, put the file from https://.*3195404 \(nobody has yet"
-    ) as error:
+    with pytest.raises(DataError, match=r"To get it by hand, download https://.*3195404 \(nobody has yet") as error:
         load("qm9")
     assert str(root / "qm9" / "raw" / "uncharacterized.txt") in str(error.value)
     assert str(error.value).endswith("--sample, or load(.., sample=True).")

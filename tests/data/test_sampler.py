@@ -29,7 +29,7 @@ def samplers(draw: st.DrawFn) -> list[BatchSampler]:
 
 
 def places(portions: list[Portion]) -> list[int]:
-    return list(chain.from_iterable(portion.places for portion in portions if portion.counted))
+    return list(chain.from_iterable(portion.indices for portion in portions if portion.counted))
 
 
 @given(samplers())
@@ -39,7 +39,7 @@ def test_every_structure_once_and_as_many_batches_for_each(all_of: list[BatchSam
     first = all_of[0]
     assert {len(portions) for portions in shares} == {len(first)} == {first.batches(first.epoch)}
     assert sorted(chain.from_iterable(map(places, shares))) == first.indices.tolist()
-    assert all(portion.places for portions in shares for portion in portions)
+    assert all(portion.indices for portions in shares for portion in portions)
 
 
 @given(samplers())
@@ -47,7 +47,7 @@ def test_every_structure_once_and_as_many_batches_for_each(all_of: list[BatchSam
 def test_no_batch_is_too_large(all_of: list[BatchSampler]) -> None:
     limit = all_of[0]._limit
     for portion in chain.from_iterable(all_of):
-        size = len(portion.places) if limit.sizes is None else limit.sizes[portion.places].sum()
+        size = len(portion.indices) if limit.sizes is None else limit.sizes[portion.indices].sum()
         assert size <= limit.largest
 
 
@@ -60,7 +60,7 @@ def test_all_processes_agree_on_the_steps(all_of: list[BatchSampler]) -> None:
         parts = [portion for portions in shares for portion in portions[first : first + share.accumulate]]
         together = sorted(places(parts))
         for portion in parts:
-            assert sorted(portion.step or portion.places) == together
+            assert sorted(portion.step or portion.indices) == together
 
 
 @given(samplers())
@@ -71,8 +71,8 @@ def test_an_epoch_of_graphs_has_the_steps_of_one_process_with_larger_batches(all
         return
     whole = first._limit.largest * len(all_of) * first.share.accumulate
     alone = BatchSampler(first.indices, Limit(whole), shuffle=True, seed=first.seed, epoch=first.epoch)
-    steps = list(dict.fromkeys(tuple(portion.step or portion.places) for portion in first))
-    assert steps == [tuple(portion.places) for portion in alone]
+    steps = list(dict.fromkeys(tuple(portion.step or portion.indices) for portion in first))
+    assert steps == [tuple(portion.indices) for portion in alone]
     assert first.steps(first.epoch) == len(alone)
 
 
@@ -93,16 +93,16 @@ def test_going_on_in_the_middle(all_of: list[BatchSampler], done: int) -> None:
 def test_batches_are_filled_by_atoms() -> None:
     sizes = np.array([5, 5, 5, 9, 1, 10, 2])
     sampler = BatchSampler(np.arange(7), Limit(10, "atoms", sizes))
-    assert [portion.places for portion in sampler] == [[0, 1], [2], [3, 4], [5], [6]]
-    with pytest.raises(InputError, match="Structure 5 has 10 atoms, and a batch holds 9 at the most; batch_atoms"):
+    assert [portion.indices for portion in sampler] == [[0, 1], [2], [3, 4], [5], [6]]
+    with pytest.raises(InputError, match=r"Structure 5 has 10 atoms, but a batch holds at most 9\. Set batch_atoms"):
         BatchSampler(np.arange(7), Limit(9, "atoms", sizes))
 
 
 def test_the_last_batches_are_split_between_processes() -> None:
     alone = [list(BatchSampler(np.arange(11), Limit(4), share=Share(rank, 2))) for rank in range(2)]
-    assert [portion.places for portion in alone[0]] == [[0, 1, 2, 3], [8]]
-    assert [portion.places for portion in alone[1]] == [[4, 5, 6, 7], [9, 10]]
+    assert [portion.indices for portion in alone[0]] == [[0, 1, 2, 3], [8]]
+    assert [portion.indices for portion in alone[1]] == [[4, 5, 6, 7], [9, 10]]
     few = [list(BatchSampler(np.arange(1), Limit(4), share=Share(rank, 3))) for rank in range(3)]
     assert [portions[0].counted for portions in few] == [True, False, False]
     whole = BatchSampler(np.arange(11), Limit(4), drop_last=True, share=Share(0, 2))
-    assert [portion.places for portion in whole] == [[0, 1, 2, 3]]
+    assert [portion.indices for portion in whole] == [[0, 1, 2, 3]]

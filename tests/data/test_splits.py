@@ -119,8 +119,8 @@ def test_the_checksum_knows_where_a_part_ends():
     [
         (Split("permutaton", {"train": 1, "valid": 1, "test": 1}, seed=0), "Did you mean 'permutation'"),
         (Split("permutation", {"train": 1, "valid": 1, "test": 1}), "needs a seed"),
-        (Split("consecutive", {"train": 9, "valid": 1, "test": 1}), "cannot be taken from the 10 records"),
-        (Split("consecutive", {"train": -1, "valid": 1, "test": 1}), "cannot be taken from the 10 records"),
+        (Split("consecutive", {"train": 9, "valid": 1, "test": 1}), "do not fit into the 10 records"),
+        (Split("consecutive", {"train": -1, "valid": 1, "test": 1}), "do not fit into the 10 records"),
     ],
 )
 def test_splits_that_cannot_be(split, message):

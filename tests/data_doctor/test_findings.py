@@ -82,7 +82,7 @@ def test_gradients_taken_for_forces(copy_of) -> None:
 @pytest.mark.parametrize(
     ("factor", "said"),
     [
-        (-1.0, "the stress are pressures"),
+        (-1.0, "the stress is a pressure"),
         (conversion("eV/Å^3", "kbar"), "'stress' is in eV/Å^3 in the file, and read as kbar"),
         (conversion("GPa", "kbar"), "'stress' is in GPa in the file, and read as kbar"),
         (-1 / conversion("GPa", "kbar"), None),
@@ -110,7 +110,7 @@ def test_the_order_of_vasp_read_as_that_of_ase(copy_of) -> None:
     for (i, j), values in {(1, 2): xy, (0, 2): yz, (0, 1): xz}.items():
         stress[:, i, j] = stress[:, j, i] = values
     one = only(diagnose(Dataset(dataset.card, arrays)), "order of the stress", "error")
-    assert "what is read as yz is xy, what is read as xz is yz, what is read as xy is xz" in one.text
+    assert "yz is actually xy, xz is actually yz, xy is actually xz" in one.text
     assert "order: vasp" in one.remedy
 
 
@@ -124,7 +124,7 @@ def test_copies_across_the_split(copy_of, pose) -> None:
     assert one.structures == tuple(sorted(test[:8])[:5])
     assert one.count == 8
     first = min(test[:8])
-    assert f"{first} is the training structure {train[test.index(first)]}" in one.text
+    assert f"{first} equals the training structure {train[test.index(first)]}" in one.text
 
 
 def test_a_shared_place_of_a_split(copy_of) -> None:

@@ -9,13 +9,14 @@ import pytest
 
 from geoeq.data import Dataset, load
 from geoeq.data_doctor.duplicates import same_structures
-from geoeq.data_doctor.survey import choose_places, make_chart, sorted_atom_prints
+from geoeq.data_doctor.fingerprints import sorted_atom_prints
+from geoeq.data_doctor.statistics import choose_structures, compute_statistics
 
 
 def prints_of(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     places = np.arange(len(dataset))
-    chart = make_chart(dataset, places, {}, ())
-    return chart.prints, np.stack(sorted_atom_prints(dataset, places, chart.cutoff)[:2])
+    statistics = compute_statistics(dataset, places, {}, ())
+    return statistics.prints, np.stack(sorted_atom_prints(dataset, places, statistics.cutoff)[:2])
 
 
 @pytest.mark.parametrize("name", ["rmd17", "3bpa"])
@@ -41,8 +42,8 @@ def test_small_moves_are_the_same_and_large_ones_are_not(copy_of, pose, size: fl
     moved = np.repeat(np.arange(len(dataset)) >= 50, np.diff(arrays["ptr"]))
     arrays["positions"] += steps * moved[:, None]
     data = Dataset(dataset.card, arrays)
-    chart = make_chart(data, np.arange(len(data)), {}, ())
-    pairs = same_structures(chart.prints, chart.counts, chart.columns["size"])
+    statistics = compute_statistics(data, np.arange(len(data)), {}, ())
+    pairs = same_structures(statistics.prints, statistics.counts, statistics.columns["size"])
     found = {tuple(pair) for pair in pairs.tolist()}
     expected = set(zip(sources, targets))
     assert found == expected if same else not found & expected
@@ -71,8 +72,8 @@ def test_elements_matter(copy_of) -> None:
 
 def test_the_quick_form_is_bounded() -> None:
     dataset = load("qm7")
-    places = choose_places(dataset, full=False)
+    places = choose_structures(dataset, full=False)
     assert len(places) <= 1500
     assert np.diff(dataset.ptr)[places].sum() < 12_000
     assert (np.diff(places) == 1).any()  # runs, for data that are in the order of a simulation
-    assert np.array_equal(choose_places(dataset, full=True), np.arange(len(dataset)))
+    assert np.array_equal(choose_structures(dataset, full=True), np.arange(len(dataset)))

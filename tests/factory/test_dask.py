@@ -23,8 +23,9 @@ from geoeq.cli.main import main
 from geoeq.data.store import open_store
 from geoeq.errors import DataError, InputError
 from geoeq.factory import Rattle, Settings, Sources, make_set
-from geoeq.factory import dask_pool as crews
-from geoeq.workers.dask import Cluster
+from geoeq.factory import pool as pools
+from geoeq.workers import dask as dask_workers
+from geoeq.workers.dask import DaskPool
 
 #: Argon, of which three atoms kill their process, four raise, and five wait as long as there is a file.
 CALCULATOR = """
@@ -131,7 +132,7 @@ def test_labels_of_a_cluster_are_those_of_processes(tmp_path: Path, cluster: Any
     ]
     make_set(tmp_path / "here", sources, fragile, processes=1)
     assert_same_set(tmp_path / "dask", tmp_path / "here")
-    assert not crews._started  # no process is left behind
+    assert not dask_workers._sessions  # no process is left behind
 
 
 @pytest.mark.slow
@@ -156,7 +157,7 @@ def test_workers_that_die_and_a_scheduler_that_goes_lose_nothing(tmp_path: Path,
         wait_until(lambda: len(logs(folder)) == 2)  # another one has taken up the item
         assert not making.done()
         scheduler.kill()
-        with pytest.raises(DataError, match=r"scheduler at tcp://.* has gone. What was done is kept: the same command"):
+        with pytest.raises(DataError, match=r"scheduler at tcp://.* has gone. Finished work is kept"):
             making.result(timeout=60)
     hold.unlink()
     assert first.stat().st_mtime_ns == done
@@ -169,15 +170,23 @@ def test_machines_that_would_compute_other_numbers_are_refused(
     tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources, options = argon(tmp_path / "a.xyz", 2, 3), {"dask": cluster.scheduler_address}
-    monkeypatch.setattr(crews, "programs", lambda method, smiles: [f"ase 3.{len(calls)}", calls.append(method)][:1])
+    monkeypatch.setattr(pools, "programs", lambda method, smiles: [f"ase 3.{len(calls)}", calls.append(method)][:1])
     calls: list[object] = []
     with pytest.raises(InputError, match=r"The Dask worker on .* has ase 3\.1, not ase 3\.0: its numbers may differ"):
         make_set(tmp_path / "other", sources, Settings("lj"), **options)
-    monkeypatch.setattr(crews, "programs", lambda method, smiles: [])
-    real = Path.is_dir
-    monkeypatch.setattr(Path, "is_dir", lambda path: path.name != ".work" and real(path))
-    with pytest.raises(InputError, match=r"does not see /.*/unseen/\.work: all machines have to, under the same path"):
+    monkeypatch.setattr(pools, "programs", lambda method, smiles: [])
+    monkeypatch.setattr(pools, "Path", UnseenWork)
+    with pytest.raises(
+        InputError, match=r"does not see /.*/unseen/\.work: all machines must see it under the same path"
+    ):
         make_set(tmp_path / "unseen", sources, Settings("lj"), **options)
+
+
+class UnseenWork(type(Path())):  # type: ignore[misc]
+    """Paths on a machine that does not see the folder of work."""
+
+    def is_dir(self) -> bool:
+        return self.name != ".work" and super().is_dir()
 
 
 class Fake:
@@ -227,7 +236,7 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fake], Fake]:
 
 def test_an_item_that_kills_worker_after_worker_is_a_failure(tmp_path: Path, faked: Any) -> None:
     fake = faked(Fake(Fake.KilledWorker("it died 4 times")))
-    with pytest.raises(DataError, match=r"one Dask worker after another was ended by it \(it died 4 times\), 2"):
+    with pytest.raises(DataError, match=r"it ended one Dask worker after another \(it died 4 times\), 2"):
         make_set(tmp_path / "set", argon(tmp_path / "a.xyz", 2), Settings("lj"), dask="tcp://there:8786")
     assert fake.threads == 0  # the cluster was left
 
@@ -235,7 +244,7 @@ def test_an_item_that_kills_worker_after_worker_is_a_failure(tmp_path: Path, fak
 def test_a_cluster_without_geoeq_or_workers_is_told_of(tmp_path: Path, faked: Any) -> None:
     sources, options = argon(tmp_path / "a.xyz", 2), {"dask": "tcp://there:8786"}
     faked(Fake(ModuleNotFoundError("No module named 'geoeq'")))
-    with pytest.raises(InputError, match=r"Dask at tcp://there:8786 cannot read its work \(No module named 'geoeq'\)"):
+    with pytest.raises(InputError, match=r"Dask at tcp://there:8786 cannot load its tasks \(No module named 'geoeq'\)"):
         make_set(tmp_path / "set", sources, Settings("lj"), **options)
     faked(Fake(ValueError(), threads=0))
     with pytest.raises(InputError, match="has no workers; start some: dask worker tcp://there:8786"):
@@ -244,14 +253,14 @@ def test_a_cluster_without_geoeq_or_workers_is_told_of(tmp_path: Path, faked: An
 
 def test_a_cluster_that_stays_without_workers_is_given_up(faked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = faked(Fake(ValueError()))
-    cluster = Cluster("tcp://there:8786")
-    monkeypatch.setattr("geoeq.workers.dask._LOOK", 0.0)
-    cluster.look()
+    pool = DaskPool("tcp://there:8786", "module:function", {})
+    monkeypatch.setattr("geoeq.workers.dask._CHECK_INTERVAL", 0.0)
+    pool.check_workers()
     fake.nthreads = dict  # type: ignore[method-assign]
-    cluster.look()
-    monkeypatch.setattr("geoeq.workers.dask._ALONE", 0.0)
-    with pytest.raises(DataError, match=r"has had no workers for 0 minutes. What was done is kept"):
-        cluster.look()
+    pool.check_workers()
+    monkeypatch.setattr("geoeq.workers.dask._LONGEST_IDLE", 0.0)
+    with pytest.raises(DataError, match=r"has had no workers for 0 minutes. Finished work is kept"):
+        pool.check_workers()
 
 
 def test_dask_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

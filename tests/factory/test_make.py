@@ -24,14 +24,14 @@ from geoeq.data import load
 from geoeq.data.store import open_store
 from geoeq.errors import DataError, InputError
 from geoeq.factory import MD, Rattle, Settings, Sources, make_set
-from geoeq.factory.initial import begin
-from geoeq.factory.made_dataset import Summary
-from geoeq.factory.make_plan import locked, make_plan
+from geoeq.factory.find_starts import find_starts
 from geoeq.factory.methods import METHODS, find_method
-from geoeq.factory.pool import Processes
+from geoeq.factory.pool import process_pool
+from geoeq.factory.set_folder import locked, make_plan
 from geoeq.factory.starts import Start
 from geoeq.factory.task_results import Result
-from geoeq.factory.tasks import frames_of
+from geoeq.factory.tasks import sample_frames
+from geoeq.factory.write_dataset import Summary
 
 SMILES = ("CCO", "O", "C1#CC1", "C[NH3+]", "CF", "CO", "C", "N")
 
@@ -143,7 +143,7 @@ def test_files_say_charges_and_crystals_have_no_dipole(tmp_path: Path) -> None:
     write(tmp_path / "ions.xyz", ions)
     summary = make_set(tmp_path / "ions", Sources(structures=(tmp_path / "ions.xyz",)), Settings("gfn2"), processes=1)
     assert [(failure.number, failure.reason) for failure in summary.failures] == [
-        (2, "its charge 0.5 is no whole number"),
+        (2, "its charge 0.5 is not a whole number"),
         (3, "with a charge of -1 e it has 10 electrons, of which 1 cannot be unpaired"),
     ]
     batch = load(tmp_path / "ions").batch([0, 1], dtype=torch.float64)
@@ -221,11 +221,12 @@ def test_results_that_are_there_are_not_made_again(tmp_path: Path) -> None:
     settings, method, folder = Settings("lj"), find_method("lj"), tmp_path / "set"
     (folder / ".work").mkdir(parents=True)
     (folder / "plan.json").write_text(json.dumps(make_plan(sources, settings, method), indent=1, ensure_ascii=False))
-    files, _ = begin(folder / ".work", sources, Processes(settings, folder / ".work", 1))
-    for place, start in enumerate(Result.read(files[0]).starts):
-        found = frames_of(Start.from_dict(start), settings, method)
-        found.frames["energy"][:] = 100.0 + place
-        found.write(folder / ".work" / f"frames-file-0-{place}.npz")
+    with process_pool(settings, folder / ".work", 1) as pool:
+        files, _ = find_starts(folder / ".work", sources, pool)
+    for index, start in enumerate(Result.read(files[0]).starts):
+        result = sample_frames(Start.from_dict(start), settings, method)
+        result.frames["energy"][:] = 100.0 + index
+        result.write(folder / ".work" / f"frames-file-0-{index}.npz")
     make_set(folder, sources, settings, processes=1)
     assert sorted(load(folder).targets["energy"]) == [100.0, 101.0]
 
@@ -234,13 +235,13 @@ def test_a_folder_of_other_settings_or_other_things_is_refused(tmp_path: Path) -
     sources = Sources(structures=(argon(tmp_path / "a.xyz", 2, 3, 4),))
     folder = tmp_path / "set"
     make_set(folder, sources, Settings("lj"), processes=1)
-    with pytest.raises(InputError, match=r"made otherwise: seed 0, not 1\. Give another folder, or --again"):
+    with pytest.raises(InputError, match=r"of other settings: seed 0, not 1\. Give another folder, or --again"):
         make_set(folder, sources, Settings("lj", seed=1), processes=1)
     with locked(folder), pytest.raises(InputError, match="Another process is making"):
         make_set(folder, sources, Settings("lj"), processes=1, again=True)
     with pytest.raises(InputError, match=r"a\.xyz is a file"):
         make_set(tmp_path / "a.xyz", sources, Settings("lj"), processes=1)
-    with pytest.raises(InputError, match="holds other things"):
+    with pytest.raises(InputError, match="holds other files"):
         make_set(tmp_path, sources, Settings("lj"), processes=1)
     (folder / "notes.txt").write_text("mine")
     make_set(folder, sources, Settings("lj", seed=1), processes=1, again=True)
@@ -250,7 +251,7 @@ def test_a_folder_of_other_settings_or_other_things_is_refused(tmp_path: Path) -
 
 def test_where_nothing_can_be_labelled_the_first_reason_is_told(tmp_path: Path) -> None:
     sources = Sources(structures=(argon(tmp_path / "a.xyz", 2, 3),))
-    with pytest.raises(DataError, match=r"nothing could be labelled. The first of 2 reasons: a.xyz.*No EMT-potential"):
+    with pytest.raises(DataError, match=r"could be labelled. The first of 2 reasons: a.xyz.*No EMT-potential"):
         make_set(tmp_path / "set", sources, Settings("emt"), processes=1)
     assert len(rows(tmp_path / "set" / "failures.csv")) == 2
 
@@ -275,7 +276,7 @@ def test_an_altered_array_is_noticed(tmp_path: Path) -> None:
     ],
 )
 def test_sources_are_of_one_kind(given: dict[str, tuple[str, ...]]) -> None:
-    with pytest.raises(InputError, match=r"go together|one of the two"):
+    with pytest.raises(InputError, match=r"together|Give either"):
         Sources(**given)  # type: ignore[arg-type]
 
 

@@ -19,8 +19,8 @@ from geoeq.factory.xtb import XTB
     ("name", "arguments", "message"),
     [
         ("gfn3", {}, "Did you mean 'gfn"),
-        ("ase.calculators.emt.ENT", {}, "cannot be imported"),
-        ("no_such_package.Calculator", {}, "cannot be imported"),
+        ("ase.calculators.emt.ENT", {}, "has no object 'ENT'. Did you mean 'EMT'"),
+        ("no_such_package.Calculator", {}, "there is no module 'no_such_package'"),
         ("ase.calculators.emt.EMT", {"depth": 3}, "No argument is called 'depth'"),
         ("gfn2", {"depth": 3}, "'depth': 3} do not fit"),
         ("ase.Atoms", {}, "no calculator of ASE with energy and forces"),

@@ -15,7 +15,7 @@ from geoeq.factory.sampling import free_atoms
 from geoeq.factory.starts import Start
 from geoeq.factory.surfaces import Surface, adsorbed, gas_start, slab_start
 from geoeq.factory.task_results import Result
-from geoeq.factory.tasks import frames_of
+from geoeq.factory.tasks import sample_frames
 
 SURFACE = Surface.parse("Cu:fcc111:1x1x3")
 
@@ -79,7 +79,7 @@ def test_an_adsorbate_stands_on_each_site_with_its_binding_atom_below() -> None:
 
 def test_a_relaxation_gives_what_oc20_has() -> None:
     settings, method = Settings("emt"), find_method("emt")
-    result = frames_of(start_of("H")[2], settings, method)
+    result = sample_frames(start_of("H")[2], settings, method)
     frames = result.frames
     assert result.failures == []
     assert len(frames["energy"]) > 3
@@ -99,7 +99,7 @@ def test_a_relaxation_gives_what_oc20_has() -> None:
 
 def test_with_sampling_the_frames_are_about_the_relaxed_structure() -> None:
     settings, method = Settings("emt", rattle=Rattle(0.05, 3)), find_method("emt")
-    frames = frames_of(start_of("H")[0], settings, method).frames
+    frames = sample_frames(start_of("H")[0], settings, method).frames
     assert "relaxed_energy" not in frames
     assert len(frames["adsorption_energy"]) == 4
     assert frames["energy"][0] == frames["energy"].min()
@@ -107,6 +107,6 @@ def test_with_sampling_the_frames_are_about_the_relaxed_structure() -> None:
 
 def test_a_relaxation_that_fails_leaves_nothing() -> None:
     start = start_of("H")[0]
-    result = frames_of(start, Settings("emt", max_force=1e-9), find_method("emt"))
+    result = sample_frames(start, Settings("emt", max_force=1e-9), find_method("emt"))
     assert result == Result(failures=result.failures)
     assert {"a force of" in failure.reason for failure in result.failures} == {True}

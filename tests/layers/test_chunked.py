@@ -1,4 +1,4 @@
-"""Rows some at a time give what all rows at once give, with derivatives of any order."""
+"""Evaluation in chunks equals evaluation at once, with derivatives of any order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def rows_of(x, label, weight):
 
 @pytest.mark.parametrize("count", [0, 1, 6, 7])
 @pytest.mark.parametrize("summed", [False, True])
-def test_chunks_are_the_whole(summed, count):
+def test_chunks_equal_the_whole(summed, count):
     x = torch.randn(count, 3, dtype=torch.float64).requires_grad_()
     label, weight = torch.arange(count), WEIGHT.clone().requires_grad_()
     target = (label % 4, 5) if summed else None  # rows are added across chunks, and one has none

@@ -1,4 +1,4 @@
-"""The softmax over edges, plain and smooth at the cutoff."""
+"""The softmax over edges, without and with an envelope."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_without_an_envelope_weights_sum_to_one():
     torch.testing.assert_close(total, torch.ones_like(total))
 
 
-def test_an_edge_leaves_smoothly_even_the_last():
+def test_an_edge_vanishes_smoothly_even_the_last():
     """Weights and their first two derivatives are continuous as a node's only neighbour passes the cutoff."""
 
     def weight(distance, dtype):

@@ -1,4 +1,4 @@
-"""The EGNN layer and its parts, against the equations written out."""
+"""The EGNN layer and its parts, compared with the equations."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def layer_and_features(graph, **options):
     return layer, torch.randn(graph.num_nodes, layer.irreps_in.dim, dtype=torch.float64)
 
 
-def test_the_equations_edge_by_edge(graph):
+def test_layer_is_its_equations(graph):
     layer, x = layer_and_features(graph, velocity=True, attention=True)
     h, shift, velocity = x[:, :C], x[:, C : C + 3], x[:, C + 3 :]
-    place = graph.positions + shift
+    positions = graph.positions + shift
     expected_h, expected_shift = h.clone(), shift + layer.drift(h) * velocity
     for i in range(graph.num_nodes):
         total = torch.zeros(C, dtype=torch.float64)
@@ -41,7 +41,7 @@ def test_the_equations_edge_by_edge(graph):
         for j in range(graph.num_nodes):
             if i == j or graph.batch[i] != graph.batch[j]:
                 continue
-            d = place[i] - place[j]
+            d = positions[i] - positions[j]
             inputs = torch.cat([h[i], h[j], d.square().sum()[None]])
             m = layer.message(layer.edge.weight @ inputs + layer.edge.bias)
             m = m * layer.gate(m)
@@ -85,7 +85,7 @@ def test_options_change_the_result(graph):
         assert not torch.allclose(other(x, graph), plain(x, graph))
 
 
-def test_edge_attributes_count_and_must_be_there(graph):
+def test_edge_attributes_matter_and_are_required(graph):
     layer, x = layer_and_features(graph, edge_width=2)
     with pytest.raises(TensorError, match=r"needs 2 edge attributes .*the graph has none"):
         layer(x, graph)
@@ -116,38 +116,38 @@ def test_messages_vanish_smoothly_at_the_cutoff():
         {"velocity": True, "cutoff": 4.0, "edge_width": 2, "clamp": 1.0},
     ],
 )
-def test_frozen_layers_make_messages_of_a_few_edges_at_a_time(options, graph, monkeypatch):
+def test_frozen_layers_compute_messages_in_chunks(options, graph, monkeypatch):
     layer, x = layer_and_features(graph, **options)
     vectors = graph.vectors.clone().requires_grad_()
     attributes = torch.randn(len(vectors), 2, dtype=torch.float64)
-    made = dataclasses.replace(graph, vectors=vectors, lengths=vectors.norm(dim=-1), edge_attr=attributes)
+    inputs_graph = dataclasses.replace(graph, vectors=vectors, lengths=vectors.norm(dim=-1), edge_attr=attributes)
     x.requires_grad_()
     inputs = (x, vectors)
-    asked = []
+    sizes = []
     messages = layer._messages
-    monkeypatch.setattr(layer, "_messages", lambda *rows: asked.append(len(rows[0])) or messages(*rows))
+    monkeypatch.setattr(layer, "_messages", lambda *rows: sizes.append(len(rows[0])) or messages(*rows))
     monkeypatch.setattr("geoeq.layers.egnn.LARGE", 0)
     monkeypatch.setattr("geoeq.layers.egnn.CHUNK", 5)
 
-    def all_of_it():
-        out = layer(x, made)
+    def value_and_derivatives():
+        out = layer(x, inputs_graph)
         first = torch.autograd.grad(out.sin().sum(), inputs, create_graph=True)
         return out, *first, *torch.autograd.grad(sum(part.cos().sum() for part in first), inputs, retain_graph=True)
 
-    expected = all_of_it()
-    assert asked == [len(vectors)]
+    expected = value_and_derivatives()
+    assert sizes == [len(vectors)]
     layer.requires_grad_(False)
-    found = all_of_it()
-    assert max(asked[1:]) == 5
-    for one, other in zip(found, expected, strict=True):
+    result = value_and_derivatives()
+    assert max(sizes[1:]) == 5
+    for one, other in zip(result, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
-    layer.edge.bias.requires_grad_()  # one that is learned is enough
-    layer(x, made).sum().backward()
+    layer.edge.bias.requires_grad_()  # one trainable parameter disables chunks
+    layer(x, inputs_graph).sum().backward()
     assert layer.edge.bias.grad.abs().max() > 0
 
 
-def test_wrong_width_and_wrong_option():
+def test_invalid_width_and_option_are_refused():
     layer = EGNNLayer(C)
     with pytest.raises(TensorError, match=r"x has 5 columns; expected 9"):
         layer(torch.zeros(2, 5), build_graph(Data(pos=torch.eye(3)[:2])))

@@ -1,4 +1,4 @@
-"""What every layer must do. A new layer in ``geoeq.layers.__all__`` is tried here by itself."""
+"""Requirements on every layer; a new layer in ``geoeq.layers.__all__`` is tested here automatically."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ALL = geoeq.layers.__all__
 LAYERS = [name for name in ALL if issubclass(getattr(geoeq.layers, name), Layer)]
 RADIAL = [name for name in ALL if issubclass(getattr(geoeq.layers, name), RadialFunction)]
 ROWWISE = [name for name in ALL if issubclass(getattr(geoeq.layers, name), Rowwise)]
-#: called in another way; each has a test file of its own.
+#: Parts with another signature; each has its own test file.
 PARTS = ["OrientationKernels", "PonitaLayer", "SO2Convolution", "TensorProductConv"]
-#: layers to which the positions are nothing.
+#: Layers that do not depend on the positions.
 WITHOUT_GEOMETRY = ["EquivariantGraphNorm", "StochasticDepth"]
 DTYPES = [torch.float64, torch.float32]
 EMBEDDINGS = ["EdgeEmbedding", "IrrepsEmbedding", "NodeEmbedding"]
-TRIED = sorted(set(ALL) - set(PARTS))
+TESTED = sorted(set(ALL) - set(PARTS))
 
 
 def example(name, dtype=torch.float64):
@@ -32,19 +32,19 @@ def features(layer, num_nodes, dtype=torch.float64):
     return torch.randn(num_nodes, layer.irreps_in.dim, generator=torch.Generator().manual_seed(1), dtype=dtype)
 
 
-def test_every_name_is_tried():
+def test_every_name_is_tested():
     assert sorted(LAYERS + ROWWISE + RADIAL + EMBEDDINGS + PARTS) == sorted(ALL)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("periodic", [False, True])
-@pytest.mark.parametrize("name", TRIED)
+@pytest.mark.parametrize("name", TESTED)
 def test_is_equivariant(name, periodic, dtype):
     assert_equivariant(example(name, dtype), random_batch(periodic=periodic, dtype=dtype))
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_output_has_the_irreps_and_dtype_it_says(name):
+def test_output_has_the_declared_irreps_and_dtype(name):
     for dtype in DTYPES:
         layer = example(name, dtype)
         graph = layer_graph(layer, random_batch(dtype=dtype))
@@ -57,15 +57,15 @@ def test_output_has_the_irreps_and_dtype_it_says(name):
 def test_no_edges_and_no_nodes(name):
     layer = example(name)
     atom = Data(pos=torch.zeros(1, 3, dtype=torch.float64), z=torch.tensor([6]))
-    lonely = layer_graph(layer, Batch.from_data_list([atom] * 3))
+    isolated = layer_graph(layer, Batch.from_data_list([atom] * 3))
     x = features(layer, 3).requires_grad_()
-    out = layer(x, lonely)
+    out = layer(x, isolated)
     (gradient,) = torch.autograd.grad(out.sum(), x)
     assert out.isfinite().all()
     assert gradient.isfinite().all()
-    nobody = Data(pos=torch.zeros(0, 3, dtype=torch.float64), z=torch.zeros(0, dtype=torch.int64))
-    nothing = layer_graph(layer, nobody)
-    assert layer(features(layer, 0), nothing).shape == (0, layer.irreps_out.dim)
+    empty = Data(pos=torch.zeros(0, 3, dtype=torch.float64), z=torch.zeros(0, dtype=torch.int64))
+    empty_graph = layer_graph(layer, empty)
+    assert layer(features(layer, 0), empty_graph).shape == (0, layer.irreps_out.dim)
 
 
 @pytest.mark.parametrize("name", sorted(set(LAYERS) - set(WITHOUT_GEOMETRY)))
@@ -102,7 +102,7 @@ def test_second_derivatives_are_right(name):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_compiles_whole(name):
+def test_compiles_as_one_graph(name):
     layer = example(name)
     graph = layer_graph(layer, random_batch())
     x = features(layer, graph.num_nodes)
@@ -111,7 +111,7 @@ def test_compiles_whole(name):
 
 
 @pytest.mark.parametrize("name", RADIAL)
-def test_radial_functions_have_their_width_and_finite_derivatives(name):
+def test_radial_functions_have_the_declared_width_and_finite_derivatives(name):
     function = example(name)
     lengths = torch.tensor([0.0, 1e-6, 0.5, 3.9, 4.0, 4.1], dtype=torch.float64, requires_grad=True)
     out = function(lengths)
@@ -125,7 +125,7 @@ def test_radial_functions_have_their_width_and_finite_derivatives(name):
 
 
 @pytest.mark.parametrize("name", ROWWISE)
-def test_rowwise_layers_have_their_irreps_and_derivatives(name):
+def test_rowwise_layers_have_the_declared_irreps_and_derivatives(name):
     layer = example(name).eval()
     x = features(layer, 5)
     x[0] = 0  # an atom whose features vanish
@@ -144,7 +144,7 @@ def test_rowwise_layers_have_their_irreps_and_derivatives(name):
 
 
 @pytest.mark.parametrize("name", ROWWISE)
-def test_rowwise_layers_compile_whole(name):
+def test_rowwise_layers_compile_as_one_graph(name):
     layer = example(name).eval()
     x = features(layer, 5)
     torch.testing.assert_close(torch.compile(layer, fullgraph=True, backend="aot_eager")(x), layer(x))

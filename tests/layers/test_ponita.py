@@ -1,4 +1,4 @@
-"""The layer of PONITA: exact where the orientations turn too, and the sum that its docstring says."""
+"""PONITA's layer: its invariance when the orientations rotate too, and its formula."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def features(graph, count=P):
 
 
 @pytest.mark.parametrize("invariants", ["length", "perpendicular"])
-def test_turned_orientations_of_a_turned_graph_give_the_same(graph, invariants):
+def test_rotating_graph_and_orientations_together_changes_nothing(graph, invariants):
     kernels, layer = parts(invariants=invariants)
     x, points = features(graph), spread_points(P)
     expected = layer(x, kernels(graph.vectors, points, graph), graph)
     for matrix in (random_rotations(1, dtype=torch.float64)[0], -torch.eye(3, dtype=torch.float64)):
-        found = layer(x, kernels(graph.vectors @ matrix.T, points @ matrix.T, graph), graph)
-        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+        result = layer(x, kernels(graph.vectors @ matrix.T, points @ matrix.T, graph), graph)
+        torch.testing.assert_close(result, expected, rtol=1e-11, atol=1e-11)
         other = layer(x, kernels(graph.vectors @ matrix.T, points, graph), graph)
         assert (other - expected).abs().max() > 1e-2
 
@@ -49,12 +49,12 @@ def test_the_order_of_orientations_does_not_matter(graph):
     kernels, layer = parts()
     x, points, order = features(graph), spread_points(P), torch.randperm(P)
     expected = layer(x, kernels(graph.vectors, points, graph), graph)[:, order]
-    found = layer(x[:, order], kernels(graph.vectors, points[order], graph), graph)
-    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+    result = layer(x[:, order], kernels(graph.vectors, points[order], graph), graph)
+    torch.testing.assert_close(result, expected, rtol=1e-11, atol=1e-11)
 
 
-def test_convolution_is_the_sum_it_says(graph):
-    """Edge by edge, orientation by orientation, from the invariants on."""
+def test_convolution_is_its_formula(graph):
+    """Compare with a loop over edges and orientations."""
     kernels, layer = parts()
     x, points = features(graph), spread_points(P)
     edge, fibre = layer.kernel, layer.fibre_kernel
@@ -82,14 +82,14 @@ def test_perpendicular_part_is_the_distance_from_the_line(graph):
     assert (across >= 0).all()
 
 
-def test_without_orientations_lengths_are_all_that_is_seen(graph):
+def test_without_orientations_only_lengths_matter(graph):
     kernels, layer = parts(oriented=False)
     x, none = features(graph, 1), torch.zeros(1, 3, dtype=torch.float64)
     expected = layer(x, kernels(graph.vectors, none, graph), graph)
     assert torch.equal(layer(x, kernels(torch.randn_like(graph.vectors), none, graph), graph), expected)
 
 
-def test_options_that_cannot_be_are_refused():
+def test_invalid_options_are_refused():
     with pytest.raises(InputError, match="Did you mean 'perpendicular'"):
         parts(invariants="perpendiculr")
     with pytest.raises(InputError, match="at least 1, not 0"):

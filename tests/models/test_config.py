@@ -33,8 +33,8 @@ def test_a_subclass_of_the_user_remembers_its_own_arguments():
     ("change", "message"),
     [
         ({"class_path": "geoeq.models.EGN"}, "Did you mean 'EGNN'"),
-        ({"class_path": "EGNN"}, "not a class path"),
-        ({"class_path": "geoeq.modells.EGNN"}, "cannot import 'geoeq.modells'"),
+        ({"class_path": "EGNN"}, "must be a dotted path"),
+        ({"class_path": "geoeq.modells.EGNN"}, "no module 'geoeq.modells'"),
         ({"class_path": "subprocess.Popen", "init_args": {"args": ["false"]}}, "is not a Model"),
         ({"class_path": "geoeq.models.GraphScalar"}, "is not a Model"),
         ({"class_path": "geoeq.models.Model"}, "abstract"),

@@ -14,7 +14,7 @@ from torch_geometric.data import Batch
 
 import geoeq.models
 from geoeq.data.card import load_card, names
-from geoeq.data.prepare.reading import make_reader
+from geoeq.data.preparation.reading import make_reader
 from geoeq.geometry.random_structures import random_batch
 from geoeq.models import Configurable, Model, from_config
 from geoeq.models.checkpoint import FORMAT_VERSION, load_checkpoint

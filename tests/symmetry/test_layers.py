@@ -90,14 +90,14 @@ def test_the_culprit_and_its_irreps_are_named(fault):
 def test_what_comes_from_the_graph_is_said():
     torch.manual_seed(0)
     found = layer_report(Network(Faulty("absolute")).double())
-    assert "also where its input is zero" in found.culprits["translation"].explanation
+    assert "even if its input is zero" in found.culprits["translation"].explanation
 
 
 def test_a_fault_between_layers():
     torch.manual_seed(0)
     found = layer_report(Network(Faulty(""), outside=True).double())
     assert found.culprits["rotation"].name == "before heads.0"
-    assert "look at what is done between the layers" in found.culprits["rotation"].explanation
+    assert "look at the code between the layers" in found.culprits["rotation"].explanation
 
 
 def test_edge_attributes_that_turn_are_named():

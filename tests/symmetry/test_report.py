@@ -20,7 +20,7 @@ from geoeq.geometry.groups import random_element
 from geoeq.geometry.rotations import matrix_to_irreps, wigner_blocks
 from geoeq.graph import build_graph
 from geoeq.layers import EGNNLayer
-from geoeq.models import EGNN, GraphScalar
+from geoeq.models import EGNN, GraphScalar, NodeScalar
 from geoeq.symmetry import CHECKS, random_batch, report
 
 CUTOFF = 4.0
@@ -204,7 +204,7 @@ def test_calculators_pass(calculator):
 
 def test_elements_that_a_calculator_lacks_are_left_out_and_said():
     found = report(EMT(), checks=["rotation"])
-    assert "element 16 left out" in str(found)
+    assert "element 16 omitted" in str(found)
 
 
 class WrongStress(LennardJones):
@@ -306,3 +306,13 @@ def test_what_does_not_depend_on_the_positions_is_said():
     found = report(lambda data: {"energy": data.pos.new_ones(data.num_graphs)}, checks=["rotation"])
     assert "energy hardly depends on the positions" in str(found)
     assert "hardly depends" not in str(report(potential, checks=["rotation"]))
+
+
+def test_charged_and_neutral_structures_are_checked_together():
+    """A charge-conserving model: two copies of an ion have twice its charge."""
+    torch.manual_seed(0)
+    model = EGNN([GraphScalar("energy"), NodeScalar("charges", conserve=True)], width=8, layers=1, cutoff=4.0)
+    ion, neutral = random_batch((5, 4), dtype=torch.float64).to_data_list()
+    ion.total_charge = torch.ones(1, dtype=torch.float64)
+    result = report(model.double(), [ion, neutral], checks=["rotation", "batch invariance", "size extensivity"])
+    assert result.passed, str(result)

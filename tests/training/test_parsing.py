@@ -1,4 +1,4 @@
-"""Recipes: what is read, and the text of every mistake."""
+"""Recipe files: types, inheritance, overrides, names and patterns, and the text of every error."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_an_overridden_batch_limit_replaces_another_one_and_says_so(tmp_path: Pa
     assert read(tmp_path, yaml.safe_dump(recipe.to_dict())) == recipe
     assert lines == ["batch_atoms=2000 replaces batch_size: 8 in egnn.yaml."]
     path.write_text(f"{GOOD}\nbatch_size: 8\nbatch_edges: 300\n")
-    with pytest.raises(RecipeError, match=r"egnn.yaml: batch_size: 8 and batch_edges: 300 each say how large a batch"):
+    with pytest.raises(RecipeError, match=r"egnn.yaml: batch_size: 8 and batch_edges: 300 exclude each other"):
         read_recipe(path)
     assert read_recipe(path, ["batch_size=null"]).batch_limit == {"batch_edges": 300}
     assert read_recipe(path, ["batch_size=null", "batch_edges=null"]).batch_limit == {"batch_size": 32}

@@ -1,4 +1,4 @@
-"""Which batches fit, from a few steps; and what is said when one did not."""
+"""The plan: which batches fit, from a few steps, and the error when memory runs out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from geoeq.training.parsing import read_recipe
 from geoeq.training.plan import Measured, Plan, make_plan, print_plan
 from geoeq.training.setup import Experiment, build_experiment
 
-#: A model for which there is no memory beyond so many atoms.
+#: A model that runs out of memory above a number of atoms.
 GREEDY = """
 import torch
 from geoeq.models import EGNN
@@ -80,8 +80,8 @@ def test_the_table_and_the_time_of_an_epoch(recipe_file: Path, linear: None, con
     print_plan(recipe, recipe_file, console)
     text = console.file.getvalue()
     assert "batch_atoms" in text
-    assert "Of 1.0 GB that there are, the largest batch that fits has batch_atoms: " in text
-    assert "The recipe says batch_atoms: 100; an epoch takes 0.0 s, and a step 0.10 GB." in text
+    assert "The largest batch that fits into 1.0 GB has batch_atoms: " in text
+    assert "The recipe has batch_atoms: 100: an epoch takes 0.0 s, and a step 0.10 GB." in text
 
 
 def test_want_of_memory_names_a_size_that_fits(
@@ -90,16 +90,16 @@ def test_want_of_memory_names_a_size_that_fits(
     (tmp_path / "greedy.py").write_text(GREEDY)
     monkeypatch.syspath_prepend(str(tmp_path))
     settings = ["model.class_path=greedy.GreedyEGNN", "doctor=false"]
-    with pytest.raises(GeoeqError, match=r"no memory left on cpu for a step with batch_atoms: 200\.") as error:
+    with pytest.raises(GeoeqError, match=r"Memory ran out on cpu in a step with batch_atoms: 200\.") as error:
         train_small(*settings, "batch_atoms=200", folder="large")
     fits = int(str(error.value).partition("batch_atoms=")[2].partition(" ")[0])
     assert fits < 200
-    with pytest.raises(GeoeqError, match=r"batch_size=[1-4] fits"):  # others were tried before
+    with pytest.raises(GeoeqError, match=r"batch_size=[1-4] fits"):  # larger ones failed before
         train_small(*settings, "batch_size=64", "model.init_args.width=9", folder="other")
     monkeypatch.setattr("greedy.MOST", 3)
     with pytest.raises(GeoeqError, match="Smaller batches could not be measured either"):
         train_small(*settings, "batch_size=64", "model.init_args.width=9", folder="none")
-    with pytest.raises(GeoeqError, match="no memory on cpu for a step with the least batch_size: 1"):
+    with pytest.raises(GeoeqError, match="Memory ran out on cpu in a step with the smallest batch_size: 1"):
         make_plan(build_experiment(read_recipe(recipe_file, [*settings, "batch_size=64"]), recipe_file.name))
 
 

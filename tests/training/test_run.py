@@ -1,4 +1,4 @@
-"""A run from recipe to results, and that it goes on after a kill as if nothing had happened."""
+"""A run from recipe to results, and its exact resumption after a kill."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from geoeq.training.evaluation.evaluate import evaluate
 from geoeq.training.parsing import read_recipe
 from geoeq.training.run import train
 
-#: A model of a user's own: it draws random numbers in training, and kills its process when it is told to.
+#: A user's model that draws random numbers in training, and kills its process at a given call.
 DYING = """
 import os, signal, torch
 from geoeq.models import EGNN
@@ -81,7 +81,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     dying: Path, recipe_file: Path, console: Console, moment: dict[str, str]
 ) -> None:
     kill_and_go_on(dying, recipe_file, console, moment, SETTINGS)
-    assert "Going on after epoch" in console.file.getvalue()
+    assert "Resuming after epoch" in console.file.getvalue()
     assert len(comparable_log(dying / "whole")) == 5
 
 
@@ -98,7 +98,7 @@ def test_a_run_that_is_killed_amid_an_epoch_goes_on_there(
     dying: Path, recipe_file: Path, console: Console, settings: list[str]
 ) -> None:
     kill_and_go_on(dying, recipe_file, console, {"DIE_IN_CALL": "17"}, [*SETTINGS, *settings])
-    going_on = re.search(r"Going on after epoch 2 and (\d+) batches\.", console.file.getvalue())
+    going_on = re.search(r"Resuming after epoch 2 and (\d+) batches\.", console.file.getvalue())
     assert going_on is not None
     assert int(going_on[1]) >= 2
 
@@ -175,7 +175,7 @@ def test_a_finished_run_shows_its_table_and_again_trains_anew(train_small, conso
     _, second = train_small()
     assert [entry.to_dict() for entry in second] == [entry.to_dict() for entry in first]
     assert (folder / "checkpoint" / "model.safetensors").stat().st_mtime_ns == stamp
-    assert "is finished; --again trains from scratch" in console.file.getvalue()
+    assert "is finished; --again deletes it" in console.file.getvalue()
     train_small(again=True)
     assert (folder / "checkpoint" / "model.safetensors").stat().st_mtime_ns > stamp
 
@@ -184,7 +184,7 @@ def test_another_recipe_in_the_folder_is_an_error(train_small) -> None:
     train_small()
     with pytest.raises(RecipeError, match=r"optimizer\.lr is 0\.001 there and 0\.01 here.*run=FOLDER"):
         train_small("optimizer.lr=1e-2")
-    train_small("log=auto")  # how a run is watched does not matter
+    train_small("log=auto")  # the kind of log does not matter
 
 
 def test_a_run_of_an_older_version_lacks_new_settings(train_small) -> None:
@@ -200,7 +200,7 @@ def test_files_of_others_are_never_thrown_away(train_small, recipe_file: Path) -
     folder = recipe_file.parent / "run"
     folder.mkdir()
     (folder / "thesis.txt").write_text("years")
-    with pytest.raises(RecipeError, match="holds other files"):
+    with pytest.raises(RecipeError, match="contains other files"):
         train_small()
     (folder / "thesis.txt").rename(folder.parent / "thesis.txt")
     train_small()
@@ -230,7 +230,7 @@ def test_without_validation_the_last_weights_are_kept(train_small) -> None:
 
 
 def test_a_loss_that_explodes_is_named(train_small) -> None:
-    with pytest.raises(RecipeError, match=r"The loss is not finite in epoch 1.*Lower optimizer\.lr"):
+    with pytest.raises(RecipeError, match=r"The loss became NaN or infinite in epoch 1.*Lower optimizer\.lr"):
         train_small("optimizer.lr=1e30")
 
 

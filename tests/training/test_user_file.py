@@ -1,4 +1,4 @@
-"""Training on a file of the user: with what was found in it, and never without what was asked for."""
+"""Training on a user's file: keys that were detected are reported, and requested targets must exist."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def test_a_file_is_trained_on_and_what_was_found_is_said(recipe_file, frames):
     text = io.StringIO()
     train(read_recipe(recipe_file, settings(frames)), recipe_file, console=Console(file=text, width=300))
     said = text.getvalue()
-    assert "learns energy from 16 structures" in said
-    assert "energy is the key 'energy' (found, not told)." in said
-    assert "forces is the key 'forces' (found, not told)." in said
+    assert "on 16 structures of" in said
+    assert "target energy, on" in said
+    assert "energy is read from the key 'energy' (detected)." in said
+    assert "forces is read from the key 'forces' (detected)." in said
 
 
 def test_never_without_forces_that_were_asked_for(recipe_file, frames):

@@ -1,4 +1,4 @@
-"""A wrapper in a recipe: the heads go to the network inside, and the checkpoint has both."""
+"""A wrapper in a recipe: the inner network gets the heads, and the checkpoint contains both."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_priors_are_a_line_of_a_recipe(tmp_path: Path) -> None:
         build_model(dataclasses.replace(recipe, forces="direct", target=["energy", "forces"]))
     for given, said in (
         ("[{class_path: geoeq.models.ZBL, init_args: {cutof: 1}}]", r"priors\[0\].*ZBL has no argument 'cutof'"),
-        ("[geoeq.models.ZBL]", "'priors' must be a section of settings, not 'geoeq.models.ZBL'"),
+        ("[geoeq.models.ZBL]", r"'priors\[0\]' must be a mapping of settings to values"),
         ("geoeq.models.ZBL", "'priors' must be a list"),
     ):
         with pytest.raises(RecipeError, match=said):

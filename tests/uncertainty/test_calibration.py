@@ -88,7 +88,7 @@ def test_what_cannot_be_calibrated():
     with pytest.raises(InputError, match="0 errors and 0 estimates"):
         measure_calibration(np.zeros(0), np.zeros(0))
     with pytest.raises(
-        InputError, match=r"Error 1 is 1, and its estimate 0: .* Are the members of the ensemble the same"
+        InputError, match=r"Error 1 is 1 and its estimate 0: .* Are the members of the ensemble identical"
     ):
         measure_calibration(np.ones(2), np.array([1.0, 0.0]))
     with pytest.raises(InputError, match="All errors are zero"):

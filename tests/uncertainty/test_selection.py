@@ -26,9 +26,9 @@ def test_scales_of_features_do_not_count():
 
 
 def test_numbers_that_cannot_be():
-    with pytest.raises(InputError, match="3 structures of the 2 most uncertain"):
+    with pytest.raises(InputError, match="3 structures cannot be selected from the 2 most uncertain"):
         select(np.ones(5), np.ones((5, 1)), 3, pool=2)
-    with pytest.raises(InputError, match="The uncertainty of structure 1 is no number"):
+    with pytest.raises(InputError, match="The uncertainty of structure 1 is not finite"):
         select(np.array([1.0, np.nan]), np.ones((2, 1)), 1, pool=2)
 
 
@@ -55,10 +55,10 @@ def test_the_atom_is_named():
 
 @pytest.mark.parametrize("limit", ["0.05", "5K", "-1eV", "0eV/atom", "1eV/Å/atom", "eV", "nan eV"])
 def test_no_limit(limit):
-    with pytest.raises(InputError, match="A limit of the uncertainty is a number above 0 with its unit"):
+    with pytest.raises(InputError, match="An uncertainty limit is a positive number with its unit"):
         uncertainty_rule(limit)
 
 
 def test_a_model_that_does_not_know():
-    with pytest.raises(InputError, match="geoeq calibrate gives it one"):
+    with pytest.raises(InputError, match="Add one with geoeq calibrate"):
         uncertainty_rule("1eV")({"energy": 0.0, "forces": np.zeros((1, 3))})

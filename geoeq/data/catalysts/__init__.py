@@ -1,4 +1,4 @@
-"""OC20 and OC22 in every format that they come in: text, trajectories, LMDB files, pickles, and archives of those."""
+"""OC20 and OC22 in all published formats: text, trajectories, LMDB files, pickles, and archives of these."""
 
 from __future__ import annotations
 

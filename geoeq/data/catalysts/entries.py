@@ -1,4 +1,4 @@
-"""The files in a source: itself, those of a folder or a tar archive, those that a compressed archive unpacks to."""
+"""The files of a source: the source itself, or the files in a folder, a tar archive or a compressed archive."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from typing import Any, NamedTuple
 
 from geoeq.data.containers.archive import check_name, open_members
 from geoeq.errors import DataError
-from geoeq.files import replacing
+from geoeq.files import atomic_folder
 
 __all__ = ["Entry", "list_entries", "read_entry"]
 
-#: What a compressed file may unpack to: so many bytes, and so many times its size.
+#: A compressed file may unpack to this many bytes plus this many times its size.
 _FREE_BYTES, _RATIO = 1 << 26, 100
 
-#: The memory that a compressed file may ask for.
+#: Largest amount of memory for unpacking a file.
 _MOST_MEMORY = 1 << 28
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 
 
 class Entry(NamedTuple):
-    """A file, on disk or within a tar archive.
+    """A file on disk or within a tar archive.
 
     Attributes:
-        name: its path in the source, with / between folders.
-        path: the file on disk: itself, or the archive.
-        offset: where it begins in that.
-        size: its bytes.
+        name: path within the source, with / between folders.
+        path: path of the file on disk, or of the archive.
+        offset: first byte of the file within ``path``.
+        size: number of bytes.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Entry(NamedTuple):
 
 
 def list_entries(path: Path) -> list[Entry]:
-    """The files in the source ``path``, in the order of the numbers in their names.
+    """Return the files in the source ``path``, in the order of the numbers in their names.
 
-    A folder is searched, a tar archive is read where it is; a compressed one, of which no part can be read alone, is
-    unpacked beside itself once.
+    A folder is searched, and a tar archive is read in place. A compressed archive, which cannot be read in part, is
+    unpacked once beside itself.
 
     Raises:
         DataError: an archive is truncated, altered or not safe to unpack.
@@ -64,12 +64,12 @@ def _entries(path: Path, size: int, changed: int) -> tuple[Entry, ...]:
     if path.name.endswith(_COMPRESSED):
         path = _unpacked(path)
     if path.is_dir():
-        found = [_file(item, item.relative_to(path).as_posix()) for item in path.rglob("*") if item.is_file()]
+        entries = [_file(item, item.relative_to(path).as_posix()) for item in path.rglob("*") if item.is_file()]
     elif path.suffix == ".tar":
-        found = _tar_entries(path)
+        entries = _tar_entries(path)
     else:
-        found = [_file(path, path.name)]
-    return tuple(sorted(found, key=lambda entry: _natural(entry.name)))
+        entries = [_file(path, path.name)]
+    return tuple(sorted(entries, key=lambda entry: _natural(entry.name)))
 
 
 def _file(path: Path, name: str) -> Entry:
@@ -77,7 +77,7 @@ def _file(path: Path, name: str) -> Entry:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """A key by which 2.txt comes before 10.txt."""
+    """Return a sort key that puts 2.txt before 10.txt."""
     return [(int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"(\d+)", name)]
 
 
@@ -94,7 +94,7 @@ def _tar_entries(path: Path) -> list[Entry]:
                     raise DataError(f"{path}: the member '{member.name}' is a link or a device, not a file.")
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} is truncated or altered ({error}). Delete it and fetch it again.") from error
-    # tarfile takes a header that it cannot read for the end; there must be zeros.
+    # tarfile takes an unreadable header for the end of the archive, which must be zeros.
     with path.open("rb") as file:
         file.seek(end)
         if file.read(1024) != bytes(1024):
@@ -105,7 +105,7 @@ def _tar_entries(path: Path) -> list[Entry]:
 def _unpacked(path: Path) -> Path:
     folder = path.with_name(f"{path.name}-{path.stat().st_size}.unpacked")
     if not folder.is_dir():
-        with replacing(folder) as temporary:
+        with atomic_folder(folder) as temporary:
             for name, content in open_members(path):
                 target = temporary / name
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,10 +115,10 @@ def _unpacked(path: Path) -> Path:
 
 
 def read_entry(entry: Entry) -> bytes:
-    """The bytes of a file, unpacked if its name ends with .xz or .gz.
+    """Return the bytes of a file, unpacked if its name ends with .xz or .gz.
 
     Raises:
-        DataError: it is truncated or altered, or unpacks to far more than it is.
+        DataError: the file is truncated or altered, or unpacks to far more than its size.
     """
     with entry.path.open("rb") as file:
         file.seek(entry.offset)
@@ -130,20 +130,20 @@ def read_entry(entry: Entry) -> bytes:
 
 
 def _unpack(content: bytes, kind: Callable[[], Any], limit: int, entry: Entry) -> bytes:
-    """All streams of a compressed file, one after the other."""
-    found = bytearray()
+    """Unpack all consecutive streams of a compressed file."""
+    plain = bytearray()
     try:
         while content:
             unpacker = kind()
-            found += unpacker.decompress(content, limit + 1 - len(found))
-            if len(found) > limit:
+            plain += unpacker.decompress(content, limit + 1 - len(plain))
+            if len(plain) > limit:
                 raise DataError(f"{entry} unpacks to more than {limit} bytes. Do not trust this file.")
             if not unpacker.eof:
                 raise EOFError("it ends too early")
             content = unpacker.unused_data
     except (lzma.LZMAError, zlib.error, EOFError, ValueError) as error:
         raise DataError(f"{entry} is truncated or altered ({error}). Delete it and fetch it again.") from error
-    return bytes(found)
+    return bytes(plain)
 
 
 _KINDS: dict[str, Callable[[], Any]] = {

@@ -1,4 +1,4 @@
-"""LMDB files: of pickled Data of PyG (.lmdb), and of rows of ASE's database (.aselmdb)."""
+"""LMDB files of pickled Data of PyG (.lmdb), and of rows of ASE's database (.aselmdb)."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 import numpy as np
 
 from geoeq.data.catalysts.entries import Entry
-from geoeq.data.catalysts.frames import Task, fixed_atoms, from_bag, make_frame
+from geoeq.data.catalysts.frames import Task, fixed_atoms, frames_of, make_frame
 from geoeq.data.containers.lmdb_file import LMDBFile
 from geoeq.data.pickles import load_pickle
-from geoeq.data.prepare.chunks import Frame
+from geoeq.data.preparation.chunks import Frame
 from geoeq.data.ragged import Array
 from geoeq.errors import DataError
 
 __all__ = ["count_keys", "read_pickled", "read_rows"]
 
-#: A row of ASE's database may unpack to this many bytes; one of 1000 atoms has some 200 000.
+#: Largest size of an unpacked row of ASE's database in bytes; a row of 1000 atoms has about 200 000.
 _LARGEST_ROW = 1 << 26
 
 
 def count_keys(entry: Entry) -> int:
-    """How many numbered keys an LMDB file may have; some may have been deleted from one of ASE.
+    """Return the number of numbered keys of an LMDB file; some of them may be deleted in a file of ASE.
 
     Raises:
-        DataError: it is truncated or altered.
+        DataError: the file is truncated or altered.
     """
     with _opened(entry) as file:
         if entry.name.endswith(".aselmdb"):
@@ -37,15 +37,15 @@ def count_keys(entry: Entry) -> int:
             length = file.get(b"length")
             count = file.entries if length is None else load_pickle(length, f"{entry}: length")
     if not isinstance(count, int) or not 0 <= count <= (1 << 40):
-        raise DataError(f"{entry}: the number of its structures is none. It is altered.")
+        raise DataError(f"{entry}: the number of structures is invalid. The file was altered.")
     return count
 
 
 def read_pickled(entry: Entry, start: int, stop: int, task: Task) -> Iterator[Frame]:
-    """The structures under the keys ``start`` to ``stop``, each a pickled Data of PyG.
+    """Yield the structures of the keys ``start`` to ``stop``, each a pickled Data of PyG.
 
     Raises:
-        DataError: the file is altered, or a pickle asks for something else than data.
+        DataError: the file was altered, or a pickle requires something other than data.
     """
     with _opened(entry) as file:
         for number in range(start, stop):
@@ -53,17 +53,17 @@ def read_pickled(entry: Entry, start: int, stop: int, task: Task) -> Iterator[Fr
             content = file.get(str(number).encode())
             if content is None:
                 raise DataError(f"{where}: it is missing. The file is truncated or altered.")
-            yield from from_bag(load_pickle(content, where), where, task)
+            yield from frames_of(load_pickle(content, where), where, task)
 
 
 def read_rows(entry: Entry, start: int, stop: int, task: Task) -> Iterator[Frame]:
-    """The structures under the keys ``start`` + 1 to ``stop``, each a row of ASE's database, but for those deleted.
+    """Yield the structures of the keys ``start`` + 1 to ``stop``, each a row of ASE's database, except deleted ones.
 
     Raises:
-        DataError: the file is altered, or a row is not one of ASE.
+        DataError: the file was altered, or a row is not one of ASE.
     """
     if task.relaxed:
-        raise DataError(f"{entry}: there are no relaxed structures in ASE's LMDB files.")
+        raise DataError(f"{entry}: LMDB files of ASE contain no relaxed structures.")
     with _opened(entry) as file:
         content = file.get(b"deleted_ids")
         deleted = set() if content is None else {key for key in _row(content, str(entry)) if isinstance(key, int)}
@@ -98,16 +98,16 @@ def _frame(row: Any, where: str, task: Task) -> Frame:
     except KeyError as error:
         raise DataError(f"{where}: it has no {error}.") from error
     except (TypeError, ValueError, AttributeError, IndexError) as error:
-        raise DataError(f"{where}: it is no row of this data set: {error}.") from error
+        raise DataError(f"{where}: it is not a row of this data set: {error}.") from error
     return make_frame(where, atoms, energies, {"forces": forces}, system, frame)
 
 
-def _values(found: Any) -> Array:
-    """An array, which ASE writes as a list, or as shape, type and list."""
-    if isinstance(found, dict) and isinstance(found.get("__ndarray__"), list):
-        shape, kind, values = found["__ndarray__"]
+def _values(content: Any) -> Array:
+    """Return an array, which ASE writes as a list, or as shape, type and list."""
+    if isinstance(content, dict) and isinstance(content.get("__ndarray__"), list):
+        shape, kind, values = content["__ndarray__"]
         return np.asarray(values, dtype=np.dtype(kind)).reshape(shape)
-    return np.asarray(found)
+    return np.asarray(content)
 
 
 def _row(content: bytes, where: str) -> Any:

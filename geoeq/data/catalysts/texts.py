@@ -1,4 +1,4 @@
-"""The files that ASE reads: extended xyz with the references of its energies beside it, and trajectories."""
+"""Files that ASE reads: extended xyz with a text file of reference energies, and trajectories."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from typing import Any
 
 from geoeq.data.catalysts.entries import Entry, read_entry
 from geoeq.data.catalysts.frames import Task, fixed_atoms, make_frame
-from geoeq.data.prepare.chunks import Frame
+from geoeq.data.preparation.chunks import Frame
 from geoeq.errors import DataError
 
 __all__ = ["read_text", "read_trajectory"]
 
 
 def read_text(entry: Entry, notes: Entry | None, task: Task) -> Iterator[Frame]:
-    """The structures of an extended xyz file: total energies, and adsorption energies where the references are known.
+    """Yield the structures of an extended xyz file: total energies, and adsorption energies if references are known.
 
     Args:
         entry: the xyz file.
-        notes: the file with a line for each structure: system, frame, reference of the energy (eV); None if there is
-            none, as for total energies alone.
-        task: only energy and forces are in such files.
+        notes: file with a line for each structure: system, frame, reference energy (eV); None if there is none.
+        task: quantities to read; such files contain only energy and forces.
 
     Raises:
-        DataError: a file is truncated or altered, or the two do not belong together; the message names it.
+        DataError: a file is truncated or altered, or the two files do not match; the message names it.
     """
     if task.relaxed:
-        raise DataError(f"{entry}: there are no relaxed structures in extended xyz files.")
+        raise DataError(f"{entry}: extended xyz files contain no relaxed structures.")
     lines = None if notes is None else _decoded(notes).splitlines()
     count = 0
     for count, atoms in enumerate(_read(io.StringIO(_decoded(entry)), "extxyz", str(entry)), start=1):
@@ -37,7 +36,7 @@ def read_text(entry: Entry, notes: Entry | None, task: Task) -> Iterator[Frame]:
         system = frame = None
         if lines is not None:
             if count > len(lines):
-                raise DataError(f"{notes} has {len(lines)} lines, fewer than there are structures in {entry}.")
+                raise DataError(f"{notes} has {len(lines)} lines, fewer than {entry} has structures.")
             system, frame, reference = _parse(lines[count - 1], f"{notes}: line {count}")
             energies["adsorption_energy"] = energies["total_energy"] - reference
         yield make_frame(where, _atoms(atoms, where), energies, {"forces": forces}, system, frame)
@@ -46,13 +45,13 @@ def read_text(entry: Entry, notes: Entry | None, task: Task) -> Iterator[Frame]:
 
 
 def read_trajectory(entry: Entry, task: Task) -> Iterator[Frame]:
-    """The steps of a relaxation, with total energies; of a relaxed task one structure, the first, and where it ends.
+    """Yield the steps of a relaxation with total energies; or, for a relaxed task, the first with the last as target.
 
     Raises:
-        DataError: it is truncated or altered; the message names it.
+        DataError: the file is truncated or altered; the message names it.
     """
-    named = re.search(r"random(\d+)", entry.name)
-    system = int(named[1]) if named else None
+    match = re.search(r"random(\d+)", entry.name)
+    system = int(match[1]) if match else None
     steps = _read(io.BytesIO(read_entry(entry)), "traj", str(entry))
     if not task.relaxed:
         for number, atoms in enumerate(steps):
@@ -64,7 +63,7 @@ def read_trajectory(entry: Entry, task: Task) -> Iterator[Frame]:
     for last in steps:
         first = last if first is None else first
     if first is None or last is None:
-        raise DataError(f"{entry}: there is not one structure in it.")
+        raise DataError(f"{entry}: it contains no structures.")
     energies = {
         "initial_energy": _results(first, str(entry))[0]["total_energy"],
         "relaxed_energy": _results(last, str(entry))[0]["total_energy"],
@@ -76,7 +75,7 @@ def _decoded(entry: Entry) -> str:
     try:
         return read_entry(entry).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{entry} is no text ({error}).") from error
+        raise DataError(f"{entry} is not text ({error}).") from error
 
 
 def _read(file: Any, form: str, where: str) -> Iterator[Any]:
@@ -87,7 +86,7 @@ def _read(file: Any, form: str, where: str) -> Iterator[Any]:
         for atoms in iread(file, index=":", format=form):
             yield atoms
             count += 1
-    except Exception as error:  # ASE's readers raise whatever an altered file leads to
+    except Exception as error:  # ASE's readers raise many types of errors
         if isinstance(error, DataError):
             raise
         raise DataError(f"{where}: structure {count} (counted from 0) cannot be read: {error!r:.200}") from error
@@ -113,9 +112,9 @@ def _atoms(atoms: Any, where: str) -> dict[str, Any]:
 
 
 def _parse(line: str, where: str) -> tuple[int, int, float]:
-    """A line such as ``random1234,frame56,-123.4``."""
+    """Parse a line such as ``random1234,frame56,-123.4``."""
     words: Sequence[str] = line.split(",")
     try:
         return int(words[0].removeprefix("random")), int(words[1].removeprefix("frame")), float(words[2])
     except (IndexError, ValueError) as error:
-        raise DataError(f"{where}: system, frame and reference energy would be right, not {line[:60]!r}.") from error
+        raise DataError(f"{where}: the line must be system, frame and reference energy, not {line[:60]!r}.") from error

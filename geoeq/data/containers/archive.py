@@ -1,6 +1,6 @@
-"""The files in a tar or zip archive, one after the other, without writing any of them to disk.
+"""Read the files in a tar or zip archive one after the other, without writing them to disk.
 
-Refused are names that lead out of the archive, links and devices, and archives that unpack to far more than they are.
+Names that lead out of the archive, links, devices, and archives that unpack to far more than their size are refused.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from geoeq.errors import DataError
 
 __all__ = ["check_name", "open_members"]
 
-#: What a truncated or altered archive raises while it is read.
+#: Errors raised when a truncated or altered archive is read.
 _ERRORS: tuple[type[Exception], ...]
 _ERRORS = (EOFError, OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-_ERRORS += (ValueError, NotImplementedError, RuntimeError)  # a name that is no text, a way of packing that is unknown
+_ERRORS += (ValueError, NotImplementedError, RuntimeError)  # an invalid name, an unknown compression
 
-#: An archive may unpack to this many bytes, and this many times its own size; text compresses some ten times.
+#: An archive may unpack to this many bytes plus this many times its own size; text compresses about ten times.
 _FREE_BYTES, _RATIO = 1 << 26, 100
 
 
 def open_members(path: Path, most: int | None = None) -> Iterator[tuple[str, IO[bytes]]]:
-    """Name and content of each file in the archive ``path``; a content is valid until the next one is asked for.
+    """Yield name and content of each file in the archive ``path``; a content is valid until the next is requested.
 
     Args:
-        path: ``.zip`` (or whatever begins as one), ``.tar``, ``.tar.gz``, ``.tgz``, ``.tar.bz2`` or ``.tar.xz``.
-        most: the bytes that all may unpack to, where that is less than they may by their size.
+        path: path of a ``.zip`` (or any file that begins like one), ``.tar``, ``.tar.gz``, ``.tgz``, ``.tar.bz2`` or
+            ``.tar.xz`` file.
+        most: largest total size of the content in bytes, if that is less than the limit that the file's size sets.
 
     Raises:
-        DataError: it is truncated, altered, not such an archive, or not safe to unpack.
+        DataError: the file is truncated, altered, not such an archive, or not safe to unpack.
     """
     try:
         limit = _FREE_BYTES + _RATIO * path.stat().st_size
@@ -52,7 +53,7 @@ def _is_zip(path: Path) -> bool:
 
 
 def _tar_members(path: Path, limit: int) -> Iterator[tuple[str, IO[bytes]]]:
-    # A stream of our own, as tarfile's would take a truncated file for a shorter one.
+    # The stream is opened here, because tarfile accepts a truncated file as a shorter one.
     with _decompressed(path) as plain:
         bounded = _Bounded(plain, path, limit)
         with tarfile.open(fileobj=cast(IO[bytes], bounded), mode="r|") as archive:
@@ -65,7 +66,7 @@ def _tar_members(path: Path, limit: int) -> Iterator[tuple[str, IO[bytes]]]:
                     raise DataError(f"{path}: the member '{member.name}' is a link or a device, not a file.")
                 yield member.name, cast(IO[bytes], _Bounded(content, path, limit))
         while bounded.read(_FREE_BYTES):
-            pass  # to the end, where the checksum of the whole is
+            pass  # read to the end, where the checksum is
 
 
 def _decompressed(path: Path) -> IO[bytes]:
@@ -95,10 +96,10 @@ def _broken(path: Path, error: Exception) -> DataError:
 
 
 def check_name(path: Path, name: str) -> None:
-    """Refuse the name of a member that leads out of the archive ``path``.
+    """Check that the name of a member does not lead out of the archive ``path``.
 
     Raises:
-        DataError: it does.
+        DataError: the name leads out of the archive.
     """
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or ":" in name:
@@ -106,7 +107,7 @@ def check_name(path: Path, name: str) -> None:
 
 
 class _Bounded:
-    """A file in an archive that may be read only so far, and whose errors name the archive."""
+    """A file in an archive that can be read only up to a limit, and whose errors name the archive."""
 
     def __init__(self, file: IO[bytes], path: Path, limit: int) -> None:
         self.file, self.path, self.limit = file, path, limit

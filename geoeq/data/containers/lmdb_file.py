@@ -1,11 +1,11 @@
-"""LMDB files, read without the library: it takes a file for what it says, and a truncated one ends the process.
+"""LMDB files, read without the library, which trusts the file and crashes the process if it is truncated.
 
-Only what data sets use: one unnamed database of plain keys, little-endian, of 64 bits. Every place that a page names
-is compared with the file before it is read.
+Only the features that data sets use are supported: one unnamed database of plain keys, little-endian, 64 bit. Every
+offset is compared with the size of the file before it is used.
 
 Source:
-    The layout of ``lmdb.h`` and ``mdb.c`` of OpenLDAP, version 0.9: a B+ tree of pages, of which the first two say
-    where the root is.
+    The layout of ``lmdb.h`` and ``mdb.c`` of OpenLDAP, version 0.9: a B+ tree of pages, of which the first two
+    contain the root.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _BRANCH, _LEAF, _OVERFLOW, _META = 1, 2, 4, 8
 _BIG, _NOT_PLAIN = 1, 6
 _NOTHING = (1 << 64) - 1
 
-#: number, padding, kind, end of the pointers to nodes, begin of the nodes; of an overflow the last two are one.
+#: Number, padding, kind, end of the pointers to nodes, begin of the nodes (the last two are one in an overflow page).
 _PAGE = struct.Struct("<QHHHH")
-#: magic, format, address, size; of two databases page size, flags, depth, 3 counts, entries, root; last page, number.
+#: Magic, format, address, size; per database page size, flags, depth, 3 counts, entries, root; last page, number.
 _HEADER = struct.Struct("<IIQQ" + 2 * "IHHQQQQQ" + "QQ")
 _NODE = struct.Struct("<HHHH")
 
-#: Deeper trees, and larger pages and values, are taken for damage.
+#: Deeper trees, and larger pages and values, count as damage.
 _DEEPEST, _LARGEST_PAGE, _LARGEST_VALUE = 32, 1 << 16, 1 << 28
 
 
@@ -43,16 +43,16 @@ class _Root(NamedTuple):
 
 
 class LMDBFile:
-    """A context manager for an LMDB file.
+    """An open LMDB file; a context manager that closes it.
 
     Args:
-        path: of the file itself, not of its folder.
+        path: path of the file itself, not of its folder.
 
     Attributes:
-        entries: how many keys there are.
+        entries: number of keys.
 
     Raises:
-        DataError: it is truncated, altered or no LMDB file; the message names it. All methods raise this.
+        DataError: the file is truncated, altered or not an LMDB file; the message names it. All methods raise this.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,25 +75,25 @@ class LMDBFile:
         os.close(self._file)
 
     def get(self, key: bytes) -> bytes | None:
-        """The value of ``key``; None if there is none."""
+        """Return the value of ``key``, or None if the key does not exist."""
         number = self._root.page
         if number == _NOTHING:
             return None
         for _ in range(_DEEPEST):
             page, kind, nodes = self._page(number)
             if kind & _LEAF:
-                place = self._place(page, nodes, key)
-                if place == 0 or self._key(page, nodes[place - 1]) != key:
+                count = self._count(page, nodes, key)
+                if count == 0 or self._key(page, nodes[count - 1]) != key:
                     return None
-                return self._value(page, nodes[place - 1])
-            # The first key of a branch stands for all that come before the second.
-            place = max(self._place(page, nodes, key, first=1), 1)
-            low, high, top, _ = _NODE.unpack_from(page, nodes[place - 1])
+                return self._value(page, nodes[count - 1])
+            # The first node of a branch contains all keys before the second.
+            count = max(self._count(page, nodes, key, first=1), 1)
+            low, high, top, _ = _NODE.unpack_from(page, nodes[count - 1])
             number = low | high << 16 | top << 32
         raise self._broken("its tree has no end")
 
-    def _place(self, page: bytes, nodes: tuple[int, ...], key: bytes, first: int = 0) -> int:
-        """How many nodes from ``first`` on have a key up to ``key``, and those before ``first``."""
+    def _count(self, page: bytes, nodes: tuple[int, ...], key: bytes, first: int = 0) -> int:
+        """Count the nodes whose key is at most ``key``; those before ``first`` always count."""
         low, high = first, len(nodes)
         while low < high:
             middle = (low + high) // 2
@@ -101,17 +101,17 @@ class LMDBFile:
         return low
 
     def _newest(self) -> _Root:
-        # Each of the first two pages has a root; the size of a page is in the first.
-        found = [root for root in (self._header(0), self._header(None)) if root is not None]
-        if not found:
-            raise self._broken("it does not begin as an LMDB file")
-        return max(found, key=lambda root: root.transaction)
+        # Each of the first two pages contains a root; the first contains the page size.
+        roots = [root for root in (self._header(0), self._header(None)) if root is not None]
+        if not roots:
+            raise self._broken("it does not begin like an LMDB file")
+        return max(roots, key=lambda root: root.transaction)
 
-    def _header(self, place: int | None) -> _Root | None:
-        if place is None:
+    def _header(self, offset: int | None) -> _Root | None:
+        if offset is None:
             first = self._header(0)
-            place = first.page_size if first else 4096
-        content = self._read(place, _PAGE.size + _HEADER.size, exact=False)
+            offset = first.page_size if first else 4096
+        content = self._read(offset, _PAGE.size + _HEADER.size, exact=False)
         if len(content) < _PAGE.size + _HEADER.size or not _PAGE.unpack_from(content)[2] & _META:
             return None
         magic, form, _, _, *parts = _HEADER.unpack_from(content, _PAGE.size)
@@ -119,22 +119,22 @@ class LMDBFile:
         if magic != _MAGIC or form != _FORMAT or not 512 <= page_size <= _LARGEST_PAGE or page_size & (page_size - 1):
             return None
         if flags & ~1:
-            raise self._broken("its keys are sorted otherwise than those of data sets")
+            raise self._broken("its keys have an order that is not supported")
         return _Root(page_size, root, entries, parts[17])
 
     def _page(self, number: int) -> tuple[bytes, int, tuple[int, ...]]:
-        """The page, its kind, and where in it the nodes are."""
+        """Return the page, its kind, and the offsets of its nodes."""
         size = self._root.page_size
         page = self._read(number * size, size)
         itself, _, kind, lower, upper = _PAGE.unpack_from(page)
         if itself != number or kind & (_BRANCH | _LEAF) not in (_BRANCH, _LEAF):
-            raise self._broken(f"page {number} is of another kind than its place in the tree")
+            raise self._broken(f"page {number} is of another kind than the tree expects")
         count = (lower - _PAGE.size) // 2
         if not (_PAGE.size < lower <= upper <= size) or lower % 2:
             raise self._broken(f"page {number} has impossible bounds")
         nodes = struct.unpack_from(f"<{count}H", page, _PAGE.size)
         if any(not upper <= node <= size - _NODE.size for node in nodes):
-            raise self._broken(f"page {number} points outside of itself")
+            raise self._broken(f"page {number} points outside itself")
         return page, kind, nodes
 
     def _key(self, page: bytes, node: int) -> bytes:
@@ -145,7 +145,7 @@ class LMDBFile:
         low, high, flags, key_size = _NODE.unpack_from(page, node)
         begin, size = node + _NODE.size + key_size, low | high << 16
         if flags & _NOT_PLAIN:
-            raise self._broken("it holds several databases, or keys with several values")
+            raise self._broken("it has several databases, or keys with several values")
         if flags & _BIG:
             return self._overflow(int.from_bytes(page[begin : begin + 8], "little"), size)
         if begin + size > len(page):
@@ -157,15 +157,17 @@ class LMDBFile:
             raise self._broken(f"a value has {size} bytes")
         content = self._read(number * self._root.page_size, _PAGE.size + size)
         if _PAGE.unpack_from(content)[0] != number or not _PAGE.unpack_from(content)[2] & _OVERFLOW:
-            raise self._broken(f"page {number} is of another kind than its place in the tree")
+            raise self._broken(f"page {number} is of another kind than the tree expects")
         return content[_PAGE.size :]
 
-    def _read(self, place: int, size: int, exact: bool = True) -> bytes:
-        if place + size > self._size:
+    def _read(self, offset: int, size: int, exact: bool = True) -> bytes:
+        if offset + size > self._size:
             if exact:
-                raise self._broken(f"it ends after {self._size} bytes, before what it refers to")
+                raise self._broken(f"it ends after {self._size} bytes, before the page that it refers to")
             return b""
-        return os.pread(self._file, size, place)
+        return os.pread(self._file, size, offset)
 
-    def _broken(self, what: str) -> DataError:
-        return DataError(f"{self.path} is truncated, altered or no LMDB file: {what}. Delete it and fetch it again.")
+    def _broken(self, fault: str) -> DataError:
+        return DataError(
+            f"{self.path} is truncated, altered or not an LMDB file: {fault}. Delete it and fetch it again."
+        )

@@ -1,40 +1,76 @@
-"""A plain file out of a compressed one or out of an archive, for formats that are not read as a stream."""
+"""Compressed files and archives as lines of text, plain files or folders."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from lzma import LZMAError
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from geoeq.data.containers.archive import open_members
-from geoeq.data.containers.text import SUFFIXES
 from geoeq.errors import DataError
 
-__all__ = ["is_archive", "member_text", "unpacked", "unpacked_folder"]
+__all__ = ["bare_suffix", "is_archive", "read_lines", "unpacked", "unpacked_folder"]
 
-#: A file may unpack to this many bytes, and this many times its own size; arrays of numbers compress some twice.
+#: Suffix of a compressed file -> function that opens it.
+_COMPRESSED: dict[str, Callable[[Path, str], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+#: Longest line of a text file, bytes.
+_LONGEST_LINE = 1 << 24
+
+#: A file may unpack to this many bytes plus this many times its own size; arrays of numbers compress about twice.
 _FREE_BYTES, _RATIO = 1 << 26, 100
 _BLOCK = 1 << 20
 
 
 def is_archive(path: Path) -> bool:
-    """Whether it is a tar or zip file, by its name."""
+    """Return whether ``path`` has the name of a tar or zip file."""
     return path.name.lower().endswith((".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
+
+
+def bare_suffix(path: Path) -> str:
+    """Return the suffix in small letters, without that of a compression: ``.xyz`` for ``A.XYZ.gz``."""
+    name = path.name.lower()
+    for suffix in _COMPRESSED:
+        name = name.removesuffix(suffix)
+    return Path(name).suffix
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a plain or compressed text file, without their ends.
+
+    Raises:
+        DataError: the file is truncated, altered or not text, or has a line of more than 16 MiB.
+    """
+    open_file = _COMPRESSED.get(path.suffix.lower(), open)
+    number = 0
+    try:
+        with cast(IO[bytes], open_file(path, "rb")) as file:
+            while line := file.readline(_LONGEST_LINE):
+                number += 1
+                if len(line) == _LONGEST_LINE:
+                    raise DataError(f"{path}: line {number} is longer than {_LONGEST_LINE} bytes: this is not a text.")
+                yield line.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: line {number} is not text ({error}).") from error
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(f"{path}: it is truncated or altered ({error}).") from error
 
 
 @contextmanager
 def unpacked(path: Path, member: str | None = None) -> Iterator[Path]:
-    """A plain file with the content of ``path``, or of a member of it if that is an archive; removed afterwards.
+    """Yield a temporary plain file with the content of ``path``, or of a member of it if it is an archive.
 
     Raises:
-        DataError: it is truncated or altered, not safe to unpack, or has no such member.
+        DataError: the file is truncated, altered or not safe to unpack, or has no such member.
     """
-    if not is_archive(path) and path.suffix.lower() not in SUFFIXES:
+    if not is_archive(path) and path.suffix.lower() not in _COMPRESSED:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="geoeq-") as folder:
@@ -48,16 +84,16 @@ def unpacked(path: Path, member: str | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def unpacked_folder(path: Path, below: str) -> Iterator[Path]:
-    """A folder with the members of the archive ``path`` whose names begin with ``below``; removed afterwards.
+def unpacked_folder(path: Path, prefix: str) -> Iterator[Path]:
+    """Yield a temporary folder with those members of the archive ``path`` whose names begin with ``prefix``.
 
     Raises:
-        DataError: it is truncated or altered, not safe to unpack, or has no such member.
+        DataError: the archive is truncated, altered or not safe to unpack, or has no such member.
     """
     with tempfile.TemporaryDirectory(prefix="geoeq-") as folder:
         count = 0
         for name, content in open_members(path):
-            if not name.removeprefix("./").startswith(below):
+            if not name.removeprefix("./").startswith(prefix):
                 continue
             target = Path(folder) / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,40 +101,30 @@ def unpacked_folder(path: Path, below: str) -> Iterator[Path]:
                 shutil.copyfileobj(content, file, _BLOCK)
             count += 1
         if not count:
-            raise DataError(f"{path}: there is no '{below}' in it.")
+            raise DataError(f"{path}: the archive contains no '{prefix}'.")
         yield Path(folder)
-
-
-def member_text(path: Path, member: str) -> str:
-    """The text of a member of an archive.
-
-    Raises:
-        DataError: it is truncated or altered, not safe to unpack, or has no such member.
-    """
-    with unpacked(path, member) as plain:
-        return plain.read_text(encoding="utf-8", errors="replace")
 
 
 def _copy_member(path: Path, member: str | None, file: IO[bytes]) -> None:
     if member is None:
-        raise DataError(f"{path} is an archive; the option 'member' should say which file in it is meant.")
+        raise DataError(f"{path} is an archive; name the file to read from it by the option 'member'.")
     names = []
     for name, content in open_members(path):
         if name.removeprefix("./") == member:
             shutil.copyfileobj(content, file, _BLOCK)
             return
         names.append(name)
-    raise DataError(f"{path}: there is no '{member}' in it, but {', '.join(sorted(names)[:20]) or 'nothing'}.")
+    raise DataError(f"{path}: the archive contains no '{member}', but {', '.join(sorted(names)[:20]) or 'nothing'}.")
 
 
 def _decompress(path: Path, file: IO[bytes]) -> None:
     limit = _FREE_BYTES + _RATIO * path.stat().st_size
     try:
-        with cast(IO[bytes], SUFFIXES[path.suffix.lower()](path, "rb")) as source:
+        with cast(IO[bytes], _COMPRESSED[path.suffix.lower()](path, "rb")) as source:
             while block := source.read(_BLOCK):
                 limit -= len(block)
                 if limit < 0:
                     raise DataError(f"{path} unpacks to more than {_RATIO} times its size. Do not trust this file.")
                 file.write(block)
-    except (OSError, EOFError, zlib.error, LZMAError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path}: it is truncated or altered ({error}).") from error

@@ -1,1 +1,1 @@
-"""Readers of the formats in which energies and forces come; ``find`` says which of them a file is in."""
+"""Readers of the file formats of energies and forces."""

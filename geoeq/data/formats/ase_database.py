@@ -1,4 +1,4 @@
-"""Databases of ASE in SQLite, row by row; also those of SchNetPack, which say their units."""
+"""Databases of ASE in SQLite, read row by row; also those of SchNetPack, which state their units."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from geoeq.data.formats.keyed import KeyedReader
-from geoeq.data.formats.quantities import Survey, choose, column_of, columns
+from geoeq.data.formats.keyed import KeyedReader, normalize_unit
+from geoeq.data.formats.quantities import Survey, choose_keys, column_of, columns
 from geoeq.data.formats.uniform import atomic_numbers
-from geoeq.data.formats.unit_names import in_our_words
-from geoeq.data.prepare.chunks import Frame, in_chunks
+from geoeq.data.preparation.chunks import Frame, chunk_frames
 from geoeq.data.records import Records
 from geoeq.errors import DataError, FieldError
 from geoeq.fields import FIELDS
@@ -23,33 +22,33 @@ from geoeq.units import conversion
 
 __all__ = ["ASEDatabaseReader"]
 
-#: What ASE keeps in columns of its own.
+#: Results that ASE stores in separate columns.
 _RESULTS = ("energy", "free_energy", "forces", "stress", "dipole", "charges")
-#: What ASE raises where a database is truncated or altered.
+#: Errors of ASE when a database is truncated or altered.
 _ERRORS: tuple[type[Exception], ...] = (sqlite3.Error, ArithmeticError, AssertionError, AttributeError, LookupError)
 _ERRORS += (MemoryError, OSError, RecursionError, TypeError, ValueError)
 
 
 class ASEDatabaseReader(KeyedReader):
-    """Reads databases of ASE (``.db``): calculated results, key-value pairs and arrays of the data of each row.
+    """Reader of databases of ASE (``.db``): the results, key-value pairs and data arrays of each row.
 
-    Units are those of ASE, or what the metadata say (``_property_unit_dict`` and ``_distance_unit`` of SchNetPack).
+    Units are those of ASE, or those in the metadata (``_property_unit_dict`` and ``_distance_unit`` of SchNetPack).
 
     Args:
-        keys: field (or virial) -> name, null for what is not to be read; see ``KeyedReader``.
-        length: unit of positions and cells, where the metadata do not say it.
-        order: of six components of a stress or virial.
+        keys: field (or virial) -> key, or null to skip the quantity; see ``KeyedReader``.
+        length: unit of positions and cells, if the metadata do not state it.
+        order: order of the six components of a stress or virial.
     """
 
     version: ClassVar[int] = 1
 
     def look(self, files: Mapping[str, Path]) -> Survey:
-        """Count the rows and what they have."""
+        """Count the rows and their quantities."""
         graphs, nodes, counts = Counter[str](), Counter[str](), dict.fromkeys(files, 0)
-        said = {path: _said_units(path) for path in files.values()}
-        units = next(iter(said.values()))
+        stated = {path: _stated_units(path) for path in files.values()}
+        units = next(iter(stated.values()))
         where = ", ".join(map(str, files.values()))
-        if any(other != units for other in said.values()):
+        if any(other != units for other in stated.values()):
             raise DataError(f"{where}: the databases have different units.")
         self._periodic = False
         for file, path in files.items():
@@ -61,27 +60,27 @@ class ASEDatabaseReader(KeyedReader):
                     nodes[name] += np.shape(value)[:1] == (row.natoms,)
         total = sum(counts.values())
         if not total:
-            raise DataError(f"{where}: there is not one structure in it.")
-        keys, notes = choose(self.keys, graphs, nodes, total, where)
+            raise DataError(f"{where}: it contains no structures.")
+        keys, notes = choose_keys(self.keys, graphs, nodes, total, where)
         if any(key.name in units for key in keys.values()):
-            notes.append("The units are those that the metadata of the database say.")
+            notes.append("The units are those in the metadata of the database.")
         self._scale = self.scale
         if "_distance_unit" in units:
             try:
                 self._scale = conversion(units["_distance_unit"], "Å")
             except FieldError as error:
-                raise DataError(f"{where}: the unit of lengths in the metadata: {error}") from error
-        said_units = {column_of(name): units.get(key.name, FIELDS[column_of(name)].unit) for name, key in keys.items()}
-        return Survey(keys, said_units, counts, notes)
+                raise DataError(f"{where}: the unit of length in the metadata: {error}") from error
+        of_columns = {column_of(name): units.get(key.name, FIELDS[column_of(name)].unit) for name, key in keys.items()}
+        return Survey(keys, of_columns, counts, notes)
 
     def read(self, files: Mapping[str, Path]) -> Iterator[Records]:
-        """The rows of all files, in the order of their numbers.
+        """Read the rows of all files, in the order of their numbers.
 
         Raises:
-            DataError: a file is truncated, altered or no database of ASE; the message gives file and row.
+            DataError: a file is truncated, altered or not a database of ASE; the message gives file and row.
         """
         survey = self.survey(files)
-        yield from in_chunks(self._frames(files, survey))
+        yield from chunk_frames(self._frames(files, survey))
 
     def _frames(self, files: Mapping[str, Path], survey: Survey) -> Iterator[Frame]:
         for path in files.values():
@@ -90,11 +89,11 @@ class ASEDatabaseReader(KeyedReader):
                 values = _values(row, where)
                 cell = np.asarray(row.cell, dtype=np.float64) * self._scale
                 numbers = atomic_numbers(np.asarray(row.numbers), where)
-                found = columns(survey.keys, values, (), (len(numbers),), cell, where, self.order)
+                quantities = columns(survey.keys, values, (), (len(numbers),), cell, where, self.order)
                 yield Frame(
                     np.asarray(row.positions, dtype=np.float64) * self._scale,
                     numbers,
-                    *found,
+                    *quantities,
                     cell=cell if self._periodic else None,
                     pbc=np.asarray(row.pbc, dtype=bool) if self._periodic else None,
                     where=where,
@@ -102,7 +101,7 @@ class ASEDatabaseReader(KeyedReader):
 
 
 def _rows(path: Path) -> Iterator[Any]:
-    """The rows of a database in the order of their numbers."""
+    """Yield the rows of a database in the order of their numbers."""
     count = 0
     try:
         for row in _open(path).select(include_data=True):
@@ -113,37 +112,37 @@ def _rows(path: Path) -> Iterator[Any]:
 
 
 def _open(path: Path) -> Any:
-    """The database; it is looked at before, as ASE makes its tables in a file that has none."""
+    """Open a database after checking it, because ASE creates its tables in a file that has none."""
     from ase.db import connect
 
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except (OSError, sqlite3.Error) as error:
-        raise DataError(f"{path}: it is truncated or altered, or no SQLite database ({error}).") from error
+        raise DataError(f"{path}: it is truncated, altered or not an SQLite database ({error}).") from error
     if not {"systems", "information"} <= tables:
-        raise DataError(f"{path}: it is no database of ASE; its tables are {', '.join(sorted(tables)) or 'none'}.")
+        raise DataError(f"{path}: it is not a database of ASE; its tables are {', '.join(sorted(tables)) or 'none'}.")
     return connect(path, type="db", use_lock_file=False)
 
 
 def _values(row: Any, where: str) -> dict[str, Any]:
-    """Name -> value of all that is known about a row and is a number or an array."""
+    """Return name -> value of all numbers and arrays of a row."""
     try:
-        found = {name: row.get(name) for name in _RESULTS if row.get(name) is not None}
-        found |= {name: value for name, value in row.key_value_pairs.items() if not isinstance(value, str)}
-        found |= {name: value for name, value in row.data.items() if np.asarray(value).dtype.kind in "fiu"}
+        values = {name: row.get(name) for name in _RESULTS if row.get(name) is not None}
+        values |= {name: value for name, value in row.key_value_pairs.items() if not isinstance(value, str)}
+        values |= {name: value for name, value in row.data.items() if np.asarray(value).dtype.kind in "fiu"}
     except _ERRORS as error:
         raise DataError(f"{where}: it is truncated or altered ({error!r}).") from error
-    return found
+    return values
 
 
-def _said_units(path: Path) -> dict[str, str]:
-    """Name -> unit, where the metadata say it, and the unit of lengths as ``_distance_unit``."""
+def _stated_units(path: Path) -> dict[str, str]:
+    """Return name -> unit as stated in the metadata, and the unit of length as ``_distance_unit``."""
     try:
         metadata = _open(path).metadata
         units = dict(metadata.get("_property_unit_dict") or {})
         if metadata.get("_distance_unit"):
             units["_distance_unit"] = metadata["_distance_unit"]
-        return {str(name): in_our_words(str(unit)) for name, unit in units.items()}
+        return {str(name): normalize_unit(str(unit)) for name, unit in units.items()}
     except _ERRORS as error:
-        raise DataError(f"{path}: its metadata are truncated or altered ({error!r}).") from error
+        raise DataError(f"{path}: the metadata are truncated or altered ({error!r}).") from error

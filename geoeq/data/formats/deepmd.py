@@ -14,8 +14,8 @@ import numpy as np
 
 from geoeq.data.containers.unpack import is_archive, unpacked_folder
 from geoeq.data.formats.keyed import KeyedReader
-from geoeq.data.formats.quantities import Survey, choose, column_of, columns
-from geoeq.data.formats.uniform import atomic_numbers, pieces, uniform
+from geoeq.data.formats.quantities import Survey, choose_keys, column_of, columns
+from geoeq.data.formats.uniform import atomic_numbers, slices, uniform
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
 from geoeq.errors import DataError
@@ -32,10 +32,10 @@ class _Set:
 
     Attributes:
         arrays: name -> memory map, [G, ..].
-        types: [n], or [G, n] with -1 for places without an atom.
-        elements: [T] atomic numbers of the types.
+        types: [n], or [G, n] with -1 for padding.
+        elements: [T], atomic numbers of the types.
         periodic: whether it has a box.
-        where: for messages.
+        where: the folder, for messages.
     """
 
     arrays: Mapping[str, Array]
@@ -50,17 +50,17 @@ class _Set:
 
 
 class DeepMDReader(KeyedReader):
-    """Reads folders of DeePMD-kit, in eV and Å: one system, or a folder of many at any depth, in the order of names.
+    """Reader of folders of DeePMD-kit in eV and Å: one system, or many at any depth, in the order of their names.
 
-    The virial of a file becomes the stress, minus itself divided by the volume. Systems without a box (``nopbc``) and
-    of mixed types (``real_atom_types.npy``) are read too.
+    A virial is converted to the stress, -virial / volume. Systems without a box (``nopbc``) and of mixed types
+    (``real_atom_types.npy``) are supported.
 
     Args:
-        keys: field (or virial) -> name of the npy file, null for what is not to be read; see ``KeyedReader``.
+        keys: field (or virial) -> name of the npy file, or null to skip the quantity; see ``KeyedReader``.
         length: unit of positions and boxes.
-        order: of six components of a stress or virial; files of DeePMD-kit have nine.
-        type_map: the elements of the types 0, 1, .., where there is no type_map.raw.
-        folder: the folder to take, where the files are archives.
+        order: order of the six components of a stress or virial; files of DeePMD-kit have nine.
+        type_map: elements of the types 0, 1, .., if there is no type_map.raw.
+        folder: folder to read if the files are archives.
     """
 
     version: ClassVar[int] = 1
@@ -94,23 +94,23 @@ class DeepMDReader(KeyedReader):
         where, total = ", ".join(map(str, files.values())), sum(counts.values())
         if not total:
             raise DataError(
-                f"{where}: it is no folder of DeePMD-kit: nothing below it has a type.raw and set.*/coord.npy."
+                f"{where}: it is not a folder of DeePMD-kit: nothing below it has a type.raw and set.*/coord.npy."
             )
-        keys, notes = choose(self.keys, graphs, nodes, total, where)
+        keys, notes = choose_keys(self.keys, graphs, nodes, total, where)
         units = {column_of(name): FIELDS[column_of(name)].unit for name in keys}
         return Survey(keys, units, counts, notes)
 
     def read(self, files: Mapping[str, Path]) -> Iterator[Records]:
-        """The frames of all systems, in chunks.
+        """Read the frames of all systems, in chunks.
 
         Raises:
-            DataError: a file is missing, truncated or altered, or does not fit the others; the message names it.
+            DataError: a file is missing, truncated or altered, or does not match the others; the message names it.
         """
         survey = self.survey(files)
         for path in files.values():
             with self._opened(path) as folder:
                 for one in self._sets(folder):
-                    for part in pieces(one.count, one.types.shape[-1]):
+                    for part in slices(one.count, one.types.shape[-1]):
                         yield self._records(one, part, survey)
 
     def _records(self, one: _Set, part: slice, survey: Survey) -> Records:
@@ -124,16 +124,16 @@ class DeepMDReader(KeyedReader):
             box = np.asarray(one.arrays["box"][part], dtype=np.float64).reshape(count, 3, 3) * self.scale
         values = {key.name: one.arrays[key.name][part] for key in survey.keys.values()}
         of_graphs, of_nodes = columns(survey.keys, values, (count,), (count, atoms), box, one.where, self.order)
-        there = np.broadcast_to(types >= 0, (count, atoms))
+        is_atom = np.broadcast_to(types >= 0, (count, atoms))
         numbers = np.broadcast_to(one.elements[types], (count, atoms))
         cell, pbc = (box, np.full((count, 3), one.periodic)) if self._periodic else (None, None)
-        if there.all():
+        if is_atom.all():
             return uniform(numbers, positions, of_graphs, of_nodes, cell, pbc)
         return Records(
-            positions=positions[there],
-            ptr=np.concatenate([[0], np.cumsum(there.sum(1))]),
-            numbers=numbers[there],
-            columns={**of_graphs, **{name: array[there] for name, array in of_nodes.items()}},
+            positions=positions[is_atom],
+            ptr=np.concatenate([[0], np.cumsum(is_atom.sum(1))]),
+            numbers=numbers[is_atom],
+            columns={**of_graphs, **{name: array[is_atom] for name, array in of_nodes.items()}},
             cell=cell,
             pbc=pbc,
         )
@@ -151,11 +151,11 @@ class DeepMDReader(KeyedReader):
             types = _numbers_in(system / "type.raw")
             elements = self._elements(system)
             nopbc = (system / "nopbc").is_file()
-            for place in sorted(system.glob("set.*")):
-                yield _read_set(place, types, elements, nopbc)
+            for folder in sorted(system.glob("set.*")):
+                yield _read_set(folder, types, elements, nopbc)
 
     def _elements(self, system: Path) -> Array:
-        """Atomic numbers of the types."""
+        """Return the atomic numbers of the types."""
         path = system / "type_map.raw"
         if self.type_map is not None:
             words = self.type_map
@@ -163,14 +163,14 @@ class DeepMDReader(KeyedReader):
             words = path.read_text(encoding="utf-8", errors="replace").split()
         else:
             raise DataError(
-                f"{path}: it is missing, so that nobody knows which elements the types are. The option 'type_map' may "
-                "say it, as in [O, H]."
+                f"{path}: it is missing, so that the elements of the types are unknown. Specify them by the option "
+                "'type_map', as in [O, H]."
             )
         return atomic_numbers(np.array(words), str(path))
 
 
 def find_systems(folder: Path) -> list[Path]:
-    """The folders with a type.raw: ``folder`` itself, or those below it."""
+    """Return the folders with a type.raw: ``folder`` itself, or those below it."""
     return [path.parent for path in sorted(folder.rglob("type.raw")) if any(path.parent.glob("set.*"))]
 
 
@@ -181,24 +181,24 @@ def _read_set(folder: Path, types: Array, elements: Array, nopbc: bool) -> _Set:
     coord = arrays["coord"]
     count, atoms = (len(coord) if coord.ndim else 0), len(types)
     if count == 0 or coord.size != count * atoms * 3:
-        raise DataError(f"{folder / 'coord.npy'}: it is {coord.shape}; (frames, {atoms * 3}) would be right.")
+        raise DataError(f"{folder / 'coord.npy'}: its shape is {coord.shape} instead of (frames, {atoms * 3}).")
     for name, array in arrays.items():
         if array.shape[:1] != (count,):
-            raise DataError(f"{folder / name}.npy: it is {array.shape}, for {count} frames.")
+            raise DataError(f"{folder / name}.npy: its shape is {array.shape}, but there are {count} frames.")
     if "real_atom_types" in arrays:
         types = np.asarray(arrays["real_atom_types"]).astype(np.int64)
         if types.shape != (count, atoms):
             raise DataError(
-                f"{folder / 'real_atom_types.npy'}: it is {types.shape}; ({count}, {atoms}) would be right."
+                f"{folder / 'real_atom_types.npy'}: its shape is {types.shape} instead of ({count}, {atoms})."
             )
     elif types.min() < 0:
-        raise DataError(f"{folder.parent / 'type.raw'}: it has the type {types.min()}.")
+        raise DataError(f"{folder.parent / 'type.raw'}: it contains the type {types.min()}.")
     if types.max() >= len(elements):
-        raise DataError(f"{folder}: it has the type {types.max()}, but there are only {len(elements)} elements.")
+        raise DataError(f"{folder}: it contains the type {types.max()}, but there are only {len(elements)} elements.")
     if not nopbc and "box" not in arrays:
-        raise DataError(f"{folder / 'box.npy'}: it is missing. Without cells there should be a file 'nopbc'.")
+        raise DataError(f"{folder / 'box.npy'}: it is missing. A system without cells needs a file 'nopbc'.")
     if not nopbc and arrays["box"].size != count * 9:
-        raise DataError(f"{folder / 'box.npy'}: it is {arrays['box'].shape}; ({count}, 9) would be right.")
+        raise DataError(f"{folder / 'box.npy'}: its shape is {arrays['box'].shape} instead of ({count}, 9).")
     return _Set(arrays, types, elements, not nopbc, str(folder))
 
 
@@ -208,7 +208,7 @@ def _load(path: Path) -> Array:
     except (EOFError, OSError, OverflowError, SyntaxError, TypeError, ValueError, tokenize.TokenError) as error:
         raise DataError(f"{path}: it is truncated or altered ({error}).") from error
     if array.dtype.kind not in "fiu":
-        raise DataError(f"{path}: it holds no numbers.")
+        raise DataError(f"{path}: it does not contain numbers.")
     return array
 
 
@@ -216,7 +216,7 @@ def _numbers_in(path: Path) -> Array:
     try:
         types = np.array(path.read_text(encoding="utf-8", errors="replace").split(), dtype=np.int64)
     except (ValueError, OverflowError, OSError) as error:
-        raise DataError(f"{path}: it should be the types of the atoms, whole numbers: {error}.") from error
+        raise DataError(f"{path}: it must contain the types of the atoms as integers: {error}.") from error
     if not len(types):
         raise DataError(f"{path}: it is empty.")
     return types

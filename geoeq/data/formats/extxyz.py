@@ -1,4 +1,4 @@
-"""Extended xyz: a line of key=value pairs and columns that it names, for each structure."""
+"""Extended xyz: for each structure a line of key=value pairs, and the columns that it declares."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from geoeq.data.containers.text import lines
+from geoeq.data.containers.unpack import read_lines
 from geoeq.data.formats.isolated import FreeAtoms, is_free_atom
 from geoeq.data.formats.keyed import KeyedReader
-from geoeq.data.formats.quantities import Key, Survey, choose, column_of, columns, is_of_nodes
-from geoeq.data.prepare.chunks import Frame, in_chunks
+from geoeq.data.formats.quantities import Key, Survey, choose_keys, column_of, columns, is_of_nodes
+from geoeq.data.preparation.chunks import Frame, chunk_frames
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
 from geoeq.errors import DataError
@@ -24,7 +24,7 @@ from geoeq.fields import FIELDS
 
 __all__ = ["ExtxyzReader", "parse_comment"]
 
-#: key=value, where a value may stand in quotes or brackets; or a word alone, which says nothing here.
+#: key=value, where a value may be in quotes or brackets; or a single word, which is ignored.
 _PAIR = re.compile(
     r"""(?P<key>"[^"]*"|[^\s="]+)
         (?:\s*=\s*(?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>(?:[^'\\]|\\.)*)'|\{(?P<brace>[^}]*)\}
@@ -44,7 +44,7 @@ _MOST_ATOMS = 10_000_000
 
 
 class _Block(NamedTuple):
-    """One structure as text: pairs, column -> its first place and width, rows of atoms, file and place."""
+    """One structure as text: pairs, column -> (first word, width), rows of atoms, and file and index for messages."""
 
     info: dict[str, str]
     layout: dict[str, tuple[int, int]]
@@ -53,16 +53,16 @@ class _Block(NamedTuple):
 
 
 class ExtxyzReader(KeyedReader):
-    """Reads extended xyz files, plain or compressed (gz, bz2, xz), one structure after the other.
+    """Reader of extended xyz files, plain or compressed (gz, bz2, xz).
 
-    The columns are the fields whose keys are told or found, in the units of ASE. Free atoms, which are alone and have
-    ``config_type=IsolatedAtom``, are left out; where there is one for each element, ``atomization_energy`` is a column
-    too, the energy less that of the free atoms.
+    The columns are the fields whose keys are specified or detected, in the units of ASE. Free atoms, marked by
+    ``config_type=IsolatedAtom``, are left out. If there is one for each element, there is a column
+    ``atomization_energy``: the energy minus that of the free atoms.
 
     Args:
-        keys: field (or virial) -> key in the file, null for what is not to be read; see ``KeyedReader``.
+        keys: field (or virial) -> key in the file, or null to skip the quantity; see ``KeyedReader``.
         length: unit of positions and cells.
-        order: of six components of a stress or virial.
+        order: order of the six components of a stress or virial.
     """
 
     version: ClassVar[int] = 1
@@ -85,8 +85,8 @@ class ExtxyzReader(KeyedReader):
                 periodic = periodic or bool(_lattice(block, 1.0)[1].any())
         where, total = ", ".join(map(str, files.values())), sum(counts.values())
         if not total:
-            raise DataError(f"{where}: there is not one structure in it" + (" but free atoms." if free else "."))
-        keys, notes = choose(self.keys, graphs, nodes, total, where)
+            raise DataError(f"{where}: it contains no structures" + (" except free atoms." if free else "."))
+        keys, notes = choose_keys(self.keys, graphs, nodes, total, where)
         notes += [f"'{key}' is not used: all structures weigh the same." for key in graphs if key.endswith("weight")]
         self._periodic = periodic
         self._atoms = FreeAtoms({})
@@ -101,14 +101,14 @@ class ExtxyzReader(KeyedReader):
         return Survey(keys, units, counts, notes)
 
     def read(self, files: Mapping[str, Path]) -> Iterator[Records]:
-        """The structures of all files, in their order.
+        """Read the structures of all files, in order.
 
         Raises:
-            DataError: a file is truncated or altered, or a key is missing or may be any of several; the message gives
-                file and structure, counted from 0.
+            DataError: a file is truncated or altered, or a key is missing or ambiguous; the message gives file and
+                structure, counted from 0.
         """
         survey = self.survey(files)
-        yield from in_chunks(self._frames(files, survey))
+        yield from chunk_frames(self._frames(files, survey))
 
     def _frames(self, files: Mapping[str, Path], survey: Survey) -> Iterator[Frame]:
         for path in files.values():
@@ -146,18 +146,18 @@ class ExtxyzReader(KeyedReader):
 
 
 def parse_comment(line: str) -> dict[str, str]:
-    """The pairs in the second line of a structure, as text; a word alone is true."""
-    found = {}
+    """Return the pairs in the second line of a structure, as text; single words are ignored."""
+    pairs = {}
     for match in _PAIR.finditer(line):
         values = [value for name, value in match.groupdict().items() if name != "key" and value is not None]
         if values:
-            found[match["key"].strip('"')] = values[0]
-    return found
+            pairs[match["key"].strip('"')] = values[0]
+    return pairs
 
 
 def _blocks(path: Path) -> Iterator[_Block]:
-    """The structures of a file as text; an empty line ends it."""
-    source, count, number = lines(path), 0, 0
+    """Yield the structures of a file as text; an empty line ends the file."""
+    source, count, number = read_lines(path), 0, 0
     for first in source:
         where = f"{path}: structure {count} (counted from 0)"
         if not first.strip():
@@ -166,9 +166,7 @@ def _blocks(path: Path) -> Iterator[_Block]:
                 raise DataError(f"{where} cannot be read: line {number + 1} before it is empty.")
             return
         if not first.strip().isdecimal() or not 0 < int(first) <= _MOST_ATOMS:
-            raise DataError(
-                f"{where} cannot be read: line {number + 1} should be a number of atoms, not {first[:40]!r}."
-            )
+            raise DataError(f"{where} cannot be read: line {number + 1} must be a number of atoms, not {first[:40]!r}.")
         atoms = int(first)
         comment = next(source, None)
         rows = [line.split() for line in islice(source, atoms)]
@@ -177,9 +175,9 @@ def _blocks(path: Path) -> Iterator[_Block]:
         info = parse_comment(comment)
         layout = _layout(info.pop("Properties", _PLAIN), where)
         width = sum(width for _, width in layout.values())
-        for place, row in enumerate(rows):
+        for atom, row in enumerate(rows):
             if len(row) < width:
-                raise DataError(f"{where} cannot be read: atom {place} has {len(row)} columns; {width} would be right.")
+                raise DataError(f"{where} cannot be read: atom {atom} has {len(row)} columns instead of {width}.")
         yield _Block(info, layout, rows, where)
         count, number = count + 1, number + 2 + atoms
 
@@ -193,15 +191,15 @@ def _layout(properties: str, where: str) -> dict[str, tuple[int, int]]:
         layout[name] = (first, int(width))
         first += int(width)
     if len(words) % 3 or not layout:
-        raise DataError(f"{where} cannot be read: Properties should be name:kind:width .., not {properties[:80]!r}.")
+        raise DataError(f"{where} cannot be read: Properties must be name:kind:width:.., not {properties[:80]!r}.")
     return layout
 
 
 def _named(block: _Block, names: Sequence[str]) -> str:
-    found = [name for name in names if name in block.layout]
-    if not found:
+    present = [name for name in names if name in block.layout]
+    if not present:
         raise DataError(f"{block.where} cannot be read: it has no column '{names[0]}'.")
-    return found[0]
+    return present[0]
 
 
 def _column(block: _Block, name: str) -> Array:
@@ -216,8 +214,8 @@ def _numbers(block: _Block) -> Array:
     from ase.data import atomic_numbers
 
     name = _named(block, [name for name in (*_SYMBOLS, *_NUMBERS) if name in block.layout] or _SYMBOLS)
-    place = block.layout[name][0]
-    words = [row[place] for row in block.rows]
+    column = block.layout[name][0]
+    words = [row[column] for row in block.rows]
     known = {word: int(word) if word.isdecimal() else atomic_numbers.get(word.capitalize(), 0) for word in set(words)}
     for word, number in known.items():
         if not 0 < number < 119:
@@ -226,28 +224,30 @@ def _numbers(block: _Block) -> Array:
 
 
 def _values(block: _Block, key: str) -> Array:
-    """The numbers of one pair."""
+    """Return the numbers of one pair."""
     text = block.info[key]
     try:
         if text.startswith("_JSON"):
             return np.asarray(json.loads(text.removeprefix("_JSON")), dtype=np.float64)
         values = np.array(text.translate(_BRACKETS).split()).astype(np.float64)
     except (ValueError, TypeError, RecursionError) as error:
-        raise DataError(f"{block.where} cannot be read: '{key}' should be numbers, not {text[:80]!r}.") from error
+        raise DataError(f"{block.where} cannot be read: '{key}' must be numbers, not {text[:80]!r}.") from error
     return values
 
 
 def _lattice(block: _Block, scale: float) -> tuple[Array, Array]:
-    """Cell [3, 3] in Å and pbc [3]; with a cell and without pbc all directions repeat."""
+    """Return the cell [3, 3] in Å and pbc [3]; with a cell but no pbc, all directions are periodic."""
     cell = np.zeros((3, 3))
     if "Lattice" in block.info:
         values = _values(block, "Lattice")
         if values.size != 9 or not np.isfinite(values).all():
             raise DataError(
-                f"{block.where} cannot be read: Lattice should be 9 numbers, not {block.info['Lattice'][:80]!r}."
+                f"{block.where} cannot be read: Lattice must be 9 numbers, not {block.info['Lattice'][:80]!r}."
             )
         cell = values.reshape(3, 3) * scale
     words = block.info.get("pbc", "T T T" if "Lattice" in block.info else "F F F").translate(_BRACKETS).upper().split()
     if len(words) != 3 or not {*words} <= _TRUE | _FALSE:
-        raise DataError(f'{block.where} cannot be read: pbc should be as in "T T F", not {block.info["pbc"][:40]!r}.')
+        raise DataError(
+            f'{block.where} cannot be read: pbc must have the form "T T F", not {block.info["pbc"][:40]!r}.'
+        )
     return cell, np.array([word in _TRUE for word in words])

@@ -1,4 +1,4 @@
-"""The groups of an HDF5 file that are molecules, without following what leads out of the file."""
+"""The groups of an HDF5 file that are molecules; links to other files are not followed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from geoeq.resources import import_extra
 
 __all__ = ["Molecule", "Names", "molecules", "opened"]
 
-#: Groups in groups; a deeper file leads in circles.
+#: Largest depth of nested groups; a deeper file contains a cycle.
 _DEPTH = 8
 
-#: What h5py raises where a file is truncated or altered.
+#: Errors of h5py when a file is truncated or altered.
 _ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 
 
 class Names(Protocol):
-    """What the arrays of a molecule are called."""
+    """Names of the arrays of a molecule."""
 
     @property
     def numbers(self) -> str: ...
@@ -36,11 +36,11 @@ class Molecule:
     """A group with G structures of n atoms each.
 
     Attributes:
-        layout: the name of its layout.
-        count: G.
-        atoms: n.
-        shapes: array of numbers -> its shape, with G in front.
-        single: it holds one structure, and its arrays lack the G.
+        layout: name of its layout.
+        count: number G of structures.
+        atoms: number n of atoms.
+        shapes: array of numbers -> shape, with G in front.
+        single: whether the group has one structure and its arrays lack the dimension G.
         where: file and group, for messages.
     """
 
@@ -53,10 +53,10 @@ class Molecule:
     _group: Any
 
     def rows(self, name: str, part: slice) -> Array:
-        """Some structures' rows of an array.
+        """Read the rows of an array that belong to some structures.
 
         Raises:
-            DataError: they cannot be read.
+            DataError: the rows cannot be read.
         """
         try:
             values: Array = self._group[name][()][None] if self.single else self._group[name][part]
@@ -65,10 +65,10 @@ class Molecule:
         return values
 
     def whole(self, name: str) -> Array:
-        """An array as it is.
+        """Read a whole array.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: the array cannot be read.
         """
         try:
             values: Array = self._group[name][()]
@@ -79,10 +79,10 @@ class Molecule:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """The root of the HDF5 file ``path``, which may be compressed (gz, bz2, xz) as a whole.
+    """Open the HDF5 file ``path``, which may be compressed (gz, bz2, xz), and yield its root.
 
     Raises:
-        DataError: it is truncated, altered or no HDF5 file.
+        DataError: the file is truncated, altered or not an HDF5 file.
         MissingExtraError: h5py is not installed.
     """
     h5py = import_extra("h5py", "hdf5")
@@ -90,43 +90,43 @@ def opened(path: Path) -> Iterator[Any]:
         try:
             file = h5py.File(plain, "r")
         except _ERRORS as error:
-            raise DataError(f"{path}: it is truncated or altered, or no HDF5 file ({error}).") from error
+            raise DataError(f"{path}: it is truncated, altered or not an HDF5 file ({error}).") from error
         with file:
             yield file
 
 
 def molecules(group: Any, layouts: Mapping[str, Names], where: str, depth: int = 0) -> Iterator[Molecule]:
-    """The molecules in a group and in the groups below it, in the order of their names.
+    """Yield the molecules in a group and in the groups below it, in the order of their names.
 
     Raises:
-        DataError: it is truncated or altered, a link leads out of the file, or the arrays of a molecule do not fit.
+        DataError: the file is truncated or altered, contains a link, or the arrays of a molecule do not match.
     """
     if depth > _DEPTH:
-        raise DataError(f"{where}: groups lie more than {_DEPTH} deep. This is no such file.")
+        raise DataError(f"{where}: groups are nested more than {_DEPTH} deep, which is not supported.")
     arrays, groups = _members(group, where)
-    fitting = [name for name, names in layouts.items() if names.numbers in arrays and names.positions in arrays]
-    if fitting:
-        yield _molecule(group, arrays, fitting[0], layouts[fitting[0]], where)
+    matching = [name for name, names in layouts.items() if names.numbers in arrays and names.positions in arrays]
+    if matching:
+        yield _molecule(group, arrays, matching[0], layouts[matching[0]], where)
         return
     for name in groups:
         yield from molecules(_get(group, name, where), layouts, f"{where}/{name}", depth + 1)
 
 
 def _members(group: Any, where: str) -> tuple[dict[str, tuple[int, ...]], list[str]]:
-    """Array of numbers -> its shape, and the names of groups."""
+    """Return array of numbers -> shape, and the names of the groups."""
     h5py = import_extra("h5py", "hdf5")
     arrays, groups = {}, []
     try:
         for name in sorted(group):
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise DataError(f"{where}/{name}: it is a link, which is not followed.")
+                raise DataError(f"{where}/{name}: it is a link; links are not followed.")
             kind = group.get(name, getclass=True)
             if kind is h5py.Group:
                 groups.append(name)
             elif kind is h5py.Dataset:
                 array = group[name]
                 if array.is_virtual or array.external:
-                    raise DataError(f"{where}/{name}: its numbers are in another file, which is not followed.")
+                    raise DataError(f"{where}/{name}: its numbers are in another file; other files are not read.")
                 if array.dtype.kind in "fiuS" or name == "species":
                     arrays[name] = tuple(array.shape or ())
     except _ERRORS as error:
@@ -145,10 +145,10 @@ def _molecule(group: Any, arrays: Mapping[str, tuple[int, ...]], layout: str, na
     shape = arrays[names.positions]
     single = len(shape) == 2
     if len(shape) not in (2, 3) or shape[-1] != 3 or 0 in shape:
-        raise DataError(f"{where}: '{names.positions}' is {shape}; (structures, atoms, 3) would be right.")
+        raise DataError(f"{where}: the shape of '{names.positions}' is {shape} instead of (structures, atoms, 3).")
     count, atoms = (1, shape[0]) if single else shape[:2]
     if arrays[names.numbers] not in ((atoms,), (count, atoms)):
-        raise DataError(f"{where}: '{names.numbers}' is {arrays[names.numbers]}; ({atoms},) would be right.")
+        raise DataError(f"{where}: the shape of '{names.numbers}' is {arrays[names.numbers]} instead of ({atoms},).")
     structure = (names.numbers, names.positions)
     shapes = {name: (1, *size) if single else size for name, size in arrays.items() if name not in structure}
     return Molecule(layout, count, atoms, shapes, single, where, group)

@@ -1,4 +1,4 @@
-"""Free atoms among the structures of a file: not to be learnt from, but the zero of atomization energies."""
+"""Free atoms in a file: they are not training data, but define the zero of atomization energies."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _NAMES = {"isolatedatom", "isolatedatoms", "freeatom"}
 
 
 def is_free_atom(atoms: int, config_type: object) -> bool:
-    """Whether a structure is a free atom: it has one atom and says ``IsolatedAtom`` or the like."""
+    """Return whether a structure is a free atom: it has one atom and is marked ``IsolatedAtom`` or similarly."""
     return atoms == 1 and str(config_type).casefold().replace("_", "").replace("-", "") in _NAMES
 
 
 class FreeAtoms:
-    """The energies of free atoms.
+    """Energies of free atoms.
 
     Args:
         energies: atomic number -> energy, in the unit of the file.
@@ -32,7 +32,7 @@ class FreeAtoms:
         self.table[list(self.energies)] = list(self.energies.values())
 
     def atomization_energy(self, energy: Array | float, numbers: Array) -> Array:
-        """An energy less those of the free atoms of the structure; NaN if one of them is not known.
+        """Subtract the energies of the free atoms of a structure; the result is NaN if one of them is unknown.
 
         Shapes:
             energy: [] or [G]. numbers: [n]. Returns the shape of ``energy``.
@@ -40,14 +40,14 @@ class FreeAtoms:
         return np.asarray(energy - self.table[numbers].sum())
 
     def describe(self, elements: Sequence[int]) -> str:
-        """What is said about them, in a file with these ``elements``."""
+        """Return a remark for the user about a file with these ``elements``."""
         from ase.data import chemical_symbols
 
         known = ", ".join(f"{chemical_symbols[z]} {energy:.9g}" for z, energy in self.energies.items())
         lacking = [chemical_symbols[z] for z in elements if z not in self.energies]
         offer = (
-            f"none is there for {', '.join(lacking)}, so that there are no atomization energies."
+            f"there are none for {', '.join(lacking)}, so atomization energies are not available."
             if lacking
-            else "atomization_energy, the energy less theirs, is a target too."
+            else "atomization_energy, the energy minus theirs, is also a target."
         )
         return f"Free atoms are left out of the structures ({known}); {offer}"

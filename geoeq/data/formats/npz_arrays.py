@@ -1,4 +1,4 @@
-"""The arrays of an npz file, some rows at a time and with the sizes that the file can really have."""
+"""The arrays of an npz file, read some rows at a time, with sizes verified against the file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from geoeq.errors import DataError
 
 __all__ = ["NpzArrays"]
 
-#: What numpy and zipfile raise where a file is truncated or altered.
+#: Errors of numpy and zipfile when a file is truncated or altered.
 _ERRORS: tuple[type[Exception], ...] = (EOFError, KeyError, OSError, OverflowError, RuntimeError, SyntaxError)
 _ERRORS += (TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
-
-#: An array may unpack to this many bytes, and this many times its own size.
+#: An array may unpack to this many bytes plus this many times its own size.
 _FREE_BYTES, _RATIO = 1 << 26, 100
 
 
@@ -36,17 +35,17 @@ class _Header(NamedTuple):
 
 
 class NpzArrays:
-    """An opened npz file; nothing in it is ever unpickled.
+    """An open npz file; nothing in it is ever unpickled.
 
     Args:
-        path: of the file.
-        where: its name for messages, where it was taken out of an archive.
+        path: path of the file.
+        where: name of the file for messages, if it was extracted from an archive.
 
     Attributes:
-        shapes: of all arrays, by name.
+        shapes: array -> shape.
 
     Raises:
-        DataError: it is truncated, altered, no npz file, or an array is larger than what the file holds.
+        DataError: the file is truncated, altered or not an npz file, or the header of an array does not match its size.
     """
 
     def __init__(self, path: Path, where: str = "") -> None:
@@ -79,21 +78,21 @@ class NpzArrays:
         self._archive.close()
 
     def blocks(self, name: str, parts: Sequence[slice], stack: ExitStack) -> Iterator[Array]:
-        """The rows of an array, for consecutive slices that cover all of them.
+        """Yield the rows of an array, for consecutive slices that cover all of them.
 
         Args:
-            name: of the array.
+            name: name of the array.
             parts: the slices.
-            stack: closes the file in the end.
+            stack: stack that closes the file.
         """
         shape, dtype, fortran = self._headers[name]
         if dtype.hasobject:
-            raise DataError(f"{self.where}: '{name}' holds Python objects, which are not read.")
+            raise DataError(f"{self.where}: '{name}' contains Python objects, which are not read.")
         row = math.prod(shape[1:])
         try:
             file = stack.enter_context(self._archive.open(f"{name}.npy"))
             self._header(file, name)
-            if fortran:  # sGDML's files: the rows of one structure lie apart, so that all is read at once
+            if fortran:  # files of sGDML: the rows of a structure are not contiguous, so the whole array is read
                 whole = np.frombuffer(file.read(), dtype=dtype).reshape(shape, order="F")
                 yield from (np.ascontiguousarray(whole[part]) for part in parts)
                 return
@@ -102,12 +101,12 @@ class NpzArrays:
                 content = file.read(count * row * dtype.itemsize)
                 yield np.frombuffer(content, dtype=dtype, count=count * row).reshape(count, *shape[1:])
             if file.read(1):
-                raise ValueError(f"'{name}' goes on after its end")
+                raise ValueError(f"'{name}' has data after its end")
         except _ERRORS as error:
             raise self._broken(error) from error
 
     def whole(self, name: str) -> Array:
-        """All of an array."""
+        """Read a whole array."""
         shape = self.shapes[name]
         with ExitStack() as stack:
             stream = self.blocks(name, [slice(0, shape[0] if shape else 1)], stack)
@@ -116,25 +115,23 @@ class NpzArrays:
         return array.reshape(shape)
 
     def text(self, name: str) -> str:
-        """An array of one text."""
+        """Read an array that contains one text."""
         value = self.whole(name).reshape(-1)
         if len(value) != 1 or value.dtype.kind not in "SU":
-            raise DataError(f"{self.where}: '{name}' should be one text.")
+            raise DataError(f"{self.where}: '{name}' must be one text.")
         return value[0].decode("utf-8", "replace") if isinstance(value[0], bytes) else str(value[0])
 
     def _header(self, file: IO[bytes], name: str) -> _Header:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
             raise DataError(
-                f"{self.where}: '{name}' is in version {version} of the npy format; 1.0 or 2.0 would be right."
+                f"{self.where}: '{name}' has version {version} of the npy format; versions 1.0 and 2.0 are supported."
             )
         shape, fortran, dtype = _HEADERS[version](file)
         size, member = math.prod(shape) * dtype.itemsize, self._archive.getinfo(f"{name}.npy")
-        there = member.file_size - file.tell()
-        if min(shape, default=0) < 0 or (not dtype.hasobject and size != there):
-            raise DataError(
-                f"{self.where}: '{name}' should have {size} bytes, and has {there}: it is truncated or altered."
-            )
+        actual = member.file_size - file.tell()
+        if min(shape, default=0) < 0 or (not dtype.hasobject and size != actual):
+            raise DataError(f"{self.where}: '{name}' has {actual} bytes instead of {size}: it is truncated or altered.")
         if member.file_size > _FREE_BYTES + _RATIO * member.compress_size:
             raise DataError(f"{self.where}: '{name}' unpacks to more than {_RATIO} times its size. Do not trust it.")
         return _Header(shape, dtype, fortran and len(shape) > 1)

@@ -1,4 +1,4 @@
-"""JSON lists of structures of pymatgen with their energies, as mlearn and MatPES have them."""
+"""JSON lists of structures of pymatgen with energies, such as mlearn and MatPES."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 
 from geoeq.data.containers.unpack import unpacked
 from geoeq.data.formats.keyed import KeyedReader
-from geoeq.data.formats.quantities import Survey, choose, column_of, columns
+from geoeq.data.formats.quantities import Survey, choose_keys, column_of, columns
 from geoeq.data.formats.uniform import atomic_numbers
-from geoeq.data.prepare.chunks import Frame, in_chunks
+from geoeq.data.preparation.chunks import Frame, chunk_frames
 from geoeq.data.records import Records
 from geoeq.errors import DataError
 from geoeq.fields import FIELDS
@@ -23,22 +23,22 @@ __all__ = ["PymatgenReader"]
 
 
 class PymatgenReader(KeyedReader):
-    """Reads JSON files that hold a list of entries, each with a ``structure`` of pymatgen and quantities beside it.
+    """Reader of JSON files with a list of entries, each with a ``structure`` of pymatgen and quantities beside it.
 
-    A quantity in a mapping is named with a dot, as in ``outputs.energy``. All directions repeat. Energies are in eV and
-    forces in eV/Å, unless the card says otherwise; no stress is taken unless it is told, as files differ in its sign,
-    order and unit.
+    A quantity in a mapping has a dotted name, such as ``outputs.energy``. All directions are periodic. Energies are in
+    eV and forces in eV/Å, unless the card states other units. A stress is read only if its key is specified, as files
+    differ in its sign, order and unit.
 
     Args:
-        keys: field (or virial) -> key, null for what is not to be read; ``-name`` is the opposite of ``name``.
+        keys: field (or virial) -> key, or null to skip the quantity; ``-name`` is the negative of ``name``.
         length: unit of the cells.
-        order: of six components of a stress or virial.
+        order: order of the six components of a stress or virial.
     """
 
     version: ClassVar[int] = 1
 
     def look(self, files: Mapping[str, Path]) -> Survey:
-        """Count the entries and what they have."""
+        """Count the entries and their quantities."""
         graphs, nodes, counts = Counter[str](), Counter[str](), dict.fromkeys(files, 0)
         for file, path in files.items():
             entries = _entries(path)
@@ -49,23 +49,23 @@ class PymatgenReader(KeyedReader):
                 nodes.update(name for name, value in values.items() if isinstance(value, list))
         where, total = ", ".join(map(str, files.values())), sum(counts.values())
         if not total:
-            raise DataError(f"{where}: there is not one structure in it.")
-        keys, notes = choose({"stress": None, "virial": None, **self.keys}, graphs, nodes, total, where)
+            raise DataError(f"{where}: it contains no structures.")
+        keys, notes = choose_keys({"stress": None, "virial": None, **self.keys}, graphs, nodes, total, where)
         if "stress" not in self.keys and any("stress" in name or "virial" in name for name in graphs):
-            notes.append("A stress is read only where its key is told: files differ in its sign, order and unit.")
+            notes.append("A stress is read only if its key is specified, as files differ in its sign, order and unit.")
         return Survey(keys, {column_of(name): FIELDS[column_of(name)].unit for name in keys}, counts, notes)
 
     def read(self, files: Mapping[str, Path]) -> Iterator[Records]:
-        """The structures of all files, in their order.
+        """Read the structures of all files, in order.
 
         Raises:
             DataError: a file is truncated, altered or of another kind; the message gives file and entry, from 0.
         """
         survey = self.survey(files)
-        yield from in_chunks(
-            self._frame(entry, f"{path}: entry {place} (counted from 0)", survey)
+        yield from chunk_frames(
+            self._frame(entry, f"{path}: entry {index} (counted from 0)", survey)
             for path in files.values()
-            for place, entry in enumerate(_entries(path))
+            for index, entry in enumerate(_entries(path))
         )
 
     def _frame(self, entry: Any, where: str, survey: Survey) -> Frame:
@@ -74,10 +74,10 @@ class PymatgenReader(KeyedReader):
             cell = np.array(entry["structure"]["lattice"]["matrix"], dtype=np.float64).reshape(3, 3) * self.scale
             fractions = np.array([site["abc"] for site in sites], dtype=np.float64).reshape(-1, 3)
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{where}: its structure is not as pymatgen writes it ({error!r}).") from error
-        found = columns(survey.keys, values, (), (len(sites),), cell, where, self.order)
+            raise DataError(f"{where}: its structure does not have the form of pymatgen ({error!r}).") from error
+        quantities = columns(survey.keys, values, (), (len(sites),), cell, where, self.order)
         numbers = atomic_numbers(np.array([_element(site, where) for site in sites]), where)
-        return Frame(fractions @ cell, numbers, *found, cell=cell, pbc=np.array([True] * 3), where=where)
+        return Frame(fractions @ cell, numbers, *quantities, cell=cell, pbc=np.array([True] * 3), where=where)
 
 
 def _entries(path: Path) -> list[Any]:
@@ -87,26 +87,26 @@ def _entries(path: Path) -> list[Any]:
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: it is truncated or altered ({error}).") from error
     if not isinstance(entries, list):
-        raise DataError(f"{path}: it should be a list of entries with a structure of pymatgen each.")
+        raise DataError(f"{path}: it must be a list of entries, each with a structure of pymatgen.")
     return entries
 
 
-def _values(entry: Any, before: str = "") -> dict[str, Any]:
-    """Dotted name -> number or list, without the structure."""
-    found: dict[str, Any] = {}
+def _values(entry: Any, prefix: str = "") -> dict[str, Any]:
+    """Return dotted name -> number or list, without the structure."""
+    values: dict[str, Any] = {}
     for name, value in entry.items() if isinstance(entry, dict) else ():
-        if isinstance(value, dict) and name != "structure" and before.count(".") < 4:
-            found |= _values(value, f"{before}{name}.")
+        if isinstance(value, dict) and name != "structure" and prefix.count(".") < 4:
+            values |= _values(value, f"{prefix}{name}.")
         elif isinstance(value, list) or (isinstance(value, int | float) and not isinstance(value, bool)):
-            found[f"{before}{name}"] = value
-    return found
+            values[f"{prefix}{name}"] = value
+    return values
 
 
 def _sites(entry: Any, where: str) -> list[Any]:
     try:
         sites = entry["structure"]["sites"]
     except (KeyError, TypeError) as error:
-        raise DataError(f"{where}: it has no structure of pymatgen with its sites ({error!r}).") from error
+        raise DataError(f"{where}: it has no structure of pymatgen with sites ({error!r}).") from error
     if not isinstance(sites, list) or not sites:
         raise DataError(f"{where}: its structure has no sites.")
     return sites
@@ -115,9 +115,9 @@ def _sites(entry: Any, where: str) -> list[Any]:
 def _element(site: Any, where: str) -> str:
     try:
         (species,) = site["species"]
-        element, share = str(species["element"]), float(species["occu"])
+        element, occupancy = str(species["element"]), float(species["occu"])
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: a site should have one element ({error!r}).") from error
-    if share != 1:
-        raise DataError(f"{where}: a site is occupied by {share} of {element}; 1 would be right.")
+        raise DataError(f"{where}: a site must have one element ({error!r}).") from error
+    if occupancy != 1:
+        raise DataError(f"{where}: a site has an occupancy of {occupancy} {element} instead of 1.")
     return element

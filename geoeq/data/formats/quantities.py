@@ -1,4 +1,7 @@
-"""Energies, forces and the like under the names that files have for them: told, or found and said, never guessed."""
+"""Quantities such as energies and forces in files: their keys, shapes and signs.
+
+A key is specified by the user, or detected and reported; geoeq never guesses among several.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geoeq.data.formats.tensors import stress_from_virial, symmetric_matrices
 from geoeq.data.ragged import Array
 from geoeq.errors import DataError, unknown_name
 from geoeq.fields import FIELDS
 
 __all__ = [
     "DETECTED",
+    "ORDERS",
     "VIRIAL",
     "Key",
     "Survey",
     "check_keys",
-    "choose",
+    "choose_keys",
     "column_of",
     "columns",
     "is_of_nodes",
     "shaped",
 ]
 
-#: Not a field: it becomes the stress, minus itself divided by the volume.
+#: Not a field: a virial is converted to the stress, -virial / volume.
 VIRIAL = "virial"
 
 _PREFIXES = ("", "ref_", "reference_", "dft_", "qm_", "true_")
@@ -39,22 +42,31 @@ _NAMES = {
     "charges": ("charges", "atomic_charges", "partial_charges"),
 }
 
-#: The quantities that are looked for where no key is told -> the names that are taken for them, in small letters.
+#: Quantities that are detected if no key is specified -> their common names, in small letters.
 DETECTED = {name: {prefix + word for prefix in _PREFIXES for word in words} for name, words in _NAMES.items()}
 
-#: Components of a vector and of a matrix; of other fields as many as the file has.
-_WIDTHS = {"0e": (), "1o": (3,)}
+#: Shapes of scalars and vectors; other fields keep the shape of the file.
+_SHAPES = {"0e": (), "1o": (3,)}
+
+#: Name of an order -> the components of a symmetric matrix in that order.
+ORDERS = {
+    "ase": ("xx", "yy", "zz", "yz", "xz", "xy"),
+    "vasp": ("xx", "yy", "zz", "xy", "yz", "xz"),
+}
+
+#: Largest relative asymmetry of a matrix that is attributed to round-off.
+_ASYMMETRY = 1e-3
 
 
 class Key(NamedTuple):
-    """A name in a file; ``sign`` is -1 where the file has the opposite of what is wanted, such as a gradient."""
+    """The name of a quantity in a file; ``sign`` is -1 if the file contains its negative, such as a gradient."""
 
     name: str
     sign: float = 1.0
 
     @classmethod
     def of(cls, text: str) -> Key:
-        """A key as a card writes it: ``-gradient`` is the opposite of what is called ``gradient``."""
+        """Parse a key of a card: ``-gradient`` is the negative of ``gradient``."""
         return cls(text[1:], -1.0) if text.startswith("-") else cls(text)
 
     def __str__(self) -> str:
@@ -63,14 +75,14 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Survey:
-    """What a reader takes from files, known before it reads them.
+    """What a reader will take from files, known before it reads them.
 
     Attributes:
-        keys: quantity -> where it is in the file.
-        units: column -> the unit of the file.
-        counts: file -> number of structures that are taken from it.
-        notes: what was found, chosen and left out, as sentences for the user.
-        lists: name -> places of the structures in a published list, for splits.
+        keys: quantity -> key in the file.
+        units: column -> unit of the file.
+        counts: file -> number of structures that are read from it.
+        notes: remarks for the user, as sentences: what was detected, chosen and left out.
+        lists: name of a published list -> indices of its structures, for splits.
     """
 
     keys: Mapping[str, Key]
@@ -81,10 +93,10 @@ class Survey:
 
 
 def check_keys(keys: Mapping[str, str | None] | None) -> dict[str, Key | None]:
-    """The keys of a card: quantity -> key; None for what is not to be read.
+    """Parse the keys of a card: quantity -> key, or None to skip the quantity.
 
     Raises:
-        ValueError: a quantity is unknown, a key is no text, or both stress and virial are told.
+        ValueError: a quantity is unknown, a key is not text, or both stress and virial are specified.
     """
     known = {*FIELDS, VIRIAL}
     checked: dict[str, Key | None] = {}
@@ -92,59 +104,63 @@ def check_keys(keys: Mapping[str, str | None] | None) -> dict[str, Key | None]:
         if name not in known:
             raise ValueError(f"keys: {unknown_name('quantity', name, known)}")
         if key is not None and (not isinstance(key, str) or not key.lstrip("-")):
-            raise ValueError(f"keys: the key of '{name}' should be a name in the file or null, not {key!r}.")
+            raise ValueError(f"keys: the key of '{name}' must be a name in the file or null, not {key!r}.")
         checked[name] = None if key is None else Key.of(key)
     if checked.get("stress") and checked.get(VIRIAL):
-        raise ValueError("keys: stress and virial are told, but a virial becomes the stress. Tell one, the other null.")
+        raise ValueError("keys: specify stress or virial, not both, as a virial is converted to the stress.")
     return checked
 
 
-def choose(
-    told: Mapping[str, Key | None], graphs: Mapping[str, int], nodes: Mapping[str, int], total: int, where: str
+def choose_keys(
+    specified: Mapping[str, Key | None], graphs: Mapping[str, int], nodes: Mapping[str, int], total: int, where: str
 ) -> tuple[dict[str, Key], list[str]]:
-    """Which name in the file is which quantity.
+    """Choose the key of each quantity.
 
-    What is told is used. Of what is not told, the one name that can be meant is used, if all structures have it.
+    Specified keys are used. Another quantity is read if exactly one of its common names occurs, in all structures.
 
     Args:
-        told: quantity -> key, None for what is not to be read.
-        graphs: name -> how many structures have it as a property of the whole.
-        nodes: name -> how many structures have it as a property of each atom.
+        specified: quantity -> key, or None to skip the quantity.
+        graphs: key -> number of structures in which it is a property of the structure.
+        nodes: key -> number of structures in which it is a property of each atom.
         total: number of structures.
         where: the file, for messages.
 
     Returns:
-        Quantity -> key, and what has to be said about it.
+        Quantity -> key, and remarks for the user.
 
     Raises:
-        DataError: a told key is missing or some structures lack it, or several names can be meant.
+        DataError: a specified key is missing in some structures, or several names are possible.
     """
     keys: dict[str, Key] = {}
     notes: list[str] = []
-    for name, key in told.items():
+    for name, key in specified.items():
         if key is None:
             continue
-        there = nodes if is_of_nodes(name) else graphs
-        if key.name not in there:
-            raise DataError(f"{where}: {name}: {unknown_name('key', key.name, there)} A told key is never replaced.")
-        if there[key.name] < total:
+        counts = nodes if is_of_nodes(name) else graphs
+        if key.name not in counts:
             raise DataError(
-                f"{where}: '{key.name}' was told for {name}, but {total - there[key.name]} of {total} lack it."
+                f"{where}: {name}: {unknown_name('key', key.name, counts)} A specified key is never replaced."
+            )
+        if counts[key.name] < total:
+            missing = total - counts[key.name]
+            raise DataError(
+                f"{where}: '{key.name}' was specified for {name}, but {missing} of {total} structures lack it."
             )
         keys[name] = key
     for name in DETECTED:
         rival = {"stress": VIRIAL, VIRIAL: "stress"}.get(name)
-        if name in told or (rival is not None and told.get(rival) is not None):
+        if name in specified or (rival is not None and specified.get(rival) is not None):
             continue
-        there = nodes if is_of_nodes(name) else graphs
-        found = sorted((key for key in there if key.rpartition(".")[2].casefold() in DETECTED[name]), key=str.casefold)
-        if len(found) > 1:
-            raise _ambiguous(where, name, found)
-        if found and there[found[0]] < total:
-            notes.append(f"{name} is not read: only {there[found[0]]} of {total} structures have the key '{found[0]}'.")
-        elif found:
-            keys[name] = Key(found[0])
-            notes.append(f"{name} is the key '{found[0]}' (found, not told).")
+        counts = nodes if is_of_nodes(name) else graphs
+        matches = [key for key in counts if key.rpartition(".")[2].casefold() in DETECTED[name]]
+        matches.sort(key=str.casefold)
+        if len(matches) > 1:
+            raise _ambiguous(where, name, matches)
+        if matches and counts[matches[0]] < total:
+            notes.append(f"{name} is not read: only {counts[matches[0]]} of {total} structures have '{matches[0]}'.")
+        elif matches:
+            keys[name] = Key(matches[0])
+            notes.append(f"{name} is read from the key '{matches[0]}' (detected).")
     if "stress" in keys and VIRIAL in keys:
         raise _ambiguous(where, "stress", [str(keys["stress"]), f"{keys[VIRIAL]} (as virial)"])
     rest = sorted({*graphs, *nodes} - {key.name for key in keys.values()})
@@ -153,49 +169,49 @@ def choose(
     return keys, notes
 
 
-def _ambiguous(where: str, name: str, found: Sequence[str]) -> DataError:
+def _ambiguous(where: str, name: str, matches: Sequence[str]) -> DataError:
     return DataError(
-        f"{where}: {name} may be any of {', '.join(repr(key) for key in found)}. Say which in a card, as in "
-        f"'options: {{keys: {{{name}: {found[0].split(' ')[0]}}}}}'; null for none of them."
+        f"{where}: {name} may be any of {', '.join(repr(key) for key in matches)}. Choose one in a card, as in "
+        f"'options: {{keys: {{{name}: {matches[0].split(' ')[0]}}}}}', or null to skip it."
     )
 
 
 def column_of(name: str) -> str:
-    """The column that a quantity is kept in: a virial in that of the stress."""
+    """Return the column of a quantity: a virial is stored as the stress."""
     return "stress" if name == VIRIAL else name
 
 
 def is_of_nodes(name: str) -> bool:
-    """Whether each atom has one."""
+    """Return whether the quantity is a property of each atom."""
     return name != VIRIAL and FIELDS[name].level == "node"
 
 
 def shaped(name: str, values: object, counts: Iterable[int], where: str, order: str = "ase") -> Array:
-    """The values of a quantity, in the shape of its field; in float64, those of atoms as float32 if that is all.
+    """Return the values of a quantity in the shape of its field, in float64; those of atoms in float32 if they are so.
 
     Args:
         name: the quantity.
-        values: as the file has them.
-        counts: the shape before the components: nothing for one structure, [n] for its atoms, [G] or [G, n] for many.
-        where: file and place, for messages.
-        order: of six components of a stress or virial, as ``symmetric_matrices`` knows them.
+        values: values in the file.
+        counts: shape before the components: () for one structure, [n] for its atoms, [G] or [G, n] for many.
+        where: file and index, for messages.
+        order: order of the six components of a stress or virial, one of ``ORDERS``.
 
     Raises:
-        DataError: they are no numbers, or not as many as the field has.
+        DataError: the values are not finite numbers, or do not have the number of components of the field.
     """
     rows = tuple(counts)
     try:
-        given = np.asarray(values)
-        array = given.astype(np.float32 if is_of_nodes(name) and given.dtype == np.float32 else np.float64)
+        raw = np.asarray(values)
+        array = raw.astype(np.float32 if is_of_nodes(name) and raw.dtype == np.float32 else np.float64)
         if not np.isfinite(array).all():
             raise ValueError("not all of them are finite")
         if column_of(name) == "stress":
-            return symmetric_matrices(array.reshape(*rows, -1), order)
-        return array.reshape((*rows, *_WIDTHS.get(FIELDS[name].irreps, array.shape[len(rows) :])))
+            return _symmetric_matrices(array.reshape(*rows, -1), order)
+        return array.reshape((*rows, *_SHAPES.get(FIELDS[name].irreps, array.shape[len(rows) :])))
     except (TypeError, ValueError) as error:
         width = "6 or 9" if column_of(name) == "stress" else {"0e": "1", "1o": "3"}.get(FIELDS[name].irreps, "some")
         each = f" for each of {' x '.join(map(str, rows))}" if rows else ""
-        raise DataError(f"{where}: {name} should be {width} finite numbers{each}: {error}") from error
+        raise DataError(f"{where}: {name} must be {width} finite numbers{each}: {error}") from error
 
 
 def columns(
@@ -207,19 +223,19 @@ def columns(
     where: str,
     order: str = "ase",
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The columns of structures and those of their atoms, from what the file has under ``keys``.
+    """Return the columns of structures and those of their atoms.
 
     Args:
         keys: quantity -> key.
-        values: name in the file -> value.
+        values: key -> values in the file.
         graphs: () for one structure, or (G,).
         nodes: (n,) for one structure, or (G, n).
-        cell: [3, 3] or [G, 3, 3], which virials need.
-        where: file and place, for messages.
-        order: of six components of a stress or virial.
+        cell: [3, 3] or [G, 3, 3], needed for virials.
+        where: file and index, for messages.
+        order: order of the six components of a stress or virial.
 
     Raises:
-        DataError: a value is not of the shape of its quantity, not finite, or a virial has no volume.
+        DataError: values have the wrong shape or are not finite, or the cell of a virial has no volume.
     """
     of_graphs: dict[str, Array] = {}
     of_nodes: dict[str, Array] = {}
@@ -227,9 +243,24 @@ def columns(
         rows = nodes if is_of_nodes(name) else graphs
         value = key.sign * shaped(name, values[key.name], rows, where, order)
         if name == VIRIAL:
-            try:
-                value = stress_from_virial(value, np.zeros((3, 3)) if cell is None else cell)
-            except ValueError as error:
-                raise DataError(f"{where}: {error}.") from error
+            volume = np.abs(np.linalg.det(np.zeros((3, 3)) if cell is None else cell))
+            if not np.all(volume > 0):
+                raise DataError(f"{where}: a virial can be converted to a stress only if the cell has a volume.")
+            value = -value / volume[..., None, None]  # the virial is -dE/d(strain); the stress has ASE's sign
         (of_nodes if is_of_nodes(name) else of_graphs)[column_of(name)] = value
     return of_graphs, of_nodes
+
+
+def _symmetric_matrices(values: Array, order: str) -> Array:
+    """Return the symmetric matrices [.., 3, 3] of six components [.., 6] or of nine [.., 9]."""
+    if values.shape[-1] == 9:
+        matrices = values.reshape(*values.shape[:-1], 3, 3)
+        odd = matrices - matrices.swapaxes(-1, -2)
+        if np.abs(odd).max(initial=0.0) > _ASYMMETRY * np.abs(matrices).max(initial=0.0):
+            worst = np.abs(odd).reshape(-1, 9).max(1).argmax()
+            raise ValueError(f"the matrix is not symmetric: {matrices.reshape(-1, 9)[worst]}")
+        return matrices - odd / 2
+    if values.shape[-1] != 6:
+        raise ValueError(f"it has {values.shape[-1]} components")
+    indices = [ORDERS[order].index("".join(sorted(a + b))) for a in "xyz" for b in "xyz"]
+    return values[..., indices].reshape(*values.shape[:-1], 3, 3)

@@ -1,4 +1,4 @@
-"""The archive of rMD17: an npz file for each molecule, and five published splits."""
+"""The archive of rMD17: one npz file per molecule, and five published splits."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LISTS = [f"{part}_{number:02d}" for number in range(1, 6) for part in ("train",
 
 
 class RMD17Reader(NpzReader):
-    """Reads one molecule of ``rmd17.tar.bz2``, or its npz file alone, which then has no published splits.
+    """Reader of one molecule of ``rmd17.tar.bz2``, or of its npz file, which has no published splits.
 
-    The lists are ``train_01`` to ``train_05`` and ``test_01`` to ``test_05``, of 1000 places each.
+    The lists are ``train_01`` to ``train_05`` and ``test_01`` to ``test_05``, with 1000 indices each.
 
     Args:
-        molecule: as in the name of the file, such as ``salicylic``.
+        molecule: name of the molecule in the file name, such as ``salicylic``.
     """
 
     version: ClassVar[int] = 1
@@ -34,7 +34,7 @@ class RMD17Reader(NpzReader):
         )
 
     def look(self, files: Mapping[str, Path]) -> Survey:
-        """Names and shapes of the arrays, and the published lists."""
+        """Collect names and shapes of the arrays, and the published lists."""
         (path,) = files.values()
         lists = _lists(path) if is_archive(path) else {}
         return replace(super().look(files), lists=lists)
@@ -51,5 +51,5 @@ def _lists(path: Path) -> dict[str, list[int]]:
             except (OSError, ValueError) as error:
                 raise DataError(f"{where}: it is missing, truncated or altered ({error}).") from error
             if len({*lists[name]}) != 1000:
-                raise DataError(f"{where}: it has {len({*lists[name]})} different places; 1000 would be right.")
+                raise DataError(f"{where}: it has {len({*lists[name]})} different indices instead of 1000.")
     return lists

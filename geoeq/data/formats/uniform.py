@@ -1,4 +1,4 @@
-"""Many structures of the same number of atoms, as arrays have them."""
+"""Records of many structures with the same number of atoms."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from geoeq.data.prepare.chunks import join
+from geoeq.data.preparation.chunks import join
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
 from geoeq.errors import DataError
 
-__all__ = ["atomic_numbers", "gathered", "pieces", "uniform"]
+__all__ = ["atomic_numbers", "merged", "slices", "uniform"]
 
 _CHUNK_ATOMS = 100_000
 
 
-def pieces(structures: int, atoms: int) -> Iterator[slice]:
-    """Consecutive slices of ``structures``, of some 100 000 atoms each."""
+def slices(structures: int, atoms: int) -> Iterator[slice]:
+    """Yield consecutive slices of ``structures``, of about 100 000 atoms each."""
     step = max(_CHUNK_ATOMS // max(atoms, 1), 1)
     return (slice(start, min(start + step, structures)) for start in range(0, structures, step))
 
 
-def gathered(parts: Iterable[Records], where: str = "") -> Iterator[Records]:
-    """The same structures in chunks of some 100 000 atoms, of which ``parts`` may be many small ones."""
+def merged(parts: Iterable[Records], where: str = "") -> Iterator[Records]:
+    """Merge small records into chunks of about 100 000 atoms."""
     waiting: list[Records] = []
     atoms = 0
     for part in parts:
@@ -44,7 +44,7 @@ def uniform(
     cell: Array | None = None,
     pbc: Array | None = None,
 ) -> Records:
-    """The records of G structures of n atoms each.
+    """Return the records of G structures of n atoms each.
 
     Shapes:
         numbers: [n] or [G, n]. positions: [G, n, 3] Å. of_graphs: [G, ..] each. of_nodes: [G, n, ..] each.
@@ -65,18 +65,18 @@ def uniform(
 
 
 def atomic_numbers(values: Array, where: str) -> Array:
-    """Atomic numbers as bytes, from whole numbers or symbols.
+    """Convert integers or symbols to atomic numbers, as uint8.
 
     Raises:
-        DataError: one of them is of no element.
+        DataError: a value is not an element.
     """
-    from ase.data import atomic_numbers as of_symbols
+    from ase.data import atomic_numbers as symbols
 
     if values.dtype.kind in "SUO":
         words = [
             word.decode("ascii", "replace") if isinstance(word, bytes) else str(word) for word in values.reshape(-1)
         ]
-        values = np.array([of_symbols.get(word.strip().capitalize(), 0) for word in words]).reshape(values.shape)
+        values = np.array([symbols.get(word.strip().capitalize(), 0) for word in words]).reshape(values.shape)
     if values.dtype.kind not in "uif" or np.any(values != np.floor(values)) or np.any((values < 1) | (values > 118)):
-        raise DataError(f"{where}: atomic numbers should be whole numbers from 1 to 118, or symbols of elements.")
+        raise DataError(f"{where}: atomic numbers must be integers from 1 to 118, or symbols of elements.")
     return values.astype(np.uint8)

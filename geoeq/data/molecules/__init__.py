@@ -1,1 +1,1 @@
-"""Molecules through RDKit: SDF files, and conformers from SMILES."""
+"""Molecules: SDF files, and conformers of SMILES by RDKit."""

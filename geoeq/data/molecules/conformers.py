@@ -1,4 +1,4 @@
-"""Molecules from SMILES: charge, radicals, a name that conformers and mirror images share, and conformers."""
+"""Molecules from SMILES: charge, radicals, a name shared by conformers and mirror images, and conformers."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from geoeq.resources import import_extra
 
 __all__ = ["Molecule", "conformers", "embed", "parse_smiles", "read_smiles"]
 
-#: Conformers are the same where energies (kcal/mol) and sorted distances (Å) differ by less.
+#: Two conformers are the same if their energies (kcal/mol) and sorted distances (Å) differ by less than this.
 _SAME_ENERGY, _SAME_DISTANCES = 1e-2, 0.02
 
-#: Embeddings tried for each conformer that is asked for, as many coincide.
+#: Number of embeddings per requested conformer, as many embeddings coincide.
 _TRIES = 3
 
 
 @dataclass(frozen=True)
 class Molecule:
-    """What a SMILES says.
+    """A molecule described by a SMILES.
 
     Attributes:
-        smiles: as it was given.
-        name: canonical, with stereochemistry.
-        group: canonical without stereochemistry and isotopes: mirror images have one energy, and so one group.
-        charge: the sum of formal charges, e.
-        multiplicity: one more than the number of unpaired electrons.
+        smiles: SMILES of the user.
+        name: canonical SMILES with stereochemistry.
+        group: canonical SMILES without stereochemistry and isotopes: mirror images have the same energy, and so belong
+            to one group.
+        charge: sum of the formal charges, e.
+        multiplicity: number of unpaired electrons plus one.
     """
 
     smiles: str
@@ -41,26 +42,26 @@ class Molecule:
 
 
 def read_smiles(path: Path) -> list[str]:
-    """The SMILES in a file: the first word of each line; what follows it, and lines that begin with #, are left out.
+    """Read the SMILES in a file: the first word of each line, except lines that begin with #.
 
     Raises:
-        DataError: there is no such file, or nothing in it.
+        DataError: the file does not exist or is empty.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the file of SMILES cannot be read ({error}).") from error
-    found = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
-    if not found:
-        raise DataError(f"{path}: there is no SMILES in it.")
-    return found
+    smiles = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+    if not smiles:
+        raise DataError(f"{path}: it contains no SMILES.")
+    return smiles
 
 
 def parse_smiles(text: str) -> tuple[Any, Molecule]:
-    """RDKit's molecule with its hydrogens, and what the SMILES says.
+    """Return RDKit's molecule with hydrogens, and its description.
 
     Raises:
-        InputError: it is no SMILES, or one of several molecules; the message names it.
+        InputError: the text is not a SMILES, or describes several molecules; the message names it.
         MissingExtraError: the extra "chem" is not installed.
     """
     import_extra("rdkit", "chem")
@@ -71,7 +72,7 @@ def parse_smiles(text: str) -> tuple[Any, Molecule]:
         if plain is None or plain.GetNumAtoms() == 0:
             raise InputError(f"'{text}' is not a SMILES that RDKit understands.")
         if len(Chem.GetMolFrags(plain)) > 1:
-            raise InputError(f"'{text}' is of several molecules, and does not say how they lie: give a file of them.")
+            raise InputError(f"'{text}' describes several molecules; give a file with their positions instead.")
         unpaired = sum(atom.GetNumRadicalElectrons() for atom in plain.GetAtoms())
         known = Molecule(
             smiles=text,
@@ -84,15 +85,15 @@ def parse_smiles(text: str) -> tuple[Any, Molecule]:
 
 
 def embed(molecule: Any, seed: int, count: int = 1) -> list[int]:
-    """Give a molecule of ``parse_smiles`` conformers: ETKDG, then MMFF94 where that has all parameters.
+    """Add conformers to a molecule of ``parse_smiles`` by ETKDG, and relax them by MMFF94 if it has all parameters.
 
     Args:
-        molecule: it is changed.
-        seed: of the distances.
-        count: how many.
+        molecule: the molecule, which is changed.
+        seed: random seed of the embedding.
+        count: number of conformers.
 
     Returns:
-        The identifiers of the conformers that were found.
+        The identifiers of the conformers that were embedded.
 
     Source:
         Riniker and Landrum, J. Chem. Inf. Model. 55, 2562 (2015); Tosco, Stiefl and Landrum, J. Cheminf. 6, 37 (2014).
@@ -101,30 +102,30 @@ def embed(molecule: Any, seed: int, count: int = 1) -> list[int]:
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
     with rdBase.BlockLogs():
-        found = [int(place) for place in rdDistGeom.EmbedMultipleConfs(molecule, count, randomSeed=seed)]
-        if found and rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
+        identifiers = [int(number) for number in rdDistGeom.EmbedMultipleConfs(molecule, count, randomSeed=seed)]
+        if identifiers and rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
             rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(molecule, maxIters=2000)
-    return found
+    return identifiers
 
 
 def conformers(molecule: Any, seed: int, count: int) -> list[NDArray[np.float64]]:
-    """Different conformers, the lowest in energy first, [n, 3] Å each; ``count`` of them or fewer.
+    """Return up to ``count`` different conformers, [n, 3] Å each, in the order of their energies.
 
-    Mirror images count as one.
+    Mirror images count as one conformer.
     """
-    found = embed(molecule, seed, count if count == 1 else _TRIES * count)
-    energies = np.array([_energy(molecule, identifier) for identifier in found])
+    identifiers = embed(molecule, seed, count if count == 1 else _TRIES * count)
+    energies = np.array([_energy(molecule, identifier) for identifier in identifiers])
     kept: list[tuple[float, NDArray[np.float64], NDArray[np.float64]]] = []
-    for place in np.argsort(energies, kind="stable"):
-        positions = np.array(molecule.GetConformer(found[place]).GetPositions(), dtype=np.float64)
+    for index in np.argsort(energies, kind="stable"):
+        positions = np.array(molecule.GetConformer(identifiers[index]).GetPositions(), dtype=np.float64)
         distances = np.sort(np.linalg.norm(positions[:, None] - positions[None], axis=-1), axis=None)
-        if not any(_same(energies[place] - other, distances - theirs) for other, _, theirs in kept):
-            kept.append((float(energies[place]), positions, distances))
+        if not any(_same(energies[index] - other, distances - theirs) for other, _, theirs in kept):
+            kept.append((float(energies[index]), positions, distances))
     return [positions for _, positions, _ in kept[:count]]
 
 
 def _energy(molecule: Any, conformer: int) -> float:
-    """By MMFF94, kcal/mol; 0 where that lacks parameters."""
+    """Return the energy by MMFF94 in kcal/mol; 0 if it lacks parameters."""
     from rdkit import rdBase
     from rdkit.Chem import rdForceFieldHelpers
 

@@ -1,4 +1,4 @@
-"""Atoms of the molecules in an SDF file (V2000), without RDKit; bonds are not read."""
+"""Read the atoms of the molecules in an SDF file (V2000) without RDKit; bonds are not read."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class SdfMolecule(NamedTuple):
 
 
 def read_sdf(lines: Iterable[str], where: str) -> Iterator[SdfMolecule]:
-    """The molecules in the text of an SDF file, one after the other.
+    """Yield the molecules in the text of an SDF file.
 
     Raises:
-        DataError: it is truncated or not V2000; the message gives the molecule, counted from 1.
+        DataError: the text is truncated or not V2000; the message gives the molecule, counted from 1.
     """
     block: list[str] = []
     count = 0
@@ -38,8 +38,8 @@ def read_sdf(lines: Iterable[str], where: str) -> Iterator[SdfMolecule]:
             block.append(line)
     if any(line.strip() for line in block):
         if count:
-            raise DataError(f"{where}: molecule {count + 1} is cut off: its last line should be '$$$$'.")
-        yield _molecule(block, where)  # a mol file, which holds one molecule and no such line
+            raise DataError(f"{where}: molecule {count + 1} is truncated: its last line must be '$$$$'.")
+        yield _molecule(block, where)  # a mol file, which has one molecule and no such line
 
 
 def _molecule(block: list[str], where: str) -> SdfMolecule:
@@ -48,7 +48,7 @@ def _molecule(block: list[str], where: str) -> SdfMolecule:
     try:
         counts = block[3]
         if "V3000" in counts:
-            raise DataError(f"{where}: it is V3000; V2000 would be right.")
+            raise DataError(f"{where}: its version V3000 is not supported, only V2000.")
         atoms = block[4 : 4 + int(counts[:3])]
         numbers = [atomic_numbers[line[31:34].strip()] for line in atoms]
         positions = [(float(line[:10]), float(line[10:20]), float(line[20:30])) for line in atoms]

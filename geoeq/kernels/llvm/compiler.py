@@ -1,6 +1,6 @@
-"""LLVM's assembly language to functions of this process: the only file that imports llvmlite.
+"""Compile LLVM assembly to functions of this process: the only file that imports llvmlite.
 
-What was compiled is kept in the cache folder, so that the next process only loads it. Nothing is compiled at import.
+Object code is kept in the cache folder, so that later processes only load it. Nothing is compiled at import.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import ctypes
 import functools
 import hashlib
 import os
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from geoeq.files import atomic_write
 from geoeq.kernels.llvm.kernel import Kernel
 from geoeq.resources import cache_root
 
 __all__ = ["address", "compiled", "lanes", "unavailable"]
 
-#: To be raised when what is written for one text changes by other means than LLVM's version.
+#: Increment when the cached object code of a text changes for other reasons than LLVM's version.
 _FORMAT = 1
 
 _DIGEST = hashlib.sha256().digest_size
@@ -29,18 +29,18 @@ _lock = threading.Lock()
 _engines: list[Any] = []
 
 
-def _renew() -> None:
-    """A process that is forked while another thread compiles has the lock taken, and nobody who gives it back."""
+def _renew_lock() -> None:
+    """Replace the lock, which a process forked while another thread compiles inherits locked for ever."""
     global _lock
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_renew)
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 @functools.cache
 def unavailable() -> str | None:
-    """Why nothing can be compiled here; None where it can."""
+    """Return the reason why nothing can be compiled here; None if it can."""
     try:
         _llvm()
         _machine()
@@ -75,27 +75,27 @@ def _features() -> str:
 
 @functools.cache
 def lanes(size: int) -> int:
-    """How many numbers of ``size`` bytes one vector of this processor should hold."""
+    """Return the best number of lanes, for numbers of ``size`` bytes, of a vector on this processor."""
     return (64 if "+avx512f" in _features().split(",") else 32) // size
 
 
 @functools.cache
 def address(kernel: Kernel) -> int:
-    """Where the compiled kernel is, for as long as the process lives."""
+    """Return the address of the compiled kernel, valid for the life of the process."""
     with _lock:  # LLVM's objects belong to one thread at a time
         llvm = _llvm()
-        code = _cached(kernel.text) or _keep(kernel.text, _object(kernel.text))
+        code = _cached(kernel.text) or _compile_cached(kernel.text)
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
         _engines.append(engine)  # a function lives as long as its engine
-        found: int = engine.get_function_address(kernel.name)
-    return found
+        pointer: int = engine.get_function_address(kernel.name)
+    return pointer
 
 
 @functools.cache
 def compiled(kernel: Kernel) -> Callable[..., None]:
-    """The kernel as a function of addresses and three numbers, which does not hold Python's lock while it runs."""
+    """Return the kernel as a function of addresses and three numbers; it releases Python's lock while it runs."""
     kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * kernel.pointers, *[ctypes.c_int64] * 3)
     return kind(address(kernel))
 
@@ -110,29 +110,25 @@ def _object(text: str) -> bytes:
     return code
 
 
-def _place(text: str) -> Path:
+def _path(text: str) -> Path:
     version = ".".join(map(str, _llvm().llvm_version_info))
-    decides = "\n".join([str(_FORMAT), version, _processor(), _features(), text])
-    return cache_root() / "kernels" / f"{hashlib.sha256(decides.encode()).hexdigest()[:32]}.o"
+    key = "\n".join([str(_FORMAT), version, _processor(), _features(), text])
+    return cache_root() / "kernels" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.o"
 
 
 def _cached(text: str) -> bytes | None:
-    """The object code on disk, unless it is not there, not readable or damaged."""
+    """Return the object code on disk; None if it is missing, unreadable or damaged."""
     try:
-        data = _place(text).read_bytes()
+        data = _path(text).read_bytes()
     except OSError:
         return None
     digest, code = data[:_DIGEST], data[_DIGEST:]
     return code if hashlib.sha256(code).digest() == digest else None
 
 
-def _keep(text: str, code: bytes) -> bytes:
-    """Write it, whole or not at all; where nothing can be written, every process compiles for itself."""
-    place = _place(text)
-    with contextlib.suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=place.parent, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(code).digest() + code)
-        os.replace(name, place)
+def _compile_cached(text: str) -> bytes:
+    """Compile the text and write it to the cache; if that fails, every process compiles for itself."""
+    code = _object(text)
+    with contextlib.suppress(OSError), atomic_write(_path(text)) as temporary:
+        temporary.write_bytes(hashlib.sha256(code).digest() + code)
     return code

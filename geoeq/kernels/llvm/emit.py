@@ -1,4 +1,4 @@
-"""LLVM's assembly language, as far as kernels over channels need it."""
+"""Emit LLVM assembly: the instructions that kernels over vectors of channels need."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 __all__ = ["Code", "Scalar", "literal"]
 
-#: Names of LLVM's floating-point types, of four and of eight bytes.
+#: Name of one of LLVM's floating-point types, "float" or "double".
 Scalar = str
 
 
 def literal(value: float, scalar: Scalar) -> str:
-    """A constant, exactly: LLVM writes the bits of a double in hexadecimal, for a float after rounding to one."""
+    """Return the exact constant: the bits of a double in hexadecimal, rounded to single precision first for a float."""
     if scalar == "float":
         value = struct.unpack("f", struct.pack("f", value))[0]
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
@@ -22,15 +22,15 @@ def literal(value: float, scalar: Scalar) -> str:
 
 @dataclass
 class Code:
-    """The body of one function, in the order in which it is written.
+    """The body of one function, written instruction by instruction.
 
     Values are names such as ``%v7``; indices are 64-bit integers, pointers are opaque. Arithmetic is on vectors of
-    ``lanes`` numbers, or on single numbers where ``scalar`` is asked for.
+    ``lanes`` numbers, except for the methods under "Single numbers".
 
     Attributes:
-        scalar: "float" or "double".
-        lanes: numbers in a vector.
-        mask: name of the mask of a partial vector; None where all lanes hold channels.
+        scalar: type of a number, "float" or "double".
+        lanes: number of lanes of a vector.
+        mask: mask of a partial vector; None if all lanes hold channels.
     """
 
     scalar: Scalar
@@ -47,7 +47,7 @@ class Code:
 
     @property
     def size(self) -> int:
-        """Bytes of a number."""
+        """Size of a number in bytes."""
         return 4 if self.scalar == "float" else 8
 
     @property
@@ -55,14 +55,14 @@ class Code:
         return f"v{self.lanes}f{8 * self.size}"
 
     def value(self, text: str) -> str:
-        """A new name for the value of an instruction."""
+        """Write an instruction and return the new name of its value."""
         self._count += 1
         name = f"%v{self._count}"
         self.lines.append(f"  {name} = {text}")
         return name
 
     def do(self, text: str) -> None:
-        """An instruction without a value."""
+        """Write an instruction that has no value."""
         self.lines.append(f"  {text}")
 
     # Indices and addresses
@@ -74,7 +74,7 @@ class Code:
         return a if b in (1, "1") else self.value(f"mul nsw i64 {a}, {b}")
 
     def address(self, base: str, index: str | int, kind: str | None = None) -> str:
-        """Of the number at an index, or of an integer where ``kind`` is "i64"."""
+        """Return the address of the number at an index, or of an integer if ``kind`` is "i64"."""
         return (
             base
             if index in (0, "0")
@@ -96,7 +96,7 @@ class Code:
         return self.value(f"fadd {self.scalar} {a}, {b}")
 
     def linear(self, terms: Sequence[tuple[float, str]]) -> str:
-        """``Σ c x`` of single numbers."""
+        """Return ``Σ c x`` of single numbers."""
         total = ""
         for factor, number in terms:
             constant = literal(factor, self.scalar)
@@ -109,32 +109,33 @@ class Code:
     # Vectors of channels
 
     def load(self, base: str, index: str | int) -> str:
-        place = self.address(base, index)
+        pointer = self.address(base, index)
         if self.mask is None:
-            return self.value(f"load {self.vector}, ptr {place}, align {self.size}")
+            return self.value(f"load {self.vector}, ptr {pointer}, align {self.size}")
         name = f"llvm.masked.load.{self._suffix}.p0"
         self.intrinsics.add(f"declare {self.vector} @{name}(ptr, <{self.lanes} x i1>, {self.vector})")
         return self.value(
-            f"call {self.vector} @{name}(ptr align {self.size} {place}, <{self.lanes} x i1> {self.mask}, "
+            f"call {self.vector} @{name}(ptr align {self.size} {pointer}, <{self.lanes} x i1> {self.mask}, "
             f"{self.vector} zeroinitializer)"
         )
 
     def store(self, vector: str, base: str, index: str | int) -> None:
-        place = self.address(base, index)
+        pointer = self.address(base, index)
         if self.mask is None:
-            self.do(f"store {self.vector} {vector}, ptr {place}, align {self.size}")
+            self.do(f"store {self.vector} {vector}, ptr {pointer}, align {self.size}")
             return
         name = f"llvm.masked.store.{self._suffix}.p0"
         self.intrinsics.add(f"declare void @{name}({self.vector}, ptr, <{self.lanes} x i1>)")
         self.do(
-            f"call void @{name}({self.vector} {vector}, ptr align {self.size} {place}, <{self.lanes} x i1> {self.mask})"
+            f"call void @{name}({self.vector} {vector}, ptr align {self.size} {pointer}, "
+            f"<{self.lanes} x i1> {self.mask})"
         )
 
     def times(self, a: str, b: str) -> str:
         return self.value(f"fmul {self.vector} {a}, {b}")
 
     def fused(self, a: str, b: str, total: str | None) -> str:
-        """``a b + total``, or the product alone."""
+        """Return ``a b + total``, or only the product if total is None."""
         return self.times(a, b) if total is None else self._fused(self.vector, self._suffix, a, b, total)
 
     def minus(self, a: str, b: str) -> str:
@@ -144,24 +145,24 @@ class Code:
         return self.value(f"fdiv {self.vector} {a}, {b}")
 
     def larger(self, a: str, b: str) -> str:
-        return self._called("maxnum", a, b)
+        return self._intrinsic("maxnum", a, b)
 
     def exponential(self, vector: str) -> str:
-        return self._called("exp", vector)
+        return self._intrinsic("exp", vector)
 
-    def _called(self, name: str, *vectors: str) -> str:
+    def _intrinsic(self, name: str, *vectors: str) -> str:
         name = f"llvm.{name}.{self._suffix}"
         self.intrinsics.add(f"declare {self.vector} @{name}({', '.join([self.vector] * len(vectors))})")
         return self.value(f"call {self.vector} @{name}({', '.join(f'{self.vector} {vector}' for vector in vectors)})")
 
     def scaled(self, weight: str | None, vector: str, total: str | None = None) -> str:
-        """``weight vector + total``; None for a weight of one, or a total of zero."""
+        """Return ``weight vector + total``; None means a weight of one, or a total of zero."""
         if weight is not None:
             return self.fused(weight, vector, total)
         return vector if total is None else self.value(f"fadd {self.vector} {vector}, {total}")
 
     def splat(self, number: str) -> str:
-        """A single number in every lane."""
+        """Return a vector with the number in every lane."""
         one = self.value(f"insertelement {self.vector} poison, {self.scalar} {number}, i64 0")
         return self.value(
             f"shufflevector {self.vector} {one}, {self.vector} poison, <{self.lanes} x i32> zeroinitializer"
@@ -171,7 +172,7 @@ class Code:
         return f"<{', '.join([f'{self.scalar} {literal(number, self.scalar)}'] * self.lanes)}>"
 
     def sum(self, vector: str) -> str:
-        """Of all lanes, in halves: always in the same order."""
+        """Return the sum of all lanes, added by halves, always in the same order."""
         name = f"llvm.vector.reduce.fadd.{self._suffix}"
         self.intrinsics.add(f"declare {self.scalar} @{name}({self.scalar}, {self.vector})")
         return self.value(f"call reassoc {self.scalar} @{name}({self.scalar} -0.0, {self.vector} {vector})")
@@ -184,17 +185,17 @@ class Code:
     # Memory and loops
 
     def zero(self, base: str, count: int) -> None:
-        """Fill ``count`` numbers with zeros."""
+        """Set ``count`` numbers to zero."""
         self.intrinsics.add("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
         self.do(f"call void @llvm.memset.p0.i64(ptr {base}, i8 0, i64 {count * self.size}, i1 false)")
 
     def scratch(self, count: int) -> str:
-        """Room for ``count`` numbers on the stack; to be asked for outside of loops."""
+        """Allocate ``count`` numbers on the stack; call it outside of loops."""
         return self.value(f"alloca [{count} x {self.scalar}], align 64")
 
     @contextlib.contextmanager
     def loop(self, first: str | int, last: str | int, step: int = 1) -> Iterator[str]:
-        """The index from ``first`` to below ``last``."""
+        """Write a loop, and yield its index, from ``first`` to below ``last``."""
         self._count += 1
         name = f"loop{self._count}"
         before = self._block
@@ -216,7 +217,7 @@ class Code:
         self._block = block
 
     def vectors(self, count: int) -> Iterator[str]:
-        """The first of ``count`` numbers in each vector: a loop over whole vectors, a partial one for what remains."""
+        """Yield the first index of each vector of ``count`` numbers: a loop over whole vectors, then a partial one."""
         whole = count - count % self.lanes
         if whole == self.lanes:
             yield "0"
@@ -229,7 +230,7 @@ class Code:
 
     @contextlib.contextmanager
     def partial(self, channels: int) -> Iterator[None]:
-        """Vectors of which only the first ``channels`` lanes are read or written."""
+        """Read and write only the first ``channels`` lanes of vectors."""
         bits = ["i1 true" if lane < channels else "i1 false" for lane in range(self.lanes)]
         self.mask = f"<{', '.join(bits)}>"
         yield
@@ -237,7 +238,7 @@ class Code:
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
-        """All lanes, within what is partial too."""
+        """Read and write all lanes, even within ``partial``."""
         mask, self.mask = self.mask, None
         yield
         self.mask = mask

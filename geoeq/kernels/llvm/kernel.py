@@ -1,4 +1,4 @@
-"""A compiled function's text: what all kernels have in common."""
+"""The text of a compiled function, and helpers shared by all kernels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Kernel", "Row", "function"]
 
 @dataclass(frozen=True)
 class Kernel:
-    """A function in LLVM's language: pointers, then the rows of the output, the first row and the one after the last.
+    """A function in LLVM assembly; its arguments are pointers, the number of rows, and the range of rows to compute.
 
     Attributes:
-        name: of the function.
-        text: of the module.
-        pointers: how many it takes.
+        name: name of the function.
+        text: text of the module.
+        pointers: number of pointers among the arguments.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Kernel:
 
 
 class Row:
-    """The numbers of an edge or node: vectors of channels at the places of a description."""
+    """Address of the row of an edge or node, in an array with ``width`` columns."""
 
     def __init__(self, code: Code, base: str, row: str, width: int) -> None:
         self.code, self.base = code, code.address(base, code.multiply(row, width))
@@ -36,7 +36,7 @@ class Row:
 
 
 def function(name: str, code: Code, pointers: Sequence[str]) -> Kernel:
-    """What was written to ``code`` as the body of a function of these pointers."""
+    """Return the kernel whose body is ``code``, as a function of these pointers."""
     numbers = [f"i64 %{number}" for number in ("rows", "first", "last")]
     arguments = ", ".join([*(f"ptr noalias %{pointer}" for pointer in pointers), *numbers])
     lines = [f"define void @{name}({arguments}) {{", "entry:", *code.lines, "  ret void", "}", *sorted(code.intrinsics)]

@@ -1,4 +1,4 @@
-"""Kernels by what they are made for, and their rows shared among threads."""
+"""Kernels by their parameters, and their launch on as many threads as PyTorch uses."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["SCALARS", "check_senders", "even_bounds", "kernel_of", "node_bounds"
 
 SCALARS = {torch.float32: "float", torch.float64: "double"}
 
-#: Numbers of edges (channels of paths, mostly) below which a second thread costs more than it takes over: some 20 µs.
+#: Number of entries (mostly channels of paths) below which a second thread costs more than it saves, about 20 µs.
 _SMALLEST = 20_000
 
 
 @functools.cache
 def kernel_of(make: Callable[..., Kernel], *options: object, dtype: torch.dtype, widest: int | None = None) -> Kernel:
-    """The kernel ``make(*options, scalar, lanes)``; no lane is idle where a row has ``widest`` numbers."""
+    """Return the kernel ``make(*options, scalar, lanes)``, without idle lanes if rows have only ``widest`` entries."""
     most = lanes(dtype.itemsize)
     if widest is not None:
         most = min(most, 1 << max(widest - 1, 1).bit_length())
@@ -33,7 +33,7 @@ def kernel_of(make: Callable[..., Kernel], *options: object, dtype: torch.dtype,
 
 
 def run(kernel: Kernel, tensors: Sequence[Tensor | int], rows: int, bounds: Sequence[int]) -> None:
-    """The kernel with these tensors (or addresses), of ``rows`` rows those between the bounds."""
+    """Run the kernel with these tensors (or addresses), which have ``rows`` rows, on the rows between the bounds."""
     addresses = [tensor if isinstance(tensor, int) else tensor.data_ptr() for tensor in tensors]
     function = compiled(kernel)
     if len(bounds) == 2:
@@ -43,13 +43,13 @@ def run(kernel: Kernel, tensors: Sequence[Tensor | int], rows: int, bounds: Sequ
 
 
 def even_bounds(rows: int, width: int) -> list[int]:
-    """Rows with ``width`` numbers each, in pieces of about as many."""
+    """Divide rows of ``width`` entries into pieces of about equal numbers of rows."""
     pieces = shares(rows * width, _SMALLEST)
     return [rows * n // pieces for n in range(pieces + 1)]
 
 
 def node_bounds(pointers: Tensor, width: int) -> list[int]:
-    """Nodes in pieces of about as many edges, with ``width`` numbers each."""
+    """Divide nodes into pieces of about equal numbers of edges, each edge with ``width`` entries."""
     nodes, steps = pointers.shape[0] - 1, even_bounds(int(pointers[-1]), width)[1:-1]
     if not steps:
         return [0, nodes]
@@ -58,7 +58,11 @@ def node_bounds(pointers: Tensor, width: int) -> list[int]:
 
 
 def check_senders(edges: EdgeTensors, count: int) -> None:
-    """A kernel would read beyond the features without a word."""
+    """Check that senders are among ``count`` nodes; a kernel would silently read beyond the features.
+
+    Raises:
+        TensorError: a sender is out of range.
+    """
     if edges.sender.numel():
         lowest, highest = (int(end) for end in edges.sender.aminmax())
         if lowest < 0 or highest >= count:

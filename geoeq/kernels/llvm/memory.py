@@ -1,4 +1,4 @@
-"""Room for large results: pages of 2 MB where the system has them."""
+"""Allocation of large results in pages of 2 MB, if the system has them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 
 __all__ = ["empty"]
 
-#: Bytes from which on the C library takes fresh pages from the system at every allocation (glibc's upper limit).
+#: Bytes from which the C library takes fresh pages from the system for every allocation (glibc's upper limit).
 _FRESH = 32 * 2**20
 
 
 @functools.cache
 def _advise() -> Callable[[int, int, int], int] | None:
-    """The system's ``madvise``, where pages can be large."""
+    """Return the system's ``madvise``; None if there are no large pages."""
     if not sys.platform.startswith("linux") or not hasattr(mmap, "MADV_HUGEPAGE"):
         return None
     function = ctypes.CDLL(None).madvise
@@ -27,10 +27,10 @@ def _advise() -> Callable[[int, int, int], int] | None:
 
 
 def empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """``like.new_empty(shape)``, for a result that is soon written as a whole.
+    """Return ``like.new_empty(shape)``, in large pages, for a result that will soon be written completely.
 
-    The system clears a fresh page when it is first written to. For large results that is most of a kernel's time where
-    pages have 4 kB. Advice that is not followed does no harm.
+    The system clears a page on its first write. For large results this takes most of a kernel's time with pages of
+    4 kB. Advice that the system does not follow does no harm.
     """
     tensor = like.new_empty(shape)
     size, advise = tensor.numel() * tensor.element_size(), _advise()

@@ -1,6 +1,7 @@
-"""Pieces of a kernel shared among the threads that PyTorch itself works with, where these are OpenMP's.
+"""Distribute the pieces of a kernel among PyTorch's own worker threads, if they are OpenMP's.
 
-Those wait for a while, awake, after every operation of PyTorch: threads of our own would have to share cores with them.
+These threads stay awake for a while after every operation of PyTorch; additional threads would compete with them for
+cores.
 """
 
 from __future__ import annotations
@@ -18,38 +19,38 @@ from geoeq.kernels.llvm.kernel import Kernel
 
 __all__ = ["run_with_openmp"]
 
-#: Numbers of a job before the addresses of tensors: the kernel, the next piece, how many there are, their bounds, rows.
+#: Numbers in a job before the addresses of tensors: kernel, next piece, number of pieces, their bounds, number of rows.
 _HEADER = 5
 
 _forked = False
 
 
-def _leave() -> None:
-    """A forked process has no threads, and OpenMP does not know it."""
+def _note_fork() -> None:
+    """Remember that this process was forked: it has no OpenMP threads, and OpenMP does not know it."""
     global _forked
     _forked = True
 
 
-os.register_at_fork(after_in_child=_leave)
+os.register_at_fork(after_in_child=_note_fork)
 
 
 @functools.cache
 def _parallel() -> Callable[[int, object, int, int], None] | None:
-    """``GOMP_parallel`` of the OpenMP that PyTorch is linked with (GNU's, LLVM's or Intel's); None if there is none."""
+    """Return ``GOMP_parallel`` of the OpenMP linked with PyTorch (GNU's, LLVM's or Intel's); None if there is none."""
     try:
-        # A name is looked up in what the library is linked with, too.
+        # The symbol is also searched in the libraries that libtorch_cpu.so is linked with.
         function = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).GOMP_parallel
     except (OSError, AttributeError):
         return None
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     function.restype = None
-    found: Callable[[int, object, int, int], None] = function
-    return found
+    parallel: Callable[[int, object, int, int], None] = function
+    return parallel
 
 
 @functools.cache
 def _worker(pointers: int) -> int:
-    """Address of a function that does pieces of a job as long as there are any."""
+    """Return the address of a function that takes pieces of a job until none are left."""
     slots = [f"  %slot{n} = getelementptr i64, ptr %job, i64 {n}" for n in range(_HEADER + pointers)]
     loads = [f"  %p{n} = load ptr, ptr %slot{_HEADER + n}" for n in range(pointers)]
     arguments = ", ".join([*(f"ptr %p{n}" for n in range(pointers)), "i64 %rows", "i64 %first", "i64 %last"])
@@ -81,9 +82,9 @@ end:
 
 
 def run_with_openmp(kernel: Kernel, addresses: Sequence[int], rows: int, bounds: Sequence[int]) -> bool:
-    """Run the kernel on the rows between all neighbours in ``bounds``; whether it was done, as not all can.
+    """Run the kernel on the rows between consecutive ``bounds``; return False, doing nothing, if OpenMP is unavailable.
 
-    Which thread takes which piece does not matter to the result if pieces write to places of their own.
+    The result does not depend on which thread takes which piece, as long as pieces write to separate rows.
     """
     parallel = _parallel()
     if _forked or parallel is None:

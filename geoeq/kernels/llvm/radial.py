@@ -1,7 +1,7 @@
-"""Convolutions on the CPU whose weights are made for some edges at a time, and used while they are in a cache.
+"""Convolutions on the CPU whose weights are computed for some edges at a time, and used while they are in a cache.
 
-Weights are ``w = h R`` with h the hidden layer of an edge and R the matrix. For second derivatives there is also
-``w' = h' R + h R'``, how they change with cotangents h' and R'.
+Weights are ``w = h R`` with h the hidden layer of an edge and R the matrix. Second derivatives also need
+``w' = h' R + h R'``, the change of the weights with the cotangents h' and R'.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from geoeq.kernels.segments import EdgeTensors
 
 __all__ = ["Radial"]
 
-#: Bytes of the weights that are made at a time: they stay in a cache, and matrix products are large enough.
+#: Bytes of weights computed at a time: they stay in a cache, and matrix products are large enough to be fast.
 _WEIGHTS = 2 * 2**20
 
 
@@ -32,7 +32,7 @@ def _edges_at_once(matrix: Tensor) -> int:
 
 
 class _Piece(NamedTuple):
-    """Receivers ``first`` to ``last`` and the edges into them."""
+    """Receivers ``first`` to ``last`` and the edges into them, ``begin`` to ``end``."""
 
     first: int
     last: int
@@ -45,7 +45,7 @@ class _Piece(NamedTuple):
 
 
 def _pieces(pointers: Tensor, size: int) -> Iterator[_Piece]:
-    """Of ``size`` edges or fewer, but for receivers that have more."""
+    """Divide receivers into pieces of at most ``size`` edges; a receiver with more edges is a piece by itself."""
     starts: list[int] = pointers.tolist()
     first = 0
     while first < len(starts) - 1:
@@ -55,30 +55,30 @@ def _pieces(pointers: Tensor, size: int) -> Iterator[_Piece]:
 
 
 def _before(rows: Tensor, piece: _Piece) -> int:
-    """The address of edge 0, where the first row is that of the first edge of the piece."""
+    """Return the address that edge 0 would have, given that the first row belongs to the first edge of the piece."""
     return rows.data_ptr() - piece.begin * rows.shape[1] * rows.element_size()
 
 
 class _Contractions:
-    """The three kernels, for the edges of a piece. Weights, and what is derived by them, have rows for these alone."""
+    """The three kernels for the edges of a piece; weights and their gradients have rows for these edges only."""
 
     def __init__(self, edges: EdgeTensors, paths: Paths, like: Tensor) -> None:
-        self.given, self.paths, self.dtype = edges, paths, like.dtype
-        self.own = torch.arange(len(edges.sender) + 1)
+        self.edges, self.paths, self.dtype = edges, paths, like.dtype
+        self.identity = torch.arange(len(edges.sender) + 1)
 
     def _run(self, kernel: Kernel, tensors: Sequence[Tensor | int], first: int, last: int) -> None:
-        run(kernel, tensors, self.given.num_nodes, [first, last])
+        run(kernel, tensors, self.edges.num_nodes, [first, last])
 
     def conv(self, piece: _Piece, x: Tensor, harmonics: Tensor, weights: Tensor, out: Tensor, added: bool) -> None:
-        """∂Φ/∂g to the rows of ``out`` of these receivers."""
+        """Write ∂Φ/∂g to the rows of these receivers in ``out``."""
         kernel = kernel_of(receiver_kernel, self.paths, True, added, dtype=self.dtype)
-        tensors = (x, harmonics, _before(weights, piece), self.given.sender, self.given.row_pointers, out)
+        tensors = (x, harmonics, _before(weights, piece), self.edges.sender, self.edges.row_pointers, out)
         self._run(kernel, tensors, piece.first, piece.last)
 
     def back(self, piece: _Piece, g: Tensor, harmonics: Tensor, weights: Tensor, rows: Tensor, added: bool) -> None:
-        """∂Φ/∂x of each edge by itself, to ``rows``."""
+        """Write the contribution of each edge to ∂Φ/∂x to ``rows``."""
         kernel = kernel_of(sender_kernel, self.paths, True, added, dtype=self.dtype)
-        ends = self.given.receiver, self.own, self.own
+        ends = self.edges.receiver, self.identity, self.identity
         tensors = (g, harmonics, _before(weights, piece), *ends, _before(rows, piece))
         self._run(kernel, tensors, piece.begin, piece.end)
 
@@ -90,13 +90,13 @@ class _Contractions:
         by_weights: Tensor | None,
         added: bool,
     ) -> None:
-        """∂Φ/∂Y to the rows of these edges, and ∂Φ/∂w, for factors x, Y, w and g."""
+        """Write ∂Φ/∂Y to the rows of these edges, and ∂Φ/∂w, for factors x, Y, w and g."""
         x, harmonics, weights, g = factors
         if by_harmonics is None and by_weights is None:
             return
         options = by_harmonics is not None, by_weights is not None, added
         kernel = kernel_of(edge_kernel, self.paths, True, *options, dtype=self.dtype)
-        ends = self.given.sender, self.given.receiver
+        ends = self.edges.sender, self.edges.receiver
         results = (
             0 if by_harmonics is None else by_harmonics,
             0 if by_weights is None else _before(by_weights, piece),
@@ -105,7 +105,7 @@ class _Contractions:
 
 
 def _results(factors: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
-    """Room for derivatives, zero where they are sums over edges: by x, harmonics, hidden and matrix."""
+    """Allocate the gradients by x, harmonics, hidden and matrix; those that are sums over edges are set to zero."""
     sums = (True, False, False, True)
     return [
         (torch.zeros_like(factor) if is_sum else empty(factor, factor.shape)) if want else factor.new_empty(0)
@@ -114,7 +114,7 @@ def _results(factors: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
 
 
 class _Sums(NamedTuple):
-    """What the edges of a piece add to derivatives by x (a row for each edge, for its sender) and by the matrix."""
+    """Contribution of a piece to the gradients by x (one row per edge, for its sender) and by the matrix."""
 
     edges: slice
     back: Tensor | None
@@ -128,7 +128,7 @@ class _Sums(NamedTuple):
 
 
 class Radial:
-    """Those of ``FusedKernels``."""
+    """The radial part of ``ProductKernels`` for the CPU."""
 
     def radial_conv(
         self, x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
@@ -136,10 +136,10 @@ class Radial:
         check_senders(edges, x.shape[0])
         out, contractions = empty(x, paths.out_shape(x.shape[0])), _Contractions(edges, paths, x)
 
-        def done(piece: _Piece) -> None:
+        def compute(piece: _Piece) -> None:
             contractions.conv(piece, x, harmonics, hidden[piece.edges] @ matrix, out, added=False)
 
-        for _ in in_order(done, list(_pieces(edges.row_pointers, _edges_at_once(matrix)))):
+        for _ in in_order(compute, list(_pieces(edges.row_pointers, _edges_at_once(matrix)))):
             pass
         return out
 
@@ -154,26 +154,26 @@ class Radial:
         paths: Paths,
         wanted: Sequence[bool],
     ) -> tuple[Tensor, ...]:
-        """Of pieces, what is a sum is added up in their order."""
+        """Compute the gradients piece by piece; sums over edges are accumulated in the order of the pieces."""
         by_x, by_harmonics, by_hidden, by_matrix = wanted
-        found = _results((x, harmonics, hidden, matrix), wanted)
+        gradients = _results((x, harmonics, hidden, matrix), wanted)
         contractions = _Contractions(edges, paths, x)
 
         def sums(piece: _Piece) -> _Sums:
             rows, weights = piece.edges, hidden[piece.edges] @ matrix
-            changed = torch.empty_like(weights) if by_hidden or by_matrix else None
-            into = found[1] if by_harmonics else None
-            contractions.of_edges(piece, (x, harmonics, weights, g), into, changed, added=False)
+            by_weights = torch.empty_like(weights) if by_hidden or by_matrix else None
+            into = gradients[1] if by_harmonics else None
+            contractions.of_edges(piece, (x, harmonics, weights, g), into, by_weights, added=False)
             back = x.new_empty(len(weights), paths.x_dim) if by_x else None
             if back is not None:
                 contractions.back(piece, g, harmonics, weights, back, added=False)
-            if by_hidden and changed is not None:
-                torch.mm(changed, matrix.T, out=found[2][rows])
-            return _Sums(rows, back, hidden[rows].T @ changed if by_matrix and changed is not None else None)
+            if by_hidden and by_weights is not None:
+                torch.mm(by_weights, matrix.T, out=gradients[2][rows])
+            return _Sums(rows, back, hidden[rows].T @ by_weights if by_matrix and by_weights is not None else None)
 
         for part in in_order(sums, list(_pieces(edges.row_pointers, _edges_at_once(matrix)))):
-            part.add(found[0], edges.sender, found[3])
-        return tuple(found)
+            part.add(gradients[0], edges.sender, gradients[3])
+        return tuple(gradients)
 
     def radial_second(
         self,
@@ -187,14 +187,14 @@ class Radial:
         paths: Paths,
         wanted: Sequence[bool],
     ) -> tuple[Tensor, ...]:
-        """The sum of Φ with one factor after another replaced by its cotangent, derived by what is left in each.
+        """Differentiate the sum of Φ with one factor after another replaced by its cotangent.
 
-        All that weights are needed for is done while they are there: five matrix products of a piece, not eleven.
+        All uses of a piece's weights share their computation: five matrix products per piece instead of eleven.
         """
         of_x, of_harmonics, of_hidden, of_matrix = (part if part.numel() else None for part in cotangents)
         by_x, by_harmonics, by_hidden, by_matrix, by_g = wanted
         pairs = zip((x, harmonics, hidden, matrix, g), wanted, strict=True)
-        found = [torch.zeros_like(factor) if want else factor.new_empty(0) for factor, want in pairs]
+        gradients = [torch.zeros_like(factor) if want else factor.new_empty(0) for factor, want in pairs]
         contractions = _Contractions(edges, paths, x)
 
         def sums(piece: _Piece) -> _Sums:
@@ -211,31 +211,31 @@ class Radial:
                 if left is None or middle is None or right is None:
                     continue
                 if by_g:
-                    contractions.conv(piece, left, middle, right, found[4], added=True)
+                    contractions.conv(piece, left, middle, right, gradients[4], added=True)
                 if back is not None and replaced != "x":
                     contractions.back(piece, g, middle, right, back, added=True)
-                into = found[1] if by_harmonics and replaced != "harmonics" else None
-                changed = by_change if replaced == "weights" else by_weights
-                contractions.of_edges(piece, (left, middle, right, g), into, changed, added=True)
+                into = gradients[1] if by_harmonics and replaced != "harmonics" else None
+                target = by_change if replaced == "weights" else by_weights
+                contractions.of_edges(piece, (left, middle, right, g), into, target, added=True)
             total = torch.zeros_like(matrix) if by_matrix else None
             if by_weights is not None and by_change is not None:
                 ways = ((by_weights, hidden, matrix), (by_change, of_hidden, of_matrix))
                 for part, factor, other in ways:  # w = h R and w' = h' R + h R'
                     if by_hidden and other is not None:
-                        found[2][rows].addmm_(part, other.T)
+                        gradients[2][rows].addmm_(part, other.T)
                     if total is not None and factor is not None:
                         total.addmm_(factor[rows].T, part)
             return _Sums(rows, back, total)
 
         for part in in_order(sums, list(_pieces(edges.row_pointers, _edges_at_once(matrix)))):
-            part.add(found[0], edges.sender, found[3])
-        return tuple(found)
+            part.add(gradients[0], edges.sender, gradients[3])
+        return tuple(gradients)
 
 
 def _change(
     piece: _Piece, hidden: Tensor, matrix: Tensor, of_hidden: Tensor | None, of_matrix: Tensor | None
 ) -> Tensor | None:
-    """How the weights change with the cotangents of their factors."""
+    """Return the change of the weights with the cotangents of their factors."""
     if of_hidden is None:
         return None if of_matrix is None else hidden[piece.edges] @ of_matrix
     change = of_hidden[piece.edges] @ matrix

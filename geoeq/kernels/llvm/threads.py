@@ -1,4 +1,4 @@
-"""Work shared among as many threads as torch uses, without a runtime of its own that a fork could break."""
+"""Distribute work among as many Python threads as PyTorch uses; a fork does no harm."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ __all__ = ["in_order", "in_threads", "shares"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: pieces for each thread: one that is delayed leaves its pieces to the others.
+#: Pieces per thread: other threads take over the pieces of one that is delayed.
 _PIECES = 4
 
 _lock = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}
-_lone: dict[int, ThreadPoolExecutor] = {}
+_serial_pools: dict[int, ThreadPoolExecutor] = {}
 
 
-def _forget() -> None:
-    """A forked process has its parent's pools, and none of their threads."""
+def _forget_pools() -> None:
+    """Forget the pools of the parent process: a forked process has none of their threads."""
     global _lock
     _lock = threading.Lock()
     _pools.clear()
-    _lone.clear()
+    _serial_pools.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_forget_pools)
 
 
-def _spread() -> None:
-    """Let this thread use every core that a thread of the process may use.
+def _use_all_cores() -> None:
+    """Let this thread use every core that any thread of the process may use.
 
-    Where OpenMP binds threads to cores (OMP_PROC_BIND), a new one would share that of the thread which made it.
+    If OpenMP binds threads to cores (OMP_PROC_BIND), a new thread would share the core of the thread that created it.
     """
     if sys.platform == "linux":
         cores = set()
         for task in os.listdir("/proc/self/task"):
-            with contextlib.suppress(ProcessLookupError):  # it has just ended
+            with contextlib.suppress(ProcessLookupError):  # the thread has just ended
                 cores |= os.sched_getaffinity(int(task))
         os.sched_setaffinity(0, cores)
 
@@ -54,24 +54,24 @@ def _spread() -> None:
 def _pool(threads: int) -> ThreadPoolExecutor:
     with _lock:
         if threads not in _pools:
-            _pools[threads] = ThreadPoolExecutor(threads, "geoeq", _spread)
+            _pools[threads] = ThreadPoolExecutor(threads, "geoeq", _use_all_cores)
         return _pools[threads]
 
 
 def shares(work: int, smallest: int) -> int:
-    """Into how many pieces ``work`` is to be cut: one where a piece would be smaller than ``smallest``."""
+    """Return the number of pieces to divide ``work`` into, none of them smaller than ``smallest``."""
     threads = torch.get_num_threads()
     return 1 if threads == 1 else max(1, min(threads * _PIECES, work // max(smallest, 1)))
 
 
 def in_threads(function: Callable[[int, int], None], bounds: Sequence[int]) -> None:
-    """``function(first, last)`` of all neighbours in ``bounds``, by as many threads as torch uses.
+    """Call ``function(first, last)`` for all consecutive ``bounds``, on as many threads as PyTorch uses.
 
-    Which thread takes which piece does not matter to the result if pieces write to places of their own.
+    The result does not depend on which thread takes which piece, as long as pieces write to separate rows.
     """
     pieces = list(pairwise(bounds))
     helpers = min(torch.get_num_threads(), len(pieces)) - 1
-    remaining = iter(pieces)  # taking the next one is a single step of the interpreter
+    remaining = iter(pieces)  # taking the next piece is atomic in the interpreter
     futures = [_pool(helpers).submit(_work, function, remaining) for _ in range(helpers)]
     _work(function, remaining)
     for future in futures:
@@ -83,41 +83,41 @@ def _work(function: Callable[[int, int], None], pieces: Iterator[tuple[int, int]
         function(first, last)
 
 
-def _alone() -> None:
-    _spread()
+def _use_one_torch_thread() -> None:
+    _use_all_cores()
     torch.set_num_threads(1)
 
 
-def _lone_pool(threads: int) -> ThreadPoolExecutor:
-    """Threads in which torch uses no others."""
+def _serial_pool(threads: int) -> ThreadPoolExecutor:
+    """Return threads in which PyTorch starts no other threads."""
     with _lock:
-        if threads not in _lone:
-            pool = ThreadPoolExecutor(threads, "geoeq", _alone)
+        if threads not in _serial_pools:
+            pool = ThreadPoolExecutor(threads, "geoeq", _use_one_torch_thread)
             started = threading.Barrier(threads)
             for future in [pool.submit(started.wait) for _ in range(threads)]:
                 future.result()
-            torch.set_num_threads(threads)  # their number is also what every other new thread begins with
-            _lone[threads] = pool
-        return _lone[threads]
+            torch.set_num_threads(threads)  # set_num_threads also sets the number with which new threads begin
+            _serial_pools[threads] = pool
+        return _serial_pools[threads]
 
 
 def in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """``map(function, items)``, by as many threads as torch uses, each of which uses torch by itself.
+    """Return ``map(function, items)``, on as many threads as PyTorch uses, each of which uses PyTorch single-threaded.
 
-    Results come in the order of the items, and no more of them are ahead of what was asked for than there are threads.
+    Results come in the order of the items, and at most as many are computed in advance as there are threads.
     """
     threads = torch.get_num_threads()
     if threads == 1 or len(items) < 2:
         yield from map(function, items)
         return
 
-    def alone(item: Item) -> Result:
-        with torch.no_grad():  # a new thread would record derivatives
+    def without_grad(item: Item) -> Result:
+        with torch.no_grad():  # gradient mode is per thread, and on in a new one
             return function(item)
 
-    pool, waiting = _lone_pool(threads), deque[Future[Result]]()
+    pool, waiting = _serial_pool(threads), deque[Future[Result]]()
     for item in items:
-        waiting.append(pool.submit(alone, item))
+        waiting.append(pool.submit(without_grad, item))
         if len(waiting) > threads:
             yield waiting.popleft().result()
     while waiting:

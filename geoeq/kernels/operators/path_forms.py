@@ -1,7 +1,7 @@
-"""The products of which messages of the fully connected tensor product are made, for some senders and their edges.
+"""Matrix products that compute the messages of a fully connected tensor product, for some senders and their edges.
 
-Of a sender ``A[h, M] = Σ_i W[i, h, f, o] x[l, i]``, with the place M of (k, l, f, o) as its plan says; of its edges the
-terms ``T = h A``; and the message is ``m[k, o] = Σ_{l f} B[l f, k] T[k, l, f, o]``.
+A sender has ``A[h, M] = Σ_i W[i, h, f, o] x[l, i]``, where M is the index of (k, l, f, o) in the plan; its edges have
+the terms ``T = h A``; and the message is ``m[k, o] = Σ_{l f} B[l f, k] T[k, l, f, o]``.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ __all__ = [
     "terms_gradient",
 ]
 
-#: how large the matrices of the senders at hand may be, in bytes: what a cache holds, or what a device fills.
+#: Size in bytes of the matrices of the senders of a chunk: small enough for a cache, or enough to fill a GPU.
 _CPU_BYTES, _DEVICE_BYTES = 4 * 2**20, 256 * 2**20
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some senders and their edges, as a table with a row for each sender."""
+    """Some senders and their edges, as a table with one row per sender."""
 
     nodes: slice
     edges: slice
-    slots: Tensor | None  # place of each edge in the table; None where the table is full
+    slots: Tensor | None  # index of each edge in the table; None if all senders have equally many edges
     shape: tuple[int, int]
 
     def pad(self, values: Tensor) -> Tensor:
-        """[E, A] to [n, D, A]."""
-        mine = values[self.edges]
+        """Return the values [E, A] of these edges as a table [n, D, A]."""
+        rows = values[self.edges]
         if self.slots is not None:
             full = values.new_zeros(self.shape[0] * self.shape[1], values.shape[1])
-            mine = full.index_copy_(0, self.slots, mine)
-        return mine.reshape(*self.shape, values.shape[1])
+            rows = full.index_copy_(0, self.slots, rows)
+        return rows.reshape(*self.shape, values.shape[1])
 
     def put(self, result: Tensor, table: Tensor) -> None:
-        """[n, D, A] to the rows of these edges."""
+        """Write a table [n, D, A] to the rows of these edges in ``result``."""
         rows = table.flatten(0, 1)
         result[self.edges] = rows if self.slots is None else rows.index_select(0, self.slots)
 
 
 def chunks(plan: PathPlan, hidden: Tensor, pointers: Tensor) -> Iterator[Chunk]:
-    """All senders that have edges, some at a time."""
+    """Yield all senders that have edges, in chunks."""
     limit = _CPU_BYTES if hidden.device.type == "cpu" else _DEVICE_BYTES
     step = max(1, limit // (hidden.element_size() * max(1, hidden.shape[1] * plan.middle)))
     starts = pointers.tolist()
@@ -72,7 +72,7 @@ def chunks(plan: PathPlan, hidden: Tensor, pointers: Tensor) -> Iterator[Chunk]:
 
 
 def matrices(plan: PathPlan, x: Tensor, weight: Tensor) -> Tensor:
-    """A of each sender.
+    """Return A of each sender.
 
     Shapes:
         x: [n, X]. weight: [W]. Returns [n, H, M].
@@ -81,14 +81,14 @@ def matrices(plan: PathPlan, x: Tensor, weight: Tensor) -> Tensor:
     result = x.new_empty(nodes, width, plan.middle)
     for pair in plan.pairs:
         matrix = weight[pair.weight].view(pair.channels_in, width * pair.columns)
-        made = x[:, pair.x].reshape(nodes * pair.dim, pair.channels_in) @ matrix  # [n (2 l + 1), H f o]
-        place = result[:, :, pair.middle].view(nodes, width, pair.dim, pair.columns)
-        place.copy_(made.view(nodes, pair.dim, width, pair.columns).transpose(1, 2))
+        product = x[:, pair.x].reshape(nodes * pair.dim, pair.channels_in) @ matrix  # [n (2 l + 1), H f o]
+        block = result[:, :, pair.middle].view(nodes, width, pair.dim, pair.columns)
+        block.copy_(product.view(nodes, pair.dim, width, pair.columns).transpose(1, 2))
     return result
 
 
 def messages(plan: PathPlan, basis: Tensor, terms: Tensor) -> Tensor:
-    """``m`` from B and T.
+    """Return the messages m from B and T.
 
     Shapes:
         basis: [n, D, B]. terms: [n, D, M]. Returns [n, D, m].
@@ -97,38 +97,38 @@ def messages(plan: PathPlan, basis: Tensor, terms: Tensor) -> Tensor:
     basis, terms, rows = basis.flatten(0, 1), terms.flatten(0, 1), result.flatten(0, 1)
     for out in plan.outs:
         couplings = basis[:, out.basis].view(-1, out.rows, out.dim)
-        place = rows[:, out.message].view(-1, out.dim, out.channels)
-        place.copy_(torch.bmm(couplings.mT, terms[:, out.middle].view(-1, out.rows, out.channels)))
+        block = rows[:, out.message].view(-1, out.dim, out.channels)
+        block.copy_(torch.bmm(couplings.mT, terms[:, out.middle].view(-1, out.rows, out.channels)))
     return result
 
 
 def basis_gradient(plan: PathPlan, terms: Tensor, cotangent: Tensor) -> Tensor:
-    """``Σ m g`` derived by B.
+    """Return the gradient of ``Σ m g`` with respect to B.
 
     Shapes:
-        terms: [n, D, M]. cotangent: g, [n, D, m]. Returns [n, D, B].
+        terms: [n, D, M]. cotangent: cotangent g, [n, D, m]. Returns [n, D, B].
     """
     result = terms.new_empty(*terms.shape[:2], plan.basis_dim)
     terms, cotangent, rows = terms.flatten(0, 1), cotangent.flatten(0, 1), result.flatten(0, 1)
     for out in plan.outs:
         g = cotangent[:, out.message].view(-1, out.dim, out.channels)
-        place = rows[:, out.basis].view(-1, out.rows, out.dim)
-        place.copy_(torch.bmm(terms[:, out.middle].view(-1, out.rows, out.channels), g.mT))
+        block = rows[:, out.basis].view(-1, out.rows, out.dim)
+        block.copy_(torch.bmm(terms[:, out.middle].view(-1, out.rows, out.channels), g.mT))
     return result
 
 
 def terms_gradient(plan: PathPlan, basis: Tensor, cotangent: Tensor) -> Tensor:
-    """``Σ m g`` derived by T.
+    """Return the gradient of ``Σ m g`` with respect to T.
 
     Shapes:
-        basis: [n, D, B]. cotangent: g, [n, D, m]. Returns [n, D, M].
+        basis: [n, D, B]. cotangent: cotangent g, [n, D, m]. Returns [n, D, M].
     """
     result = basis.new_empty(*basis.shape[:2], plan.middle)
     basis, cotangent, rows = basis.flatten(0, 1), cotangent.flatten(0, 1), result.flatten(0, 1)
     for out in plan.outs:
         g = cotangent[:, out.message].view(-1, out.dim, out.channels)
-        place = rows[:, out.middle].view(-1, out.rows, out.channels)
-        place.copy_(torch.bmm(basis[:, out.basis].view(-1, out.rows, out.dim), g))
+        block = rows[:, out.middle].view(-1, out.rows, out.channels)
+        block.copy_(torch.bmm(basis[:, out.basis].view(-1, out.rows, out.dim), g))
     return result
 
 
@@ -139,14 +139,14 @@ def add_node_gradients(
     by_x: Tensor | None,
     by_weight: Tensor | None,
 ) -> None:
-    """From the derivative by A of some senders, add those by x and by W.
+    """Add the gradients with respect to x and W, given the gradient with respect to A of some senders.
 
     Args:
-        plan: of the products.
-        by_matrices: the derivative.
-        factors: x and W; None for one of which nothing is to be derived by the other.
-        by_x: where to add; None if it is not wanted.
-        by_weight: the same.
+        plan: plan of the tensor product.
+        by_matrices: gradient with respect to A.
+        factors: x and W; None for a factor whose counterpart gets no gradient.
+        by_x: gradient with respect to x to add to; None if it is not requested.
+        by_weight: gradient with respect to W to add to; None if it is not requested.
 
     Shapes:
         by_matrices: [n, H, M]. x, by_x: [n, X]. W, by_weight: [W].

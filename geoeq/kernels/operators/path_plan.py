@@ -1,4 +1,4 @@
-"""Which degrees a fully connected tensor product couples, and where each of its blocks lies."""
+"""The plan of a fully connected tensor product: the degrees it couples, and the slices of its blocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["OutBlock", "PairBlock", "PathPlan"]
 
 @dataclass(frozen=True)
 class PairBlock:
-    """Places of a pair of degrees (l in, k out): in x, in the weights and among the terms before the couplings."""
+    """Slices of a pair of degrees (l in, k out): in x, in the weights and among the terms before the couplings."""
 
     degree_in: int
     degree_out: int
@@ -27,7 +27,7 @@ class PairBlock:
 
 @dataclass(frozen=True)
 class OutBlock:
-    """Places of an output degree: among the terms, in the couplings and in the message."""
+    """Slices of an output degree: among the terms, in the couplings and in the message."""
 
     degree: int
     channels: int
@@ -40,15 +40,15 @@ class OutBlock:
 
 @dataclass(frozen=True)
 class PathPlan:
-    """Every input degree to every output degree by every path ``J = |l - k| .. l + k``.
+    """A tensor product of every input degree to every output degree by every path ``J = |l - k| .. l + k``.
 
     Args:
-        inputs: (degree, channels) of the features.
-        outputs: (degree, channels) of the messages.
-        hidden: number H of hidden channels, which the places in the weights depend on.
+        inputs: (degree, channels) of each block of the features.
+        outputs: (degree, channels) of each block of the messages.
+        hidden: number H of hidden channels, on which the slices of the weights depend.
 
     Attributes:
-        code: the plan as whole numbers, which is what an operator of PyTorch takes.
+        code: the plan as integers, the form in which an operator of PyTorch takes it.
     """
 
     inputs: tuple[tuple[int, int], ...]
@@ -62,8 +62,8 @@ class PathPlan:
 
     @cached_property
     def pairs(self) -> tuple[PairBlock, ...]:
-        """Outputs first: (l1, k1), (l2, k1) .. (l1, k2) .."""
-        found = []
+        """Pairs of degrees, ordered by output: (l1, k1), (l2, k1) .. (l1, k2) .."""
+        pairs = []
         weight = middle = 0
         for degree_out, channels_out in self.outputs:
             x = 0
@@ -71,34 +71,34 @@ class PathPlan:
                 dim, paths = 2 * degree + 1, 2 * min(degree, degree_out) + 1
                 columns = paths * channels_out
                 numel = channels * self.hidden * columns
-                places = [slice(x, x + dim * channels), slice(weight, weight + numel)]
-                places.append(slice(middle, middle + dim * columns))
-                found.append(PairBlock(degree, degree_out, channels, channels_out, dim, paths, columns, *places))
+                slices = [slice(x, x + dim * channels), slice(weight, weight + numel)]
+                slices.append(slice(middle, middle + dim * columns))
+                pairs.append(PairBlock(degree, degree_out, channels, channels_out, dim, paths, columns, *slices))
                 x, weight, middle = x + dim * channels, weight + numel, middle + dim * columns
-        return tuple(found)
+        return tuple(pairs)
 
     @cached_property
     def outs(self) -> tuple[OutBlock, ...]:
-        """A block for each output degree."""
-        found = []
+        """Block of each output degree."""
+        blocks = []
         middle = basis = message = 0
         for degree, channels in self.outputs:
             rows = sum((2 * other + 1) * (2 * min(other, degree) + 1) for other, _ in self.inputs)
             dim = 2 * degree + 1
             sizes = (rows * channels, rows * dim, dim * channels)
-            places = [slice(at, at + size) for at, size in zip((middle, basis, message), sizes, strict=True)]
-            found.append(OutBlock(degree, channels, dim, rows, *places))
+            slices = [slice(start, start + size) for start, size in zip((middle, basis, message), sizes, strict=True)]
+            blocks.append(OutBlock(degree, channels, dim, rows, *slices))
             middle, basis, message = middle + sizes[0], basis + sizes[1], message + sizes[2]
-        return tuple(found)
+        return tuple(blocks)
 
     @cached_property
     def middle(self) -> int:
-        """Number M of terms of an edge."""
+        """Number M of terms per edge."""
         return sum(pair.dim * pair.columns for pair in self.pairs)
 
     @cached_property
     def basis_dim(self) -> int:
-        """Number of couplings of an edge."""
+        """Number of couplings per edge."""
         return sum(out.rows * out.dim for out in self.outs)
 
     @cached_property
@@ -113,17 +113,17 @@ class PathPlan:
 
     @property
     def bare(self) -> PathPlan:
-        """The plan with one channel of each degree: the couplings are the same."""
+        """The plan with one channel per degree, which has the same couplings."""
         ins, outs = (tuple((degree, 1) for degree, _ in blocks) for blocks in (self.inputs, self.outputs))
         return PathPlan(ins, outs, 1)
 
     @property
     def degrees(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of the inputs, and of the outputs."""
+        """Degrees of the inputs, and of the outputs."""
         return tuple(degree for degree, _ in self.inputs), tuple(degree for degree, _ in self.outputs)
 
     @classmethod
     def decode(cls, code: Sequence[int]) -> PathPlan:
-        """The plan of a ``code``."""
+        """Return the plan of a ``code``."""
         blocks = list(zip(code[2::2], code[3::2], strict=True))
         return cls(tuple(blocks[: code[1]]), tuple(blocks[code[1] :]), code[0])

@@ -1,4 +1,4 @@
-"""Texts in Triton's language to launched kernels: the only file that imports triton. Nothing is compiled at import."""
+"""Compile and launch kernels in Triton's language: the only file that imports triton. Nothing is compiled at import."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ __all__ = ["Usage", "interpreted", "launch", "time_of", "unavailable", "usage"]
 
 _POINTERS = {torch.float64: "*fp64", torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
 
-#: Loops over edges have nothing to overlap with: their loads depend on one another, and other programs hide that.
+#: Loops over edges cannot be pipelined: their loads depend on one another, and other programs hide the latency.
 _STAGES = 1
 
 
 class Usage(NamedTuple):
-    """What a kernel takes of a GPU.
+    """Resources of a GPU that a kernel uses.
 
     Attributes:
-        registers: of a thread.
-        spilled: bytes of a thread that did not fit into them.
-        shared: bytes of a program's shared memory.
-        assembly: in NVIDIA's portable language.
+        registers: number of registers per thread.
+        spilled: bytes per thread that did not fit into registers.
+        shared: bytes of shared memory per program.
+        assembly: text in PTX, NVIDIA's portable assembly.
     """
 
     registers: int
@@ -45,13 +45,13 @@ class Usage(NamedTuple):
 
 
 def interpreted() -> bool:
-    """Whether Triton is told to run kernels in Python, on tensors of the CPU."""
+    """Return whether Triton runs kernels in Python, on CPU tensors (TRITON_INTERPRET=1)."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @functools.cache
 def unavailable() -> str | None:
-    """Why no kernel can run here; None where it can."""
+    """Return the reason why no kernel can run here; None if it can."""
     if not interpreted() and not (torch.cuda.is_available() and torch.version.cuda):
         return "there is no NVIDIA GPU that torch can use"
     try:
@@ -63,7 +63,7 @@ def unavailable() -> str | None:
 
 @functools.cache
 def _function(kernel: Kernel) -> Any:
-    """Triton's function. It wants to read its own text, which Python's cache of lines of files gives without a file."""
+    """Return Triton's function, which reads its own text; Python's line cache provides it without a file."""
     name = f"<geoeq {kernel.name} {hashlib.sha256(kernel.text.encode()).hexdigest()[:16]}>"
     linecache.cache[name] = (len(kernel.text), None, kernel.text.splitlines(keepends=True), name)
     module: dict[str, Any] = {"__name__": f"geoeq.kernels.triton.{kernel.name}"}
@@ -72,24 +72,23 @@ def _function(kernel: Kernel) -> Any:
 
 
 def launch(kernel: Kernel, count: int, arguments: tuple[Tensor | int, ...]) -> None:
-    """Run the kernel for ``count`` rows.
+    """Launch the kernel for ``count`` rows.
 
     Raises:
-        BackendError: the tensors are not on a GPU.
+        BackendError: the tensors are not on an NVIDIA GPU.
     """
     programs, device = -(-count // kernel.rows) * kernel.tasks, _device(arguments)
     if device.type != "cuda" and not interpreted():
         raise BackendError(f"The kernel backend 'triton' takes tensors on an NVIDIA GPU; these are on {device}.")
     if programs == 0:
         return
-    with (
-        torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
-    ):  # Triton takes the current one
+    # Triton launches on the current device.
+    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
         _function(kernel)[(programs,)](*arguments, num_warps=kernel.tile.warps, num_stages=_STAGES)
 
 
 def time_of(kernel: Kernel, count: int, arguments: tuple[Tensor | int, ...], repeats: int = 5) -> float:
-    """Milliseconds of one launch on a GPU, once it is compiled."""
+    """Return the time of one launch on a GPU in milliseconds, without compilation."""
     launch(kernel, count, arguments)
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     with torch.cuda.device(_device(arguments)):
@@ -107,10 +106,12 @@ def _device(arguments: tuple[Tensor | int, ...]) -> torch.device:
 
 
 def usage(kernel: Kernel, dtype: torch.dtype, capability: int) -> Usage:
-    """Compile the kernel for NVIDIA GPUs of a capability (90 for H100, 80 for A100); no GPU is needed.
+    """Compile the kernel for NVIDIA GPUs of a capability (90 for H100, 80 for A100), and return its resource usage.
+
+    No GPU is needed.
 
     Raises:
-        BackendError: Triton's own compiler finds an error in its result.
+        BackendError: NVIDIA's assembler refuses Triton's result.
     """
     triton, backends = importlib.import_module("triton"), importlib.import_module("triton.backends.compiler")
     wide = torch.float64 if dtype == torch.float64 else torch.float32
@@ -126,19 +127,19 @@ def usage(kernel: Kernel, dtype: torch.dtype, capability: int) -> Usage:
     registers = re.search(r"Used (\d+) registers", report)
     spilled = re.search(r"(\d+) bytes spill stores", report)
     if registers is None or spilled is None:
-        raise BackendError(f"ptxas does not say what the kernel '{kernel.name}' takes:\n{report}")
+        raise BackendError(f"ptxas did not report the resources of the kernel '{kernel.name}':\n{report}")
     return Usage(int(registers[1]), int(spilled[1]), compiled.metadata.shared, assembly)
 
 
 def _assembled(program: Path, assembly: str) -> str:
     target = re.search(r"^\.target (\S+?)(?:,|$)", assembly, re.MULTILINE)
     if target is None:
-        raise BackendError("Triton's assembly names no target.")
+        raise BackendError("The assembly from Triton does not name its target GPU.")
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "kernel.ptx"
-        place.write_text(assembly)
-        command = [str(program), "-v", f"--gpu-name={target[1]}", str(place), "-o", os.devnull]
+        path = Path(folder) / "kernel.ptx"
+        path.write_text(assembly)
+        command = [str(program), "-v", f"--gpu-name={target[1]}", str(path), "-o", os.devnull]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise BackendError(f"ptxas refuses the assembly:\n{result.stderr}")
+        raise BackendError(f"ptxas refused the assembly:\n{result.stderr}")
     return result.stdout + result.stderr

@@ -1,4 +1,4 @@
-"""The kernels over edges: derivatives by harmonics and by weights, every coefficient a constant in them."""
+"""Generate the kernels over edges: gradients by harmonics and by weights, with coefficients as constants."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["edge_kernel", "load_ends", "radial_harmonics_kernel"]
 
 
 def edge_kernel(paths: Paths, scalar: str, tile: Tile, weighted: bool, by_harmonics: bool, by_weights: bool) -> Kernel:
-    """The derivatives of each edge, by its weights ``Σ_j Y_j v_j`` and by its harmonics ``Σ_p Σ_u w v_j``.
+    """Return the kernel of each edge's gradients: by weights ``Σ_j Y_j v_j``, by harmonics ``Σ_p Σ_u w v_j``.
 
     Both need ``v_j = Σ_ik C_ijk x_i g_k`` of each path and channel. Arguments: x, harmonics, weights, cotangent g,
-    sender, receiver, the results by harmonics [E, harmonics_dim] and by weights [E, weight_numel], of which the one
-    that is not asked for is not touched, and the number of edges.
+    sender, receiver, the results by harmonics [E, harmonics_dim] and by weights [E, weight_numel], and the number of
+    edges. A result that is not requested is not accessed.
     """
     return _edge(paths, Text(scalar, tile.channels), tile, weighted, by_harmonics, by_weights)
 
 
 def radial_harmonics_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -> Kernel:
-    """The derivative by harmonics, of weights that are made of ``hidden`` numbers of each edge and a matrix.
+    """Return the kernel of the gradient by harmonics, with weights from ``hidden`` numbers of each edge and a matrix.
 
     Arguments: x, harmonics (not read), hidden [E, H], matrix [H, weight_numel], cotangent g, sender, receiver, the
     result [E, harmonics_dim], and the number of edges.
@@ -59,7 +59,7 @@ def _edge(paths: Paths, text: Text, tile: Tile, weighted: bool, by_harmonics: bo
 
 
 def _channels(text: Text, members: list[CoupledPath], weighted: bool, by_harmonics: bool, by_weights: bool) -> None:
-    """All channels of some paths from one block of the input."""
+    """Write the loop over all channels of some paths from one block of the input."""
     count, used = members[0].channels, used_harmonics(members) if by_harmonics else []
     text.begin_channel_sums(used)
     with text.inside(f"for first in range(0, {count}, {text.channels})"):
@@ -78,7 +78,7 @@ def _channels(text: Text, members: list[CoupledPath], weighted: bool, by_harmoni
 
 
 def load_ends(text: Text, member: CoupledPath, loaded: set[str]) -> None:
-    """``x_`` and ``g_`` of the columns that a path couples, but for those that are loaded."""
+    """Write the loads of ``x_`` and ``g_`` of the columns that a path couples, except those already loaded."""
     for entry in member.entries:
         for row, column in (("x", member.x_column(entry.i)), ("g", member.out_column(entry.k))):
             if f"{row}_{column}" not in loaded:
@@ -87,7 +87,7 @@ def load_ends(text: Text, member: CoupledPath, loaded: set[str]) -> None:
 
 
 def _values(text: Text, member: CoupledPath) -> list[int]:
-    """``value_j``, the v_j of a path; which j there are."""
+    """Write ``value_j``, the v_j of a path; return the list of j."""
     values: dict[int, list[tuple[float, str]]] = {}
     for entry in member.entries:
         product = f"product_{entry.i}_{entry.k}"

@@ -1,4 +1,4 @@
-"""A kernel in Triton's language, and the tile that one program of it does."""
+"""A kernel in Triton's language, and the tile that one of its programs computes."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 
 __all__ = ["INDICES", "SUMS", "Kernel", "Tile", "words"]
 
-#: Pointers to int64; others point to features, weights or results.
+#: Arguments that are pointers to int64; others point to features, weights or results.
 INDICES = ("sender", "receiver", "row_pointers", "order", "pointers")
 
-#: Pointers to sums that other sums are made of: in the dtype in which is computed.
+#: Arguments that are pointers to partial sums, in the dtype of the computation.
 SUMS = ("shares",)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What one program does.
+    """The amount of work of one program.
 
     Attributes:
-        channels: a power of two.
-        warps: of 32 threads, which share the channels.
-        edges: that it goes through, of the kernel over edges.
-        together: edges that are taken at once.
-        units: columns of a hidden layer that are multiplied at once, at most.
+        channels: number of channels, a power of two.
+        warps: number of warps of 32 threads, among which the channels are divided.
+        edges: number of successive edges, in kernels over edges.
+        together: number of edges processed at once.
+        units: maximum number of columns of a hidden layer multiplied at once.
     """
 
     channels: int
@@ -33,7 +33,7 @@ class Tile:
 
     @property
     def per_thread(self) -> int:
-        """Numbers of a thread, where there is one for each channel and edge that is taken at once."""
+        """Entries per thread of an array with one entry per channel and edge processed at once."""
         return max(1, self.channels * self.together // (32 * self.warps))
 
 
@@ -42,12 +42,12 @@ class Kernel:
     """A module in Triton's language with the function ``name``.
 
     Attributes:
-        text: of the module.
-        arguments: of the function; all are pointers but ``count``, the number of rows.
-        tile: for which it was written.
-        rows: of a program.
-        tasks: programs that share a row.
-        held: 32-bit registers of a thread that are taken all the time, by sums and by what several paths read.
+        text: text of the module.
+        arguments: arguments of the function; all are pointers except ``count``, the number of rows.
+        tile: tile for which the text was generated.
+        rows: number of rows per program.
+        tasks: number of programs that share a row.
+        held: 32-bit registers per thread occupied throughout, by sums and by values that several paths read.
     """
 
     name: str
@@ -60,5 +60,5 @@ class Kernel:
 
 
 def words(scalar: str) -> int:
-    """32-bit registers that a number takes."""
+    """Return the number of 32-bit registers that a number occupies."""
     return 2 if scalar == "float64" else 1

@@ -1,7 +1,7 @@
-"""The kernels of derivatives by what weights are made of: by the hidden layer of each edge, and by the matrix.
+"""Generate the kernels of gradients by the factors of the weights: the hidden layer of each edge, and the matrix.
 
-Both are products of the cotangents of weights, which are made path by path and are never written. Short numbers: the
-cotangents are rounded to them before they are multiplied, as they are where they are an array; sums are in float32.
+Both are products with the cotangents of weights, which are computed path by path and never stored. With half precision
+the cotangents are rounded before they are multiplied, as they would be in an array; sums are in float32.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from geoeq.kernels.triton.tile_text import TileText, tile_text
 
 __all__ = ["hidden_kernel", "matrix_kernel"]
 
-#: Rows of the matrix, those of all paths together, that a program sums: 16 registers of a thread.
+#: Number of rows of the matrix, of all paths together, that a program sums: 16 registers per thread.
 _ROWS = 128
 
 
 def hidden_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -> Kernel:
-    """``Σ_p Σ_u matrix_hp Σ_j Y_j v_j`` of each edge.
+    """Return the kernel of the gradient by the hidden layer, ``Σ_p Σ_u matrix_hp Σ_j Y_j v_j`` of each edge.
 
     Arguments: x, harmonics, matrix [H, weight_numel], cotangent g, sender, receiver, the result [E, hidden], and the
     number of edges.
@@ -41,13 +41,13 @@ def hidden_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -> Kernel:
                     _add_channels(text, block[first : first + some], paths)
             for piece in text.pieces:
                 text.add(f"unit = {piece} + tl.arange(0, {text.piece})[None, :]")
-                place = f"by_hidden + edge * {hidden} + unit"
-                text.add(f"tl.store({place}, sum_{piece}{masked(*text.layer_masks())})")
+                pointer = f"by_hidden + edge * {hidden} + unit"
+                text.add(f"tl.store({pointer}, sum_{piece}{masked(*text.layer_masks())})")
     return Kernel("by_hidden", str(text), arguments, tile, text.tile, 1, 0)
 
 
 def _add_channels(text: TileText, members: list[CoupledPath], paths: Paths) -> None:
-    """What the weights of some paths that read the same block of the input add to the sums."""
+    """Write what the weights of some paths from the same block of the input add to the sums."""
     count = members[0].channels
     text.load_harmonics(used_harmonics(members), paths.harmonics_dim)
     with text.inside(f"for first in range(0, {count}, {text.channels})"):
@@ -63,10 +63,12 @@ def _add_channels(text: TileText, members: list[CoupledPath], paths: Paths) -> N
 
 
 def matrix_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -> Kernel:
-    """``Σ_e hidden_eh Σ_j Y_ej v_ej``; each program sums a share of the edges for some paths and channels.
+    """Return the kernel of the gradient by the matrix, ``Σ_e hidden_eh Σ_j Y_ej v_ej``.
+
+    Each program sums a share of the edges for some paths and channels.
 
     Arguments: x, harmonics, hidden, cotangent g, sender, receiver, the sums of all shares [shares, H, weight_numel],
-    and the number of edges. It is launched for the number of shares.
+    and the number of edges. Launch it for the number of shares.
     """
     text = tile_text(paths, scalar, tile, hidden)
     height = text.piece * len(text.pieces)
@@ -89,15 +91,15 @@ def matrix_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -> Kernel:
         text.add("end = tl.minimum(begin + share, count)")
         for n, count in enumerate(pieces):
             with text.inside(f"if (task >= {first}) & (task < {first + count})"):
-                place = f"shares + row * {hidden * paths.weight_numel}"
-                text.add(f"part_{n}({inputs}, begin, end, {place}, (task - {first}) * {tile.channels})")
+                pointer = f"shares + row * {hidden * paths.weight_numel}"
+                text.add(f"part_{n}({inputs}, begin, end, {pointer}, (task - {first}) * {tile.channels})")
             first += count
     held = min(most, max(map(len, parts))) * height * tile.channels * words(scalar) // (32 * tile.warps)
     return Kernel("by_matrix", str(text), arguments, tile, 1, tasks, held)
 
 
 def _part(text: TileText, name: str, members: list[CoupledPath], paths: Paths) -> None:
-    """The sums of some paths that read the same block of the input, for the channels from ``first`` on."""
+    """Write the function that sums some paths from the same block of the input, for the channels from ``first``."""
     arguments = "x", "harmonics", "hidden", "g", "sender", "receiver", "begin", "end", "share", "first"
     with text.function(name, arguments):
         text.lanes("first", members[0].channels)
@@ -122,12 +124,12 @@ def _part(text: TileText, name: str, members: list[CoupledPath], paths: Paths) -
                     text.add(f"{total} = {product}")
         for n, member, piece in sums:
             text.add(f"height = {piece} + tl.arange(0, {text.piece})[:, None]")
-            place = f"share + height * {text.width} + channel + {member.path.weight_start}"
-            text.add(f"tl.store({place}, sum_{n}_{piece}{masked(*text.matrix_masks())})")
+            pointer = f"share + height * {text.width} + channel + {member.path.weight_start}"
+            text.add(f"tl.store({pointer}, sum_{n}_{piece}{masked(*text.matrix_masks())})")
 
 
 def _weight_cotangent(member: CoupledPath) -> str:
-    """``Σ_j Y_j v_j = Σ_k g_k Σ_i M_ik x_i``: fewer products than by way of v_j."""
+    """Return ``Σ_j Y_j v_j`` as ``Σ_k g_k Σ_i M_ik x_i``, which takes fewer products than computing v_j."""
     rows: dict[int, list[str]] = {}
     for entry in member.entries:
         coupling = linear([(factor, f"y_{j}") for j, factor in entry.terms])

@@ -1,6 +1,6 @@
-"""The kernels that sum over the edges of a node: receivers take x through the couplings, senders take cotangents back.
+"""Generate the kernels that sum over the edges of a node: receivers couple x, senders propagate cotangents back.
 
-Every coefficient is a constant in them. Sums are kept in registers and follow the order of the edges: no atomics.
+Coefficients are constants in the text. Sums are kept in registers and follow the order of the edges, without atomics.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from geoeq.kernels.triton.tile_text import tile_text
 
 __all__ = ["radial_receiver_kernel", "radial_sender_kernel", "receiver_kernel", "sender_kernel"]
 
-#: 32-bit registers that the sums of a thread with one channel may take; beyond it paths go to another program.
+#: Maximum number of 32-bit registers for the sums of a thread with one channel; further paths go to another program.
 _SUMS = 64
 
 
 @dataclass(frozen=True)
 class _Gather:
-    """A row that sums over its edges, each of which leads to a row of ``far``.
+    """A kernel whose rows sum over their edges, each of which reads a row of ``far``.
 
-    The two kernels of this kind are each other's transpose: x_i goes to out_k, or g_k to x_i.
+    The two kernels of this kind are each other's transpose: one maps x_i to out_k, the other g_k to x_i.
     """
 
     name: str
     near: str
     far: str
-    ends: str  # rows of far
-    pointers: str  # where the edges of each row begin
-    transposed: bool  # from k to i; edges are then listed in ``order``
+    ends: str  # the row of far of each edge
+    pointers: str  # the first edge of each row
+    transposed: bool  # maps k to i; edges are then listed in ``order``
 
     def arguments(self, weights: tuple[str, ...]) -> tuple[str, ...]:
-        """Of the kernel, given those that weights come from."""
+        """Return the arguments of the kernel, given those from which weights are computed."""
         listed = ("order",) if self.transposed else ()
         return self.far, "harmonics", *weights, self.ends, *listed, self.pointers, self.near
 
     def ends_of(self, member: CoupledPath, entry: Entry) -> tuple[int, int]:
-        """Columns that an entry leads from and to."""
-        there, back = member.x_column(entry.i), member.out_column(entry.k)
-        return (back, there) if self.transposed else (there, back)
+        """Return the source and target columns of an entry."""
+        x, out = member.x_column(entry.i), member.out_column(entry.k)
+        return (out, x) if self.transposed else (x, out)
 
 
 _RECEIVER = _Gather("receiver", "out", "x", "sender", "row_pointers", transposed=False)
@@ -50,7 +50,7 @@ _SENDER = _Gather("sender", "x", "g", "receiver", "pointers", transposed=True)
 
 
 def _parts(kind: _Gather, coupled: list[CoupledPath], most: int) -> list[list[CoupledPath]]:
-    """Paths in parts of at most ``most`` sums; all of the paths into one sum, and equal channels, are in each."""
+    """Divide paths into parts of at most ``most`` sums; a part has all paths into its sums, with equal channels."""
     sums: dict[tuple[int, int], list[CoupledPath]] = {}
     for member in coupled:
         target = (member.path.x_block, 0) if kind.transposed else (member.path.out_block, member.path.out_channel)
@@ -66,7 +66,7 @@ def _parts(kind: _Gather, coupled: list[CoupledPath], most: int) -> list[list[Co
 
 
 def receiver_kernel(paths: Paths, scalar: str, tile: Tile, weighted: bool) -> Kernel:
-    """``out_n,p,k = Σ_e w_ep Σ_i M^p_ik x_i`` over the edges e into receiver n.
+    """Return the kernel of ``out_n,p,k = Σ_e w_ep Σ_i M^p_ik x_i`` over the edges e into receiver n.
 
     Arguments: x [N, x_dim], harmonics [E, harmonics_dim], weights [E, weight_numel] (not read if not ``weighted``),
     sender [E], row_pointers [N + 1], and the result [N, out_dim].
@@ -75,26 +75,26 @@ def receiver_kernel(paths: Paths, scalar: str, tile: Tile, weighted: bool) -> Ke
 
 
 def sender_kernel(paths: Paths, scalar: str, tile: Tile, weighted: bool) -> Kernel:
-    """The derivative by x: ``Σ_e Σ_p w_ep Σ_k M^p_ik g_n,p,k`` over the edges e from sender s to n.
+    """Return the kernel of the gradient by x: ``Σ_e Σ_p w_ep Σ_k M^p_ik g_n,p,k`` over the edges e from sender s to n.
 
     Arguments: cotangent g [N, out_dim], harmonics, weights, receiver [E], order [E] of the edges by sender, pointers
-    [N + 1] into it, and the result [N, x_dim], of which the blocks that no path reads are not touched.
+    [N + 1] into it, and the result [N, x_dim]; blocks that no path reads are not written.
     """
     return _gather(_SENDER, paths, Text(scalar, tile.channels), tile, weighted)
 
 
 def radial_receiver_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -> Kernel:
-    """``receiver_kernel`` that makes its weights, of ``hidden`` numbers of each edge and a matrix.
+    """Return the ``receiver_kernel`` that computes its weights from ``hidden`` numbers of each edge and a matrix.
 
-    Arguments: as there, with hidden [E, H] and matrix [H, weight_numel] in the place of weights.
+    Arguments: those of ``receiver_kernel``, with hidden [E, H] and matrix [H, weight_numel] instead of weights.
     """
     return _gather(_RECEIVER, paths, tile_text(paths, scalar, tile, hidden), tile, weighted=True)
 
 
 def radial_sender_kernel(paths: Paths, scalar: str, tile: Tile, hidden: int) -> Kernel:
-    """``sender_kernel`` that makes its weights.
+    """Return the ``sender_kernel`` that computes its weights from ``hidden`` numbers of each edge and a matrix.
 
-    Arguments: as there, with hidden [E, H] and matrix [H, weight_numel] in the place of weights.
+    Arguments: those of ``sender_kernel``, with hidden [E, H] and matrix [H, weight_numel] instead of weights.
     """
     return _gather(_SENDER, paths, tile_text(paths, scalar, tile, hidden), tile, weighted=True)
 
@@ -113,8 +113,8 @@ def _gather(kind: _Gather, paths: Paths, text: Text, tile: Tile, weighted: bool)
         shared = ", ".join(name for name in arguments if name not in (kind.pointers, kind.near))
         for n, count in enumerate(pieces):
             with text.inside(f"if (task >= {first}) & (task < {first + count})"):
-                place = f"{kind.near} + row * {near}"
-                text.add(f"part_{n}({shared}, begin, end, {place}, (task - {first}) * {tile.channels})")
+                pointer = f"{kind.near} + row * {near}"
+                text.add(f"part_{n}({shared}, begin, end, {pointer}, (task - {first}) * {tile.channels})")
             first += count
     held = max(_held(kind, members) for members in parts) * words(text.scalar) * tile.per_thread
     return Kernel(kind.name, str(text), arguments, tile, 1, tasks, held)
@@ -125,7 +125,7 @@ def _targets(kind: _Gather, members: list[CoupledPath]) -> list[int]:
 
 
 def _held(kind: _Gather, members: list[CoupledPath]) -> int:
-    """Sums, and sources of several paths."""
+    """Return the number of values held in registers: sums, and sources of several paths."""
     sources = Counter(
         source for member in members for source in {kind.ends_of(member, entry)[0] for entry in member.entries}
     )
@@ -135,7 +135,7 @@ def _held(kind: _Gather, members: list[CoupledPath]) -> int:
 def _part(
     text: Text, name: str, kind: _Gather, members: list[CoupledPath], width: int, paths: Paths, weighted: bool
 ) -> None:
-    """The sums of some paths, for the channels from ``first`` on."""
+    """Write the function that computes the sums of some paths, for the channels from ``first``."""
     arguments = [name for name in kind.arguments(text.weights) if name not in (kind.pointers, kind.near)]
     with text.function(name, [*arguments, "begin", "end", kind.near, "first"]):
         text.lanes("first", members[0].channels)
@@ -149,7 +149,7 @@ def _part(
 
 
 def _sums(text: Text, kind: _Gather, members: list[CoupledPath], width: int, paths: Paths, weighted: bool) -> None:
-    """The loop over edges that adds what comes through some paths."""
+    """Write the loop over edges that adds the contributions of some paths."""
     with text.edges(listed=kind.transposed):
         text.row("far_row", kind.far, kind.ends, width)
         if weighted:
@@ -168,7 +168,7 @@ def _path(text: Text, member: CoupledPath, ends: list[tuple[int, int]], weighted
     sources, targets = ({end[side] for end in ends} for side in (0, 1))
     if weighted:
         text.load_weight(member.path.weight_start)
-    early = weighted and len(sources) <= len(targets)  # the weight multiplies the fewer
+    early = weighted and len(sources) <= len(targets)  # multiply the weight into the fewer of the two
     for source in sorted(sources) if early else ():
         text.add(f"weighed_{source} = weight * from_{source}")
     for target in sorted(targets):

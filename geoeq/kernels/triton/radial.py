@@ -1,13 +1,13 @@
-"""Tensor products whose weights are made in the kernel: a product of each edge's hidden layer and one matrix.
+"""Convolutions on NVIDIA GPUs whose weights are computed in the kernel, from each edge's hidden layer and one matrix.
 
-Weights as an array are most of the bytes of a convolution: of W weights of 4 bytes an edge, 4 W are written by a matrix
-product and 4 W read again, by each contraction. Here an edge reads 4 H for H hidden columns, once in each task (32 or
-64 channels of some paths), and the 2 H W operations of the product are done again by each contraction: three times as
-many in float32, on tensor cores. For 128 channels of l = 0, 1 with 8 paths (W = 1024) and H = 64 that is, forward, 0.25
-KB for each of 4 or 8 tasks in the place of 8 KB, and 0.13 million operations (0.39 in float32).
+An array of weights is most of the memory traffic of a convolution: for W weights of 4 bytes per edge, a matrix product
+writes 4 W bytes and each contraction reads them again. Here an edge reads 4 H bytes for H hidden columns, once in each
+task (32 or 64 channels of some paths), and each contraction repeats the 2 H W operations of the product: three times as
+many in float32, on tensor cores. For 128 channels of l = 0, 1 with 8 paths (W = 1024) and H = 64 this means, in the
+forward pass, 0.25 KB for each of 4 or 8 tasks instead of 8 KB, and 0.13 million operations (0.39 in float32).
 
-The matrix is 4 H W bytes, 262 KB there, too much to read for every 16 edges from the second cache: programs of one task
-follow one another, so that its part of the matrix, 8 KB for each path of 32 channels, can stay in the first cache.
+The matrix has 4 H W bytes, 262 KB in this example, too much to read from the L2 cache for every 16 edges. Programs of
+one task are therefore consecutive, so that its part of the matrix, 8 KB for each path of 32 channels, can stay in L1.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from geoeq.kernels.triton.tiles import SCALARS, launch_fastest, radial_tiles, re
 
 __all__ = ["Radial", "radial_kernels"]
 
-#: Channels of a program of each kernel, and columns of the hidden layer that it multiplies at once: what registers
-#: suffice for. Where there are two, the faster is found; the first needs fewer registers, but not of short numbers.
+#: Channels per program of each kernel, and columns of the hidden layer multiplied at once, as registers permit. The
+#: faster of two is chosen by timing; the first needs fewer registers, except with half precision.
 _SIZES: dict[Callable[..., Kernel], tuple[tuple[int, int], ...]] = {
     radial_receiver_kernel: ((32, 64), (64, 64)),
     radial_sender_kernel: ((32, 64), (64, 64)),
@@ -39,35 +39,29 @@ _SIZES: dict[Callable[..., Kernel], tuple[tuple[int, int], ...]] = {
     matrix_kernel: ((16, 64),),
 }
 
-#: The edges of the sum by the matrix are shared among at most so many programs; each writes a sum of its own,
+#: Maximum number of programs that share the edges of the gradient by the matrix; each writes a partial sum.
 _SHARES = 64
 
-#: has so many edges at least,
+#: Minimum number of edges of each of these programs.
 _EDGES = 256
 
-#: and no more programs are started in all, as these keep a GPU busy.
+#: Maximum number of programs in total, enough to keep a GPU busy.
 _PROGRAMS = 4096
 
 
 @functools.cache
 def radial_kernels(make: Callable[..., Kernel], paths: Paths, dtype: torch.dtype, hidden: int) -> tuple[Kernel, ...]:
-    """The kernel of ``make``, for hidden layers of that width, in the sizes that it may have."""
+    """Return the kernel of ``make``, for hidden layers of this width, for every tile size worth timing."""
     sizes = _SIZES[make] if dtype.itemsize >= 4 else _SIZES[make][::-1]
     return tuple(make(paths, SCALARS[dtype], tile, hidden) for tile in radial_tiles(paths, sizes))
 
 
 class Radial:
-    """Those of ``FusedKernels``."""
+    """The radial part of ``ProductKernels`` for NVIDIA GPUs."""
 
     def radial_conv(
         self, x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
     ) -> Tensor:
-        """∂Φ/∂g with the weights ``hidden @ matrix``.
-
-        Shapes:
-            x: [N, x_dim]. harmonics: [E, harmonics_dim]. hidden: [E, H]. matrix: [H, weight_numel].
-            Returns [N, out_dim].
-        """
         out = x.new_empty(x.shape[0], paths.out_dim)
         kernels = radial_kernels(radial_receiver_kernel, paths, x.dtype, hidden.shape[1])
         launch_fastest(kernels, x.shape[0], (x, harmonics, hidden, matrix, edges.sender, edges.row_pointers, out))
@@ -84,11 +78,6 @@ class Radial:
         paths: Paths,
         wanted: Sequence[bool],
     ) -> tuple[Tensor, ...]:
-        """The derivatives of Φ by x, harmonics, hidden and matrix; those that are not ``wanted`` are empty.
-
-        Shapes:
-            As of ``radial_conv``, with the cotangent g: [N, out_dim].
-        """
         count, width = harmonics.shape[0], hidden.shape[1]
         ends = edges.sender, edges.receiver
         by_x, by_harmonics, by_hidden, by_matrix = (x.new_empty(0) for _ in range(4))
@@ -131,9 +120,9 @@ class Radial:
         paths: Paths,
         wanted: Sequence[bool],
     ) -> tuple[Tensor, ...]:
-        """One after another, by the two above."""
+        """Compose the result of the two methods above."""
         factors = x, harmonics, hidden, matrix
-        given = [part if part.numel() else None for part in cotangents]
+        parts = [part if part.numel() else None for part in cotangents]
 
         def form(x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor) -> Tensor:
             return self.radial_conv(x, harmonics, hidden, matrix, edges, paths)
@@ -143,8 +132,8 @@ class Radial:
         ) -> tuple[Tensor, ...]:
             return self.radial_gradients(x, harmonics, hidden, matrix, g, edges, paths, wanted)
 
-        found = composed_second(form, gradients, (factors, g, given, wanted))
+        seconds = composed_second(form, gradients, (factors, g, parts, wanted))
         return tuple(
             like.new_zeros(like.shape if want else (0,)) if value is None else value
-            for value, like, want in zip(found, (*factors, g), wanted, strict=True)
+            for value, like, want in zip(seconds, (*factors, g), wanted, strict=True)
         )

@@ -33,25 +33,25 @@ _COUNTED = '@triton.jit(do_not_specialize=["count"])'
 
 
 def _power(number: int) -> int:
-    """The next power of two."""
+    """Return the smallest power of two that is not smaller."""
     return 1 << (number - 1).bit_length()
 
 
 def _tile(columns: int) -> Tile:
-    """Columns and edges of a program: of many columns some edges, of few (the 3 of a position) a warp's edges."""
+    """Return the tile: few edges if there are many columns, more if there are few (the 3 of a position)."""
     wide = min(_COLUMNS, _power(columns))
     edges = min(32, _NUMBERS // wide)
     return Tile(wide, max(1, wide * edges // 128), edges)
 
 
 def _joined(blocks: Blocks) -> list[tuple[int, int, int]]:
-    """First column, rows and channels of the blocks; those of as many channels that follow one another are one."""
-    found, start = [], 0
+    """Return first column, rows and channels of blocks, joining consecutive ones with equally many channels."""
+    joined, start = [], 0
     for channels, group in groupby(blocks, key=lambda block: block[1]):
         rows = sum(rows for rows, _ in group)
-        found.append((start, rows, channels))
+        joined.append((start, rows, channels))
         start += rows * channels
-    return found
+    return joined
 
 
 def _dim(blocks: Blocks) -> int:
@@ -59,7 +59,7 @@ def _dim(blocks: Blocks) -> int:
 
 
 def _columns(text: Text, blocks: Blocks, heads: int, task: str) -> None:
-    """``column`` of a program, and the ``head`` of each."""
+    """Write ``column``, the columns of a program, and ``head``, the head of each."""
     text.add(f"column = {task} * {text.channels} + tl.arange(0, {text.channels})[None, :]")
     text.add("head = tl.zeros_like(column)")
     for start, _, channels in _joined(blocks) if heads > 1 else ():
@@ -67,7 +67,9 @@ def _columns(text: Text, blocks: Blocks, heads: int, task: str) -> None:
 
 
 def sum_kernel(blocks: Blocks, heads: int, scalar: str) -> Kernel:
-    """``out_nd = Σ_e weights_e,head(d) values_ed`` over the edges into node n, in their order within each lane.
+    """Return the kernel of ``out_nd = Σ_e weights_e,head(d) values_ed`` over the edges into node n.
+
+    Each lane adds its edges in their order.
 
     Arguments: values [E, D], weights [E, H], row_pointers [N + 1], and the result [N, D].
     """
@@ -93,7 +95,7 @@ def sum_kernel(blocks: Blocks, heads: int, scalar: str) -> Kernel:
 
 
 def sum_by_values_kernel(blocks: Blocks, heads: int, scalar: str) -> Kernel:
-    """``weights_e,head(d) g_nd`` of each edge e into node n.
+    """Return the kernel of ``weights_e,head(d) g_nd`` of each edge e into node n.
 
     Arguments: weights [E, H], cotangent g [N, D], receiver [E], the result [E, D], and the number of edges.
     """
@@ -115,12 +117,12 @@ def sum_by_values_kernel(blocks: Blocks, heads: int, scalar: str) -> Kernel:
 
 
 def sum_by_weights_kernel(blocks: Blocks, heads: int, scalar: str) -> Kernel:
-    """``Σ_d values_ed g_nd`` over the columns d of each head, of each edge e into node n.
+    """Return the kernel of ``Σ_d values_ed g_nd`` over the columns d of each head, of each edge e into node n.
 
     Arguments: values [E, D], cotangent g [N, D], receiver [E], the result [E, H], and the number of edges.
     """
     dim, wide = _dim(blocks), _power(heads)
-    most = max(1, _NUMBERS // wide)  # channels of a head that are read at once
+    most = max(1, _NUMBERS // wide)  # channels of a head read at once
     lanes = min(most, max(_power(channels // heads) for _, channels in blocks))
     edges = max(1, min(128, _NUMBERS // (wide * lanes)))
     tile = Tile(wide * lanes, max(1, edges * wide * lanes // 128), edges)
@@ -158,7 +160,7 @@ def _softmax_tile(heads: int) -> Tile:
 
 @contextlib.contextmanager
 def _node(text: Text, tile: Tile, name: str, arguments: tuple[str, ...]) -> Iterator[None]:
-    """A function of which each program does a node."""
+    """Write a function whose programs compute one node each."""
     with text.function(name, arguments):
         text.row_and_task(1)
         text.add("begin = tl.load(row_pointers + row)")
@@ -169,19 +171,19 @@ def _node(text: Text, tile: Tile, name: str, arguments: tuple[str, ...]) -> Iter
 
 @contextlib.contextmanager
 def _edges(text: Text, tile: Tile, heads: int, beyond: str, *loaded: str) -> Iterator[None]:
-    """A pass over the edges of a node, some of them at once: what is ``loaded``, and ``beyond`` where are no more."""
+    """Write a pass over the edges of a node, several at once; loads give ``beyond`` after the last edge."""
     with text.inside(f"for at in range(begin, end, {tile.edges})"):
         text.add(f"edge = at + tl.arange(0, {tile.edges})[:, None]")
         text.add(f"there = (edge < end) & (head < {heads})")
         for name in loaded:
-            place = f"{name} + edge * {heads} + head"
-            text.add(f"{name}_here = tl.load({place}, mask=there, other=0.0).to(tl.{text.scalar})")
+            pointer = f"{name} + edge * {heads} + head"
+            text.add(f"{name}_here = tl.load({pointer}, mask=there, other=0.0).to(tl.{text.scalar})")
             text.add(f"{name}_here = tl.where(edge < end, {name}_here, {beyond})")
         yield
 
 
 def softmax_kernel(heads: int, scalar: str) -> Kernel:
-    """``exp(s_e - max) / Σ exp(s_e' - max)`` over the edges e' into the same node, of each head.
+    """Return the kernel of ``exp(s_e - max) / Σ exp(s_e' - max)``, over the edges e' into the same node, of each head.
 
     Arguments: scores [E, H], row_pointers [N + 1], and the result [E, H].
     """
@@ -203,7 +205,7 @@ def softmax_kernel(heads: int, scalar: str) -> Kernel:
 
 
 def softmax_gradient_kernel(heads: int, scalar: str) -> Kernel:
-    """``a_e (c_e - Σ a_e' c_e')`` over the edges e' into the same node, of each head.
+    """Return the kernel of ``a_e (c_e - Σ a_e' c_e')``, over the edges e' into the same node, of each head.
 
     Arguments: the softmax a [E, H], its cotangent c [E, H], row_pointers [N + 1], and the result [E, H].
     """
@@ -215,6 +217,6 @@ def softmax_gradient_kernel(heads: int, scalar: str) -> Kernel:
             text.add("total += softmax_here * cotangent_here")
         text.add("total = tl.sum(total, axis=0, keep_dims=True)")
         with _edges(text, tile, heads, "0.0", "softmax", "cotangent"):
-            place = f"by_scores + edge * {heads} + head"
-            text.add(f"tl.store({place}, softmax_here * (cotangent_here - total), mask=there)")
+            pointer = f"by_scores + edge * {heads} + head"
+            text.add(f"tl.store({pointer}, softmax_here * (cotangent_here - total), mask=there)")
     return Kernel("segment_softmax_gradient", str(text), arguments, tile, 1, 1, 0)

@@ -1,4 +1,4 @@
-"""The text of Triton functions, line by line."""
+"""Write the text of Triton functions, line by line."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _HEAD = "import triton\nimport triton.language as tl\n"
 
 @dataclass
 class Text:
-    """Functions of a module that take one edge after another; ``TileText`` takes several at once.
+    """The functions of a module, which process one edge after another; ``TileText`` processes several at once.
 
     Attributes:
-        scalar: "float32" or "float64", in which is computed; numbers in memory may be shorter.
-        channels: of one program, a power of two.
-        lines: what was written.
-        weights: arguments that the weights of an edge come from.
+        scalar: dtype of the computation, "float32" or "float64"; numbers in memory may be shorter.
+        channels: number of channels of a program, a power of two.
+        lines: lines written so far.
+        weights: arguments from which the weights of an edge are computed.
     """
 
     scalar: str
@@ -30,33 +30,33 @@ class Text:
     lines: list[str] = field(default_factory=lambda: [_HEAD])
     weights: tuple[str, ...] = ("weights",)
     _depth: int = 0
-    _narrow: str = ""  # where there are no more channels, which these are
-    _there: str = ""  # where there are no more edges, which these are
+    _narrow: str = ""  # mask of existing channels; empty if there are no others
+    _there: str = ""  # mask of existing edges; empty if there are no others
 
     @property
     def shape(self) -> str:
-        """Of a number for each channel."""
+        """Shape of an array with one number per channel."""
         return f"[{self.channels}]"
 
     @property
-    def _of_edge(self) -> str:
+    def _edge_mask(self) -> str:
         return f"{masked(self._there)}, other=0" if self._there else ""
 
     def copies(self, tile: Tile) -> int:
-        """Registers of a thread that a number for each channel takes in the smallest tile, in words."""
+        """Return the registers per thread, in numbers, that an array with one number per channel occupies."""
         return 1
 
     def at_once(self, paths: int) -> int:
-        """How many of the paths go through one loop over edges."""
+        """Return how many of the paths share one loop over edges."""
         return paths
 
     def add(self, line: str) -> None:
-        """A line of the function or loop that is being written."""
+        """Write a line of the current function or loop."""
         self.lines.append(f"{'    ' * self._depth}{line}")
 
     @contextlib.contextmanager
     def inside(self, head: str) -> Iterator[None]:
-        """What is added within the block stands below ``head``."""
+        """Indent the lines added in the block below ``head``."""
         self.add(f"{head}:")
         self._depth += 1
         yield
@@ -64,7 +64,7 @@ class Text:
 
     @contextlib.contextmanager
     def function(self, name: str, arguments: Sequence[str], decorator: str = "@triton.jit") -> Iterator[None]:
-        """A function of the module."""
+        """Write a function of the module."""
         self.lines.append("")
         self.add(decorator)
         with self.inside(f"def {name}({', '.join(arguments)})"):
@@ -72,89 +72,89 @@ class Text:
         self.lines.append("")
 
     def row_and_task(self, tasks: int) -> None:
-        """Which of the rows, and of the ``tasks`` that share a row, the program does: those of a row in succession."""
+        """Write which row, and which of its ``tasks``, a program computes; tasks of a row are consecutive."""
         self.add(f"row = (tl.program_id(0) // {tasks}).to(tl.int64)")
         self.add(f"task = tl.program_id(0) % {tasks}")
 
     @contextlib.contextmanager
     def edges(self, listed: bool = False) -> Iterator[None]:
-        """The loop over edges from ``begin`` to ``end``, of those in ``order`` if they are ``listed``."""
+        """Write the loop over edges from ``begin`` to ``end``, of the list ``order`` if they are ``listed``."""
         with self.inside("for place in range(begin, end)"):
             self.add("edge = tl.load(order + place)" if listed else "edge = place")
             yield
 
     def lanes(self, first: str, count: int) -> None:
-        """``channel``: those of a program from ``first`` on, masked where a block has no whole number of such."""
+        """Write ``channel``, those of a program from ``first``, with a mask if they do not divide ``count``."""
         self.add(f"channel = {first} + tl.arange(0, {self.channels})")
         self._narrow = "mask" if count % self.channels else ""
         if self._narrow:
             self.add(f"mask = channel < {count}")
 
     def zeros(self, name: str) -> None:
-        """A sum for each channel."""
+        """Write a sum for each channel, set to zero."""
         self.add(f"{name} = tl.zeros({self.shape}, tl.{self.scalar})")
 
     def row(self, name: str, base: str, ends: str, width: int) -> None:
-        """``name``: where the row of ``base`` begins that the edge leads to."""
-        self.add(f"{name} = {base} + tl.load({ends} + edge{self._of_edge}) * {width}")
+        """Write ``name``, the pointer to the row of ``base`` at this end of the edge."""
+        self.add(f"{name} = {base} + tl.load({ends} + edge{self._edge_mask}) * {width}")
 
     def load(self, name: str, base: str, offset: int) -> None:
-        """A number for each channel; 0 beyond the last one."""
+        """Write the load of one number per channel; 0 beyond the last channel."""
         mask = masked(self._there, self._narrow)
         self.add(f"{name} = tl.load({base} + {offset}{mask}{', other=0.0' if mask else ''}).to(tl.{self.scalar})")
 
     def load_harmonics(self, columns: Sequence[int], width: int) -> None:
-        """``y_j`` of ``edge``, one number for all channels."""
+        """Write ``y_j``, the harmonics of ``edge``, the same for all channels."""
         self.add(f"harmonics_row = harmonics + edge * {width}")
         for j in columns:
-            self.add(f"y_{j} = tl.load(harmonics_row + {j}{self._of_edge}).to(tl.{self.scalar})")
+            self.add(f"y_{j} = tl.load(harmonics_row + {j}{self._edge_mask}).to(tl.{self.scalar})")
 
     def edge_weights(self, width: int) -> None:
-        """What the weights of ``edge``, of which there are ``width``, are found from."""
+        """Write the source of the ``width`` weights of ``edge``."""
         self.add(f"weight_row = weights + edge * {width}")
 
     def load_weight(self, start: int) -> None:
-        """``weight`` of each channel, of the path whose weights begin in column ``start``."""
+        """Write ``weight``, one per channel, of the path whose weights begin in column ``start``."""
         self.load("weight", "weight_row + channel", start)
 
     def store(self, base: str, offset: int, value: str) -> None:
-        """The numbers of all channels that there are."""
+        """Write the store of one number per channel."""
         self.add(f"tl.store({base} + {offset}, {value}{masked(self._there, self._narrow)})")
 
     def store_sum(self, base: str, offset: int, value: str) -> None:
-        """A sum over edges."""
+        """Write the store of a sum over edges."""
         self.store(base, offset, value)
 
     def begin_sums(self, columns: Sequence[int]) -> None:
-        """Before ``sum_j``, over channels, are added to, for each j in ``columns``."""
+        """Begin the sums over channels ``sum_j``, for each j in ``columns``."""
         for j in columns:
             self.zeros(f"sum_{j}")
 
     def begin_channel_sums(self, columns: Sequence[int]) -> None:
-        """Before the channels of some paths, which add to ``sum_j``."""
+        """Begin the channels of some paths, which add to ``sum_j``."""
 
     def end_channel_sums(self, columns: Sequence[int]) -> None:
-        """After them."""
+        """End the channels of these paths."""
 
-    def store_edge_sum(self, place: str, column: int | None) -> None:
-        """The sum over channels for ``edge``; 0 where there is none."""
-        self.add(f"tl.store({place}, {'0.0' if column is None else f'tl.sum(sum_{column}, axis=0)'})")
+    def store_edge_sum(self, pointer: str, column: int | None) -> None:
+        """Write the store of the sum over channels of ``edge``; 0 if column is None."""
+        self.add(f"tl.store({pointer}, {'0.0' if column is None else f'tl.sum(sum_{column}, axis=0)'})")
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
 
 
 def masked(*conditions: str) -> str:
-    """The argument of a load or store that says which numbers there are; nothing where no condition is given."""
-    given = " & ".join(filter(None, conditions))
-    return f", mask={given}" if given else ""
+    """Return the mask argument of a load or store from its conditions; an empty string if there are none."""
+    mask = " & ".join(filter(None, conditions))
+    return f", mask={mask}" if mask else ""
 
 
 def linear(terms: Sequence[tuple[float, str]]) -> str:
-    """``Σ factor · name``, every digit of the factors kept, but for a 1 that was rounded on its way here."""
+    """Return ``Σ factor · name`` with all digits of the factors; factors that are 1 up to rounding are omitted."""
     return " + ".join(name if abs(factor - 1) < 1e-15 else f"{factor!r} * {name}" for factor, name in terms)
 
 
 def used_harmonics(coupled: Sequence[CoupledPath]) -> list[int]:
-    """Columns of the harmonics that the paths read."""
+    """Return the columns of the harmonics that the paths read."""
     return sorted({j for member in coupled for entry in member.entries for j, _ in entry.terms})

@@ -1,4 +1,4 @@
-"""How much one program does: a few sizes, of which the fastest is found where there is a GPU to time them on."""
+"""Tile sizes of the kernels; on a GPU the fastest of several is chosen by timing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geoeq.kernels.triton.kernel import Kernel, Tile
 
 __all__ = ["SCALARS", "fitting", "launch_fastest", "radial_tiles", "reads_all", "tiles"]
 
-#: The dtype in which numbers of each dtype are multiplied and summed.
+#: Dtype in which numbers of each dtype are multiplied and summed.
 SCALARS = {
     torch.float64: "float64",
     torch.float32: "float32",
@@ -21,25 +21,26 @@ SCALARS = {
     torch.float16: "float32",
 }
 
-#: Channels of a program at most: the numbers of four warps.
+#: Maximum number of channels of a program: one per thread of four warps.
 _CHANNELS = 128
 
-#: Edges that tensor cores multiply at once, at the least.
+#: Minimum number of edges that tensor cores multiply at once.
 _TOGETHER = 16
 
-#: 32-bit registers of a thread (it has 255) that may be taken all the time where there is a choice.
+#: Limit on the 32-bit registers of a thread (it has 255) that are occupied throughout, if there is a choice.
 _HELD = 96
 
-#: Characters of a text beyond which compiling it takes seconds, too long to try others.
+#: Number of characters of a text above which compilation takes seconds, too long to time alternatives.
 _LONG = 60_000
 
 _fastest: dict[tuple[object, ...], Kernel] = {}
 
 
 def tiles(paths: Paths, edges: int = 1) -> tuple[Tile, ...]:
-    """Sizes to choose from, each for programs of one edge and of ``edges``; the first is right for anything.
+    """Return the tiles to choose from, each for programs of one edge and of ``edges``; the first one always fits.
 
-    More channels of a thread share the work that does not depend on the channel; fewer leave more registers to each.
+    With more channels per thread, more of them share the work that does not depend on the channel; with fewer, each has
+    more registers.
     """
     widest = max(path.x_channels for path in paths.paths)
     channels = min(_CHANNELS, max(16, 1 << (widest - 1).bit_length()))
@@ -48,7 +49,7 @@ def tiles(paths: Paths, edges: int = 1) -> tuple[Tile, ...]:
 
 
 def radial_tiles(paths: Paths, sizes: Sequence[tuple[int, int]]) -> tuple[Tile, ...]:
-    """Tiles of so many channels, of those that there are, and so many columns of the hidden layer."""
+    """Return the tiles with these numbers of channels, limited to those of the paths, and of hidden columns."""
     widest = max(16, *(path.x_channels for path in paths.paths))
     needed = 1 << (widest - 1).bit_length()
     narrowed = dict.fromkeys((min(channels, needed), units) for channels, units in sizes)
@@ -56,17 +57,17 @@ def radial_tiles(paths: Paths, sizes: Sequence[tuple[int, int]]) -> tuple[Tile, 
 
 
 def reads_all(paths: Paths) -> bool:
-    """Whether the paths read every block of the input."""
+    """Return whether the paths read every block of the input."""
     return len({path.x_block for path in paths.paths}) == len(paths.x_blocks)
 
 
 def fitting(kernels: list[Kernel]) -> tuple[Kernel, ...]:
-    """Those that leave enough registers and are soon compiled, and always the first."""
+    """Return the kernels that leave enough registers and compile quickly; the first one is always included."""
     return (kernels[0], *(kernel for kernel in kernels[1:] if kernel.held <= _HELD and len(kernel.text) <= _LONG))
 
 
 def launch_fastest(kernels: tuple[Kernel, ...], count: int, arguments: tuple[Tensor | int, ...]) -> None:
-    """Run the one of the kernels that was the fastest for about as many rows, dtype and GPU."""
+    """Launch the fastest of the kernels, as timed for this dtype, GPU and approximate number of rows."""
     like = next(argument for argument in arguments if isinstance(argument, Tensor))
     size = count.bit_length() // 2  # a factor of four
     key = kernels, size, like.dtype, like.device
@@ -80,5 +81,5 @@ def launch_fastest(kernels: tuple[Kernel, ...], count: int, arguments: tuple[Ten
 
 
 def _untimed() -> bool:
-    """Where nothing may depend on timing, or nothing can be timed because launches are recorded."""
+    """Return whether nothing may depend on timing, or cannot be timed because launches are being captured."""
     return torch.are_deterministic_algorithms_enabled() or torch.cuda.is_current_stream_capturing()

@@ -80,10 +80,10 @@ def from_edge_frame(y: Tensor, frames: Sequence[Tensor], lmax: int, mmax: int, r
     """Rotate features from the edge frames back; the orders above mmax are zero.
 
     Args:
-        y: features as ``to_edge_frame`` gives them.
-        frames, lmax, mmax: as there.
-        rescale: multiply the degrees above mmax by ``sqrt((2l + 1) / (2 mmax + 1))``, as EquiformerV2 does, for what
-            they lost with their high orders.
+        y: features as returned by ``to_edge_frame``.
+        frames, lmax, mmax: as for ``to_edge_frame``.
+        rescale: whether to multiply the degrees above mmax by ``sqrt((2l + 1) / (2 mmax + 1))``, as in EquiformerV2, to
+            compensate for the omitted orders.
 
     Shapes:
         y: [E, R, C]. Returns [E, (lmax + 1)², C].

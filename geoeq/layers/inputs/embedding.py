@@ -50,7 +50,7 @@ def _known(inputs: Sequence[str], known: Sequence[str], kind: str) -> tuple[str,
 def _columns(value: Tensor, width: int, name: str) -> Tensor:
     value = value.reshape(value.shape[0], -1)
     if value.shape[-1] != width:
-        raise TensorError(f"data.{name} has {value.shape[-1]} columns; the model was made for {width}.")
+        raise TensorError(f"data.{name} has {value.shape[-1]} columns; the model expects {width}.")
     return value
 
 

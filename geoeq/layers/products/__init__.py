@@ -1,4 +1,4 @@
-"""Products of features with harmonics, from which a convolution chooses with one argument, and with each other."""
+"""Products of features with harmonics, one of which a convolution selects by name, and of features with features."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from geoeq.errors import InputError, unknown_name
 from geoeq.layers.layer import Group
 from geoeq.layers.products.clebsch_gordan import ClebschGordanProduct, clebsch_gordan_product
 from geoeq.layers.products.edge_frame import EdgeFrameProduct
-from geoeq.layers.products.gaunt import GauntProduct, SphereProduct, gaunt_factor
+from geoeq.layers.products.gaunt import GauntGrid, GauntGridProduct, GauntProduct, SphereProduct, gaunt_factor
 from geoeq.layers.products.gaunt_fourier import GauntFourier, GauntFourierProduct
-from geoeq.layers.products.gaunt_grid import GauntGrid, GauntGridProduct
 from geoeq.layers.products.product import EdgeProduct, Triple, product_paths
 
 __all__ = [
@@ -31,23 +30,23 @@ __all__ = [
     "product_paths",
 ]
 
-#: The products of features and harmonics by name.
+#: Names of the products of features and harmonics.
 Product = Literal["clebsch_gordan", "gaunt_fourier", "gaunt_grid", "edge_frame"]
 
 
 def edge_product(
     name: Product, channels: int, lmax: int, lmax_edge: int | None = None, group: Group = "E(3)"
 ) -> EdgeProduct:
-    """A product by its name, from degrees to lmax to the same degrees.
+    """Return the product of this name, whose input and output have degrees up to lmax.
 
     Args:
         name: "clebsch_gordan", "gaunt_fourier", "gaunt_grid" or "edge_frame".
-        channels, lmax: of ``EdgeProduct``.
-        lmax_edge: highest degree of the harmonics, by default lmax; "edge_frame" has them all, to 2 lmax.
-        group: "SE(3)" admits the paths of odd l1 + l2 + l3, which the Gaunt products cannot have.
+        channels, lmax: as for ``EdgeProduct``.
+        lmax_edge: highest degree of the harmonics, by default lmax; "edge_frame" always uses all, up to 2 lmax.
+        group: "SE(3)" includes the paths of odd l1 + l2 + l3, which the Gaunt products lack.
 
     Raises:
-        InputError: the name is unknown, or the product has no such option.
+        InputError: the name is unknown, or the product does not support an option.
     """
     if name not in get_args(Product):
         raise InputError(unknown_name("product", name, get_args(Product)))
@@ -55,7 +54,7 @@ def edge_product(
         return ClebschGordanProduct(channels, lmax, lmax_edge, group=group)
     if name == "edge_frame":
         if lmax_edge is not None:
-            raise InputError(f"edge_frame has harmonics of every degree: leave lmax_edge ({lmax_edge}) out.")
+            raise InputError(f"edge_frame uses harmonics of every degree: omit lmax_edge ({lmax_edge}).")
         return EdgeFrameProduct(channels, lmax, group=group)
     if group != "E(3)":
         raise InputError(f"{name} multiplies signals on the sphere, which respects reflections: group is 'E(3)'.")

@@ -1,4 +1,4 @@
-"""The full product: every path (l1, l2, l3) with a weight of its own."""
+"""The Clebsch-Gordan product: every path (l1, l2, l3) with its own weight."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ __all__ = ["ClebschGordanProduct", "clebsch_gordan_product", "degree_of", "scale
 
 
 def scaled_coupling(l1: int, l2: int, l3: int) -> Tensor:
-    """``kernels.coupling`` such that inputs of variance 1 in each component give a result of variance 1."""
+    """Return ``kernels.coupling`` scaled so that components of variance 1 give a result of variance 1."""
     return math.sqrt(2 * l3 + 1) * kernels.coupling(l1, l2, l3)
 
 
-def degree_of(x: Tensor, what: str) -> int:
-    """The highest degree of features [..., (lmax + 1)², C].
+def degree_of(x: Tensor, caller: str) -> int:
+    """Return the highest degree of features [..., (lmax + 1)², C].
 
     Raises:
-        TensorError: the number of components is no square.
+        TensorError: the number of components is not a square.
     """
     lmax = math.isqrt(x.shape[-2]) - 1
     if (lmax + 1) ** 2 != x.shape[-2]:
-        raise TensorError(f"{what}: features [..., (lmax + 1)², C] have a square number of rows, not {x.shape[-2]}.")
+        raise TensorError(f"{caller}: features [..., (lmax + 1)², C] have a square number of rows, not {x.shape[-2]}.")
     return lmax
 
 
 def clebsch_gordan_product(
     x: Tensor, y: Tensor, weights: Tensor | None = None, lmax_out: int | None = None, group: Group = "E(3)"
 ) -> Tensor:
-    """Features times features, channel by channel: ``z_l3 = Σ_paths w_path (x_l1 ⊗ y_l2)_l3``.
+    """Multiply features with features, channel by channel: ``z_l3 = Σ_paths w_path (x_l1 ⊗ y_l2)_l3``.
 
     Args:
-        x, y: C channels of every degree; one of them may have a single channel.
-        weights: of the paths, in the order of ``product_paths``; by default 1.
-        lmax_out: highest degree of the result; by default that of x plus that of y.
-        group: which paths there are.
+        x, y: features with C channels of every degree; one of them may have a single channel.
+        weights: weights of the paths, in the order of ``product_paths``; by default 1.
+        lmax_out: highest degree of the result; by default the sum of those of x and y.
+        group: symmetry group, which determines the paths.
 
     Shapes:
         x: [..., (L1 + 1)², C]. y: [..., (L2 + 1)², C]. weights: [..., P, C]. Returns [..., (lmax_out + 1)², C].
 
     Raises:
-        TensorError: a number of components is no square.
+        TensorError: a number of components is not a square.
     """
     lmax, lmax_edge = degree_of(x, "clebsch_gordan_product"), degree_of(y, "clebsch_gordan_product")
     lmax_out = lmax + lmax_edge if lmax_out is None else lmax_out
@@ -66,14 +66,14 @@ def clebsch_gordan_product(
 
 
 class ClebschGordanProduct(EdgeProduct):
-    """Every path ``(l1, l2, l3)`` of features, harmonics and result, each with C weights.
+    """The full product, with C weights for each path ``(l1, l2, l3)`` of features, harmonics and result.
 
-    ``z_l3 = Σ_l1,l2 w_l1,l2,l3 (x_l1 ⊗ Y_l2)_l3 / sqrt(number of paths into l3)``: all that is bilinear and
-    equivariant, in one call to ``geoeq.kernels``. The harmonics, which have one channel, are contracted first: O(L⁵)
-    for each channel.
+    ``z_l3 = Σ_l1,l2 w_l1,l2,l3 (x_l1 ⊗ Y_l2)_l3 / sqrt(number of paths into l3)`` is the general bilinear equivariant
+    map, computed in one call to ``geoeq.kernels``. The harmonics, which have one channel, are contracted first: O(L⁵)
+    per channel.
 
     Args:
-        channels, lmax, lmax_edge, lmax_out, group: of ``EdgeProduct``; lmax_edge and lmax_out are lmax by default.
+        channels, lmax, lmax_edge, lmax_out, group: as for ``EdgeProduct``; lmax_edge and lmax_out are lmax by default.
 
     Shapes:
         As ``EdgeProduct``; weights: [E, P C], path after path in the order of ``product_paths``.
@@ -93,7 +93,7 @@ class ClebschGordanProduct(EdgeProduct):
         lmax_edge = lmax if lmax_edge is None else checked_degree("lmax_edge", lmax_edge)
         super().__init__(channels, lmax, lmax_edge, lmax if lmax_out is None else lmax_out, group)
         triples = self.interactions
-        into = [sum(triple[2] == l3 for triple in triples) for l3 in range(self.lmax_out + 1)]
+        num_paths = [sum(triple[2] == l3 for triple in triples) for l3 in range(self.lmax_out + 1)]
         self.weight_numel = len(triples) * channels
         self.paths = kernels.Paths(
             paths=tuple(
@@ -106,7 +106,7 @@ class ClebschGordanProduct(EdgeProduct):
                     out_channels=channels,
                     weight_start=n * channels,
                     mode="uvu",
-                    coefficient=math.sqrt((2 * l3 + 1) / into[l3]),
+                    coefficient=math.sqrt((2 * l3 + 1) / num_paths[l3]),
                 )
                 for n, (l1, l2, l3) in enumerate(triples)
             ),

@@ -1,4 +1,4 @@
-"""The product in the frame of the edge: linear maps that commute with rotations about it."""
+"""The product in the edge frame: linear maps that commute with rotations about the edge."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ __all__ = ["EdgeFrameProduct"]
 
 
 class EdgeFrameProduct(EdgeProduct):
-    """Features turned so that the edge is the pole, linear in l for each order m, and turned back.
+    """Rotate features so that the edge is the pole, mix degrees for each order m, and rotate back.
 
-    In that frame harmonics have m = 0 alone, and a map that turns with the edge is one that commutes with rotations
-    about the pole: for each m and pair of degrees one number, or two with "SE(3)" and m > 0::
+    In this frame, harmonics are nonzero only for m = 0, and an equivariant map is one that commutes with rotations
+    about the pole: it has one number for each m and pair of degrees, or two with "SE(3)" and m > 0::
 
         z_l3,±m = Σ_l1 (a_l1,l3,m x_l1,±m ∓ b_l1,l3,m x_l1,∓m) / sqrt(number of terms)
 
-    The a are all paths of even l1 + l2 + l3, the b those of odd, with harmonics of every degree to l1 + l3. O(L³) for a
-    channel, as much as the rotations.
+    The a correspond to the paths of even l1 + l2 + l3 and the b to those of odd l1 + l2 + l3, with harmonics of every
+    degree up to l1 + l3. The cost is O(L³) per channel, like that of the rotations.
 
     Args:
-        channels, lmax, lmax_out, group: of ``EdgeProduct``; lmax_out is lmax by default. Harmonics are not used: there
-            is no lmax_edge.
-        mmax: orders above it are left out; by default none.
+        channels, lmax, lmax_out, group: as for ``EdgeProduct``; lmax_out is lmax by default. Harmonics are not used, so
+            lmax_edge does not exist.
+        mmax: highest order that is kept; by default all are.
 
     Shapes:
-        As ``EdgeProduct``; weights: [E, W], those of m = 0 first, of each m ordered by l1, l3, (a, b), channel.
+        As ``EdgeProduct``; weights: [E, W], ordered by m, l1, l3, (a, b), channel.
 
     Raises:
         InputError: mmax is negative.
 
     Source:
-        Passaro & Zitnick, ICML 2023, arXiv:2302.03655, section 4. Differs: weights belong to edges and channels, in
-        place of matrices that mix channels; "E(3)" leaves out b.
+        Passaro & Zitnick, ICML 2023, arXiv:2302.03655, section 4. Differs: weights for each edge and channel
+        instead of matrices that mix channels; "E(3)" omits b.
     """
 
     def __init__(
@@ -67,18 +67,18 @@ class EdgeFrameProduct(EdgeProduct):
 
     def messages(self, x: Tensor, weights: Tensor, graph: Graph, envelope: Tensor | None = None) -> Tensor:
         frames = edge_frames(graph, max(self.lmax, self.lmax_out))
-        forth = frame_matrix(frames, self.lmax, self.mmax)  # [E, K, (lmax + 1)²], rows m = 0, then 1, -1, 2, -2 ..
-        back = forth if self.lmax_out == self.lmax else frame_matrix(frames, self.lmax_out, self.mmax)
+        to_frame = frame_matrix(frames, self.lmax, self.mmax)  # [E, K, (lmax + 1)²], rows m = 0, then 1, -1, 2, -2, ...
+        from_frame = to_frame if self.lmax_out == self.lmax else frame_matrix(frames, self.lmax_out, self.mmax)
         weights = weights if envelope is None else weights * envelope
-        return torch.bmm(back.mT.to(x.dtype), self._map(torch.bmm(forth.to(x.dtype), x), weights))
+        return torch.bmm(from_frame.mT.to(x.dtype), self._map(torch.bmm(to_frame.to(x.dtype), x), weights))
 
     def _map(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Order by order: [E, K, C] to [E, K_out, C]."""
+        """Mix degrees for each order: [E, K, C] to [E, K_out, C]."""
         signs = [1 if m == 0 else 2 for m in range(self.mmax + 1)]
         inputs = x.split([sign * shape[0] for sign, shape in zip(signs, self.shapes, strict=True)], dim=1)
-        own = weights.unflatten(1, (-1, self.channels)).split(self.sizes, dim=1)
+        weights_by_order = weights.unflatten(1, (-1, self.channels)).split(self.sizes, dim=1)
         out = []
-        for sign, shape, value, weight in zip(signs, self.shapes, inputs, own, strict=True):
+        for sign, shape, value, weight in zip(signs, self.shapes, inputs, weights_by_order, strict=True):
             value = value.unflatten(1, (sign, shape[0], 1))  # [E, ±, l1, 1, C]
             weight = weight.unflatten(1, (1, *shape))  # [E, 1, l1, l3, a or b, C]
             result = (value * weight[:, :, :, :, 0]).sum(2)  # [E, ±, l3, C]

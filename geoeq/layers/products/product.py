@@ -1,4 +1,4 @@
-"""The contract of the products that a convolution chooses from: features of the sender times harmonics of the edge."""
+"""The contract of edge products: features of the sender times harmonics of the edge."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from geoeq import kernels
 from geoeq.errors import InputError, TensorError
-from geoeq.graph import MAX_LMAX, Graph
+from geoeq.geometry.harmonics import MAX_LMAX
+from geoeq.graph import Graph
 from geoeq.layers.layer import Group
 
 __all__ = ["EdgeProduct", "Triple", "checked_degree", "product_paths"]
@@ -18,10 +19,10 @@ Triple = tuple[int, int, int]
 
 
 def checked_degree(name: str, degree: int) -> int:
-    """``degree`` itself.
+    """Return the degree.
 
     Raises:
-        InputError: it is negative or above what there are harmonics for.
+        InputError: the degree is negative or higher than that of any available harmonic.
     """
     if not 0 <= degree <= MAX_LMAX:
         raise InputError(f"{name} must be from 0 to {MAX_LMAX}, not {degree}.")
@@ -29,9 +30,9 @@ def checked_degree(name: str, degree: int) -> int:
 
 
 def product_paths(lmax: int, lmax_edge: int, lmax_out: int, group: Group = "E(3)") -> list[Triple]:
-    """The degrees that an equivariant bilinear map can join: ``|l1 - l2| <= l3 <= l1 + l2``, ordered by l1, l3, l2.
+    """Return the degrees that an equivariant bilinear map can couple, ``|l1 - l2| <= l3 <= l1 + l2``, by l1, l3, l2.
 
-    With reflections, features of natural parity (0e, 1o, 2e ..) have only those of even l1 + l2 + l3.
+    With reflections, features of natural parity (0e, 1o, 2e, ...) have only paths of even l1 + l2 + l3.
     """
     return [
         (l1, l2, l3)
@@ -43,28 +44,28 @@ def product_paths(lmax: int, lmax_edge: int, lmax_out: int, group: Group = "E(3)
 
 
 class EdgeProduct(nn.Module, ABC):
-    """C channels of every degree at the senders, times harmonics and weights of the edges, summed at the receivers.
+    """Product of the senders' features with harmonics and weights of the edges, summed at the receivers.
 
-    The map of each edge is linear in the features and turns with the edge. A channel of the result comes from the same
-    channel of the input: mixing channels is for linear maps before and after.
+    The map of each edge is linear in the features and equivariant. Each channel of the result depends only on the same
+    channel of the input; linear maps before and after the product mix channels.
 
     Args:
-        channels: number C.
+        channels: number C of channels of each degree.
         lmax: highest degree of the features.
         lmax_edge: highest degree of the harmonics.
         lmax_out: highest degree of the result.
-        group: "SE(3)" admits every path; "E(3)" those that keep the parity of harmonics.
+        group: "SE(3)" allows every path; "E(3)" those that preserve the parity of harmonics.
 
     Attributes:
-        weight_numel: number W of weights of an edge. Weights of variance 1 keep the variance of the features.
+        weight_numel: number W of weights of an edge. Weights of variance 1 preserve the variance of the features.
 
     Shapes:
-        x: [N, (lmax + 1)², C]. weights: [E, W]. envelope: [E, 1], a factor of the message.
+        x: [N, (lmax + 1)², C]. weights: [E, W]. envelope: [E, 1], factor of the messages.
         Returns [N, (lmax_out + 1)², C].
 
     Raises:
-        InputError: a degree is negative or too high, or cannot be reached, or group is neither.
-        TensorError: the graph has no harmonics of degree lmax_edge.
+        InputError: a degree is negative, too high or cannot be reached, or the group is unknown.
+        TensorError: the harmonics of the graph end below lmax_edge.
     """
 
     weight_numel: int
@@ -84,16 +85,16 @@ class EdgeProduct(nn.Module, ABC):
     @property
     @abstractmethod
     def interactions(self) -> list[Triple]:
-        """The degrees that it joins (the paper's interactability)."""
+        """The degrees (l1, l2, l3) that the product couples (the paper's interactability)."""
 
     @property
     @abstractmethod
     def expressivity(self) -> int:
-        """Dimension of the set of bilinear maps that the weights of one channel reach (the paper's expressivity)."""
+        """The dimension of the set of bilinear maps that the weights of one channel span (the paper's expressivity)."""
 
     @abstractmethod
     def messages(self, x: Tensor, weights: Tensor, graph: Graph, envelope: Tensor | None = None) -> Tensor:
-        """The product on each edge, [E, (lmax + 1)², C] to [E, (lmax_out + 1)², C]."""
+        """Compute the product on each edge, [E, (lmax + 1)², C] to [E, (lmax_out + 1)², C]."""
 
     def forward(self, x: Tensor, weights: Tensor, graph: Graph, envelope: Tensor | None = None) -> Tensor:
         sent = kernels.gather(x, graph.sender)  # [E, (lmax + 1)², C]
@@ -102,12 +103,12 @@ class EdgeProduct(nn.Module, ABC):
     def from_hidden(
         self, x: Tensor, hidden: Tensor, matrix: Tensor, graph: Graph, envelope: Tensor | None = None
     ) -> Tensor:
-        """``forward`` with the weights ``hidden @ matrix``, [E, H] and [H, W]."""
+        """Apply ``forward`` with the weights ``hidden @ matrix``, [E, H] and [H, W]."""
         result: Tensor = self(x, hidden @ matrix, graph, envelope)
         return result
 
     def harmonics(self, graph: Graph) -> Tensor:
-        """Harmonics of the edges to lmax_edge, [E, (lmax_edge + 1)²]."""
+        """Return the harmonics of the edges up to lmax_edge, [E, (lmax_edge + 1)²]."""
         if graph.lmax < self.lmax_edge:
             raise TensorError(
                 f"{type(self).__name__} needs harmonics of degree {self.lmax_edge}; the graph has {graph.lmax}: "

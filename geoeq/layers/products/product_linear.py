@@ -1,4 +1,4 @@
-"""A tensor product and the linear maps of its result, in one call."""
+"""A tensor product and linear maps of its result in one call."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["product_linear", "product_maps"]
 
 
 def product_maps(paths: kernels.Paths, linears: Sequence[Linear]) -> list[Tensor]:
-    """For each block of the product the matrix of all linear maps, side by side.
+    """Return for each block of the product the matrices of all linear maps, side by side.
 
     Args:
-        paths: of the product.
-        linears: maps from the irreps of the product, in which each irrep occurs once.
+        paths: paths of the product.
+        linears: linear maps of the product's result, in whose irreps each irrep occurs once.
 
     Shapes:
-        Returns [channels, V] of each block; V is 0 where no map reads the block.
+        Returns [channels, V] of each block; V is 0 if no map reads the block.
     """
     columns: list[list[Tensor]] = [[] for _ in paths.out_blocks]
     for linear in linears:
@@ -29,8 +29,8 @@ def product_maps(paths: kernels.Paths, linears: Sequence[Linear]) -> list[Tensor
             columns[block].append(weight)
     like = linears[0].weights[0]
     return [
-        torch.cat(mine, dim=1) if mine else like.new_zeros(channels, 0)
-        for mine, (_, channels) in zip(columns, paths.out_blocks, strict=True)
+        torch.cat(matrices, dim=1) if matrices else like.new_zeros(channels, 0)
+        for matrices, (_, channels) in zip(columns, paths.out_blocks, strict=True)
     ]
 
 
@@ -43,13 +43,13 @@ def product_linear(
     maps: Sequence[Tensor],
     biases: Sequence[Tensor | None],
 ) -> list[list[Tensor]]:
-    """``[linear.on_blocks(product) for linear in linears]``, with parameters that are given apart.
+    """Compute ``[linear.on_blocks(product) for linear in linears]`` with parameters passed as arguments.
 
     Args:
         x, harmonics, weights, paths: as for ``geoeq.kernels.tensor_product``.
-        linears: maps from the irreps of the product.
-        maps: ``product_maps(paths, linears)``.
-        biases: ``linear.bias`` of each.
+        linears: linear maps of the product's result.
+        maps: matrices of ``product_maps(paths, linears)``.
+        biases: ``linear.bias`` of each map.
 
     Shapes:
         Returns the blocks of each map, channels last: [E, 2 l + 1, channels].
@@ -59,7 +59,7 @@ def product_linear(
         for (block,), weight in zip(linear.sources, linear.weights, strict=True):
             widths[block].append(weight.shape[1])
     mapped = kernels.tensor_product_linear(x, harmonics, weights, paths, maps)
-    parts = [iter(value.split(mine, dim=2)) for value, mine in zip(mapped, widths, strict=True)]
+    parts = [iter(value.split(sizes, dim=2)) for value, sizes in zip(mapped, widths, strict=True)]
     return [
         linear.add_bias([next(parts[block]) for (block,) in linear.sources], bias)
         for linear, bias in zip(linears, biases, strict=True)

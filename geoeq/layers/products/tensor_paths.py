@@ -1,4 +1,4 @@
-"""Which irreps couple to which: the paths of depthwise ("uvu") and fully connected ("uvw") tensor products."""
+"""Paths of depthwise ("uvu") and fully connected ("uvw") tensor products."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["depthwise_paths", "fully_connected_paths", "harmonics_group"]
 
 
 def harmonics_group(irreps_harmonics: o3.Irreps) -> Group:
-    """ "SE(3)" where a harmonic is given another parity than (-1)^l, as networks without reflections do.
+    """Return "SE(3)" if a harmonic has a parity other than (-1)^l, as in networks without reflections, else "E(3)".
 
     Raises:
-        InputError: a degree has several copies: an edge has one harmonic of each.
+        InputError: a degree occurs more than once.
     """
     degrees = [ir.l for _, ir in irreps_harmonics]
     if any(mul != 1 for mul, _ in irreps_harmonics) or len(set(degrees)) != len(degrees):
@@ -29,46 +29,46 @@ def harmonics_group(irreps_harmonics: o3.Irreps) -> Group:
 def _couplings(
     irreps_in: o3.Irreps, irreps_harmonics: o3.Irreps, keep: Collection[o3.Irrep]
 ) -> list[tuple[int, o3.Irrep, o3.Irrep]]:
-    """(input block, harmonic, output) in e3nn's usual order, where the output is in ``keep``."""
-    found = [
+    """Return (input block, harmonic, output) in e3nn's usual order, for outputs in ``keep``."""
+    couplings = [
         (block, harmonic, out)
         for block, (_, ir) in enumerate(irreps_in)
         for _, harmonic in irreps_harmonics
         for out in ir * harmonic
         if out in keep
     ]
-    unreached = [out for out in dict.fromkeys(keep) if out not in {out for _, _, out in found}]
+    unreached = [out for out in dict.fromkeys(keep) if out not in {out for _, _, out in couplings}]
     if unreached:
         raise InputError(
             f"No path from {irreps_in} with harmonics {irreps_harmonics} reaches {', '.join(map(str, unreached))}."
         )
-    return found
+    return couplings
 
 
 def depthwise_paths(
     irreps_in: o3.Irreps, irreps_harmonics: o3.Irreps, keep: Collection[o3.Irrep]
 ) -> tuple[Paths, o3.Irreps]:
-    """Every coupling of an input block and a harmonic gives channels of its own.
+    """Return the paths of a product in which each coupling of an input block and a harmonic has its own channels.
 
-    A path has the factor ``sqrt(2 l_out + 1)`` (e3nn's "component" normalisation).
+    Each path has the factor ``sqrt(2 l_out + 1)`` (e3nn's "component" normalisation).
 
     Args:
-        irreps_in: of the features.
-        irreps_harmonics: one of each degree.
-        keep: the irreps of results that are wanted.
+        irreps_in: irreps of the features.
+        irreps_harmonics: irreps of the harmonics, one of each degree.
+        keep: irreps of the result.
 
     Returns:
-        The paths, in the order input block, harmonic, output; and the irreps of the result, sorted and simplified,
-        where paths that give the same irrep lie side by side in their order.
+        The paths, ordered by input block, harmonic and output; and the irreps of the result, sorted and simplified, in
+        which paths to the same irrep are adjacent.
 
     Raises:
         InputError: no path reaches one of ``keep``.
     """
-    found = _couplings(irreps_in, irreps_harmonics, keep)
-    order = sorted({out for _, _, out in found})
+    couplings = _couplings(irreps_in, irreps_harmonics, keep)
+    order = sorted({out for _, _, out in couplings})
     filled = dict.fromkeys(order, 0)
     parts, weight_start = [], 0
-    for block, harmonic, out in found:
+    for block, harmonic, out in couplings:
         channels = irreps_in[block].mul
         parts.append((block, channels, harmonic, out, filled[out], weight_start))
         filled[out] += channels
@@ -92,33 +92,33 @@ def depthwise_paths(
 
 
 def fully_connected_paths(irreps_in: o3.Irreps, irreps_harmonics: o3.Irreps, irreps_out: o3.Irreps) -> Paths:
-    """Every coupling of an input block and a harmonic mixes into every channel of the output.
+    """Return the paths of a product in which each coupling contributes to every channel of the output.
 
-    A path has e3nn's factor ``sqrt((2 l_out + 1) / Σ U)``, the sum over the paths into its block.
+    Each path has e3nn's factor ``sqrt((2 l_out + 1) / Σ U)``, the sum over the paths into its block.
 
     Args:
         irreps_in, irreps_harmonics: as for ``depthwise_paths``.
-        irreps_out: of the result.
+        irreps_out: irreps of the result.
 
     Returns:
-        The paths, in the order input block, harmonic, output block.
+        The paths, ordered by input block, harmonic and output block.
 
     Raises:
         InputError: no path reaches one of ``irreps_out``.
     """
-    found = [
+    couplings = [
         (block, harmonic, out)
         for block, harmonic, ir in _couplings(irreps_in, irreps_harmonics, [ir for _, ir in irreps_out])
         for out, (_, other) in enumerate(irreps_out)
         if other == ir
     ]
-    found.sort(key=lambda entry: (entry[0], [ir for _, ir in irreps_harmonics].index(entry[1]), entry[2]))
+    couplings.sort(key=lambda entry: (entry[0], [ir for _, ir in irreps_harmonics].index(entry[1]), entry[2]))
     mode: Mode = "uvw"
     paths, weight_start = [], 0
-    for block, harmonic, out in found:
+    for block, harmonic, out in couplings:
         mul, ir = irreps_out[out]
         channels = irreps_in[block].mul
-        fan_in = sum(irreps_in[other].mul for other, _, into in found if into == out)
+        fan_in = sum(irreps_in[other].mul for other, _, target in couplings if target == out)
         paths.append(
             Path(
                 degrees=(irreps_in[block].ir.l, harmonic.l, ir.l),

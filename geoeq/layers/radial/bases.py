@@ -182,7 +182,7 @@ class LearnedGaussianBasis(RadialFunction):
 
 
 class SigmoidBasis(RadialFunction):
-    """``σ(t_k) + s t_k`` with ``t_k = β (r - μ_k)`` and centres from 0 to the cutoff, and β the inverse spacing.
+    """``σ(t_k) + s t_k`` with ``t_k = β (r - μ_k)`` and centres from 0 to the cutoff.
 
     Args:
         width: number K of functions, at least 2.

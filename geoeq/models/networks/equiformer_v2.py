@@ -19,8 +19,8 @@ from geoeq.layers.equiformer_v2 import EquiformerV2Layer
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, EndsEmbedding, IrrepsEmbedding, NodeInput
 from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.radial.bases import GaussianBasis
-from geoeq.layers.sphere.grid_mlp import FeedForwardKind
 from geoeq.layers.sphere.sphere_activation import SphereNonlinearity
+from geoeq.layers.sphere.sphere_feed_forward import FeedForwardKind
 from geoeq.layers.sphere.sphere_norm import SphereNorm, SphereNormKind
 from geoeq.models.heads.head import Head
 from geoeq.models.model import Model

@@ -12,9 +12,8 @@ from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.edge_frames.so2_attention import SO2Attention
 from geoeq.layers.irreps.layout import to_coefficients
 from geoeq.layers.irreps.linear import DegreeLinear
-from geoeq.layers.sphere.grid_mlp import FeedForwardKind, feed_forward_activation
 from geoeq.layers.sphere.sphere_activation import SphereNonlinearity, sphere_activation
-from geoeq.layers.sphere.sphere_feed_forward import SphereFeedForward
+from geoeq.layers.sphere.sphere_feed_forward import FeedForwardKind, SphereFeedForward, feed_forward_activation
 from geoeq.models.heads.head import Head, checked_name
 from geoeq.models.heads.sampled_heads import sphere_sizes
 from geoeq.models.heads.scalar_heads import GraphScalar, with_one

@@ -223,6 +223,6 @@ def _units(lmp: Any) -> tuple[str, float]:
 
 
 def _standard_form(cell: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return a lower triangular cell and the rotation Q such that this cell times Q is the given one."""
+    """Return a lower triangular cell and the rotation Q such that this cell times Q is the original one."""
     triangle, rotation = Atoms(cell=cell).cell.standard_form()
     return triangle.array, np.asarray(rotation)

@@ -16,7 +16,7 @@ from geoeq.simulate.engines.atomic_energies import interaction_range, trace_atom
 from geoeq.simulate.engines.graph_inputs import GraphInputs, graph_inputs
 from geoeq.simulate.engines.tracing import example_inputs
 from geoeq.simulate.engines.verification import TOLERANCES, check_errors, structures_to_compare, worst_error
-from geoeq.simulate.md.thermo import UNCERTAIN
+from geoeq.simulate.md.thermo import ENERGY_UNCERTAINTY
 from geoeq.simulate.potential import as_potential, energies_within
 
 # PyG replaces torch.index_select by a Python function, which TorchScript, the language of metatomic, refuses.
@@ -185,9 +185,9 @@ def export_metatomic(
     graph.recompile()
     name = str(next(potential.parameters()).dtype).removeprefix("torch.")
     outputs = {"energy": ModelOutput(unit="eV", sample_kind="atom", description="potential energy")}
-    if UNCERTAIN in potential.fields:
+    if ENERGY_UNCERTAINTY in potential.fields:
         meaning = "estimated standard deviation of the error of the energy"
-        outputs[UNCERTAIN] = ModelOutput(unit="eV", sample_kind="atom", description=meaning)
+        outputs[ENERGY_UNCERTAINTY] = ModelOutput(unit="eV", sample_kind="atom", description=meaning)
     capabilities = ModelCapabilities(
         outputs=outputs,
         atomic_types=list(potential.elements or range(1, 119)),
@@ -218,7 +218,7 @@ def _check_sums(potential: Model, graph: fx.GraphModule) -> None:
 
 def _errors(loaded: AtomisticModel, potential: Model) -> Iterator[Tuple[GraphInputs, float]]:  # noqa: UP006
     dtype = next(potential.parameters()).dtype
-    names = ["energy", *(name for name in (UNCERTAIN,) if name in potential.fields)]
+    names = ["energy", *(name for name in (ENERGY_UNCERTAINTY,) if name in potential.fields)]
     options = ModelEvaluationOptions("Angstrom", outputs={name: ModelOutput(unit="eV") for name in names})
     for data in structures_to_compare(potential):
         inputs = graph_inputs(data, potential.cutoff)

@@ -11,7 +11,7 @@ from geoeq.data.structures import model_inputs
 from geoeq.errors import InputError
 from geoeq.models import Model
 from geoeq.resources import import_extra
-from geoeq.simulate.md.thermo import OF_FORCES, UNCERTAIN
+from geoeq.simulate.md.thermo import ENERGY_UNCERTAINTY, FORCES_UNCERTAINTY
 from geoeq.simulate.potential import as_potential
 
 import_extra("torch_sim", "torchsim")
@@ -21,7 +21,7 @@ from torch_sim.models.interface import ModelInterface  # noqa: E402
 __all__ = ["TorchSimModel"]
 
 #: Outputs passed to TorchSim, which uses the first three and ignores the others.
-_OUTPUTS = ("energy", "forces", "stress", UNCERTAIN, OF_FORCES)
+_OUTPUTS = ("energy", "forces", "stress", ENERGY_UNCERTAINTY, FORCES_UNCERTAINTY)
 
 
 class TorchSimModel(ModelInterface):  # type: ignore[misc]  # of an optional package

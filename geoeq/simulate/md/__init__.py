@@ -1,1 +1,1 @@
-"""Molecular dynamics with exact restarts, as ``geoeq md`` runs it."""
+"""Molecular dynamics with bit-exact restarts, as ``geoeq md`` runs it."""

@@ -1,4 +1,4 @@
-"""The picture of a simulation: energies, temperature, pressure and volume by time, and how far atoms are apart."""
+"""Plot of a simulation: energies, temperature, pressure and volume over time, and the radial distribution."""
 
 from __future__ import annotations
 
@@ -8,45 +8,54 @@ from pathlib import Path
 import numpy as np
 from ase import units
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from geoeq.files import atomic_write
-from geoeq.plots import BLUE, GREY, INK, ORANGE, style_axes
+from geoeq.plots import BLUE, GREEN, GREY, INK, ORANGE, new_figure, save_figure, set_title, style_axes
 from geoeq.simulate.md.radial_distribution import RadialDistribution
 from geoeq.simulate.md.settings import MDSettings
-from geoeq.simulate.md.summary import drift, with_spread
-from geoeq.simulate.md.thermo import CONSERVED, POTENTIAL, PRESSURE, TEMPERATURE, TIME, TOTAL, VOLUME
+from geoeq.simulate.md.thermo import (
+    CONSERVED,
+    POTENTIAL,
+    PRESSURE,
+    TEMPERATURE,
+    TIME,
+    TOTAL,
+    VOLUME,
+    with_deviation,
+)
 
 __all__ = ["draw_summary"]
 
 Rows = Sequence[Mapping[str, float]]
 
-GREEN = "#3b8f5a"
 
-
-def draw_summary(path: Path, rows: Rows, radial: RadialDistribution | None, settings: MDSettings, title: str) -> None:
-    """Draw the log, and the radial distribution.
+def draw_summary(
+    path: Path,
+    rows: Rows,
+    radial: RadialDistribution | None,
+    settings: MDSettings,
+    title: str,
+    drift: float | None,
+) -> None:
+    """Draw the log and the radial distribution.
 
     Args:
-        path: the PNG.
-        rows: of the log.
-        radial: of the frames; None where there are none, or there is one atom.
-        settings: of the simulation.
-        title: what is shown.
+        path: PNG file to write.
+        rows: rows of the log.
+        radial: radial distribution of the frames; None if there are no frames or there is only one atom.
+        settings: settings of the simulation.
+        title: title of the figure.
+        drift: drift of the conserved energy in eV/atom/ps; None if no energy is conserved.
     """
     panels = [name for name in (TEMPERATURE, PRESSURE, VOLUME) if rows and name in rows[0]]
     count = 1 + len(panels) + (radial is not None and bool(radial.values))
     height = (count + 1) // 2
-    figure = Figure(figsize=(10.0, 0.5 + 3.1 * height), dpi=150, layout="constrained")
+    figure = new_figure(10.0, 0.5 + 3.1 * height)
     grid = figure.add_gridspec(height, 2)
-    places = [divmod(place, 2) for place in range(count)]
-    alone = count % 2 == 1
-    axes = [
-        figure.add_subplot(grid[row, :] if alone and place == count - 1 else grid[row, column])
-        for place, (row, column) in enumerate(places)
-    ]
+    axes = [figure.add_subplot(grid[divmod(index, 2)]) for index in range(count - count % 2)]
+    if count % 2:  # the last panel is as wide as two
+        axes.append(figure.add_subplot(grid[height - 1, :]))
     scale, unit = (1000.0, "ps") if rows and rows[-1][TIME] >= 2000 else (1.0, "fs")
-    _draw_energies(axes[0], rows, settings, scale)
+    _draw_energies(axes[0], rows, scale, drift)
     targets = {TEMPERATURE: settings.temperature if settings.ensemble != "nve" else None}
     if settings.pressure is not None:
         targets[PRESSURE] = settings.pressure / units.GPa
@@ -57,12 +66,10 @@ def draw_summary(path: Path, rows: Rows, radial: RadialDistribution | None, sett
         panel.margins(x=0.01)
     if radial is not None and radial.values:
         _draw_radial(axes[-1], radial)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
+    save_figure(figure, path, title)
 
 
-def _draw_energies(axes: Axes, rows: Rows, settings: MDSettings, scale: float) -> None:
+def _draw_energies(axes: Axes, rows: Rows, scale: float, drift: float | None) -> None:
     style_axes(axes)
     first = rows[0][POTENTIAL]
     times = [row[TIME] / scale for row in rows]
@@ -75,9 +82,8 @@ def _draw_energies(axes: Axes, rows: Rows, settings: MDSettings, scale: float) -
             values = [1000 * (row[name] - first) for row in rows]
             axes.plot(times, values, color=color, linewidth=1.3, label=label, marker="o" if len(rows) < 3 else None)
     axes.set_ylabel("energy [meV/atom]")
-    slope = drift(rows, settings)
-    note = "" if slope is None else f", drift {1000 * slope:.2g} meV/atom/ps"
-    _title(axes, f"energy above {first:.4f} eV/atom{note}")
+    note = "" if drift is None else f", drift {1000 * drift:.2g} meV/atom/ps"
+    set_title(axes, f"energy relative to {first:.4f} eV/atom{note}")
     _legend(axes)
 
 
@@ -90,13 +96,13 @@ def _draw_column(axes: Axes, rows: Rows, name: str, scale: float, target: float 
     mean = float(half.mean())
     name = name.replace("^3", "³")
     quantity, _, unit = name.rstrip("]").partition(" [")
-    label = f"second half: {with_spread(mean, float(half.std()))} {unit}"
+    label = f"mean of second half: {with_deviation(mean, float(half.std()))} {unit}"
     axes.plot([times[len(times) // 2], times[-1]], [mean, mean], color=ORANGE, linewidth=1.8, label=label)
     if target is not None:
         axes.axhline(target, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"target: {target:.4g} {unit}")
     axes.set_ylabel(name)
     axes.ticklabel_format(axis="y", useOffset=False)
-    _title(axes, quantity)
+    set_title(axes, quantity)
     _legend(axes)
 
 
@@ -109,13 +115,10 @@ def _draw_radial(axes: Axes, radial: RadialDistribution) -> None:
     axes.set_xlim(0, radial.distances[-1])
     axes.set_ylim(bottom=0)
     axes.set_xlabel("distance [Å]")
-    axes.set_ylabel("g(r)" if radial.normalized else "neighbours per Å")
-    _title(axes, "radial distribution, second half" if radial.normalized else "distances of pairs, second half")
+    axes.set_ylabel("g(r)" if radial.normalized else "neighbours per atom and Å")
+    kind = "radial distribution function" if radial.normalized else "pair distances"
+    set_title(axes, f"{kind}, second half")
     _legend(axes)
-
-
-def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, loc="left", fontsize=10, color=INK)
 
 
 def _legend(axes: Axes) -> None:

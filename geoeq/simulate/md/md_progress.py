@@ -1,4 +1,4 @@
-"""What one sees of a simulation: a bar with its speed on a terminal, a line now and then elsewhere."""
+"""Progress of a simulation: a bar with its speed on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from geoeq.simulate.md.thermo import POTENTIAL, SPEED, TEMPERATURE
 
 __all__ = ["MDProgress"]
 
-#: In seconds: between changes of the bar, and between lines where there is no terminal.
-_BAR, _LINE = 0.1, 10.0
+#: Seconds between updates of the bar, and between lines without a terminal.
+_BAR_INTERVAL, _LINE_INTERVAL = 0.1, 10.0
 
 
 class MDProgress:
-    """Shows how far a simulation is, how fast, and its temperature and energy. A context, open while it runs.
+    """Context manager that shows the step, speed, temperature and energy of a running simulation.
 
     Args:
-        console: where to.
-        settings: of the simulation.
-        done: steps that an earlier process did.
+        console: console to write to.
+        settings: settings of the simulation.
+        done: number of steps completed by an earlier process.
     """
 
     def __init__(self, console: Console, settings: MDSettings, done: int = 0) -> None:
@@ -36,11 +36,11 @@ class MDProgress:
             MofNCompleteColumn(),
             BarColumn(bar_width=16),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[news]}", markup=False),
+            TextColumn("{task.fields[values]}", markup=False),
             console=console,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=settings.steps, completed=done, news="")
+        self._task = self._bar.add_task("", total=settings.steps, completed=done, values="")
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -54,16 +54,17 @@ class MDProgress:
             self._bar.stop()
 
     def __call__(self, step: int, row: Mapping[str, float]) -> None:
-        """Show a step, with the last row of the log."""
+        """Show a step with the last row of the log."""
         now, last = time.monotonic(), step == self._settings.steps
-        if now - self._shown < (_BAR if self._console.is_terminal else _LINE) and not last:
+        interval = _BAR_INTERVAL if self._console.is_terminal else _LINE_INTERVAL
+        if now - self._shown < interval and not last:
             return
         self._shown = now
         parts = [f"{row[TEMPERATURE]:.0f} K", f"{row[POTENTIAL]:.4f} eV/atom"] if row else []
         if SPEED in row:
             parts.append(f"{row[SPEED]:.3g} ns/day")
-        news = "  ".join(parts)
+        values = "  ".join(parts)
         if self._console.is_terminal:
-            self._bar.update(self._task, completed=step, news=news)
+            self._bar.update(self._task, completed=step, values=values)
         else:
-            self._console.print(f"step {step:,} of {self._settings.steps:,}  {news}", highlight=False, soft_wrap=True)
+            self._console.print(f"step {step:,} of {self._settings.steps:,}  {values}", highlight=False, soft_wrap=True)

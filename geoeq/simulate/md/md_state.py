@@ -1,4 +1,4 @@
-"""All that a simulation is at one step, from which it goes on to the same bits."""
+"""Complete state of a simulation after one step, for bit-exact restarts."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 
 from geoeq.simulate.md.integrators import integrator_state, restore_integrator
 
-__all__ = ["Snapshot"]
+__all__ = ["MDState"]
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """A simulation after a step.
+class MDState:
+    """State of a simulation after a step.
 
     Attributes:
-        step: how many were done.
-        positions: [N, 3] Å.
-        momenta: [N, 3] in ASE's units.
-        cell: [3, 3] Å.
-        integrator: its numbers, those of thermostat and barostat among them.
-        generator: the state of the random numbers, as JSON.
-        results: what the calculator gave; not kept in a file, as it is computed again.
+        step: number of completed steps.
+        positions: positions [N, 3] in Å.
+        momenta: momenta [N, 3] in ASE's unit.
+        cell: cell [3, 3] in Å.
+        integrator: numbers of the integrator, including thermostat and barostat.
+        generator: state of the random number generator, as JSON.
+        results: results of the calculator; they are recomputed and not saved to a file.
     """
 
     step: int
@@ -41,7 +41,7 @@ class Snapshot:
 
     @classmethod
     def take(cls, step: int, atoms: Atoms, integrator: Any, generator: np.random.Generator) -> Self:
-        """Copy all of it."""
+        """Copy the state of a running simulation."""
         return cls(
             step,
             atoms.get_positions(),
@@ -52,23 +52,23 @@ class Snapshot:
             {} if atoms.calc is None else dict(atoms.calc.results),
         )
 
-    def put_atoms(self, atoms: Atoms) -> None:
-        """Move the atoms to where they were, with their momenta and cell."""
+    def restore_atoms(self, atoms: Atoms) -> None:
+        """Set positions, momenta and cell of the atoms."""
         atoms.set_cell(self.cell, scale_atoms=False)
         atoms.set_positions(self.positions, apply_constraint=False)
         atoms.set_momenta(self.momenta, apply_constraint=False)
 
-    def put_integrator(self, integrator: Any, generator: np.random.Generator) -> None:
-        """Give the integrator and the random numbers the state that they had.
+    def restore_integrator(self, integrator: Any, generator: np.random.Generator) -> None:
+        """Set the state of the integrator and of the random number generator.
 
         Raises:
-            CheckpointError: it is that of another version of ASE.
+            CheckpointError: the state was written with another version of ASE.
         """
         restore_integrator(integrator, dict(self.integrator))
         generator.bit_generator.state = json.loads(self.generator)
 
     def to_state(self) -> dict[str, Any]:
-        """Tensors, numbers and text, for ``geoeq.files.save_state``."""
+        """Return tensors, numbers and text for ``geoeq.files.save_state``."""
         return {
             "step": self.step,
             "positions": torch.from_numpy(self.positions),
@@ -80,6 +80,6 @@ class Snapshot:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """What ``to_state`` gave."""
+        """Rebuild the state returned by ``to_state``."""
         positions, momenta, cell = (state[name].numpy() for name in ("positions", "momenta", "cell"))
         return cls(state["step"], positions, momenta, cell, state["integrator"], state["generator"], {})

@@ -1,4 +1,4 @@
-"""Radial distribution functions of the frames of a simulation."""
+"""Radial distribution functions of simulation frames."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["REACH", "RadialDistribution", "radial_distribution"]
 
 Values = NDArray[np.float64]
 
-#: In Å.
+#: Default largest distance in Å.
 REACH = 8.0
 
-#: Pairs of elements that are drawn at the most.
+#: Largest number of element pairs.
 PAIRS = 3
 
 
 @dataclass(frozen=True)
 class RadialDistribution:
-    """How far atoms are from each other.
+    """Radial distribution of pairs of elements.
 
     Attributes:
-        distances: the middles of the bins, [B] Å.
-        values: "O-H" -> [B]. Of periodic structures g(r), which is 1 where nothing is ordered; of others, which have no
-            density, the number of atoms per Å around an atom.
-        normalized: whether it is g(r).
+        distances: centres of the bins, [B] Å.
+        values: "O-H" -> [B]. For structures periodic in three directions g(r), which is 1 without order; for others,
+            which have no density, the number of neighbours per atom and Å.
+        normalized: whether the values are g(r).
     """
 
     distances: Values
@@ -42,21 +42,21 @@ class RadialDistribution:
 
 
 def radial_distribution(frames: Sequence[Atoms], reach: float = REACH, bins: int = 160) -> RadialDistribution:
-    """The mean over frames, for the pairs of elements of which there are most.
+    """Average the radial distribution over frames, for the most frequent pairs of elements.
 
-    ``g_ab(r) = V n_ab(r) / (N_a N_b 4 π r² dr)``, where n_ab(r) is the number of pairs in a shell, images among them;
-    each frame is taken with its own volume.
+    ``g_ab(r) = V n_ab(r) / (N_a N_b 4 π r² dr)``, where n_ab(r) is the number of pairs in a shell, including images;
+    each frame uses its own volume.
 
     Args:
-        frames: of the same atoms.
-        reach: up to this distance, in Å.
-        bins: of the histogram.
+        frames: frames of the same atoms.
+        reach: largest distance in Å.
+        bins: number of histogram bins.
 
     Raises:
         InputError: there are no frames.
     """
     if not frames:
-        raise InputError("A radial distribution is that of one frame or more; there are none.")
+        raise InputError("A radial distribution needs at least one frame; there are none.")
     first = frames[0]
     normalized = bool(first.pbc.all())
     edges = np.linspace(0.0, reach, bins + 1)
@@ -75,20 +75,20 @@ def radial_distribution(frames: Sequence[Atoms], reach: float = REACH, bins: int
 
 def _pairs(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
     elements, counts = np.unique(numbers, return_counts=True)
-    several = [
+    candidates = [
         (-int(counts[i] * counts[j]), int(elements[i]), int(elements[j]))
         for i in range(len(elements))
         for j in range(i, len(elements))
         if i != j or counts[i] > 1
     ]
-    return [(a, b) for _, a, b in sorted(several)[:PAIRS]]
+    return [(a, b) for _, a, b in sorted(candidates)[:PAIRS]]
 
 
 def _distances(frame: Atoms, reach: float) -> tuple[NDArray[np.int64], NDArray[np.int64], Values]:
     positions = torch.as_tensor(frame.positions, dtype=torch.float64)
     cell, pbc = torch.as_tensor(frame.cell.array[None]), torch.as_tensor(frame.pbc[None])
     periodic = (cell, pbc) if frame.pbc.any() else (None, None)
-    found = radius_edges(positions, torch.tensor([0, len(positions)]), reach, *periodic)
-    batch = found.sender.new_zeros(len(positions))
-    vectors = edge_vectors(positions, found.sender, found.receiver, found.shifts, periodic[0], batch)
-    return found.sender.numpy(), found.receiver.numpy(), edge_lengths(vectors).numpy()
+    edges = radius_edges(positions, torch.tensor([0, len(positions)]), reach, *periodic)
+    batch = edges.sender.new_zeros(len(positions))
+    vectors = edge_vectors(positions, edges.sender, edges.receiver, edges.shifts, periodic[0], batch)
+    return edges.sender.numpy(), edges.receiver.numpy(), edge_lengths(vectors).numpy()

@@ -1,14 +1,16 @@
-"""What a simulation is: ensemble, temperature, steps and how often what is written."""
+"""Settings of a simulation: ensemble, temperature, steps and output intervals."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import FieldError, InputError, unknown_name
+from geoeq.units import parse_quantity
 
-__all__ = ["Barostat", "Ensemble", "MDSettings", "Thermostat"]
+__all__ = ["Barostat", "Ensemble", "MDSettings", "Thermostat", "settings_from_text"]
 
 Ensemble = Literal["nve", "nvt", "npt"]
 Thermostat = Literal["langevin", "bussi", "nose-hoover"]
@@ -18,7 +20,7 @@ ENSEMBLES = ("nve", "nvt", "npt")
 THERMOSTATS = ("langevin", "bussi", "nose-hoover")
 BAROSTATS = ("isotropic", "full")
 
-#: In K: above this (or ten times what is asked for, if that is more) nothing that a potential was made for is left.
+#: Default bound of the temperature in K, unless ten times the thermostat's temperature is higher.
 HOTTEST = 1e4
 
 #: Unit of each setting that has one, for files and messages.
@@ -31,35 +33,51 @@ _UNITS = {
     "max_temperature": "K",
 }
 
-#: What may differ when a run goes on: it changes nothing in what was written before.
+#: Settings that may change between restarts, because they do not affect what is already written.
 _FREE = ("steps", "save_every")
+
+#: Command-line quantity -> internal unit and an example.
+_QUANTITIES = {
+    "temperature": ("K", "300K"),
+    "timestep": ("fs", "0.5fs"),
+    "tau": ("fs", "100fs"),
+    "pressure": ("eV/Å^3", "1bar or 2GPa"),
+    "pressure_tau": ("fs", "1ps"),
+    "max_temperature": ("K", "5000K"),
+    "time": ("fs", "10ps"),
+    "skin": ("Å", "0.5Å"),
+}
+
+_PLAIN = ("ensemble", "thermostat", "barostat", "velocities", "seed", "log_every", "frame_every", "save_every")
 
 
 @dataclass(frozen=True)
 class MDSettings:
-    """The settings of a simulation.
+    """Settings of a simulation.
 
     Args:
-        ensemble: "nve" (energy and cell are kept; velocity Verlet), "nvt" (temperature) or "npt" (also pressure).
-        steps: of the whole run.
-        temperature: in K: of the thermostat, and of velocities that are drawn. None only for "nve".
-        timestep: in fs.
-        thermostat: "langevin", "bussi" (stochastic rescaling) or "nose-hoover" (a chain of three); None for Langevin
-            in "nvt", and for the chain, the only one, in "npt".
-        tau: time in which the thermostat acts, in fs; of Langevin the inverse of its friction.
-        pressure: in eV/Å^3, for "npt".
-        pressure_tau: time in which the barostat acts, in fs.
-        barostat: "isotropic" (the cell keeps its shape) or "full" (Martyna, Tobias and Klein; both are ASE's).
-        velocities: "file" (those of the structure) or "random" (Maxwell-Boltzmann); None for those of the structure
-            where it has some.
-        seed: of velocities and thermostat.
+        ensemble: "nve" (constant energy and cell; velocity Verlet), "nvt" (constant temperature) or "npt" (constant
+            temperature and pressure).
+        steps: total number of steps; raise it to extend a finished run.
+        temperature: temperature in K of the thermostat and of random initial velocities. Optional only for "nve".
+        timestep: integration time step in fs.
+        thermostat: "langevin", "bussi" (stochastic velocity rescaling) or "nose-hoover" (a chain of three); None is
+            Langevin for "nvt" and the chain, the only choice, for "npt".
+        tau: time constant of the thermostat in fs; for Langevin the inverse friction.
+        pressure: external pressure in eV/Å^3, for "npt".
+        pressure_tau: time constant of the barostat in fs.
+        barostat: "isotropic" (the cell keeps its shape) or "full" (Martyna, Tobias and Klein; both from ASE).
+        velocities: "file" (velocities of the structure) or "random" (Maxwell-Boltzmann); None uses those of the
+            structure if it has any.
+        seed: random seed of the initial velocities and the thermostat.
         log_every: steps between rows of the log.
         frame_every: steps between frames of the trajectory.
-        save_every: steps between states from which a run goes on; one is written each minute besides.
-        max_temperature: in K: where a run is stopped; None for 10 000 K, or ten times the temperature if that is more.
+        save_every: steps between saved states for restarts; a state is also saved every minute.
+        max_temperature: temperature in K above which the run stops; None is 10 000 K, or ten times the temperature if
+            that is higher.
 
     Raises:
-        InputError: a value cannot be, is missing for the ensemble, or means nothing in it.
+        InputError: a value is invalid, missing for the ensemble, or has no meaning in it.
     """
 
     ensemble: Ensemble
@@ -79,13 +97,13 @@ class MDSettings:
     max_temperature: float | None = None
 
     def __post_init__(self) -> None:
-        known: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
+        choices: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
             ("ensemble", self.ensemble, ENSEMBLES),
             ("thermostat", self.thermostat, THERMOSTATS),
             ("barostat", self.barostat, BAROSTATS),
             ("velocities", self.velocities, ("file", "random")),
         )
-        for kind, name, names in known:
+        for kind, name, names in choices:
             if name not in names and (name is not None or kind == "ensemble"):
                 raise InputError(unknown_name(kind, str(name), names))
         for name in ("steps", "log_every", "frame_every", "save_every"):
@@ -106,16 +124,16 @@ class MDSettings:
         if self.pressure is not None and not math.isfinite(self.pressure):
             raise InputError(f"pressure is {self.pressure} eV/Å^3; it must be finite.")
         if name != "nve" and not self.temperature:
-            raise InputError(f"{name} keeps a temperature: give one above 0 K.")
+            raise InputError(f"{name} needs a temperature above 0 K.")
         if name == "nve" and self.thermostat is not None:
-            raise InputError(f"nve has no thermostat: leave out {self.thermostat}, or choose nvt.")
+            raise InputError(f"nve has no thermostat: omit {self.thermostat}, or choose nvt.")
         if name == "npt" and self.thermostat not in (None, "nose-hoover"):
-            raise InputError(f"npt has the thermostat nose-hoover, not {self.thermostat}.")
+            raise InputError(f"npt uses the thermostat nose-hoover, not {self.thermostat}.")
         if name == "npt" and self.pressure is None:
-            raise InputError("npt keeps a pressure: give one.")
+            raise InputError("npt needs a pressure.")
         if name != "npt" and (self.pressure is not None or self.barostat is not None):
-            given = "pressure" if self.pressure is not None else "barostat"
-            raise InputError(f"{name} keeps the cell: leave out the {given}, or choose npt.")
+            setting = "pressure" if self.pressure is not None else "barostat"
+            raise InputError(f"{name} keeps the cell constant: omit the {setting}, or choose npt.")
 
     @property
     def coupling(self) -> str | None:
@@ -124,18 +142,50 @@ class MDSettings:
 
     @property
     def hottest(self) -> float:
-        """In K: the temperature above which a run is stopped."""
+        """Temperature in K above which a run stops."""
         return self.max_temperature or max(HOTTEST, 10 * (self.temperature or 0.0))
 
     def to_dict(self) -> dict[str, Any]:
-        """Name with unit -> value."""
+        """Return all settings, by name with unit."""
         return {_label(name): value for name, value in vars(self).items()}
 
     def decides(self) -> dict[str, Any]:
-        """Those on which what is written depends: a run that goes on must have the same."""
+        """Return the settings that determine the output, which a restart must not change."""
         return {_label(name): value for name, value in vars(self).items() if name not in _FREE}
 
 
 def _label(name: str) -> str:
     words = name.replace("_", " ")
     return f"{words} [{_UNITS[name]}]" if name in _UNITS else words
+
+
+def settings_from_text(options: Mapping[str, Any]) -> tuple[MDSettings, float]:
+    """Return the settings, and the skin of the neighbour list in Å, from command-line options.
+
+    Args:
+        options: options of ``geoeq md`` by name; quantities are texts with units. A time that is not a whole number of
+            steps is rounded up.
+
+    Raises:
+        InputError: a unit is missing or wrong, or a value is invalid. The message names the option.
+    """
+    values: dict[str, Any] = {
+        name: _quantity(name, options[name]) for name in _QUANTITIES if options.get(name) is not None
+    }
+    skin, time = values.pop("skin"), values.pop("time", None)
+    steps = options["steps"]
+    if time is not None:
+        if not (time > 0 and values["timestep"] > 0):
+            raise InputError(f"--time {options['time']}, --timestep {options['timestep']}: both must be above 0.")
+        steps = math.ceil(time / values["timestep"] * (1 - 1e-12))
+    plain = {name: options[name] for name in _PLAIN}
+    return MDSettings(steps=steps, **values, **plain), skin
+
+
+def _quantity(name: str, text: str) -> float:
+    unit, example = _QUANTITIES[name]
+    try:
+        return parse_quantity(text, unit)
+    except FieldError as error:
+        option = "--" + name.replace("_", "-")
+        raise InputError(f"{option} {text}: {error} Write it as in {option} {example}.") from error

@@ -1,13 +1,17 @@
-"""Molecular dynamics that can be killed at any moment and goes on to the same bits."""
+"""Molecular dynamics with bit-exact restarts after an interruption at any moment."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -16,34 +20,32 @@ from ase import Atoms
 
 from geoeq.errors import GeoeqError, InputError, SimulationError
 from geoeq.files import AppendLog, load_state, save_state, write_text
-from geoeq.simulate.md.integrators import make_integrator
-from geoeq.simulate.md.md_state import Snapshot
+from geoeq.simulate.md.integrators import make_integrator, start_velocities
+from geoeq.simulate.md.md_state import MDState
 from geoeq.simulate.md.settings import MDSettings
-from geoeq.simulate.md.signals import noted_signals
-from geoeq.simulate.md.stability import Guard
+from geoeq.simulate.md.stability import StabilityCheck
 from geoeq.simulate.md.thermo import SPEED, frame_text, measure
-from geoeq.simulate.md.velocities import start_velocities
 
-__all__ = ["LAST", "LOG", "STATE", "TRAJECTORY", "Outcome", "Simulation", "StopRule"]
+__all__ = ["LAST", "LOG", "STATE", "TRAJECTORY", "Outcome", "Simulation", "StopRule", "noted_signals"]
 
 TRAJECTORY, LOG, STATE, LAST = "trajectory.extxyz", "thermo.csv", "state.pt", "last.extxyz"
 
-#: Takes what the calculator gave for a step; a text is the reason to end the run, None lets it go on.
+#: Takes the calculator results of a step; returns the reason to stop, or None to continue.
 StopRule = Callable[[Mapping[str, Any]], str | None]
 
-#: In seconds: a state is written after this time in any case.
+#: The state is saved at least once in this time, in seconds.
 _SAVE_AFTER = 60.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How far a run came.
+    """End of a run.
 
     Attributes:
-        step: steps done in all.
-        seconds: that the steps of this process took.
-        stopped: the reason of the stop rule; None where there was none.
-        signal: the number of the signal that ended it; None where there was none.
+        step: total number of completed steps.
+        seconds: time that the steps of this process took.
+        stopped: reason returned by the stop rule; None if there was none.
+        signal: number of the signal that ended the run; None if there was none.
     """
 
     step: int
@@ -53,31 +55,31 @@ class Outcome:
 
 
 class Simulation:
-    """Moves atoms with their calculator, any of ASE's, and writes what happens into a folder.
+    """Molecular dynamics of atoms with any ASE calculator, written to a folder.
 
-    The folder holds ``trajectory.extxyz`` and ``thermo.csv``, to which frames and rows are added, ``state.pt``, from
-    which a killed run goes on, and ``last.extxyz``, where the run ended. What was written after the last state is cut
-    off when it goes on, so that files, but for the column of speed, are byte for byte those of a run that was never
-    killed, where the calculator gives the same bits for the same structure.
+    The folder holds ``trajectory.extxyz`` and ``thermo.csv``, to which frames and rows are appended, ``state.pt``, from
+    which an interrupted run resumes, and ``last.extxyz``, the last frame. On resuming, everything written after the
+    last saved state is cut off, so that the files equal those of an uninterrupted run byte for byte (except for the
+    speed column), provided that the calculator returns the same bits for the same structure.
 
     Args:
-        atoms: the structure, with a calculator; it is moved.
-        settings: what to do.
-        folder: where to write; a state in it is taken up.
+        atoms: structure with a calculator; its positions and momenta are changed.
+        settings: settings of the simulation.
+        folder: output folder; a state in it is resumed.
 
     Attributes:
-        step: steps done.
-        velocities: where those of the start come from, in words; None where a state was taken up.
+        step: number of completed steps.
+        velocities: origin of the initial velocities, in words; None if a state was resumed.
 
     Raises:
-        CheckpointError: the state cannot be read, or the files are shorter than it says.
-        InputError: the structure and the settings do not fit, or no steps are left to do.
+        CheckpointError: the state cannot be read, or the files are shorter than it states.
+        InputError: the structure does not fit the settings, or no steps are left.
     """
 
     def __init__(self, atoms: Atoms, settings: MDSettings, folder: Path) -> None:
         self.atoms, self.settings, self.folder = atoms, settings, folder
         self._generator = np.random.default_rng(settings.seed)
-        self._guard = Guard(atoms, settings)
+        self._stability = StabilityCheck(atoms, settings)
         sizes = {TRAJECTORY: 0, LOG: 0}
         self.step = 0
         self.velocities: str | None = None
@@ -86,18 +88,20 @@ class Simulation:
             self.velocities = start_velocities(atoms, settings.temperature, self._generator, settings.velocities)
             self._integrator = make_integrator(atoms, settings, self._generator)
         else:
-            last = Snapshot.from_state(saved)
+            last = MDState.from_state(saved)
             if len(last.positions) != len(atoms):
-                raise InputError(f"The state is of {len(last.positions)} atoms, the structure has {len(atoms)}.")
+                raise InputError(f"The state has {len(last.positions)} atoms, the structure has {len(atoms)}.")
             if last.step > settings.steps:
-                raise InputError(f"In '{folder}' {last.step} steps are done, and {settings.steps} are asked for.")
-            last.put_atoms(atoms)
+                raise InputError(
+                    f"'{folder}' already has {last.step} steps, and {settings.steps} are requested: request more."
+                )
+            last.restore_atoms(atoms)
             self._integrator = make_integrator(atoms, settings, self._generator)
-            last.put_integrator(self._integrator, self._generator)
+            last.restore_integrator(self._integrator, self._generator)
             self.step, sizes = last.step, saved["sizes"]
         self._frames = AppendLog(folder / TRAJECTORY, sizes[TRAJECTORY])
         self._rows = AppendLog(folder / LOG, sizes[LOG])
-        self._last = Snapshot.take(self.step, atoms, self._integrator, self._generator)
+        self._last = MDState.take(self.step, atoms, self._integrator, self._generator)
         self._row: dict[str, float] = {}
 
     def run(
@@ -106,22 +110,22 @@ class Simulation:
         stop: StopRule | None = None,
         report: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> Outcome:
-        """Do the steps that are left.
+        """Run the remaining steps.
 
-        However it ends, ``last.extxyz`` is then the last step whose numbers are finite, and ``state.pt`` the last one
-        that was within the bounds.
+        However the run ends, ``last.extxyz`` then holds the last step with finite numbers, and ``state.pt`` the last
+        one within the stability bounds.
 
         Args:
-            stop: asked after each step; the run ends where it gives a reason.
-            report: called after each step with its number and the last row of the log.
+            stop: rule called after each step; the run ends when it returns a reason.
+            report: function called after each step with its number and the last row of the log.
 
         Returns:
-            How far it came, and why it ended.
+            The number of steps completed, and why the run ended.
 
         Raises:
-            SimulationError: energy or forces are not finite, the structure exploded, or there is no memory for it. The
-                message says at which step, and what to do.
-            KeyboardInterrupt: at the second Ctrl-C; the first one ends the run after the step.
+            SimulationError: energy or forces are not finite, the structure exploded, or memory ran out. The message
+                names the step and a remedy.
+            KeyboardInterrupt: Ctrl-C was pressed twice; the first one ends the run after the current step.
         """
         began, before = time.monotonic(), self.step
         self._stop, self._report = stop, report
@@ -140,7 +144,7 @@ class Simulation:
         self._clock = saved = time.monotonic()
         self._logged = self.step
         reason = None
-        if self._rows.size == 0:  # nothing was done yet
+        if self._rows.size == 0:  # a new run: evaluate and log the initial structure
             reason = self._advance(0)
             self._save()
         while reason is None and self.step < self.settings.steps and not received:
@@ -151,18 +155,18 @@ class Simulation:
         return reason
 
     def _advance(self, step: int) -> str | None:
-        """One step (none for the start), its row and its frame; what the stop rule says of it."""
+        """Take one step (none for step 0), write its row and frame, and return the reason of the stop rule."""
         try:
             if step:
                 self._integrator.run(1)
-            self._guard.check_finite(self.atoms)
+            self._stability.check_finite(self.atoms)
         except Exception as error:
-            self._last.put_atoms(self.atoms)
+            self._last.restore_atoms(self.atoms)
             self._save()
             self._fail(step, error)
-        now = Snapshot.take(step, self.atoms, self._integrator, self._generator)
+        now = MDState.take(step, self.atoms, self._integrator, self._generator)
         try:
-            self._guard.check_bounds(self.atoms)
+            self._stability.check_bounds(self.atoms)
         except SimulationError as error:
             self._last = now
             self._fail(step, error)
@@ -176,7 +180,7 @@ class Simulation:
         return None if self._stop is None else self._stop(now.results)
 
     def _fail(self, step: int, error: Exception) -> None:
-        """Leave the last frame, and say at which step it ended."""
+        """Write the last frame, and raise an error that names the step."""
         self._write_last()
         if not isinstance(error, (GeoeqError, MemoryError, torch.OutOfMemoryError)):
             raise error
@@ -210,5 +214,30 @@ class Simulation:
 
     def _write_last(self) -> None:
         frame = self.atoms.copy()
-        self._last.put_atoms(frame)
+        self._last.restore_atoms(frame)
         write_text(self.folder / LAST, frame_text(frame, self._last.results, self._last.step, self.settings))
+
+
+@contextlib.contextmanager
+def noted_signals() -> Iterator[list[int]]:
+    """Record SIGINT and SIGTERM in a list, so that the current step can finish.
+
+    The second SIGINT interrupts at once. Outside the main thread, where Python cannot handle signals, the list stays
+    empty.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and number in received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

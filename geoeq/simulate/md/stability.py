@@ -1,4 +1,4 @@
-"""When a simulation is no longer one: its bounds, and what is said where they are passed."""
+"""Stability checks: stop a simulation that has exploded, with an explanation."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from numpy.typing import NDArray
 from geoeq.errors import SimulationError
 from geoeq.simulate.md.settings import MDSettings
 
-__all__ = ["FARTHEST", "GROWTH", "SWELLING", "Guard"]
+__all__ = ["LARGEST_GROWTH", "LARGEST_STEP", "LARGEST_VOLUME_CHANGE", "StabilityCheck"]
 
-#: In Å: no atom may move farther in one step.
-FARTHEST = 1.0
+#: Largest displacement of an atom in one step, in Å.
+LARGEST_STEP = 1.0
 
-#: In Å: what is not periodic may become so much wider than it was.
-GROWTH = 100.0
+#: Largest growth of the structure's extent in open directions, in Å.
+LARGEST_GROWTH = 100.0
 
-#: A cell may become so many times as large, or as small, as it was.
-SWELLING = 10.0
+#: Largest factor by which the volume of the cell may grow or shrink.
+LARGEST_VOLUME_CHANGE = 10.0
 
 _REMEDY = (
-    "Take a shorter timestep, relax the structure first, or ask whether the model knows such structures (geoeq check "
-    "says whether its forces are right)."
+    "Use a shorter timestep, relax the structure first, or verify that the model was trained on such structures "
+    "(geoeq check tests its forces)."
 )
 
 
-class Guard:
-    """Looks at every step: numbers are finite, the temperature below its bound, and the atoms together.
+class StabilityCheck:
+    """Check after every step: numbers are finite, the temperature is bounded, and the atoms stay together.
 
     Args:
-        atoms: the structure at its start.
-        settings: of the simulation.
+        atoms: initial structure.
+        settings: settings of the simulation.
     """
 
     def __init__(self, atoms: Atoms, settings: MDSettings) -> None:
@@ -41,10 +41,10 @@ class Guard:
         self._volume = _volume(atoms)
 
     def check_finite(self, atoms: Atoms) -> None:
-        """Raise where energy, forces or momenta are not finite.
+        """Check energy, forces and momenta for NaN and infinity.
 
         Raises:
-            SimulationError: they are not.
+            SimulationError: a value is not finite.
         """
         forces = atoms.get_forces()
         if not np.isfinite(forces).all():
@@ -57,35 +57,35 @@ class Guard:
             raise SimulationError(f"The momenta are not finite. {_REMEDY}")
 
     def check_bounds(self, atoms: Atoms) -> None:
-        """Raise where the structure explodes.
+        """Check temperature, displacements, extent and volume.
 
         Raises:
-            SimulationError: it is too hot, an atom too fast, the atoms have flown apart, or the cell with them.
+            SimulationError: the structure is too hot, an atom too fast, the atoms have flown apart, or the cell has
+                expanded or collapsed.
         """
         temperature, bound = atoms.get_temperature(), self._settings.hottest
         if temperature > bound:
             raise SimulationError(
                 f"The temperature is {temperature:.0f} K, above the bound of {bound:.0f} K (max_temperature). {_REMEDY}"
             )
-        moves = np.linalg.norm(atoms.get_velocities(), axis=1) * self._settings.timestep * units.fs
-        if moves.max(initial=0.0) > FARTHEST:
-            atom = int(moves.argmax())
+        steps = np.linalg.norm(atoms.get_velocities(), axis=1) * self._settings.timestep * units.fs
+        if steps.max(initial=0.0) > LARGEST_STEP:
+            atom = int(steps.argmax())
             raise SimulationError(
-                f"Atom {atom} ({atoms.symbols[atom]}) moves by {moves[atom]:.2f} Å in one step, and more than "
-                f"{FARTHEST:g} Å is no motion that a step can follow. {_REMEDY}"
+                f"Atom {atom} ({atoms.symbols[atom]}) moves by {steps[atom]:.2f} Å in one step; more than "
+                f"{LARGEST_STEP:g} Å cannot be integrated. {_REMEDY}"
             )
         growth = self._width(atoms) - self._extent
-        if growth > GROWTH:
+        if growth > LARGEST_GROWTH:
             raise SimulationError(
                 f"The atoms have flown apart: they extend over {growth:.0f} Å more than at the start (bound "
-                f"{GROWTH:g} Å). {_REMEDY}"
+                f"{LARGEST_GROWTH:g} Å). {_REMEDY}"
             )
-
         change = _volume(atoms) / self._volume
-        if not 1 / SWELLING < change < SWELLING:
+        if not 1 / LARGEST_VOLUME_CHANGE < change < LARGEST_VOLUME_CHANGE:
             raise SimulationError(
-                f"The cell is {change:.3g} times as large as at the start (bounds 1/{SWELLING:g} and {SWELLING:g}). "
-                f"{_REMEDY}"
+                f"The cell is {change:.3g} times as large as at the start (bounds 1/{LARGEST_VOLUME_CHANGE:g} and "
+                f"{LARGEST_VOLUME_CHANGE:g}). {_REMEDY}"
             )
 
     def _width(self, atoms: Atoms) -> float:
@@ -99,7 +99,7 @@ def _volume(atoms: Atoms) -> float:
 
 
 def _open_directions(atoms: Atoms) -> NDArray[np.float64]:
-    """The projection [3, 3] onto the directions across the periodic ones."""
+    """Return the projection [3, 3] onto the directions perpendicular to the periodic ones."""
     periodic = atoms.cell.array[atoms.pbc]
     across: NDArray[np.float64] = np.eye(3) - np.linalg.pinv(periodic) @ periodic
     return np.where(np.abs(across) < 1e-9, 0.0, across)

@@ -1,1 +1,1 @@
-"""Metrics, baselines, predictions, comparisons, and their tables and plots."""
+"""Metrics, baselines, predictions and comparisons, with their tables and plots."""

@@ -1,4 +1,4 @@
-"""Several recipes for the same task, each trained for the same time, and what came of them."""
+"""Compare recipes for the same task, each trained for the same time."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["compare_recipes", "inference_milliseconds"]
 
-#: What recipes must have in common: the task, and the machine that it is done on.
+#: Settings that all recipes must share: the task, and the hardware.
 _SHARED = ("dataset", "target", "split", "sample", "device", "threads")
 
-#: Test structures whose inference is timed, at the most.
+#: Largest number of test structures to time the inference with.
 _TIMED = 1024
 
 
@@ -50,23 +50,23 @@ def compare_recipes(
     folder: Path | None = None,
     again: bool = False,
 ) -> Comparison:
-    """Train each recipe for the same time, one after the other, and write one table and one picture.
+    """Train each recipe for the same time, one after the other, and write a table and a plot.
 
-    Each has its run folder below ``folder``; beside them are compare.md, compare.json and compare.png, which are
-    written anew after each recipe. Called again, it goes on: finished runs of the same recipe and budget are not
-    repeated. A recipe that fails is told of in the table and does not keep the others from running.
+    Each recipe has its run folder in ``folder``, beside compare.md, compare.json and compare.png, which are rewritten
+    after each recipe. A second call resumes: finished runs of the same recipe and budget are not repeated. A recipe
+    that fails is reported in the table; the others still run.
 
     Args:
-        files: the recipes.
-        budget: seconds of training for each; preparation of the data, validation and test do not count.
-        console: for the progress and the table.
-        settings: ``key=value`` put over every recipe.
-        folder: of the comparison; None for runs/compare-DATASET.
-        again: throw away what earlier runs left in the folders of these recipes.
+        files: files of the recipes.
+        budget: seconds of training per recipe, without data preparation, validation and test.
+        console: output console of the progress and the table.
+        settings: ``key=value`` overrides of every recipe.
+        folder: folder of the comparison; None for runs/compare-DATASET.
+        again: delete earlier runs of these recipes.
 
     Raises:
-        RecipeError: a recipe cannot be read, two are not for the same task (the message names both and what
-            differs), or a folder holds another run.
+        RecipeError: a recipe cannot be read, two have different tasks (the message names both and the difference), or a
+            folder contains another run.
         MissingExtraError: the extra "train" is not installed.
     """
     import_extra("lightning", "train")
@@ -93,18 +93,18 @@ def compare_recipes(
         draw_comparison(folder / "compare.png", comparison, folder)
     console.rule(style="dim")
     comparison.print(console)
-    console.print(f"Table and picture are in '{folder}': compare.md, compare.json, compare.png.", highlight=False)
+    console.print(f"Table and plot are in '{folder}': compare.md, compare.json, compare.png.", highlight=False)
     return comparison
 
 
 def _contender(name: str, file: Path, recipe: Recipe, console: Console, again: bool) -> Contender:
-    """Train and measure one recipe; a failure is a result too."""
+    """Train and measure one recipe; return a failure as a result."""
     run = RunFolder(Path(str(recipe.run)))
     try:
         results = train(recipe, file, console, again=again)
         done = run.results() or {}
         speed = _speed(run, recipe)
-    except Exception as error:  # whatever it is, the others still run
+    except Exception as error:  # the other recipes still run
         reason = " ".join(str(error).split()) or type(error).__name__
         if not isinstance(error, GeoeqError):
             reason = f"{type(error).__name__}: {reason}"
@@ -133,19 +133,19 @@ def _best_baseline(entry: TargetResults) -> tuple[str, float]:
 
 
 def _speed(run: RunFolder, recipe: Recipe) -> float:
-    """Milliseconds a structure: those measured when the run was finished, or measured now."""
+    """Return the milliseconds per structure, measured once after the run."""
     known = run.read_json("speed.json")
     if known is None:
         model, meta = load_checkpoint(run.path, trust=True)  # trained here, of a class that the recipe names
         dataset: Dataset = load(recipe.dataset, sample=recipe.sample)
         split = dataset.split(meta["data"]["split"])
-        places = split["test"] if len(split["test"]) else split["train"]
+        indices = split["test"] if len(split["test"]) else split["train"]
         cuda = recipe.device == "cuda" or (recipe.device == "auto" and torch.cuda.is_available())
         with _threads(recipe.threads):
             measured = inference_milliseconds(
-                model, dataset, places[:_TIMED], device=torch.device("cuda" if cuda else "cpu")
+                model, dataset, indices[:_TIMED], device=torch.device("cuda" if cuda else "cpu")
             )
-        known = {"milliseconds_per_structure": round(measured, 5), "structures": min(len(places), _TIMED)}
+        known = {"milliseconds_per_structure": round(measured, 5), "structures": min(len(indices), _TIMED)}
         run.write_json("speed.json", known)
     value: float = known["milliseconds_per_structure"]
     return value
@@ -162,12 +162,12 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 def _names(files: Sequence[Path]) -> dict[str, Path]:
-    """A name for each recipe: that of its file, with that of its folder where two files have the same."""
+    """Return a name for each recipe: the name of its file, with its folder if two files have the same name."""
     resolved = list(dict.fromkeys(file.resolve() for file in files))
     stems = [file.stem for file in resolved]
     named = [file.stem if stems.count(file.stem) == 1 else f"{file.parent.name}-{file.stem}" for file in resolved]
     if len(set(named)) < len(named):
-        raise RecipeError(f"Two recipes would both be called '{max(named, key=named.count)}': rename one of the files.")
+        raise RecipeError(f"Two recipes have the name '{max(named, key=named.count)}': rename one of the files.")
     return dict(zip(named, resolved))
 
 
@@ -175,25 +175,25 @@ def _check_settings(settings: Sequence[str]) -> None:
     for pair in settings:
         key = pair.partition("=")[0]
         if key in ("run", "budget"):
-            raise RecipeError(f"command line: {pair}: compare sets '{key}' for each recipe; say --{key}.")
+            raise RecipeError(f"command line: {pair}: compare sets '{key}' for each recipe; use --{key}.")
 
 
 def _check_same_task(recipes: dict[str, Recipe]) -> None:
-    """Raise where two recipes learn other things, from other data, or on another machine."""
+    """Raise if two recipes differ in their targets, data or hardware."""
     first, *others = recipes
     reference = recipes[first]
     for name in others:
-        found = recipes[name]
+        other = recipes[name]
         for setting in _SHARED:
-            ours, theirs = _value(reference, setting), _value(found, setting)
+            ours, theirs = _value(reference, setting), _value(other, setting)
             if ours != theirs and setting == "split" and None in (ours, theirs):
                 default = load(reference.dataset, sample=reference.sample).card.default_split
                 ours, theirs = ours or default, theirs or default
             if ours != theirs:
                 raise RecipeError(
                     f"{first} and {name} cannot be compared: {setting} is {_show(ours)} in {first} and {_show(theirs)} "
-                    f"in {name}. Recipes of one comparison have the same {', '.join(_SHARED)}; {setting}=VALUE on the "
-                    "command line sets it for all."
+                    f"in {name}. Recipes of one comparison must have the same {', '.join(_SHARED)}; set it for all on "
+                    f"the command line with {setting}=VALUE."
                 )
 
 
@@ -208,30 +208,30 @@ def _show(value: Any) -> str:
 def inference_milliseconds(
     model: Model,
     dataset: Dataset,
-    places: NDArray[np.int64],
+    indices: NDArray[np.int64],
     *,
     device: torch.device,
     batch_size: int = 128,
     passes: int = 5,
     seconds: float = 10.0,
 ) -> float:
-    """Milliseconds that a structure takes, in batches, as the median of several passes.
+    """Return the inference time in milliseconds per structure, in batches, as the median of several passes.
 
-    The time is that from a batch in memory, with its edges, to the outputs, without derivatives; a first pass is not
-    counted.
+    The time is measured from a batch in memory, with its edges, to the outputs, without derivatives; a first batch is
+    not counted.
 
     Args:
-        model: what is timed.
-        dataset: the records.
-        places: of the structures.
-        device: where to compute.
-        batch_size: structures at once.
-        passes: over the structures, at the most.
-        seconds: after which no further pass begins.
+        model: model to time.
+        dataset: data set.
+        indices: indices of the structures.
+        device: device of the computation.
+        batch_size: number of structures per batch.
+        passes: largest number of passes over the structures.
+        seconds: time in seconds after which no further pass begins.
     """
     dtype = next(model.parameters()).dtype
     model = model.to(device).eval()
-    loader = dataset.loader(places, batch_size, cutoff=model.cutoff, targets=[], dtype=dtype)
+    loader = dataset.loader(indices, batch_size, cutoff=model.cutoff, targets=[], dtype=dtype)
     batches = [batch.to(device) for batch in loader]
 
     def run() -> float:
@@ -247,4 +247,4 @@ def inference_milliseconds(
         times = [run()]
         while len(times) < passes and sum(times) < seconds:
             times.append(run())
-    return 1e3 * statistics.median(times) / len(places)
+    return 1e3 * statistics.median(times) / len(indices)

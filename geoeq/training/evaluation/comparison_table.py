@@ -1,4 +1,4 @@
-"""The table of a comparison: as Markdown, as JSON, and on a terminal."""
+"""Table of a comparison, as Markdown, as JSON, and on a terminal."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ __all__ = ["Comparison", "Contender"]
 
 @dataclass(frozen=True)
 class Contender:
-    """One recipe of a comparison, and what came of it.
+    """One recipe of a comparison with its results.
 
     Attributes:
-        name: of the recipe, and of its run folder.
-        class_path: of its model.
-        parameters: number of them.
-        epochs: that the budget was enough for; the last may be a part of one.
-        best_epoch: whose weights were kept.
-        training_seconds: spent on training steps.
-        milliseconds: that inference takes for a structure.
+        name: name of the recipe and its run folder.
+        class_path: class path of its model.
+        parameters: number of parameters.
+        epochs: number of epochs within the budget; the last one may be incomplete.
+        best_epoch: epoch of the best weights.
+        training_seconds: time of the training steps in seconds.
+        milliseconds: inference time in milliseconds per structure.
         errors: target -> error on the test set.
-        baselines: target -> name and error of the best guess that needs no network.
-        failure: why there is nothing of this; empty where there is.
+        baselines: target -> name and error of the best baseline.
+        failure: reason why there are no results; empty if there are.
     """
 
     name: str
@@ -52,22 +52,22 @@ class Contender:
 
     @property
     def model(self) -> str:
-        """The class of the model."""
+        """Name of the model's class."""
         return self.class_path.rpartition(".")[2]
 
 
 @dataclass
 class Comparison:
-    """What was compared, and the contenders so far.
+    """The task of a comparison, and the contenders so far.
 
     Attributes:
-        dataset: its name.
-        sample: whether only the records that come with geoeq were used.
+        dataset: name of the data set.
+        sample: whether only the records that ship with geoeq were used.
         split: name of the split.
-        units: target -> unit of its metric; empty for none.
-        budget: seconds of training for each.
+        units: target -> unit of its metric; empty if it has none.
+        budget: seconds of training per recipe.
         environment: versions, commit and machine.
-        contenders: in the order of the command line.
+        contenders: recipes with their results, in the order of the command line.
     """
 
     dataset: str
@@ -80,10 +80,10 @@ class Comparison:
 
     @classmethod
     def start(cls, recipe: Recipe, budget: float, environment: dict[str, str | int | None]) -> Self:
-        """A comparison for the task of ``recipe``, with nobody in it yet.
+        """Return a comparison for the task of ``recipe``, without contenders.
 
         Raises:
-            RecipeError: the data set does not have the target.
+            RecipeError: the data set has no such target.
         """
         card = load(recipe.dataset, sample=recipe.sample).card
         for name in recipe.targets:
@@ -95,32 +95,32 @@ class Comparison:
         return cls(recipe.dataset, recipe.sample, split, units, budget, {**environment, **threads})
 
     def measure(self, target: str) -> str:
-        """The metric of a target with its unit: ``MAE of gap [meV]``."""
+        """Return the metric of a target with its unit: ``MAE of gap [meV]``."""
         unit = f" [{self.units[target]}]" if self.units[target] else ""
         return f"{headline(target)} of {target.replace('_', ' ')}{unit}"
 
     @property
     def finished(self) -> list[Contender]:
-        """Those that did not fail."""
+        """Contenders that did not fail."""
         return [entry for entry in self.contenders if not entry.failure]
 
     @property
     def heading(self) -> list[str]:
-        """The heads of the columns."""
+        """Column headings."""
         errors = [f"test {self.measure(target)}" for target in self.units]
-        if len(errors) == 1:  # the title says of what
+        if len(errors) == 1:  # the title names the target
             errors = [text.replace(f" of {target.replace('_', ' ')}", "") for text, target in zip(errors, self.units)]
         return ["recipe", "model", "parameters", "epochs", "training [s]", *errors, "inference [ms/structure]"]
 
     @property
     def title(self) -> str:
-        """What was compared, in a line."""
+        """Task and budget in a line."""
         sample = " (sample)" if self.sample else ""
         targets = ", ".join(self.units).replace("_", " ")
         return f"{self.dataset}{sample}, {targets}, split {self.split}: {self.budget:g} s of training each"
 
     def rows(self) -> list[list[str]]:
-        """The cells: the best baseline, then the contenders in their order."""
+        """Return the cells: the best baseline, then the contenders in their order."""
         rows = []
         for target, (name, value) in (self.finished[0].baselines if self.finished else {}).items():
             cells = [format_number(value) if column == target else "" for column in self.units]
@@ -135,22 +135,22 @@ class Comparison:
         return rows
 
     def markdown(self) -> str:
-        """The table with what it takes to read it."""
-        place = self.environment
+        """Return the table with its title, versions and failures as Markdown."""
+        environment = self.environment
         align = ["---", "---"] + ["---:"] * (len(self.heading) - 2)
         lines = [
             f"# {self.title}",
             "",
             *(f"| {' | '.join(cells)} |" for cells in (self.heading, align, *self.rows())),
             "",
-            f"Commit {place['commit']}, geoeq {place['geoeq']}, torch {place['torch']}, "
-            f"{place['gpu'] or place['platform']}, {place['cpu_threads']} CPU threads.",
+            f"Commit {environment['commit']}, geoeq {environment['geoeq']}, torch {environment['torch']}, "
+            f"{environment['gpu'] or environment['platform']}, {environment['cpu_threads']} CPU threads.",
         ]
         lines += [f"\n{entry.name} failed: {entry.failure}" for entry in self.contenders if entry.failure]
         return "\n".join(lines) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return the comparison as JSON values."""
         return dataclasses.asdict(self)
 
     def write(self, folder: Path) -> None:
@@ -159,7 +159,7 @@ class Comparison:
         write_text(folder / "compare.json", json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
 
     def print(self, console: Console) -> None:
-        """Show the table on a terminal."""
+        """Print the table."""
         from rich.markup import escape
         from rich.table import Table
 

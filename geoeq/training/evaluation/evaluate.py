@@ -1,4 +1,4 @@
-"""The errors of a saved model, on the data set and split that it was trained with."""
+"""Evaluate a saved model on the data set and split of its training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from geoeq.models.checkpoint import load_checkpoint
 from geoeq.resources import import_extra
 from geoeq.training.evaluation.baselines import fit_baselines
 from geoeq.training.evaluation.catalyst_metrics import catalyst_metrics
-from geoeq.training.evaluation.results import TargetResults, compare, predict_parts
+from geoeq.training.evaluation.results import TargetResults, compare, predict_parts, print_results
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,21 +29,21 @@ __all__ = ["evaluate", "trained_on"]
 def trained_on(
     run: Path, meta: Mapping[str, Any], *, trust: bool = False
 ) -> tuple[Dataset, dict[str, NDArray[np.int64]]]:
-    """The data set of a saved model, and its split: part -> places.
+    """Return the data set of a saved model, and its split: part -> indices of structures.
 
     Args:
-        run: the folder of a run, or of a checkpoint, for messages.
-        meta: what its checkpoint says.
-        trust: import and run a reader of data that is not part of geoeq, where the card names one.
+        run: folder of a run or checkpoint, for messages.
+        meta: metadata of its checkpoint.
+        trust: import and run a reader outside geoeq that the card names.
 
     Raises:
-        CheckpointError: the checkpoint says nothing of its data, or names a card whose reader is not part of geoeq,
-            and ``trust`` is False.
-        DataError: the data set is not there, or is divided in another way than it was in training.
+        CheckpointError: the checkpoint does not name its data, or its card names a reader outside geoeq and ``trust``
+            is False.
+        DataError: the data set does not exist, or its split differs from that of the training.
     """
     data = meta.get("data")
     if not isinstance(data, dict) or "targets" not in meta:
-        raise CheckpointError(f"The checkpoint in '{run}' does not say what it was trained on.")
+        raise CheckpointError(f"The checkpoint in '{run}' does not name its training data.")
     card = card_path(data["name"])
     reader = "" if card is None or trust else read_card(card).reader
     if reader and not reader.startswith("geoeq."):
@@ -55,29 +55,27 @@ def trained_on(
     split = dataset.split(data["split"])
     if indices_sha256(split) != data["split_sha256"]:
         raise DataError(
-            f"The split '{data['split']}' of {data['name']} is not the one that the model was trained with: "
-            "its test set may hold structures of the training set. Restore the card or the data of that time."
+            f"The split '{data['split']}' of {data['name']} has changed since the model was trained: its test set may "
+            "contain structures of the training set. Restore the card or the data."
         )
     return dataset, split
 
 
 def evaluate(run: Path, console: Console, part: str | None = None, *, trust: bool = False) -> list[TargetResults]:
-    """Print the table of a saved model.
+    """Print the errors of a saved model, beside baselines and published errors.
 
     Args:
-        run: the folder of a run, or of a checkpoint.
-        console: for the table.
+        run: folder of a run or checkpoint.
+        console: output console.
         part: "train", "valid" or "test"; None for the last two.
-        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
+        trust: import and run classes outside geoeq that the checkpoint names.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read, or says nothing of its data.
-        DataError: the data set is not there, or is divided in another way than it was in training.
-        RecipeError: there is no such part.
+        CheckpointError: the checkpoint cannot be read, or does not name its data.
+        DataError: the data set does not exist, or its split differs from that of the training.
+        RecipeError: the split has no such part.
     """
     import_extra("rich", "train")
-    from geoeq.training.evaluation.results import print_results
-
     model, meta = load_checkpoint(run, trust=trust)
     dataset, split = trained_on(run, meta, trust=trust)
     data = meta["data"]
@@ -85,15 +83,15 @@ def evaluate(run: Path, console: Console, part: str | None = None, *, trust: boo
         raise RecipeError(unknown_name("part of the split", part, split))
     parts = {name: split[name] for name in ((part,) if part else ("valid", "test")) if len(split[name])}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = predict_parts(model, dataset, parts, meta["targets"], device=device)
+    predicted = predict_parts(model, dataset, parts, meta["targets"], device=device)
     results = []
-    for target, predictions in found.items():
+    for target, predictions in predicted.items():
         baselines = fit_baselines(dataset, split, target)
         results.append(compare(dataset, target, model.title, predictions, baselines, data["split"]))
-        print_results(console, results[-1], data["name"], {name: len(places) for name, places in parts.items()})
-    for name, places in parts.items():
-        metrics = catalyst_metrics(dataset, places, {target: pairs[name] for target, pairs in found.items()})
+        print_results(console, results[-1], data["name"], {name: len(indices) for name, indices in parts.items()})
+    for name, indices in parts.items():
+        metrics = catalyst_metrics(dataset, indices, {target: pairs[name] for target, pairs in predicted.items()})
         if metrics:
-            told = ", ".join(f"{metric} {value:.4g} {unit}".strip() for metric, (value, unit) in metrics.items())
-            console.print(f"{name}, of the atoms that are free: {told}.", highlight=False)
+            text = ", ".join(f"{metric} {value:.4g} {unit}".strip() for metric, (value, unit) in metrics.items())
+            console.print(f"{name}, free atoms: {text}.", highlight=False)
     return results

@@ -1,4 +1,4 @@
-"""Errors of predictions: which are told of a target, and in which unit."""
+"""Metrics: errors of predictions, their units, and exact means over batches and processes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch_geometric.data import Data
 
 __all__ = ["METRICS", "MOVED", "MetricSums", "errors", "free", "headline", "metric_unit"]
 
-#: What a table tells of every target; for positions the mean square comes first, as the N-body papers publish it.
+#: Metrics of every target; MSE is the headline metric of positions, as published for the N-body task.
 METRICS = ("MAE", "RMSE", "MSE")
 
 
 def headline(target: str) -> str:
-    """The one metric by which ``target`` is usually compared."""
+    """Return the metric by which ``target`` is usually compared."""
     return "MSE" if target == "positions" else "MAE"
 
 
 def metric_unit(metric: str, unit: str) -> str:
-    """The unit of a metric of a quantity in ``unit``; empty if it has none."""
+    """Return the unit of a metric of a quantity in ``unit``; empty if it has none."""
     if unit == "1":
         return ""
     if metric != "MSE":
@@ -31,10 +31,10 @@ def metric_unit(metric: str, unit: str) -> str:
 
 
 def errors(prediction: NDArray[np.float64], target: NDArray[np.float64]) -> Mapping[str, float]:
-    """MAE, RMSE and MSE, each the mean over all components of all graphs or atoms.
+    """Return MAE, RMSE and MSE, each the mean over all components of all graphs or atoms.
 
     Shapes:
-        prediction, target: [G], [N], [G, D] or [N, D], the same, in one unit.
+        prediction, target: [G], [N], [G, D] or [N, D], the same for both, in the same unit.
     """
     difference = prediction - target
     square = float(np.mean(difference**2)) if difference.size else float("nan")
@@ -42,15 +42,15 @@ def errors(prediction: NDArray[np.float64], target: NDArray[np.float64]) -> Mapp
     return {"MAE": mean, "RMSE": square**0.5, "MSE": square}
 
 
-#: Fields that are of free atoms alone.
+#: Fields that are compared on free atoms only: training and published errors ignore atoms fixed in a relaxation.
 MOVED = ("forces", "relaxed_positions")
 
 
 def free(name: str, values: Tensor, data: Data) -> Tensor:
-    """The rows of the atoms that are free, if the field ``name`` is of those alone; else ``values``.
+    """Return the rows of the free atoms if the field ``name`` is compared on these only; else ``values``.
 
     Shapes:
-        values: [N, ..]. ``data.fixed``: [N] bool; without it all atoms are free.
+        values: [N, ..]. ``data.fixed``: [N] bool; without it, all atoms are free.
     """
     fixed = getattr(data, "fixed", None)
     if name not in MOVED or not isinstance(fixed, Tensor) or len(fixed) != len(values):
@@ -61,10 +61,10 @@ def free(name: str, values: Tensor, data: Data) -> Tensor:
 class MetricSums:
     """Sums and counts by name, in float64.
 
-    A mean of them does not depend on how structures were divided into batches, or among processes.
+    Their means do not depend on how structures are divided into batches, or among processes.
 
     Args:
-        names: of what is counted.
+        names: names of the metrics.
     """
 
     def __init__(self, names: list[str]) -> None:
@@ -72,25 +72,25 @@ class MetricSums:
         self._pairs: dict[str, Tensor] = {}
 
     def add(self, name: str, total: Tensor, count: Tensor | float) -> None:
-        """Count ``total``, the sum of ``count`` values."""
+        """Add ``total``, the sum of ``count`` values."""
         pair = torch.stack([total.detach().double(), torch.as_tensor(count, device=total.device).double()])
         self._pairs[name] = self._pairs[name].to(pair.device) + pair if name in self._pairs else pair
 
     def reduced(self, add_up: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
-        """Sums and counts of all processes, [names, 2], on the CPU.
+        """Return sums and counts over all processes, [names, 2], on the CPU.
 
         Args:
-            add_up: the sum of a tensor over the processes, each of which calls this.
-            device: where processes can add up.
+            add_up: function that sums a tensor over the processes; each of them calls this method.
+            device: device of the tensors that are summed.
         """
-        nothing = torch.zeros(2, dtype=torch.float64, device=device)
-        own = torch.stack([self._pairs.get(name, nothing).to(device) for name in self.names])
-        return add_up(own).cpu()
+        zero = torch.zeros(2, dtype=torch.float64, device=device)
+        pairs = torch.stack([self._pairs.get(name, zero).to(device) for name in self.names])
+        return add_up(pairs).cpu()
 
     def reset(self, pairs: Tensor | None = None) -> None:
-        """Begin anew, or with what ``reduced`` gave."""
+        """Start from zero, or from the result of ``reduced``."""
         self._pairs = {} if pairs is None else dict(zip(self.names, pairs.double()))
 
     def means(self, pairs: Tensor) -> Mapping[str, float]:
-        """The means of what was counted at all, of what ``reduced`` gave."""
+        """Return the means in a result of ``reduced``, for the names with values."""
         return {name: float(total / count) for name, (total, count) in zip(self.names, pairs) if count > 0}

@@ -1,4 +1,4 @@
-"""Predictions as a CSV, as extended xyz, or as a table on a terminal."""
+"""Write predictions as CSV or extended xyz, or print them as a table."""
 
 from __future__ import annotations
 
@@ -27,13 +27,18 @@ Values = NDArray[np.float64]
 def write_predictions(
     path: Path, structures: Sequence[Structure], values: Sequence[Mapping[str, Values]], units: Mapping[str, str]
 ) -> None:
-    """Write all predictions, or nothing.
+    """Write all predictions to a file, atomically.
 
-    A CSV has a row for each structure, with the components of vectors in columns of their own; what belongs to atoms
-    only fits extended xyz.
+    A CSV file has a row per structure, with a column per component of a vector. Outputs per atom need extended xyz.
+
+    Args:
+        path: file to write; its suffix decides the format, .csv or extended xyz.
+        structures: structures of the predictions.
+        values: output -> value, for each structure.
+        units: output -> unit; "1" if it has none.
 
     Raises:
-        FieldError: an output belongs to atoms, and the file is a CSV.
+        FieldError: an output is per atom, and the file is CSV.
     """
     if path.suffix == ".csv":
         _write_csv(path, structures, values, units)
@@ -47,7 +52,7 @@ def _write_csv(
     for name in units:
         if field(name).level != "graph":
             raise FieldError(
-                f"'{name}' belongs to atoms, which a CSV has no rows for. Write to a file that ends with .xyz."
+                f"'{name}' has a value per atom, but a CSV file has a row per structure. Write an .xyz file."
             )
     columns = ["structure", "formula"]
     for name, unit in units.items():
@@ -70,15 +75,15 @@ def _write_xyz(
     frames: list[Atoms] = []
     for structure, entry in zip(structures, values):
         atoms = structure.atoms.copy()
-        atoms.calc = structure.atoms.calc  # what the file said of energies and forces stays in it
-        given: dict[str, Any] = {}
+        atoms.calc = structure.atoms.calc  # keep the energies and forces of the input file
+        info: dict[str, Any] = {}
         for name, value in entry.items():
             key = f"predicted_{name}"
             if field(name).level == "node":
                 atoms.set_array(key, np.asarray(value))
             else:
-                given[key] = float(value) if np.ndim(value) == 0 else np.asarray(value)
-        atoms.info.update(given)
+                info[key] = float(value) if np.ndim(value) == 0 else np.asarray(value)
+        atoms.info.update(info)
         atoms.info["units"] = " ".join(f"predicted_{name}={unit}" for name, unit in units.items())
         frames.append(atoms)
     with atomic_write(path) as temporary:
@@ -88,17 +93,19 @@ def _write_xyz(
 def print_predictions(
     console: Console, structures: Sequence[Structure], values: Sequence[Mapping[str, Values]], units: Mapping[str, str]
 ) -> None:
-    """Print a table of what belongs to whole structures.
+    """Print a table of the outputs per structure.
 
     Raises:
-        FieldError: there is no such output.
+        FieldError: all outputs are per atom.
     """
     from rich.markup import escape
     from rich.table import Table
 
     shown = [name for name in units if field(name).level == "graph"]
     if not shown:
-        raise FieldError(f"{', '.join(units)}: of atoms, not of structures; write to a file with -o out.xyz.")
+        raise FieldError(
+            f"{', '.join(units)}: values per atom do not fit into a table; write to a file with -o out.xyz."
+        )
     table = Table("structure", "formula", header_style="")
     for name in shown:
         header = name if units[name] == "1" else f"{name} [{units[name]}]"

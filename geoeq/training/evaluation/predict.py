@@ -1,4 +1,4 @@
-"""Predictions of a saved model for structures of a file, or for molecules given as SMILES."""
+"""Predict with a saved model for the structures of a file, or for SMILES."""
 
 from __future__ import annotations
 
@@ -38,65 +38,71 @@ def predict(
     batch_size: int = 256,
     trust: bool = False,
 ) -> list[dict[str, Values]]:
-    """Predict, and write an extended xyz or a CSV file, or print a table of the scalars.
+    """Predict, and write an extended xyz or CSV file, or print a table of the scalars.
 
-    Values are in the units in which the model was trained to be reported (those of its card), and each unit is
-    written beside its name: in the columns of a CSV, in ``info["units"]`` of extended xyz.
+    Values are in the units of the report (those of the card that the model was trained with). The file contains the
+    units: a CSV file in its column names, extended xyz in ``info["units"]``.
 
     Args:
-        run: the folder of a run, or of a checkpoint.
-        console: for the progress bar and the table.
-        file: structures, in a format that ASE reads, or sdf.
-        smiles: molecules, instead of a file.
-        output: ends with .xyz, .extxyz or .csv; None prints.
-        units: output -> unit, where another one is wanted.
-        batch_size: structures at once.
-        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
+        run: folder of a run or checkpoint.
+        console: output console of the progress bar and the table.
+        file: file of structures, in a format that ASE reads, or sdf.
+        smiles: molecules as SMILES, instead of a file.
+        output: file to write, with suffix .xyz, .extxyz or .csv; None prints a table.
+        units: output -> unit that replaces the unit of the report.
+        batch_size: number of structures per batch.
+        trust: import and run classes outside geoeq that the checkpoint names.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        InputError: a structure cannot be what was meant, or is of elements that the model has not seen. The message
-            names file and frame. Nothing is written then.
+        InputError: a structure is invalid, or has elements unknown to the model. The message names file and frame, and
+            nothing is written.
     """
     if (file is None) == (not smiles):
-        raise InputError("Give structures to predict: a file, or --smiles.")
+        raise InputError("Specify the structures to predict: a file, or --smiles.")
     if output is not None and output.suffix not in (".xyz", ".extxyz", ".csv"):
-        raise InputError(f"'{output.name}': predictions are written as .xyz (extended) or .csv.")
+        raise InputError(f"'{output.name}': the output file must end with .xyz, .extxyz or .csv.")
     model, meta = load_checkpoint(run, trust=trust)
-    chosen = _units(model, {**meta.get("report", {}), **(units or {})})
+    output_units = _units(model, {**meta.get("report", {}), **(units or {})})
     structures = read_structures(file) if file is not None else from_smiles(smiles)
     predictions = predict_structures(model, structures, console, batch_size=batch_size)
-    factors = {name: conversion(field(name).unit, unit) if unit != "1" else 1.0 for name, unit in chosen.items()}
+    factors = {name: conversion(field(name).unit, unit) if unit != "1" else 1.0 for name, unit in output_units.items()}
     values = [{name: value * factors[name] for name, value in entry.items()} for entry in predictions]
     if output is None:
-        print_predictions(console, structures, values, chosen)
+        print_predictions(console, structures, values, output_units)
     else:
-        write_predictions(output, structures, values, chosen)
+        write_predictions(output, structures, values, output_units)
         count = f"{len(structures):,} structure{'s' if len(structures) > 1 else ''}"
         console.print(
-            f"Predictions for {count} are in '{output}': {', '.join(chosen)}.", highlight=False, soft_wrap=True
+            f"Predictions for {count} are in '{output}': {', '.join(output_units)}.", highlight=False, soft_wrap=True
         )
     return values
 
 
-def _units(model: Model, wanted: Mapping[str, str]) -> dict[str, str]:
-    for name, unit in wanted.items():
+def _units(model: Model, units: Mapping[str, str]) -> dict[str, str]:
+    for name, unit in units.items():
         if name not in model.fields:
             raise FieldError(unknown_name("output of this model", name, model.fields))
         if unit != "1":
             conversion(field(name).unit, unit)
-    return {name: wanted.get(name, known.unit) for name, known in model.fields.items()}
+    return {name: units.get(name, known.unit) for name, known in model.fields.items()}
 
 
 def predict_structures(
     model: Model, structures: Sequence[Structure], console: Console, *, batch_size: int = 256
 ) -> list[dict[str, Values]]:
-    """The outputs of a model for each structure, in the units inside.
+    """Return the outputs of a model for each structure, in internal units.
 
-    Structures are sorted by size for the batches, so that one large structure does not slow many small ones.
+    Batches have structures of similar size, so that one large structure does not slow down many small ones.
+
+    Args:
+        model: model.
+        structures: structures to predict.
+        console: output console of the progress bar.
+        batch_size: number of structures per batch.
 
     Raises:
-        InputError: as ``check_inputs``; the message names the structure.
+        InputError: ``check_inputs`` refuses a structure; the message names it.
     """
     import_extra("rich", "train")
     from rich.progress import track
@@ -106,11 +112,11 @@ def predict_structures(
     model = model.to(device).eval()
     order = sorted(range(len(structures)), key=lambda index: len(structures[index].atoms))
     chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    found: dict[int, dict[str, Values]] = {}
+    predictions: dict[int, dict[str, Values]] = {}
     for chunk in track(chunks, "Predicting", console=console, transient=True, disable=not console.is_terminal):
         chosen = [structures[index] for index in chunk]
-        found.update(zip(chunk, _predict_batch(model, chosen, dtype, device)))
-    return [found[index] for index in range(len(structures))]
+        predictions.update(zip(chunk, _predict_batch(model, chosen, dtype, device)))
+    return [predictions[index] for index in range(len(structures))]
 
 
 def _predict_batch(
@@ -123,7 +129,7 @@ def _predict_batch(
     except InputError as error:
         if len(structures) == 1:
             raise type(error)(f"{structures[0].where}: {error}") from error
-        for structure in structures:  # find the one
+        for structure in structures:  # find the invalid one
             _predict_batch(model, [structure], dtype, device)
         raise
     pointers = batch.ptr.tolist()

@@ -1,4 +1,4 @@
-"""How good a model is: its predictions over a part of a data set, beside the baselines and published errors."""
+"""Results: the errors of a model on parts of a data set, beside baselines and published errors, and their table."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table.
+    """Row of a table.
 
     Attributes:
-        name: what predicts.
+        name: name of the model or baseline.
         kind: "baseline", "model" or "published".
-        errors: part -> metric -> value, in the units of the table.
+        errors: part -> metric -> value, in the unit of the table.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Row:
 
 @dataclass(frozen=True)
 class TargetResults:
-    """All that is known about one target.
+    """Errors of one target.
 
     Attributes:
-        target: the field.
-        unit: in which the errors are; "1" if it has none.
-        rows: baselines, published errors, the model last.
-        sources: where the published errors come from.
+        target: name of the field.
+        unit: unit of the errors; "1" if there is none.
+        rows: baselines, published errors, and the model last.
+        sources: sources of the published errors.
     """
 
     target: str
@@ -57,18 +57,18 @@ class TargetResults:
     sources: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return the results as JSON values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TargetResults:
-        """From what ``to_dict`` gave."""
+        """Create the results from ``to_dict``."""
         rows = [Row(**row) for row in values["rows"]]
         return cls(values["target"], values["unit"], rows, list(values["sources"]))
 
     @property
     def model(self) -> Row:
-        """The row of the model."""
+        """Row of the model."""
         return next(row for row in self.rows if row.kind == "model")
 
 
@@ -81,25 +81,25 @@ def predict_parts(
     device: torch.device,
     batch_size: int = 128,
 ) -> dict[str, dict[str, tuple[Values, Values]]]:
-    """Predictions and true values, in the units inside: target -> part -> (prediction, truth).
+    """Return predictions and true values in internal units: target -> part -> (prediction, truth).
 
-    Forces and relaxed positions are only of the atoms that are free, where the data say which are (``fixed``).
+    Forces and relaxed positions are those of the free atoms, if the data have ``fixed``.
 
     Args:
-        model: in evaluation mode; its dtype decides that of the batches.
-        dataset: the records.
-        parts: name -> places; empty parts are left out.
+        model: model; its dtype is the dtype of the batches.
+        dataset: data set.
+        parts: name -> indices of structures; empty parts are left out.
         targets: names of fields.
-        device: where to compute.
-        batch_size: graphs at once.
+        device: device of the computation.
+        batch_size: number of graphs per batch.
     """
     dtype = next(model.parameters()).dtype
-    found: dict[str, dict[str, tuple[Values, Values]]] = {name: {} for name in targets}
+    pairs: dict[str, dict[str, tuple[Values, Values]]] = {name: {} for name in targets}
     model = model.to(device).eval()
-    for part, places in parts.items():
-        if len(places) == 0:
+    for part, indices in parts.items():
+        if len(indices) == 0:
             continue
-        loader = dataset.loader(places, batch_size, cutoff=model.cutoff, targets=targets, dtype=dtype, ahead=True)
+        loader = dataset.loader(indices, batch_size, cutoff=model.cutoff, targets=targets, dtype=dtype, ahead=True)
         collected: dict[str, tuple[list[Values], list[Values]]] = {name: ([], []) for name in targets}
         with torch.no_grad():
             for batch in loader:
@@ -108,8 +108,8 @@ def predict_parts(
                     predictions.append(free(name, outputs[name], batch).double().cpu().numpy())
                     truths.append(free(name, batch[name], batch).double().cpu().numpy())
         for name, (predictions, truths) in collected.items():
-            found[name][part] = np.concatenate(predictions), np.concatenate(truths)
-    return found
+            pairs[name][part] = np.concatenate(predictions), np.concatenate(truths)
+    return pairs
 
 
 def compare(
@@ -120,15 +120,15 @@ def compare(
     baselines: Sequence[Baseline],
     split: str | None = None,
 ) -> TargetResults:
-    """The table of one target, in the unit of its card.
+    """Return the results of one target, in the unit of its card.
 
     Args:
-        dataset: for its card.
-        target: the field.
-        model_name: what to call the model.
-        predictions: part -> (prediction, truth) of the model, in the unit inside.
-        baselines: their guesses for the same parts.
-        split: the name of the split; published errors of another one are left out.
+        dataset: data set with the card.
+        target: name of the field.
+        model_name: name of the model in the table.
+        predictions: part -> (prediction, truth) of the model, in the internal unit.
+        baselines: baselines with predictions for the same parts.
+        split: name of the split; published errors of other splits are left out.
     """
     if target not in dataset.card.targets:
         raise RecipeError(f"The card of {dataset.card.name} has no target '{target}'.")
@@ -153,7 +153,9 @@ def compare(
                 Row(name, "published", {"test": {published.metric: value}}) for name, value in published.values.items()
             ]
             sources += [published.source] if published.source else []
-    measured = {part: dict(errors(guess * factor, truth * factor)) for part, (guess, truth) in predictions.items()}
+    measured = {
+        part: dict(errors(prediction * factor, truth * factor)) for part, (prediction, truth) in predictions.items()
+    }
     return TargetResults(target, entry.report, [*rows, Row(model_name, "model", measured)], sources)
 
 
@@ -161,10 +163,10 @@ def print_results(console: Console, results: TargetResults, dataset: str, sizes:
     """Print the errors of one target: baselines, published errors, and the model last.
 
     Args:
-        console: where to.
-        results: of one target.
-        dataset: its name.
-        sizes: part -> number of graphs; the parts are the groups of columns.
+        console: output console.
+        results: results of one target.
+        dataset: name of the data set.
+        sizes: part -> number of graphs; each part has a group of columns.
     """
     from rich.markup import escape
     from rich.table import Table
@@ -198,4 +200,4 @@ def print_results(console: Console, results: TargetResults, dataset: str, sizes:
 
 
 def _format(value: float, kind: str) -> str:
-    return f"{value:g}" if kind == "published" else format_number(value)  # no digits that a paper does not give
+    return f"{value:g}" if kind == "published" else format_number(value)  # with the digits of the paper

@@ -1,4 +1,4 @@
-"""The two pictures of a run: what was predicted against what is true, and how it was learnt."""
+"""Plots of training: parity plot, learning curves, and the comparison of recipes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
@@ -24,15 +25,15 @@ Values = NDArray[np.float64]
 
 
 def draw_parity(path: Path, prediction: Values, truth: Values, target: str, unit: str, title: str) -> None:
-    """Predicted against true values, with the distribution of the errors in a corner.
+    """Draw a parity plot of predicted against true values, with a histogram of the errors.
 
     Args:
-        path: the PNG.
-        prediction: in ``unit``, any shape; components are drawn together.
-        truth: the same.
-        target: the field.
-        unit: "1" for none.
-        title: what is shown.
+        path: path of the PNG file.
+        prediction: predicted values in ``unit``, of any shape; all components are drawn.
+        truth: true values of the same shape and unit.
+        target: name of the field.
+        unit: unit of the values; "1" if there is none.
+        title: title of the plot.
     """
     x, y = truth.reshape(-1), prediction.reshape(-1)
     suffix = "" if unit == "1" else f" [{unit}]"
@@ -78,14 +79,14 @@ def _error_inset(axes: Axes, difference: Values, suffix: str) -> None:
 
 
 def draw_learning(path: Path, rows: Sequence[dict[str, float]], results: TargetResults, unit: str, title: str) -> None:
-    """The error of training and validation by epoch, with the best baseline as a line.
+    """Draw the training and validation errors by epoch, with the best baseline as a line.
 
     Args:
-        path: the PNG.
-        rows: of the log.
-        results: of the target.
-        unit: of its headline metric; empty for none.
-        title: what is shown.
+        path: path of the PNG file.
+        rows: rows of the log.
+        results: results of the target.
+        unit: unit of its headline metric; empty if there is none.
+        title: title of the plot.
     """
     target = results.target
     baseline = [row for row in results.rows if row.kind == "baseline"][-1]
@@ -111,13 +112,7 @@ def draw_learning(path: Path, rows: Sequence[dict[str, float]], results: TargetR
         axes.axhline(value, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), label=name)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    if high < 4 * low:  # too short for the ticks of decades
-        axes.yaxis.set_major_locator(MaxNLocator(6))
-        axes.yaxis.set_minor_locator(NullLocator())
-    else:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _set_log_ticks(axes.yaxis, high < 4 * low)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{metric} of {target.replace('_', ' ')}" + (f" [{unit}]" if unit else ""))
@@ -127,18 +122,18 @@ def draw_learning(path: Path, rows: Sequence[dict[str, float]], results: TargetR
         figure.savefig(temporary, format="png")
 
 
-#: Told apart in grey and by those who see fewer colours too: by the marker.
+#: Contenders also differ by marker, for readers without colour.
 COLORS = ("#1f6fb2", "#d9662c", "#2f8f5b", "#8e4aa8", "#b8860b", "#c0395b", "#3aa6a6", "#5b5f97")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def draw_comparison(path: Path, comparison: Comparison, folder: Path) -> None:
-    """Draw the contenders that finished; the first target, where there are several.
+    """Draw validation errors against training time, and test errors against inference time, for the first target.
 
     Args:
-        path: the PNG.
-        comparison: the results.
-        folder: where the run folders are, for their logs.
+        path: path of the PNG file.
+        comparison: comparison to draw.
+        folder: folder of the run folders with their logs.
     """
     target = next(iter(comparison.units))
     unit = comparison.units[target]
@@ -164,10 +159,10 @@ def draw_comparison(path: Path, comparison: Comparison, folder: Path) -> None:
         label = f"{name}: {format_number(value)}"
         inference.axhline(value, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
         values.append(value)
-    for axes, what in ((learning, "validation"), (inference, "test")):
+    for axes, part in ((learning, "validation"), (inference, "test")):
         style_axes(axes)
         _logarithmic(axes, "y", values)
-        axes.set_ylabel(f"{what} {comparison.measure(target)}".replace(" of ", "\nof "))
+        axes.set_ylabel(f"{part} {comparison.measure(target)}".replace(" of ", "\nof "))
     learning.set_xlabel("training time [s]")
     learning.set_xlim(0, comparison.budget * 1.04)
     _logarithmic(inference, "x", speeds)
@@ -183,7 +178,7 @@ def draw_comparison(path: Path, comparison: Comparison, folder: Path) -> None:
         frameon=False,
         fontsize=9,
         labelcolor=INK,
-        title=f"test {comparison.measure(target)}, and number of parameters",
+        title=f"recipe: test {comparison.measure(target)}, number of parameters",
         title_fontsize=9,
         alignment="left",
     )
@@ -193,17 +188,22 @@ def draw_comparison(path: Path, comparison: Comparison, folder: Path) -> None:
 
 
 def _logarithmic(axes: Axes, which: str, values: Sequence[float]) -> None:
-    """A logarithmic axis with readable ticks, however few decades it has."""
+    """Make an axis logarithmic, with readable ticks for any range."""
     axis = axes.yaxis if which == "y" else axes.xaxis
     (axes.set_yscale if which == "y" else axes.set_xscale)("log")
     positive = [value for value in values if 0 < value < float("inf")]
     if positive:
         low, high = min(positive) / 1.3, max(positive) * 1.3
         (axes.set_ylim if which == "y" else axes.set_xlim)(low, high)
-        if high < 6 * low:
-            axis.set_major_locator(MaxNLocator(6))
-            axis.set_minor_locator(NullLocator())
-        else:
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axis.set_minor_formatter(NullFormatter())
+        _set_log_ticks(axis, high < 6 * low)
+
+
+def _set_log_ticks(axis: Axis, narrow: bool) -> None:
+    """Set readable ticks of a logarithmic axis; on a narrow one ticks at decades would be too few."""
+    if narrow:
+        axis.set_major_locator(MaxNLocator(6))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -24,7 +24,7 @@ from torch_geometric.data import Batch, Data
 from geoeq.data import Dataset, Records, join, load, load_card, read_card
 from geoeq.data.catalysts import OpenCatalystReader
 from geoeq.data.catalysts.entries import list_entries
-from geoeq.data.prepare.fetch import fetch_sources
+from geoeq.data.preparation.fetch import fetch_sources
 from geoeq.data.splits import make_split
 from geoeq.errors import DataError, GeoeqError
 
@@ -242,7 +242,7 @@ def test_references_make_total_energies(frames, tmp_path):
     records = join(reader.read(files), "x")
     np.testing.assert_allclose(records.columns["total_energy"], records.columns["adsorption_energy"] - 700.5)
     files["ref.pkl"] = put(tmp_path / "other.pkl", pickle.dumps({"random18": 1.0}))
-    with pytest.raises(DataError, match=r"the references have no 'random17'"):
+    with pytest.raises(DataError, match=r"the references lack 'random17'"):
         join(reader.read(files), "x")
 
 
@@ -258,7 +258,7 @@ def test_parts_are_folders_of_the_sources(frames, tmp_path):
     assert names[2:] == ["inner/is2re/all/train/2.extxyz.xz", "inner/is2re/all/train/10.extxyz.xz"]
     whole = OpenCatalystReader("s2ef", parts={"x": "a.tar"}).shards(files)
     assert len(whole) == 6
-    with pytest.raises(DataError, match=r"There is no file of the part 'x' in .*a.tar"):
+    with pytest.raises(DataError, match=r"The part 'x' has no file in .*a.tar"):
         OpenCatalystReader("s2ef", parts={"x": "all/val_ood"}).shards(files)
 
 
@@ -285,7 +285,7 @@ def test_splits_are_the_published_parts():
     assert split["train"][-1] + 1 == split["valid"][0] == 570328
     assert split["test"][0] == 570328 + 24943 + 24961
     assert len(split["test"]) == 24963
-    with pytest.raises(DataError, match=r"the part 'val_id' has 24942 records; 24943 would be right"):
+    with pytest.raises(DataError, match=r"the part 'val_id' has 24942 records instead of 24943"):
         make_split(card.splits["id"], count, "here", parts | {"val_id": 24942})
     with pytest.raises(DataError, match=r"No part of the data set is called 'val_id'"):
         make_split(card.splits["id"], count, "here", {"train": 460328})
@@ -337,21 +337,30 @@ def test_the_sample_is_the_relaxation():
 BAD: dict[str, tuple[Callable[[Path, list[ase.Atoms]], Path], str]] = {
     "fewer lines": (lambda folder, frames: short_notes(folder, frames, 3), r"has 3 lines, fewer than"),
     "more lines": (lambda folder, frames: short_notes(folder, frames, 9), r"has 5 structures, and .* 9 lines"),
-    "other lines": (lambda folder, frames: short_notes(folder, frames, 0, b"17,x\n" * 5), r"line 1: system, frame and"),
-    "an empty archive": (lambda folder, frames: pack(folder / "a.tar", empty(folder / "a"), "w"), "There is no file"),
+    "other lines": (
+        lambda folder, frames: short_notes(folder, frames, 0, b"17,x\n" * 5),
+        r"line 1: the line must be system, frame and",
+    ),
+    "an empty archive": (lambda folder, frames: pack(folder / "a.tar", empty(folder / "a"), "w"), "has no file in"),
     "no energy": (
         lambda folder, frames: put(folder / "a.extxyz", b"1\nProperties=species:S:1:pos:R:3\nH 0 0 0\n"),
         "no 'energy'",
     ),
-    "a tag of 3": (lambda folder, frames: write_list(folder / "a.pkl", [tagged(frames[0], 3)]), "a tag is none of"),
-    "no Data": (lambda folder, frames: put(folder / "a.pkl", pickle.dumps([{"pos": 1}])), "holds a dict; Data of PyG"),
+    "a tag of 3": (
+        lambda folder, frames: write_list(folder / "a.pkl", [tagged(frames[0], 3)]),
+        "a tag is not 0, 1",
+    ),
+    "no Data": (
+        lambda folder, frames: put(folder / "a.pkl", pickle.dumps([{"pos": 1}])),
+        "contains a dict instead of Data of PyG",
+    ),
     "a missing key": (
         lambda folder, frames: write_lmdb(folder / "a.lmdb", {"length": pickle.dumps(2)}),
         "structure 0: it is missing",
     ),
     "a length": (
         lambda folder, frames: write_lmdb(folder / "a.lmdb", {"length": pickle.dumps([2])}),
-        "is none. It is altered",
+        "is invalid. The file was altered",
     ),
     "no attribute": (
         lambda folder, frames: put(folder / "a.pkl", pickle.dumps([Data(pos=torch.ones(1, 3))])),
@@ -359,7 +368,7 @@ BAD: dict[str, tuple[Callable[[Path, list[ase.Atoms]], Path], str]] = {
     ),
     "another shape": (
         lambda folder, frames: put(folder / "a.pkl", pickle.dumps([reshaped(frames)])),
-        r"\[97, 2\]; \[97, 3\] would",
+        r"\[97, 2\] instead of \[97, 3\]",
     ),
     "an inner bomb": (
         lambda folder, frames: put(folder / "a.extxyz.xz", lzma.compress(bytes(120 << 20))),
@@ -437,10 +446,10 @@ def test_what_is_wrong_is_named(name, frames, tmp_path):
 
 def test_what_the_energies_are_has_to_be_told(frames, tmp_path):
     path = write_list(tmp_path / "x.pkl", frames)
-    with pytest.raises(DataError, match=r"x.pkl: structure 0: .*say in the options of the card whether its 'energy'"):
+    with pytest.raises(DataError, match=r"x.pkl: structure 0: .*specify in the options of the card whether 'energy'"):
         read(path)
     for options in ({"task": "s3ef"}, {"task": "s2ef", "energy": "free"}):
-        with pytest.raises(ValueError, match="would be right"):
+        with pytest.raises(ValueError, match="must be"):
             OpenCatalystReader(**options)
 
 
@@ -527,5 +536,5 @@ def test_a_folder_in_the_place_of_the_archive(frames, root, tmp_path):
     np.testing.assert_array_equal(load(card)[5].pos, dataset[2].pos)
     shutil.rmtree(raw)
     put(raw.with_name("mine.tar.gz"), b"x")
-    with pytest.raises(DataError, match=r"mine.tar.gz has the md5 9dd4e461268c8034f5c8564e155c67a6; 0{32} would be"):
+    with pytest.raises(DataError, match=r"mine.tar.gz has the md5 9dd4e461268c8034f5c8564e155c67a6 instead of 0{32}"):
         fetch_sources(read_card(card), root)

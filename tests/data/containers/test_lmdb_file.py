@@ -58,7 +58,7 @@ def test_databases_of_other_kinds(tmp_path):
         named = environment.open_db(b"named")
         with environment.begin(write=True) as t:
             t.put(b"a", b"1", db=named)
-    with LMDBFile(path) as file, pytest.raises(DataError, match=r"x.lmdb .*it holds several databases"):
+    with LMDBFile(path) as file, pytest.raises(DataError, match=r"x.lmdb .*it has several databases"):
         file.get(b"named")
 
 
@@ -66,7 +66,7 @@ def test_databases_of_other_kinds(tmp_path):
 def test_what_is_no_lmdb_file(tmp_path, content):
     path = tmp_path / "x.lmdb"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"x.lmdb is truncated, altered or no LMDB file"):
+    with pytest.raises(DataError, match=r"x.lmdb is truncated, altered or not an LMDB file"):
         LMDBFile(path)
 
 

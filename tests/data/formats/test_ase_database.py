@@ -60,7 +60,7 @@ def test_data_with_the_units_of_schnetpack(tmp_path):
     np.testing.assert_allclose(dataset.targets["energy"], units.kcal / units.mol)
     np.testing.assert_allclose(dataset.targets["forces"], units.kcal / units.mol)
     np.testing.assert_allclose(dataset.positions[:3], frames()[0].positions * units.Bohr)
-    assert "The units are those that the metadata of the database say." in dataset.notes
+    assert "The units are those in the metadata of the database." in dataset.notes
     records = read(tmp_path / "x.db", keys={"dipole": "mu"})
     assert records.columns["dipole"].tolist() == [[0, 0, 1]] * 2
 
@@ -68,7 +68,7 @@ def test_data_with_the_units_of_schnetpack(tmp_path):
 def test_what_is_no_database_of_ase_is_left_as_it_was(tmp_path):
     path = tmp_path / "x.db"
     path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"x.db: it is no database of ASE; its tables are none"):
+    with pytest.raises(DataError, match=r"x.db: it is not a database of ASE; its tables are none"):
         read(path)
     assert path.read_bytes() == b""
     with sqlite3.connect(path) as connection:
@@ -78,7 +78,7 @@ def test_what_is_no_database_of_ase_is_left_as_it_was(tmp_path):
         read(path)
     assert path.read_bytes() == before
     path.write_text("not SQLite at all")
-    with pytest.raises(DataError, match="no SQLite database"):
+    with pytest.raises(DataError, match="not an SQLite database"):
         read(path)
     with pytest.raises(DataError, match="There is no file"):
         read(tmp_path / "gone.db")

@@ -82,12 +82,12 @@ def test_sdf(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("$$$$\n".join([ETHANOL] * 2), "molecule 2 is cut off"),
+        ("$$$$\n".join([ETHANOL] * 2), "molecule 2 is truncated"),
         (ETHANOL[:200] + "\n$$$$\n", r"molecule 1"),
         (ETHANOL.replace(" O ", " Q ") + "$$$$\n", "not an SDF file of version V2000"),
-        (ETHANOL.replace("V2000", "V3000") + "$$$$\n", "it is V3000; V2000 would be right"),
+        (ETHANOL.replace("V2000", "V3000") + "$$$$\n", "its version V3000 is not supported"),
         (ETHANOL.replace("  3  2  0", "  9  2  0") + "$$$$\n", "molecule 1"),
-        ("", "not one structure"),
+        ("", "contains no structures"),
     ],
 )
 def test_an_sdf_file_that_cannot_be_read(tmp_path, text, message):

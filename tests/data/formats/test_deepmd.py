@@ -48,7 +48,7 @@ def test_a_system(tmp_path):
     np.testing.assert_array_equal(dataset.targets["forces"], force.reshape(-1, 3))
     np.testing.assert_allclose(dataset.targets["stress"][5], np.diag([-1, -2, -3]) / 9**3)
     assert dataset[0].pbc.all()
-    assert "virial is the key 'virial' (found, not told)." in dataset.notes
+    assert "virial is read from the key 'virial' (detected)." in dataset.notes
 
 
 def test_many_systems_of_which_one_has_no_box(tmp_path):
@@ -74,7 +74,7 @@ def test_mixed_types_with_places_that_are_empty(tmp_path):
 def test_types_without_names(tmp_path):
     path = write(tmp_path / "x")
     (path / "type_map.raw").unlink()
-    with pytest.raises(DataError, match=r"type_map.raw: it is missing, .* The option 'type_map' may say it"):
+    with pytest.raises(DataError, match=r"type_map.raw: it is missing, .* Specify them by the option 'type_map'"):
         read(path)
     assert read(path, type_map=["Na", "Cl"]).numbers[:3].tolist() == [11, 17, 17]
 
@@ -82,19 +82,19 @@ def test_types_without_names(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("set.000/coord.npy", np.zeros((3, 8)), r"coord.npy: it is \(3, 8\); \(frames, 9\) would be right"),
+        ("set.000/coord.npy", np.zeros((3, 8)), r"coord.npy: its shape is \(3, 8\) instead of \(frames, 9\)"),
         ("set.000/coord.npy", None, "coord.npy: it is missing"),
-        ("set.000/box.npy", None, "box.npy: it is missing. Without cells there should be a file 'nopbc'"),
-        ("set.000/box.npy", np.zeros((3, 6)), r"box.npy: it is \(3, 6\)"),
-        ("set.000/energy.npy", np.zeros(4), r"energy.npy: it is \(4,\), for 3 frames"),
-        ("set.000/energy.npy", np.array(["a", "b", "c"]), "energy.npy: it holds no numbers"),
+        ("set.000/box.npy", None, "box.npy: it is missing. A system without cells needs a file 'nopbc'"),
+        ("set.000/box.npy", np.zeros((3, 6)), r"box.npy: its shape is \(3, 6\)"),
+        ("set.000/energy.npy", np.zeros(4), r"energy.npy: its shape is \(4,\), but there are 3 frames"),
+        ("set.000/energy.npy", np.array(["a", "b", "c"]), "energy.npy: it does not contain numbers"),
         ("set.000/energy.npy", np.array([{}, {}, {}]), "energy.npy: it is truncated or altered"),
         ("set.000/energy.npy", b"\x93NUMPY\x01\x00", "energy.npy: it is truncated or altered"),
-        ("set.000/force.npy", np.full((3, 9), np.inf), "forces should be 3 finite numbers"),
-        ("type.raw", b"0 1 2", "it has the type 2, but there are only 2 elements"),
-        ("type.raw", b"0 1 x", "type.raw: it should be the types of the atoms"),
+        ("set.000/force.npy", np.full((3, 9), np.inf), "forces must be 3 finite numbers"),
+        ("type.raw", b"0 1 2", "it contains the type 2, but there are only 2 elements"),
+        ("type.raw", b"0 1 x", "type.raw: it must contain the types of the atoms"),
         ("type.raw", b"", "type.raw: it is empty"),
-        ("type_map.raw", b"O Hx", "atomic numbers should be whole numbers from 1 to 118, or symbols"),
+        ("type_map.raw", b"O Hx", "atomic numbers must be integers from 1 to 118, or symbols"),
     ],
 )
 def test_what_does_not_fit(tmp_path, name, value, message):

@@ -74,7 +74,7 @@ def test_what_ase_writes_is_read(tmp_path):
 def test_the_common_names_are_found_and_said(tmp_path, key):
     path = write(tmp_path, f"{key}=-3.25", f"{key}=7")
     assert read(path).columns["energy"].tolist() == [-3.25, 7.0]
-    assert f"energy is the key '{key}' (found, not told)" in notes(path)
+    assert f"energy is read from the key '{key}' (detected)" in notes(path)
 
 
 @pytest.mark.parametrize("key", ["forces", "force", "REF_forces", "dft_force", "Forces"])
@@ -86,7 +86,7 @@ def test_the_names_of_forces(tmp_path, key):
 def test_two_names_are_a_question(tmp_path):
     path = write(tmp_path, "energy=1 REF_energy=2")
     with pytest.raises(
-        DataError, match=r"energy may be any of 'energy', 'REF_energy'. Say which in a card, as in 'opt"
+        DataError, match=r"energy may be any of 'energy', 'REF_energy'. Choose one in a card, as in 'opt"
     ):
         read(path)
     with pytest.raises(DataError, match="energy may be any of"):
@@ -103,14 +103,14 @@ def test_a_told_key_is_never_replaced(tmp_path):
     with pytest.raises(DataError, match=r"x.xyz: forces: No key is called 'REF_forces'. Did you mean 'forces'\?"):
         read(path, keys={"forces": "REF_forces"})
     path.write_text(path.read_text() + "1\n\nH 9 9 9\n")
-    with pytest.raises(DataError, match=r"'energy' was told for energy, but 1 of 2 lack it"):
+    with pytest.raises(DataError, match=r"'energy' was specified for energy, but 1 of 2 structures lack it"):
         read(path, keys={"energy": "energy", "forces": None})
 
 
 def test_what_some_lack_is_said(tmp_path):
     path = write(tmp_path, "energy=1", "nothing=2")
     assert "energy" not in read(path).columns
-    assert "energy is not read: only 1 of 2 structures have the key 'energy'" in notes(path)
+    assert "energy is not read: only 1 of 2 structures have 'energy'" in notes(path)
     assert "energy is not read" in " ".join(load(path).notes)
 
 
@@ -118,8 +118,8 @@ def test_what_some_lack_is_said(tmp_path):
     ("keys", "message"),
     [
         ({"enrgy": "x"}, "keys: No quantity is called 'enrgy'"),
-        ({"energy": 3}, "the key of 'energy' should be a name in the file or null, not 3"),
-        ({"stress": "a", "virial": "b"}, "stress and virial are told"),
+        ({"energy": 3}, "the key of 'energy' must be a name in the file or null, not 3"),
+        ({"stress": "a", "virial": "b"}, "specify stress or virial, not both"),
     ],
 )
 def test_wrong_keys(keys, message):
@@ -139,9 +139,9 @@ def test_a_virial_becomes_the_stress(tmp_path):
     np.testing.assert_allclose(opposite, -read(six).columns["stress"])
     with pytest.raises(DataError, match=r"stress may be any of 'stress', 'virial \(as virial\)'"):
         read(write(tmp_path, f'{lattice} virial="1 2 3 4 5 6" stress="1 2 3 4 5 6"'))
-    with pytest.raises(DataError, match="a virial becomes a stress only where the cell has a volume"):
+    with pytest.raises(DataError, match="a virial can be converted to a stress only if the cell has a volume"):
         read(write(tmp_path, 'virial="1 2 3 4 5 6"'))
-    with pytest.raises(DataError, match="it is not symmetric"):
+    with pytest.raises(DataError, match="the matrix is not symmetric"):
         read(write(tmp_path, f'{lattice} virial="24 1 2 5 48 3 2 3 72"'))
 
 
@@ -156,7 +156,7 @@ def test_free_atoms_are_left_out_and_are_the_zero_of_atomization_energies(tmp_pa
     assert load(path).targets["atomization_energy"].tolist() == [-1.5, -2]
     path.write_text(atoms[atoms.index("1\nconfig_type=isolated") :] + write(tmp_path, "energy=-10.5").read_text())
     assert {*read(path).columns} == {"energy"}
-    assert "none is there for O" in notes(path)
+    assert "there are none for O" in notes(path)
 
 
 def test_weights_are_ignored_and_that_is_said(tmp_path):
@@ -188,20 +188,20 @@ def test_pairs(line, expected):
     ("text", "message"),
     [
         ("2\n\nH 0 0 0\n", r"structure 0 \(counted from 0\) cannot be read: it ends after 1 of 2 atoms"),
-        ("1\n\nH 0 0 0\nx\n\n", r"structure 1 .* line 4 should be a number of atoms, not 'x'"),
-        ("1\n\nH 0 0\n", "atom 0 has 3 columns; 4 would be right"),
+        ("1\n\nH 0 0 0\nx\n\n", r"structure 1 .* line 4 must be a number of atoms, not 'x'"),
+        ("1\n\nH 0 0\n", "atom 0 has 3 columns instead of 4"),
         ("1\n\nXx 0 0 0\n", "there is no element 'Xx'"),
-        ("1\nProperties=species:S:1:pos:R\nH 0 0 0\n", "Properties should be name:kind:width"),
+        ("1\nProperties=species:S:1:pos:R\nH 0 0 0\n", "Properties must be name:kind:width"),
         ("1\nProperties=species:S:1:pos:R:x\nH 0 0 0\n", "Properties has 'pos:R:x'"),
         ("1\nProperties=species:S:1\nH 0 0 0\n", "it has no column 'pos'"),
-        ("1\nenergy=high\nH 0 0 0\n", "'energy' should be numbers, not 'high'"),
-        ("1\nenergy=nan\nH 0 0 0\n", "energy should be 1 finite numbers"),
-        ('1\nLattice="1 0 0 0 1 0"\nH 0 0 0\n', "Lattice should be 9 numbers"),
-        ('1\nLattice="1 0 0 0 1 0 0 0 1" pbc="T T"\nH 0 0 0\n', 'pbc should be as in "T T F"'),
+        ("1\nenergy=high\nH 0 0 0\n", "'energy' must be numbers, not 'high'"),
+        ("1\nenergy=nan\nH 0 0 0\n", "energy must be 1 finite numbers"),
+        ('1\nLattice="1 0 0 0 1 0"\nH 0 0 0\n', "Lattice must be 9 numbers"),
+        ('1\nLattice="1 0 0 0 1 0 0 0 1" pbc="T T"\nH 0 0 0\n', 'pbc must have the form "T T F"'),
         ("1\n\nH 0 0 0\n\n1\n\nH 0 0 0\n", "line 4 before it is empty"),
-        ("-1\n\n", "should be a number of atoms"),
-        ("99999999999\n\n", "should be a number of atoms"),
-        ("", "there is not one structure in it"),
+        ("-1\n\n", "must be a number of atoms"),
+        ("99999999999\n\n", "must be a number of atoms"),
+        ("", "it contains no structures"),
     ],
 )
 def test_what_cannot_be_read(tmp_path, text, message):

@@ -79,7 +79,7 @@ def test_layouts_are_found_and_read_in_their_units(tmp_path, layout, length, ene
     np.testing.assert_allclose(dataset.targets["energy"], np.concatenate(written["energy"]) * energy, rtol=1e-14)
     if forces is not None:
         np.testing.assert_allclose(dataset.targets["forces"], expected["forces"] * forces, rtol=exact)
-    assert f"It is in the layout of {layout}" in dataset.notes[0]
+    assert f"The file has the layout of {layout}" in dataset.notes[0]
 
 
 def test_what_was_not_computed_is_left_out(tmp_path):
@@ -103,10 +103,10 @@ def test_another_energy_of_spice(tmp_path):
 def test_a_file_of_ones_own(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["a/Z"], file["a/xyz"], file["a/energy"] = [1, 1], np.ones((3, 2, 3)) * [[[0.0], [1.0]]], [1.0, 2.0, 3.0]
-    with pytest.raises(DataError, match="no group in it has the arrays of a molecule"):
+    with pytest.raises(DataError, match="no group has the arrays of a molecule"):
         read(tmp_path / "x.h5")
     structure = {"positions": "xyz", "numbers": "Z"}
-    with pytest.raises(DataError, match="it does not say the unit of its positions"):
+    with pytest.raises(DataError, match="the unit of the positions is unknown"):
         read(tmp_path / "x.h5", structure=structure)
     records = read(tmp_path / "x.h5", structure=structure, length="nm")
     assert records.positions[1].tolist() == [10, 10, 10]
@@ -141,10 +141,10 @@ def circle(file: Any) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (soft, "x.h5/link: it is a link, which is not followed"),
-        (external, "x.h5/link: it is a link, which is not followed"),
+        (soft, "x.h5/link: it is a link; links are not followed"),
+        (external, "x.h5/link: it is a link; links are not followed"),
         (virtual, "x.h5/water/outside: its numbers are in another file"),
-        (circle, "groups lie more than 8 deep"),
+        (circle, "groups are nested more than 8 deep"),
     ],
 )
 def test_what_leads_elsewhere_is_refused(tmp_path, harm, message):

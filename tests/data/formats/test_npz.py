@@ -56,17 +56,17 @@ def test_the_layout_of_sgdml_which_says_its_units(tmp_path, arrays):
     np.testing.assert_allclose(dataset.targets["energy"], arrays["energies"] * factor, rtol=1e-15)
     np.testing.assert_allclose(dataset.targets["forces"], arrays["forces"].reshape(-1, 3) * factor, rtol=1e-15)
     assert dataset.targets["energy"].dtype == np.float64
-    assert "energy is the key 'E' (found, not told)." in dataset.notes
+    assert "energy is read from the key 'E' (detected)." in dataset.notes
     assert {part: len(places) for part, places in dataset.split().items()} == {"train": 80, "valid": 10, "test": 10}
 
 
 def test_units_are_not_guessed(tmp_path):
-    with pytest.raises(DataError, match=r"rmd17_ethanol.npz: it does not say its units. Say them in a card"):
+    with pytest.raises(DataError, match=r"rmd17_ethanol.npz: it does not state its units. Specify them in a card"):
         load(SAMPLE)
-    with pytest.raises(DataError, match="it does not say its units"):
+    with pytest.raises(DataError, match="it does not state its units"):
         read(SAMPLE)
     np.savez(tmp_path / "x.npz", z=[1], R=np.zeros((1, 1, 3)), E=[1.0], r_unit="Ang", e_unit="bananas")
-    with pytest.raises(DataError, match=r"x.npz: the unit that it says cannot be used: In the unit 'bananas'"):
+    with pytest.raises(DataError, match=r"x.npz: the unit in the file cannot be used: In the unit 'bananas'"):
         load(tmp_path / "x.npz")
 
 
@@ -89,15 +89,15 @@ def test_a_cell_and_names_that_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"R": np.zeros((4, 2, 2))}, r"'R' is \(4, 2, 2\); \(structures, atoms, 3\) would be right"),
-        ({"z": np.array([1, 1, 1])}, r"'z' is \(3,\); \(2,\) or \(4, 2\) is right"),
-        ({"z": np.array([1, 119])}, "whole numbers from 1 to 118"),
-        ({"z": np.array([1, 1.5])}, "whole numbers from 1 to 118"),
+        ({"R": np.zeros((4, 2, 2))}, r"the shape of 'R' is \(4, 2, 2\) instead of \(structures, atoms, 3\)"),
+        ({"z": np.array([1, 1, 1])}, r"the shape of 'z' is \(3,\) instead of \(2,\) or \(4, 2\)"),
+        ({"z": np.array([1, 119])}, "integers from 1 to 118"),
+        ({"z": np.array([1, 1.5])}, "integers from 1 to 118"),
         ({"coords": np.zeros((4, 2, 3))}, "positions may be any of R, coords"),
-        ({"E": np.array([1, 2, np.nan, 4])}, "energy should be 1 finite numbers"),
-        ({"E": np.zeros((4, 2))}, "energy should be 1 finite numbers"),
-        ({"F": np.zeros((4, 2, 2))}, "forces should be 3 finite numbers"),
-        ({"E": np.array([{}, 2, 3, 4])}, "'E' holds Python objects"),
+        ({"E": np.array([1, 2, np.nan, 4])}, "energy must be 1 finite numbers"),
+        ({"E": np.zeros((4, 2))}, "energy must be 1 finite numbers"),
+        ({"F": np.zeros((4, 2, 2))}, "forces must be 3 finite numbers"),
+        ({"E": np.array([{}, 2, 3, 4])}, "'E' contains Python objects"),
         ({"cell": np.eye(2)}, r"'cell' is \(2, 2\)"),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_header_that_promises_too_much(tmp_path):
     path = tmp_path / "x.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("R.npy", buffer.getvalue())
-    with pytest.raises(DataError, match=r"x.npz: 'R' should have 1030792151040 bytes, and has 0"):
+    with pytest.raises(DataError, match=r"x.npz: 'R' has 0 bytes instead of 1030792151040"):
         read(path, length="Å")
 
 

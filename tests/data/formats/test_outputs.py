@@ -83,8 +83,8 @@ def test_vasp(tmp_path):
     np.testing.assert_allclose(dataset.targets["stress"][1], -KBAR * 0.1 * units.GPa)
     np.testing.assert_allclose(dataset.positions[1], [2.5, 2.5, 2.5])
     said = " ".join(dataset.notes)
-    assert "The energy is that without electronic entropy (sigma -> 0)" in said
-    assert "differs by up to 0.5 eV; 'keys: {energy: free_energy}' reads that" in said
+    assert "The energy read is the one without electronic entropy (sigma -> 0)" in said
+    assert "differs by up to 0.5 eV; use 'keys: {energy: free_energy}' to read that" in said
     records = join(ASEReader(keys={"energy": "free_energy"}).read({"vasprun.xml": path}), "x")
     np.testing.assert_allclose(records.columns["energy"], [-10.5, -10.5])
 
@@ -93,7 +93,8 @@ def test_an_output_without_forces(tmp_path):
     path = tmp_path / "vasprun.xml"
     path.write_text(vasprun(forces=False))
     with pytest.raises(
-        DataError, match=r"structure 0 .* has no forces in this output of VASP. To do without, say 'opt"
+        DataError,
+        match=r"structure 0 .* has no forces in this output of VASP. To read it nevertheless, use a card with 'opt",
     ):
         load(path)
     records = join(ASEReader(keys={"forces": None}).read({"vasprun.xml": path}), "x")

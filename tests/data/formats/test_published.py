@@ -69,8 +69,8 @@ def test_rmd17_has_its_published_splits(root):
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        ({"short": True}, r"index_train_01.csv: it has 999 different places; 1000 would be right"),
-        ({"outside": True}, r"the list 'train_01' has places outside of the 2100 records"),
+        ({"short": True}, r"index_train_01.csv: it has 999 different indices instead of 1000"),
+        ({"outside": True}, r"the list 'train_01' has indices outside the 2100 records"),
     ],
 )
 def test_lists_that_cannot_be(root, harm, message):
@@ -82,7 +82,7 @@ def test_lists_that_cannot_be(root, harm, message):
 def test_a_molecule_that_is_not_in_the_archive(root):
     rmd17_archive(raw(root, "rmd17") / "rmd17.tar.bz2", copies=21)
     with pytest.raises(
-        DataError, match=r"there is no 'rmd17/npz_data/rmd17_aspirin.npz' in it, but rmd17/npz_data/rmd17_e"
+        DataError, match=r"the archive contains no 'rmd17/npz_data/rmd17_aspirin.npz', but rmd17/npz_data/rmd17_e"
     ):
         load("rmd17/aspirin")
 
@@ -119,7 +119,7 @@ def test_two_variants_have_two_caches(root):
     dha, stachyose = load("md22/dha"), load("md22/stachyose")
     np.testing.assert_allclose(stachyose.targets["energy"] - dha.targets["energy"], units.kcal / units.mol, rtol=1e-9)
     assert dha.folder != stachyose.folder
-    with pytest.raises(DataError, match="cannot be taken from the 100 records"):
+    with pytest.raises(DataError, match="do not fit into the 100 records"):
         dha.split()
 
 
@@ -178,7 +178,7 @@ def test_the_samples_of_3bpa_and_lips():
 def test_hdf5_sets(root, name, file, layout, tmp_path, monkeypatch):
     h5py = pytest.importorskip("h5py")
     monkeypatch.setattr(
-        "geoeq.data.prepare.fetch._check", lambda source, path: None
+        "geoeq.data.preparation.fetch._check", lambda source, path: None
     )  # of two structures, not of millions
     numbers, energy = {"spice": "atomic_numbers", "ani-1x": "atomic_numbers", "qm7-x": "atNUM"}, [-1.0, -2.0]
     places = {"spice": "conformations", "ani-1x": "coordinates", "qm7-x": "atXYZ"}
@@ -244,7 +244,7 @@ def test_the_cache_is_written_in_chunks_with_what_was_said(root, monkeypatch):
             yield records
 
     monkeypatch.setattr(ExtxyzReader, "read", watch)
-    monkeypatch.setattr("geoeq.data.prepare.chunks.in_chunks.__defaults__", (100,))
+    monkeypatch.setattr("geoeq.data.preparation.chunks.chunk_frames.__defaults__", (100,))
     again = load("3bpa", sample=True, root=root / "another")
     assert sizes == [4] * 5, "27 atoms a structure"
     np.testing.assert_array_equal(again.positions, dataset.positions)

@@ -80,7 +80,7 @@ def test_the_modes_shear_what_the_order_says():
 def test_a_stress_is_not_taken_unless_told():
     survey = PymatgenReader().survey({"x": SAMPLE})
     assert {*survey.keys} == {"energy", "forces"}
-    assert "A stress is read only where its key is told" in " ".join(survey.notes)
+    assert "A stress is read only if its key is specified" in " ".join(survey.notes)
     assert {*load(SAMPLE).targets} == {"energy", "forces"}
 
 
@@ -98,16 +98,16 @@ def change(**changes: object) -> list[object]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "there is not one structure in it"),
-        ([{"a": 1}], "it has no structure of pymatgen with its sites"),
+        ([], "it contains no structures"),
+        ([{"a": 1}], "it has no structure of pymatgen with sites"),
         (change(structure__sites=[]), "its structure has no sites"),
-        (change(structure__sites__0__species=[{"element": "Si", "occu": 0.5}]), "occupied by 0.5 of Si"),
+        (change(structure__sites__0__species=[{"element": "Si", "occu": 0.5}]), "an occupancy of 0.5 Si"),
         (change(structure__sites__0__species=[{"element": "Sx", "occu": 1}]), "symbols of elements"),
-        (change(structure__sites__0__species=[]), "a site should have one element"),
-        (change(structure__lattice={}), "its structure is not as pymatgen writes it"),
-        (change(structure__sites__0__abc=[1, 2]), "its structure is not as pymatgen writes it"),
-        (change(outputs__forces=[[1, 2, 3]]), "forces should be 3 finite numbers"),
-        (change(outputs__energy=float("nan")), "energy should be 1 finite numbers"),
+        (change(structure__sites__0__species=[]), "a site must have one element"),
+        (change(structure__lattice={}), "its structure does not have the form of pymatgen"),
+        (change(structure__sites__0__abc=[1, 2]), "its structure does not have the form of pymatgen"),
+        (change(outputs__forces=[[1, 2, 3]]), "forces must be 3 finite numbers"),
+        (change(outputs__energy=float("nan")), "energy must be 1 finite numbers"),
     ],
 )
 def test_what_does_not_fit(tmp_path, content, message):
@@ -127,5 +127,5 @@ def test_what_does_not_fit(tmp_path, content, message):
 def test_what_is_no_such_file(tmp_path, text):
     path = tmp_path / "x.json"
     path.write_text(text)
-    with pytest.raises(DataError, match=r"x.json: it (is truncated or altered|should be a list)"):
+    with pytest.raises(DataError, match=r"x.json: it (is truncated or altered|must be a list)"):
         read(path)

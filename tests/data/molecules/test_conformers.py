@@ -43,7 +43,7 @@ def test_charges_and_radicals_are_those_of_the_smiles(smiles: str, charge: int, 
     [
         ("C1#CC1", "finds no conformer"),
         ("no smiles", "not a SMILES"),
-        ("[Na+].[Cl-]", "of several molecules"),
+        ("[Na+].[Cl-]", "several molecules"),
     ],
 )
 def test_a_smiles_that_cannot_be_sampled_is_a_failure_with_its_reason(smiles: str, reason: str) -> None:

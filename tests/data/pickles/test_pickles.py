@@ -200,7 +200,7 @@ def test_what_is_no_data_is_refused_by_its_name(name, way, here):
         read_pickle(path)
     assert str(error.value).startswith(str(path))
     assert name in str(error.value)
-    assert "Nothing of it was run" in str(error.value)
+    assert "Nothing was run" in str(error.value)
     assert list(here.iterdir()) == [path]
 
 
@@ -209,7 +209,7 @@ OPCODES = {
     b"(X\x07\x00\x00\x00trappedios\nmkdir\n.": "INST",
     b"Psomething\n.": "PERSID",
     b"\x80\x02\x82\x01.": "EXT1",
-    b"\x80\x02K\x01Q.": "outside of the pickle",
+    b"\x80\x02K\x01Q.": "outside the pickle",
     b"cbuiltins\ndict\n)R.": "a call of 'builtins.dict'",
     b"\x80\x02]N\x85R.": "a call of an object",
     b"\x80\x02]}b.": "a state for an object",
@@ -262,13 +262,13 @@ def test_an_archive_that_is_a_bomb(tmp_path):
         archive.writestr("archive/data.pkl", b"N." + bytes(80 << 20))
     with pytest.raises(DataError, match=r"bomb.pt unpacks to more than"):
         read_pickle(path)
-    with pytest.raises(DataError, match=r"bomb.pt has \d+ bytes; pickles of 10 or less"):
+    with pytest.raises(DataError, match=r"bomb.pt has \d+ bytes; pickles of more than 10 bytes are not read"):
         read_pickle(path, limit=10)
 
 
 def test_an_archive_of_something_else(tmp_path):
     path = tmp_path / "x.pt"
-    for name, message in (("a/../../data.pkl", "leads out"), ("a/b", "there is no data.pkl")):
+    for name, message in (("a/../../data.pkl", "leads out"), ("a/b", "it contains no data.pkl")):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(name, b"N.")
         with pytest.raises(DataError, match=f"x.pt: .*{message}"):

@@ -8,8 +8,9 @@ from e3nn import o3
 from torch_geometric.data import Data
 
 from geoeq.errors import InputError
+from geoeq.geometry.harmonics import harmonics
 from geoeq.geometry.rotations import MAX_DEGREE, random_rotations, wigner_blocks, wigner_d
-from geoeq.graph import build_graph, edge_frames, harmonics, with_frames
+from geoeq.graph import build_graph, edge_frames, with_frames
 
 LMAX = 8
 AXES = torch.cat([torch.eye(3), -torch.eye(3)]).double()

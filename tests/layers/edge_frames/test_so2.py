@@ -1,4 +1,4 @@
-"""SO(2) convolutions: they turn with the edge, and are the Clebsch-Gordan product in another form."""
+"""SO(2) convolutions are equivariant and equal the Clebsch-Gordan product."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import torch
 from e3nn import o3
 
 from geoeq.errors import InputError, TensorError
+from geoeq.geometry.harmonics import harmonics
 from geoeq.geometry.rotations import random_rotations, wigner_blocks, wigner_d
-from geoeq.graph import harmonics
 from geoeq.layers import SO2Convolution
 from geoeq.layers.edge_frames.so2 import from_edge_frame, order_sizes, to_edge_frame
 from geoeq.layers.sphere.s2_grid import order_degree
@@ -21,7 +21,7 @@ def normal(*shape):
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def turned(x, rotation, lmax=LMAX):
+def rotated(x, rotation, lmax=LMAX):
     """Features [E, (lmax + 1)², C] of each edge after a rotation of each edge, [E, 3, 3] or one for all."""
     blocks = wigner_d(rotation, lmax)
     parts = x.split([2 * degree + 1 for degree in range(lmax + 1)], dim=1)
@@ -38,16 +38,16 @@ def frames_of(vectors, lmax=LMAX):
     return wigner_blocks(vectors, lmax)
 
 
-def test_rows_are_ordered_by_order_and_only_low_orders_are_kept():
+def test_rows_are_sorted_by_order_up_to_mmax():
     vectors, x = normal(E, 3), normal(E, (LMAX + 1) ** 2, C)
-    full = turned(x, frames_of(vectors)[1])  # the block of degree 1 is the rotation itself
+    full = rotated(x, frames_of(vectors)[1])  # the block of degree 1 is the rotation itself
     rows = [degree * (degree + 1) + m for degree, m in order_degree(LMAX, MMAX)]
     torch.testing.assert_close(to_edge_frame(x, frames_of(vectors), LMAX, MMAX), full[:, rows])
     assert order_degree(2, 2) == [(0, 0), (1, 0), (2, 0), (1, 1), (2, 1), (1, -1), (2, -1), (2, 2), (2, -2)]
     assert order_sizes(LMAX, MMAX) == (4, 3, 2)
 
 
-def test_there_and_back_is_the_identity_with_all_orders_and_a_projection_with_few():
+def test_rotation_and_back_is_the_identity_or_a_projection():
     frames, x = frames_of(normal(E, 3)), normal(E, (LMAX + 1) ** 2, C)
     torch.testing.assert_close(from_edge_frame(to_edge_frame(x, frames, LMAX, LMAX), frames, LMAX, LMAX), x)
     y = to_edge_frame(x, frames, LMAX, 1)
@@ -59,7 +59,7 @@ def test_there_and_back_is_the_identity_with_all_orders_and_a_projection_with_fe
 
 
 @pytest.mark.parametrize("radial_widths", [None, (5, 7)])
-def test_convolution_turns_with_the_frame_about_the_edge(radial_widths):
+def test_convolution_commutes_with_rotations_about_the_edge(radial_widths):
     conv = SO2Convolution(LMAX, MMAX, C, 3, extra_scalars=2, radial_widths=radial_widths).double()
     edge_features = None if radial_widths is None else normal(E, 5)
     x = normal(E, (LMAX + 1) ** 2, C)
@@ -70,11 +70,11 @@ def test_convolution_turns_with_the_frame_about_the_edge(radial_widths):
         y, extra = conv(to_edge_frame(x, frames, LMAX, MMAX), edge_features)
         return from_edge_frame(y, frames, LMAX, MMAX), extra
 
-    for found, expected in zip(run(spun), run(frames), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for value, expected in zip(run(spun), run(frames), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_rotate_convolve_rotate_back_is_equivariant():
+def test_convolution_between_rotations_is_equivariant():
     conv = SO2Convolution(LMAX, MMAX, C, 3).double()
     vectors, x = torch.cat([normal(E - 2, 3), torch.eye(3).double()[1:]]), normal(E, (LMAX + 1) ** 2, C)
     rotation = random_rotations(1, dtype=torch.float64)[0]
@@ -83,11 +83,11 @@ def test_rotate_convolve_rotate_back_is_equivariant():
         frames = frames_of(vectors)
         return from_edge_frame(conv(to_edge_frame(x, frames, LMAX, MMAX))[0], frames, LMAX, MMAX)
 
-    found = run(turned(x, rotation.expand(E, 3, 3)), vectors @ rotation.T)
-    torch.testing.assert_close(found, turned(run(x, vectors), rotation.expand(E, 3, 3)), rtol=1e-11, atol=1e-11)
+    value = run(rotated(x, rotation.expand(E, 3, 3)), vectors @ rotation.T)
+    torch.testing.assert_close(value, rotated(run(x, vectors), rotation.expand(E, 3, 3)), rtol=1e-11, atol=1e-11)
 
 
-def test_it_is_the_clebsch_gordan_product_with_the_harmonics():
+def test_convolution_equals_the_clebsch_gordan_product():
     """All paths (l_in, l_filter, l_out) with random weights w: Σ w C x Y = the SO(2) convolution with
 
     W_m[l_out, l_in] = Σ_f w C[(l_in, m), (f, 0), (l_out, m)] Y_f(y) and V_m the same with (l_in, -m), (l_out, m).
@@ -119,8 +119,8 @@ def test_it_is_the_clebsch_gordan_product_with_the_harmonics():
                 weights[o - m, i - m] += in_frame[o + m, i + m]
                 weights[size + o - m, i - m] += in_frame[o - m, i + m]
     frames = frames_of(vectors, lmax)
-    found = from_edge_frame(conv(to_edge_frame(x, frames, lmax, lmax))[0], frames, lmax, lmax)
-    torch.testing.assert_close(found, full, rtol=1e-11, atol=1e-11)
+    value = from_edge_frame(conv(to_edge_frame(x, frames, lmax, lmax))[0], frames, lmax, lmax)
+    torch.testing.assert_close(value, full, rtol=1e-11, atol=1e-11)
     assert full.abs().max() > 1
 
 
@@ -136,7 +136,7 @@ def test_derivatives_through_the_frames_are_right():
     assert torch.autograd.gradgradcheck(run, inputs)
 
 
-def test_no_edges_and_compiled_whole():
+def test_no_edges_and_compilation_as_one_graph():
     conv = SO2Convolution(LMAX, MMAX, C, 3, extra_scalars=2, radial_widths=(5, 7)).double()
 
     def run(x, vectors, edge_features):
@@ -151,7 +151,7 @@ def test_no_edges_and_compiled_whole():
     torch.testing.assert_close(compiled, run(*inputs), rtol=1e-12, atol=1e-12)
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_options_and_inputs_are_refused():
     with pytest.raises(InputError, match="between 0 and lmax = 2, not 3"):
         SO2Convolution(2, 3, C, C)
     conv = SO2Convolution(2, 1, C, C, radial_widths=(5, 7))

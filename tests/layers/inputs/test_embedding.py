@@ -1,4 +1,4 @@
-"""Embeddings hold exactly the inputs that they name, and say which one is missing."""
+"""Embeddings depend on exactly the inputs that they name, and report which one is missing."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from geoeq.layers import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
 from geoeq.symmetry import random_batch
 
 
-def test_a_node_is_the_sum_of_its_table_entry_and_a_linear_map():
+def test_node_embedding_is_the_sum_of_table_entry_and_linear_map():
     data = random_batch()
     embedding = NodeEmbedding(6, ("element", "speed", "charge", "features"), features_width=4).double()
-    given = torch.cat([data.vel.norm(dim=-1, keepdim=True), data.charge[:, None], data.x], dim=-1)
-    expected = embedding.element.weight[data.z] + embedding.linear(given)
+    inputs = torch.cat([data.vel.norm(dim=-1, keepdim=True), data.charge[:, None], data.x], dim=-1)
+    expected = embedding.element.weight[data.z] + embedding.linear(inputs)
     torch.testing.assert_close(embedding(data), expected)
 
 
-def test_an_edge_is_its_inputs_side_by_side():
+def test_edge_embedding_concatenates_its_inputs():
     data = random_batch()
     graph = build_graph(data, 4.0)
     embedding = EdgeEmbedding(("charge_product", "square_distance", "bessel"), num_basis=3, cutoff=4.0).double()
@@ -38,7 +38,7 @@ def test_speed_has_a_derivative_at_rest():
     assert torch.equal(gradient, torch.zeros(1, 3))
 
 
-def test_given_edge_attributes_follow_their_edges():
+def test_edge_attributes_follow_their_edges():
     pos = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [0, 2.0, 0]])
     edge_index = torch.tensor([[2, 0, 1], [1, 2, 0]])
     data = Data(pos=pos, edge_index=edge_index, edge_attr=torch.tensor([[21.0], [2.0], [10.0]]))
@@ -71,14 +71,14 @@ def test_missing_data_is_named():
     with pytest.raises(TensorError, match=r"'speed' needs data\.vel"):
         NodeEmbedding(4, ("speed",))(data)
     data.x = torch.zeros(2, 3)
-    with pytest.raises(TensorError, match=r"data\.x has 3 columns; the model was made for 2"):
+    with pytest.raises(TensorError, match=r"data\.x has 3 columns; the model expects 2"):
         NodeEmbedding(4, ("features",), features_width=2)(data)
     graph = build_graph(Data(pos=torch.eye(3)[:2]))
     with pytest.raises(TensorError, match=r"'edge_attr' needs data\.edge_attr"):
         EdgeEmbedding(("edge_attr",), edge_attr_width=1)(data, graph)
 
 
-def test_vectors_reach_vectors_and_the_rest_starts_at_zero():
+def test_vectors_map_to_vectors_and_the_rest_is_zero():
     torch.manual_seed(0)
     embedding = IrrepsEmbedding("4x0e + 2x1o + 3x2e", ("features",), "5x0e + 2x1o", velocity=True).double()
     data = random_batch()

@@ -1,4 +1,4 @@
-"""Products to choose from: they are what they say, agree where they must, and reach what they count."""
+"""Edge products equal their definitions, agree with each other, and have the documented expressivity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import nn
 from torch_geometric.data import Data
 
 from geoeq.errors import InputError, TensorError
-from geoeq.graph import build_graph, harmonics
+from geoeq.geometry.harmonics import harmonics
+from geoeq.graph import build_graph
 from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.products import (
     ClebschGordanProduct,
@@ -57,7 +58,7 @@ def random(*shape, seed=0):
 
 
 def edges(vectors, lmax):
-    """One edge for each vector, from its tip to a node of its own."""
+    """Return a graph with one edge per vector, from its tip to a separate node."""
     count = len(vectors)
     pos = torch.cat([torch.zeros_like(vectors), vectors])
     edge_index = torch.stack([torch.arange(count, 2 * count), torch.arange(count)])
@@ -65,7 +66,7 @@ def edges(vectors, lmax):
 
 
 def maps(product, directions, weights):
-    """The matrix of each edge's linear map for weights that are the same everywhere, [E, K_out, K]."""
+    """Return the matrix of each edge's linear map for uniform weights, [E, K_out, K]."""
     graph = edges(directions, product.lmax_edge)
     size = (product.lmax + 1) ** 2
     own = weights.expand(len(directions), -1)
@@ -75,7 +76,7 @@ def maps(product, directions, weights):
 
 
 @pytest.mark.parametrize(("degrees", "lmax_out"), [((2, 2), None), ((3, 1), 2), ((1, 2), 1), ((0, 3), 2), ((2, 1), 5)])
-def test_the_gaunt_forms_are_the_clebsch_gordan_product_with_gaunt_factors(degrees, lmax_out):
+def test_gaunt_products_equal_the_clebsch_gordan_product_with_gaunt_factors(degrees, lmax_out):
     x, y = (random(4, (degree + 1) ** 2, 3, seed=degree) for degree in degrees)
     highest = sum(degrees) if lmax_out is None else lmax_out
     factors = [gaunt_factor(*path) for path in product_paths(*degrees, highest)]
@@ -159,7 +160,7 @@ def test_the_edge_frame_reaches_the_paths_of_all_harmonics(group):
     assert int((both > 1e-9 * both[0]).sum()) == full.expressivity
 
 
-def test_orders_above_mmax_are_left_out():
+def test_orders_above_mmax_are_omitted():
     product = EdgeFrameProduct(2, 3, group="SE(3)", mmax=1)
     assert product.expressivity == 16 + 2 * 9
     x, weights, graph = random(5, 16, 2), random(5, product.weight_numel, seed=1), edges(random(5, 3, seed=2), 0)
@@ -169,7 +170,7 @@ def test_orders_above_mmax_are_left_out():
 
 
 class Convolution(nn.Module):
-    """A product with weights from the distance, as something that the symmetry check can call."""
+    """A product with weights from the distance, in a form that the symmetry check accepts."""
 
     def __init__(self, product, channels=2):
         super().__init__()
@@ -192,7 +193,7 @@ def test_products_are_equivariant(name, group, lmax):
 
 
 @pytest.mark.parametrize(("name", "group"), PRODUCTS)
-def test_products_keep_the_variance(name, group):
+def test_products_preserve_the_variance(name, group):
     product = edge_product(name, 16, 3, group=group)
     x, weights = random(500, 16, 16), random(500, product.weight_numel, seed=1)
     out = product.messages(x, weights, edges(random(500, 3, seed=2), 3))
@@ -214,12 +215,12 @@ def test_products_sum_their_messages_at_the_receivers(name, group):
     assert product(x.float(), weights.float(), single).dtype == torch.float32
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_options_and_inputs_are_refused():
     with pytest.raises(InputError, match="Did you mean 'gaunt_grid'"):
         edge_product("gaunt_gird", 4, 2)
     with pytest.raises(InputError, match="respects reflections"):
         edge_product("gaunt_grid", 4, 2, group="SE(3)")
-    with pytest.raises(InputError, match="leave lmax_edge"):
+    with pytest.raises(InputError, match="omit lmax_edge"):
         edge_product("edge_frame", 4, 2, 2)
     with pytest.raises(InputError, match="Degree 5 cannot be reached"):
         ClebschGordanProduct(4, 2, 2, 5)
@@ -229,7 +230,7 @@ def test_what_cannot_be_is_refused():
         GauntGridProduct(4, 12)
     with pytest.raises(TensorError, match="lmax=2"):
         ClebschGordanProduct(4, 2)(random(3, 9, 4), random(6, 24), build_graph(Data(pos=random(3, 3)), lmax=1))
-    with pytest.raises(TensorError, match=r"\(2, 1\) where \(1, 2\)"):
+    with pytest.raises(TensorError, match=r"degrees \(2, 1\); expected \(1, 2\)"):
         GauntGrid((1, 2))(random(1, 9, 1), random(1, 4, 1))
     with pytest.raises(TensorError, match="square number of rows"):
         GauntGrid((1, 2))(random(1, 8, 1), random(1, 4, 1))
@@ -244,7 +245,7 @@ def convolution(name, group="E(3)", lmax=2, **options):
 
 
 @pytest.mark.parametrize(("name", "group"), PRODUCTS)
-def test_convolutions_have_right_derivatives_of_both_orders(name, group):
+def test_convolutions_have_correct_first_and_second_derivatives(name, group):
     layer = convolution(name, group)
     axes = torch.tensor([[0.0, 0, 0], [0, 1.5, 0], [0, 0, 1.5]], dtype=torch.float64)
     x, pos = random(3, 18).requires_grad_(), axes.requires_grad_()
@@ -257,7 +258,7 @@ def test_convolutions_have_right_derivatives_of_both_orders(name, group):
 
 
 @pytest.mark.parametrize(("name", "group"), PRODUCTS)
-def test_convolutions_compile_and_scalars_alone_are_legal(name, group):
+def test_convolutions_compile_and_allow_scalars_only(name, group):
     assert_equivariant(convolution(name, group, lmax=0), tolerance=1e-11)
     torch.compiler.reset()  # each case is a class of its own
     layer = convolution(name, group, lmax=1)
@@ -268,7 +269,7 @@ def test_convolutions_compile_and_scalars_alone_are_legal(name, group):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_messages_end_smoothly_at_the_cutoff(name):
+def test_messages_vanish_smoothly_at_the_cutoff(name):
     layer = convolution(name)
     x = random(2, 18)
 
@@ -285,7 +286,7 @@ def test_messages_end_smoothly_at_the_cutoff(name):
     assert abs(near - outside) > 1e-2
 
 
-def test_the_counts_of_the_documentation_are_those_of_the_code():
+def test_the_counts_in_the_documentation_are_correct():
     spec = importlib.util.spec_from_file_location("benchmark_products", ROOT / "benchmarks" / "products.py")
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)

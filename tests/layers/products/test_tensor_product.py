@@ -1,4 +1,4 @@
-"""The convolution by tensor products is e3nn's product, gathered and summed."""
+"""The tensor-product convolution is e3nn's product, gathered and summed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CASES = [
 
 @pytest.fixture(autouse=True)
 def float64():
-    """Constants of e3nn are as exact as the default dtype."""
+    """Set the default dtype to float64, in which e3nn computes its constants."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     yield
@@ -47,7 +47,7 @@ def harmonics_of(conv, graph):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_is_the_product_of_e3nn(case):
+def test_equals_the_product_of_e3nn(case):
     conv = TensorProductConv(*case)
     x, weights, graph = inputs(conv)
     product = conv.to_e3nn()
@@ -87,7 +87,7 @@ def test_is_equivariant_in_its_group(case):
     assert conv.group == ("SE(3)" if "1e" in case[1] else "E(3)")
 
 
-def test_uvu_without_weights_is_weights_of_one():
+def test_uvu_without_weights_has_weights_of_one():
     conv = TensorProductConv.example()
     x = torch.randn(7, conv.irreps_in.dim)
     harmonics = torch.randn(7, 9)
@@ -133,7 +133,7 @@ def test_other_backends_leave_tensor_products_to_the_reference():
                 torch.testing.assert_close(conv(x, weights, graph), expected)
 
 
-def test_compiles_whole():
+def test_compiles_as_one_graph():
     conv = TensorProductConv.example()
     x, weights, graph = inputs(conv)
     compiled = torch.compile(conv, fullgraph=True, backend="aot_eager")
@@ -141,7 +141,7 @@ def test_compiles_whole():
 
 
 @pytest.mark.parametrize("mode", ["uvu", "uvw"])
-def test_what_no_path_reaches_is_refused(mode):
+def test_unreachable_irreps_are_refused(mode):
     with pytest.raises(InputError, match=r"No path from 4x0e\+2x1o with harmonics .* reaches 0o, 3e"):
         TensorProductConv("4x0e + 2x1o", "0e + 1o + 2e", "4x0e + 2x0o + 1x3e", mode)
 

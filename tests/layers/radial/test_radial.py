@@ -1,4 +1,4 @@
-"""Radial functions are the formulas of their papers, and smooth where they say so."""
+"""Radial functions are the formulas of their papers, and as smooth as documented."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CUTOFF = 4.0
 
 
 def derivatives(function, at):
-    """Value, slope and curvature of the sum of the functions."""
+    """Return value, slope and curvature of the sum of the functions."""
     r = torch.tensor([at], dtype=torch.float64, requires_grad=True)
     value = function(r).sum()
     (slope,) = torch.autograd.grad(value, r, create_graph=True)

@@ -1,4 +1,4 @@
-"""Grids of the sphere, and the nonlinearities on them."""
+"""Grids on the sphere and the nonlinearities on them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from e3nn import o3
 
 from geoeq.errors import InputError
-from geoeq.graph import harmonics
+from geoeq.geometry.harmonics import harmonics
 from geoeq.layers import S2Activation, SeparableS2Activation
 from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.sphere.s2_grid import S2Grid, degree_order, order_degree
@@ -20,7 +20,7 @@ from geoeq.symmetry import equivariance_errors
 @pytest.mark.parametrize("by_order", [False, True])
 @pytest.mark.parametrize("normalization", ["component", "norm", "integral"])
 @pytest.mark.parametrize(("lmax", "mmax", "resolution"), [(0, 0, None), (2, 2, None), (4, 2, None), (3, 1, 14)])
-def test_back_is_the_inverse_of_there(lmax, mmax, resolution, normalization, by_order):
+def test_project_is_the_inverse_of_sample(lmax, mmax, resolution, normalization, by_order):
     grid = S2Grid(lmax, mmax, resolution, normalization, rescale=False, by_order=by_order)
     x = torch.randn(3, len(degree_order(lmax, mmax)), 2, dtype=torch.float64)
     torch.testing.assert_close(grid.project(grid.sample(x)), x)
@@ -36,16 +36,16 @@ def test_values_are_those_of_the_harmonics():
     torch.testing.assert_close(grid.to_grid, expected)
 
 
-def test_the_two_orders_hold_the_same():
+def test_both_orders_have_the_same_coefficients():
     by_degree, by_order = S2Grid(4, 2, 18), S2Grid(4, 2, 18, by_order=True)
-    place = [degree_order(4, 2).index(component) for component in order_degree(4, 2)]
-    assert len(place) == 19
-    assert torch.equal(by_order.to_grid, by_degree.to_grid[:, place])
-    assert torch.equal(by_order.from_grid, by_degree.from_grid[place])
+    index = [degree_order(4, 2).index(component) for component in order_degree(4, 2)]
+    assert len(index) == 19
+    assert torch.equal(by_order.to_grid, by_degree.to_grid[:, index])
+    assert torch.equal(by_order.from_grid, by_degree.from_grid[index])
     assert order_degree(2, 1) == [(0, 0), (1, 0), (2, 0), (1, 1), (2, 1), (1, -1), (2, -1)]
 
 
-def test_degrees_that_lost_orders_are_rescaled():
+def test_degrees_without_all_orders_are_rescaled():
     plain, rescaled = S2Grid(3, 1, 14, rescale=False), S2Grid(3, 1, 14)
     ratio = (rescaled.to_grid[3] / plain.to_grid[3]).square()
     degrees = torch.tensor([(2 * degree + 1) / (2 * min(degree, 1) + 1) for degree, _ in degree_order(3, 1)])
@@ -82,8 +82,8 @@ def test_impossible_grids_are_refused(arguments, message):
 def test_the_error_falls_with_the_resolution(kind):
     errors = []
     for resolution in (8, 14, 20, 30):
-        found = equivariance_errors(kind(2, 4, resolution).double())
-        errors.append(max(found["rotation", "features"], found["reflection", "features"]))
+        error = equivariance_errors(kind(2, 4, resolution).double())
+        errors.append(max(error["rotation", "features"], error["reflection", "features"]))
     assert errors[0] < 0.1
     assert all(later < earlier / 3**2 for earlier, later in itertools.pairwise(errors))
     assert errors[-1] < 1e-7
@@ -102,10 +102,10 @@ def test_grid_silu_is_its_formula_with_derivatives_of_any_order():
     def plain(x):
         return grid.project(torch.nn.functional.silu(grid.sample(x)))
 
-    found = grid_silu(x, grid.to_grid, grid.from_grid)
-    torch.testing.assert_close(found, plain(x))
-    weight = torch.randn_like(found)
-    (slope,) = torch.autograd.grad((found * weight).sum(), x, create_graph=True)
+    value = grid_silu(x, grid.to_grid, grid.from_grid)
+    torch.testing.assert_close(value, plain(x))
+    weight = torch.randn_like(value)
+    (slope,) = torch.autograd.grad((value * weight).sum(), x, create_graph=True)
     (fused,) = torch.autograd.grad((grid_silu(x, grid.to_grid, grid.from_grid) * weight).sum(), x)
     (expected,) = torch.autograd.grad((plain(x) * weight).sum(), x, create_graph=True)
     torch.testing.assert_close(slope, expected)
@@ -122,7 +122,7 @@ def test_grid_silu_of_no_rows():
     assert grid_silu(torch.zeros(0, 4, 3, dtype=torch.float64), grid.to_grid, grid.from_grid).shape == (0, 4, 3)
 
 
-def test_scalars_of_the_separable_form_are_their_own():
+def test_the_separable_form_has_separate_scalars():
     activation = sphere_activation("separable_s2", 2, 1, 14)
     x, scalars = torch.randn(4, 7, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
     out = activation(x, scalars)
@@ -131,7 +131,7 @@ def test_scalars_of_the_separable_form_are_their_own():
 
 
 @pytest.mark.parametrize("by_order", [False, True])
-def test_gates_are_one_number_for_a_degree_and_channel(by_order):
+def test_there_is_one_gate_per_degree_and_channel(by_order):
     gate = SphereGate(3, 1, by_order)
     order = (order_degree if by_order else degree_order)(3, 1)
     x, scalars = torch.randn(2, len(order), 5), torch.randn(2, 3 * 5)

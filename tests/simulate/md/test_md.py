@@ -71,8 +71,8 @@ def files(folder):
 def test_what_a_run_leaves(folder, capsys):
     assert md("--time", "0.02ps", name="npt") == 0
     out = capsys.readouterr().out
-    assert "EGNN, Ar4, npt, 60 K, nose-hoover, 0.2 GPa: 4 atoms, periodic along a, b, c, for 20 steps of 1 fs" in out
-    assert "drawn at 60 K" in out
+    assert "EGNN, Ar4, npt, 60 K, nose-hoover, 0.2 GPa: 4 atoms, periodic along a, b, c, 20 steps of 1 fs" in out
+    assert "random at 60 K" in out
     assert "temperature" in out
     run = folder / "runs" / "md-ar-npt"
     written = {"last.extxyz", "results.json", "settings.json", "state.pt", "summary.png", "thermo.csv"}
@@ -119,7 +119,7 @@ def test_a_changed_setting_is_refused(folder, capsys):
 @pytest.mark.usefixtures("quick")
 def test_what_never_began_is_no_obstacle(folder, capsys):
     assert main(["md", "model", "ar.xyz", "--ensemble", "nve", "--steps", "4", *SHORT]) == 2
-    assert "give a temperature" in capsys.readouterr().err
+    assert "specify a temperature" in capsys.readouterr().err
     assert md("--steps", "4") == 0
 
 
@@ -134,8 +134,8 @@ def test_what_never_began_is_no_obstacle(folder, capsys):
         (["--time", "10"], "--time 10: '10' has no unit. Write it as in --time 10ps."),
         (["--time", "0ps"], "--time 0ps, --timestep 1fs: both must be above 0."),
         (["--steps", "0"], "steps is 0; it must be 1 or more."),
-        (["--steps", "4", "--pressure", "1bar"], "nve keeps the cell: leave out the pressure, or choose npt."),
-        (["--steps", "4", "--thermostat", "bussi"], "nve has no thermostat: leave out bussi, or choose nvt."),
+        (["--steps", "4", "--pressure", "1bar"], "nve keeps the cell constant: omit the pressure, or choose npt."),
+        (["--steps", "4", "--thermostat", "bussi"], "nve has no thermostat: omit bussi, or choose nvt."),
         (["--steps", "4", "--frame", "1"], "--frame 1: ar.xyz has 1 structures"),
         (["--steps", "4", "--skin=-1Å"], "The skin is -1.0"),
     ],
@@ -151,7 +151,7 @@ def test_a_file_of_several_structures_needs_a_word(folder, capsys):
     frames = [bulk("Ar", a=5.3), bulk("Ar", a=5.4, cubic=True)]
     write("several.xyz", frames)
     assert md("--steps", "2", structure="several.xyz") == 2
-    assert "several.xyz has 2 structures: say which with --frame" in capsys.readouterr().err
+    assert "several.xyz has 2 structures: select one with --frame" in capsys.readouterr().err
     assert md("--steps", "2", "--frame", "-1", structure="several.xyz") == 0
     assert len(read("runs/md-several-nve/last.extxyz")) == 4
 
@@ -166,7 +166,7 @@ def test_what_a_model_cannot_do(folder, capsys):
     assert md("--steps", "2", model="direct", name="npt") == 2
     assert "npt needs a stress" in capsys.readouterr().err
     assert md("--steps", "2", model="direct") == 0
-    assert "not derivatives of its energy" in capsys.readouterr().out
+    assert "not derivatives of the energy" in capsys.readouterr().out
     assert json.loads(Path("runs/md-ar-nve/settings.json").read_text())["model"]["conservative"] is False
     write("water.xyz", molecule("H2O"))
     assert md("--steps", "2", model="complete", structure="water.xyz") == 0
@@ -194,7 +194,7 @@ def test_an_explosion_is_status_2(folder, capsys):
 def test_the_velocities_of_the_file(folder, capsys):
     assert md("--steps", "4") == 0
     assert main(["md", "model", "runs/md-ar-nve/last.extxyz", "--ensemble", "nve", "--steps", "2", *SHORT]) == 0
-    assert "Velocities: those of the structure" in capsys.readouterr().out
+    assert "Velocities: from the structure" in capsys.readouterr().out
     first = read_log(Path("runs/md-last-nve/thermo.csv"))[0]
     last = read_log(Path("runs/md-ar-nve/thermo.csv"))[-1]
     assert first["total energy [eV/atom]"] == pytest.approx(last["total energy [eV/atom]"], abs=1e-7)
@@ -248,7 +248,7 @@ def test_sigkill(folder, capsys):
         assert 15 <= load_state(folder / "killed" / name / "state.pt")["step"] < 100
         assert not (folder / "killed" / name / "summary.png").exists()
         assert main([*command, "-o", f"killed/{name}"]) == 0
-        assert "Going on after step" in capsys.readouterr().out
+        assert "Resuming after step" in capsys.readouterr().out
         assert main([*command, "-o", f"whole/{name}"]) == 0
         assert files(f"killed/{name}") == files(f"whole/{name}")
         assert len(read(f"killed/{name}/trajectory.extxyz", ":")) == 51
@@ -270,4 +270,4 @@ def test_ctrl_c_is_status_130(folder, monkeypatch, capsys):
     assert "Ended at step 3." in capsys.readouterr().err
     monkeypatch.setattr(MDProgress, "__call__", shown)
     assert md("--steps", "6") == 0
-    assert "Going on after step 3" in capsys.readouterr().out
+    assert "Resuming after step 3" in capsys.readouterr().out

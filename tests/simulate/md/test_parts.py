@@ -15,8 +15,9 @@ from geoeq.errors import InputError
 from geoeq.simulate import MDSettings, radial_distribution
 from geoeq.simulate.md.md_plot import draw_summary
 from geoeq.simulate.md.md_progress import MDProgress
-from geoeq.simulate.md.md_quantities import settings_from_text
-from geoeq.simulate.md.summary import drift, summarize, with_spread
+from geoeq.simulate.md.settings import settings_from_text
+from geoeq.simulate.md.summary import drift, summarize
+from geoeq.simulate.md.thermo import with_deviation
 
 OPTIONS = {
     "ensemble": "npt",
@@ -65,12 +66,12 @@ def test_a_time_is_so_many_steps(time, timestep, steps):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"ensemble": "nvt", "temperature": None}, "nvt keeps a temperature"),
-        ({"ensemble": "nvt", "temperature": 0.0}, "nvt keeps a temperature"),
-        ({"ensemble": "npt"}, "npt keeps a pressure"),
-        ({"ensemble": "npt", "pressure": 0.0, "thermostat": "langevin"}, "npt has the thermostat nose-hoover"),
+        ({"ensemble": "nvt", "temperature": None}, "nvt needs a temperature"),
+        ({"ensemble": "nvt", "temperature": 0.0}, "nvt needs a temperature"),
+        ({"ensemble": "npt"}, "npt needs a pressure"),
+        ({"ensemble": "npt", "pressure": 0.0, "thermostat": "langevin"}, "npt uses the thermostat nose-hoover"),
         ({"ensemble": "nve", "thermostat": "bussi"}, "nve has no thermostat"),
-        ({"ensemble": "nvt", "barostat": "full"}, "leave out the barostat"),
+        ({"ensemble": "nvt", "barostat": "full"}, "omit the barostat"),
         ({"ensemble": "nvtt"}, r"No ensemble is called 'nvtt'\. Did you mean 'nvt'\?"),
         ({"ensemble": "nvt", "thermostat": "nosehoover"}, r"Did you mean 'nose-hoover'\?"),
         ({"temperature": float("nan")}, "temperature is nan K"),
@@ -181,14 +182,14 @@ def test_means_are_those_of_the_second_half():
     ],
 )
 def test_digits_are_those_of_the_spread(mean, deviation, text):
-    assert with_spread(mean, deviation) == text
+    assert with_deviation(mean, deviation) == text
 
 
 @pytest.mark.parametrize("count", [1, 21])
 def test_a_picture_is_drawn(count, tmp_path):
     radial = radial_distribution([bulk("Ar", a=5.3)])
     for place, settings in enumerate((MDSettings("nve", 20), MDSettings("npt", 20, temperature=300.0, pressure=0.0))):
-        draw_summary(tmp_path / f"{place}.png", rows(count), radial, settings, "title")
+        draw_summary(tmp_path / f"{place}.png", rows(count), radial, settings, "title", drift(rows(count), settings))
         assert (tmp_path / f"{place}.png").stat().st_size > 10000
 
 

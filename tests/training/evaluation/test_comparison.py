@@ -1,4 +1,4 @@
-"""Recipes that are trained for the same time, and what is written about them."""
+"""Comparisons of recipes that are trained for the same time."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_finished_runs_are_kept_and_a_stopped_one_goes_on(
     assert [entry.name for entry in comparison.finished] == ["small", "wide"]
     assert (folder / "small" / "checkpoint" / "model.safetensors").stat().st_mtime_ns == stamp
     assert "small' is finished" in console.file.getvalue()
-    assert "Going on after epoch 1." in console.file.getvalue()
+    assert "Resuming after epoch 1." in console.file.getvalue()
     count = len(calls)
     again = compared(files, console, folder)
     assert again.contenders == comparison.contenders
@@ -143,10 +143,10 @@ def test_recipes_of_other_tasks_are_refused(recipe_file: Path, write, console: C
     assert "dataset is qm7 in small and nbody in nbody" in refusal(recipe_file, nbody)
     gap = write("gap", "target: atomization_energy", "target: gap")
     assert "target is atomization_energy in small and gap in gap" in refusal(recipe_file, gap)
-    assert "run=elsewhere: compare sets 'run' for each recipe; say --run" in refusal(
+    assert "run=elsewhere: compare sets 'run' for each recipe; use --run" in refusal(
         recipe_file, settings=("run=elsewhere",)
     )
-    assert "optimizer: No setting is called 'lrr'" in refusal(recipe_file, settings=("optimizer.lrr=1",))
+    assert "optimizer has no setting 'lrr'" in refusal(recipe_file, settings=("optimizer.lrr=1",))
     assert not (tmp_path / "all").exists()
 
 

@@ -1,0 +1,1 @@
+"""Prepare a data set: fetch its files, read them in chunks or shards, and write the cache."""

@@ -1,1 +1,0 @@
-"""Preparation of a data set: fetch its files, read them in chunks, write the store."""
