@@ -193,7 +193,7 @@ def measure(seed: int, steps: int, folder: Path) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> list[str]:
     """Means over seeds, and in brackets the standard deviation of the seeds."""
-    lines = ["# Which structures to label", "", results["about"], ""]
+    lines = ["# Active learning", "", results["about"], ""]
     for part, what, unit in (
         ("900 K", "forces", "meV/Å"),
         ("900 K", "energy", "meV/atom"),
@@ -202,7 +202,9 @@ def table(results: dict[str, Any]) -> list[str]:
     ):
         counts = [FIRST + MORE * turn for turn in range(ROUNDS + 1)]
         lines += [f"## RMSE of {what} at {part} [{unit}]", ""]
-        lines += [f"| chosen by | {' | '.join(f'{count} labelled' for count in counts)} | hot ones of the last |"]
+        lines += [
+            f"| selection | {' | '.join(f'{count} labelled' for count in counts)} | 900 K frames among the selected |"
+        ]
         lines += [f"|---|{'---:|' * (len(counts) + 1)}"]
         for name in results["seeds"][0]:
             values = np.array([[turn[part][what] for turn in seed[name]] for seed in results["seeds"]])
@@ -227,7 +229,7 @@ def main() -> None:
     about = (
         f"Measured {datetime.datetime.now(datetime.UTC):%Y-%m-%d} on {processor()}, {given.threads} thread(s), "
         f"Python {platform.python_version()}, PyTorch {torch.__version__}, geoeq {geoeq.__version__}, commit "
-        f"{git_commit() or 'unknown'}; {given.steps} steps a training."
+        f"{git_commit() or 'unknown'}; {given.steps} training steps."
     )
     seeds: list[dict[str, Any]] = []
     for seed in range(given.seeds):

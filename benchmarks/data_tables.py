@@ -25,7 +25,7 @@ def markdown(results: dict[str, Any]) -> str:
         "## Other times",
         "",
         f"Opening the cache of {opening['count']} molecules ({opening['MB']:.0f} MB, 17 targets) and reading the "
-        f"first and last: {opening['opening'] * 1000:.1f} ms; comparing every checksum: "
+        f"first and last: {opening['opening'] * 1000:.1f} ms; verifying every checksum: "
         f"{opening['verifying'] * 1000:.0f} ms.",
         "",
         f"Simulating {simulation['count']} charged systems of the published N-body set, 5000 steps each: "
@@ -42,14 +42,14 @@ def _loader(found: dict[str, Any]) -> list[str]:
         "",
         f"{count} molecules of {found['atoms']:.1f} atoms and {found['edges']:.0f} edges (within {found['cutoff']} Å) "
         f"on average, batches of {found['batch']}, shuffled, one target, no workers; the best of five epochs, in "
-        "seconds of one core.",
+        "seconds on one core.",
         "",
-        "| loader | molecules a second | an epoch |",
+        "| loader | molecules per second | time per epoch |",
         "|---|---:|---:|",
         *[f"| {name} | {count / taken:,.0f} | {taken:.2f} s |" for name, taken in found["seconds"].items()],
         "",
-        f"With edges, geoeq's loader yields **{found['ratio']:.1f} times** the molecules a second of PyG's with "
-        f"precomputed edges. Finding the edges of all {count} molecules, once, took {found['finding edges']:.1f} s.",
+        f"With edges, geoeq's loader yields **{found['ratio']:.1f} times** as many molecules per second as PyG's with "
+        f"precomputed edges. Computing the edges of all {count} molecules once took {found['finding edges']:.1f} s.",
     ]
 
 
@@ -61,16 +61,16 @@ def _reading(what: str, found: dict[str, Any]) -> list[str]:
         f"## Reading {what}",
         "",
         f"{count} structures of {found['atoms']:.1f} atoms on average with {' and '.join(found['targets'])}, no edges. "
-        f"geoeq and PyG: batches of {found['batch']} at random, {found['passes']} times through them, after the first "
-        "batch. ASE: structure by structure. The best of some passes, by the clock; everything is in the page cache. "
-        f"Megabytes are of what is asked for ({size:.0f} bytes a structure), whatever the file has.",
+        f"geoeq and PyG: random batches of {found['batch']}, {found['passes']} epochs, not counting the first batch. "
+        "ASE: structure by structure. The best of several passes, in wall time; all files are in the page cache. "
+        f"Megabytes count the requested data ({size:.0f} bytes per structure), not the size of the file.",
         "",
-        "| how | structures a second | MB/s |",
+        "| reader | structures per second | MB/s |",
         "|---|---:|---:|",
         *rows,
         "",
-        f"Without workers geoeq reads **{found['times ASE']:.0f} times** as many structures a second as ASE in its "
-        f"fastest way ({found['fastest of ASE']}), and {found['times PyG']:.1f} times as many as PyG in its.",
+        f"Without workers, geoeq reads **{found['times ASE']:.0f} times** as many structures per second as the fastest "
+        f"way of ASE ({found['fastest of ASE']}), and {found['times PyG']:.1f} times as many as the fastest of PyG.",
     ]
 
 
@@ -80,9 +80,9 @@ def _waiting(rows: list[dict[str, Any]]) -> list[str]:
         "## Waiting for data",
         "",
         "EGNN in training (forward, backward and Adam) on these structures, with the network and batches of a recipe. "
-        "The next batch is made in a thread during a step, as by `geoeq train`, where nothing else is said.",
+        "A thread prepares the next batch during a step, as in `geoeq train`, unless stated otherwise.",
         "",
-        "| recipe | batches | steps | a step, with its batch [ms] | of that until the batch is there [ms] | share |",
+        "| recipe | batches | steps | step including its batch [ms] | of which waiting for the batch [ms] | share |",
         "|---|---|---:|---:|---:|---:|",
         *[
             f"| `{row['recipe']}` | {row['what']} | {row['steps']} | {row['step']:.1f} | {row['wait']:.2f} | "

@@ -82,10 +82,10 @@ def main() -> None:
         "|---|---|",
         *[f"| {name} | {value:.0f} |" for name, value in median.items()],
         "",
-        f"Ratio {median['per edge'] / median['per node']:.2f}; the two differ by {error:.1e} in the output.",
+        f"Ratio {median['per edge'] / median['per node']:.2f}; the outputs differ by {error:.1e}.",
         "",
         f"geoeq {geoeq.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"{platform.processor() or platform.machine()}, {arguments.repeats} repeats in turns.",
+        f"{platform.processor() or platform.machine()}, {arguments.repeats} alternating repeats.",
     ]
     text = "\n".join(lines)
     print(text)

@@ -254,9 +254,9 @@ def copy_bandwidth(threads: int) -> float:
 def table(results: dict[str, Any]) -> list[str]:
     """The results as Markdown."""
     lines = ["# Convolutions by tensor products", "", results["about"], ""]
-    lines += [f"A copy of 256 MB moves {results['bandwidth']:.1f} GB/s here, what is read and what is written.", ""]
+    lines += [f"A copy of 256 MB moves {results['bandwidth']:.1f} GB/s on this machine, counting reads and writes.", ""]
     head = "| case | implementation | forward [ms] | and backward [ms] | and second derivatives [ms] |"
-    head += " times as fast as e3nn | peak memory [MB] | forward [GB/s of counted bytes] |"
+    head += " speed-up over e3nn | peak memory [MB] | forward [GB/s of counted bytes] |"
     lines += [head, "|---|---|---:|---:|---:|---:|---:|---:|"]
     for case, entry in results["cases"].items():
         for name, found in entry["found"].items():

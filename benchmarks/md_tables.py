@@ -11,11 +11,14 @@ def tables(results: dict[str, Any]) -> list[str]:
     lines = ["# Molecular dynamics", "", "Written by `python benchmarks/md.py`:", ""]
     lines += [f"{number}. {about}." for number, about in enumerate(results["runs"], 1)]
     if len(results["runs"]) > 1:
-        lines += ["", "The run of a step is in square brackets where it is not the first: runs are of different days."]
+        lines += [
+            "",
+            "Square brackets give the run of a step time if it is not the first; the runs are from different days.",
+        ]
     lines += [
         "",
-        "Random weights, a cutoff of 5 Å, float32, the same loop of ASE and the same trajectory for all; medians over "
-        "turns. No model is compiled by torch.compile or by a compiler of its package.",
+        "Random weights, a cutoff of 5 Å, float32, the same ASE loop and the same trajectory for all; medians over "
+        "alternating repeats. No model is compiled by torch.compile or by a compiler of its package.",
         "",
     ]
     lines += [f"{peer} is missing: {reason}\n" for peer, reason in results["missing"].items()]
@@ -36,7 +39,7 @@ def _models(results: dict[str, Any]) -> list[str]:
 def _times(results: dict[str, Any], peers: list[str]) -> list[str]:
     """Milliseconds of a step, and in brackets how many times as fast that is as the fastest of the peers."""
     structures = results["structures"]
-    lines = ["## A step [ms], and in brackets: times as fast as the fastest peer", ""]
+    lines = ["## Time of a step [ms], and speed-up over the fastest peer", ""]
     heads = [f"{name}, {entry['neighbors']:.0f} neighbours" for name, entry in structures.items()]
     lines += [f"| model | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
     fastest = {}
@@ -59,7 +62,7 @@ def _times(results: dict[str, Any], peers: list[str]) -> list[str]:
 
 
 def _parts(results: dict[str, Any]) -> list[str]:
-    lines = ["## Neighbour list / model / overhead [ms], and the share of the overhead", ""]
+    lines = ["## Neighbour list / model / overhead [ms], and share of the overhead", ""]
     structures = {name: entry for name, entry in results["structures"].items() if entry["atoms"] <= 1000}
     lines += [f"| model | {' | '.join(structures)} |", f"|---|{'---:|' * len(structures)}"]
     for model in results["models"]:
@@ -77,7 +80,7 @@ def _parts(results: dict[str, Any]) -> list[str]:
 
 def _atoms(results: dict[str, Any]) -> list[str]:
     """Time and memory of an atom of silicon, where the structures differ in nothing but their size."""
-    lines = ["## Time [µs] and memory [kB] of an atom of silicon", ""]
+    lines = ["## Time [µs] and memory [kB] per atom of silicon", ""]
     structures = {name: entry for name, entry in results["structures"].items() if name.startswith("Si")}
     lines += [f"| model | {' | '.join(structures)} |", f"|---|{'---:|' * len(structures)}"]
     for model in results["models"]:

@@ -283,9 +283,9 @@ def main() -> None:
     lines = [
         "# Networks",
         "",
-        f"{MOLECULES} molecules of {ATOMS} atoms, {edges} edges below {CUTOFF:g} Å ({edges / MOLECULES:.0f} a "
-        "molecule), float32, one energy a",
-        "molecule; each network in a process of its own, medians of "
+        f"{MOLECULES} molecules of {ATOMS} atoms, {edges} edges below {CUTOFF:g} Å ({edges / MOLECULES:.0f} per "
+        "molecule), float32, one energy per",
+        "molecule; each network in a separate process, medians of "
         f"{arguments.repeats} passes. Written by `python benchmarks/models.py` on {datetime.date.today()}:",
         f"{processor()}, {arguments.threads} threads, geoeq {geoeq.__version__} (commit {git_commit()}), "
         f"torch {torch.__version__}, Python {platform.python_version()}.",
@@ -308,12 +308,12 @@ def main() -> None:
         write(output, lines)
     lines += [
         "",
-        "Authors' times are of a forward and backward pass on such a batch (9256 edges), on another machine of the",
-        "same kind: compare them with the column for 1 thread, and roughly. Memory is the highest resident size in",
-        "these passes, parameters and batch included, less that after the imports.",
+        "Authors' times are for a forward and backward pass on such a batch (9256 edges), on another machine of the",
+        "same type: compare them only roughly, with the column for 1 thread. Memory is the peak resident size during",
+        "these passes, including parameters and batch, minus the size after the imports.",
         "",
         "Messages without kernels (e3nn's tensor product of all edges at once; the weights of every edge as an",
-        "array), and with them, in one process and in turns:",
+        "array) and with kernels, alternating in one process:",
         "",
         "| network | size | forward [ms] | forward and backward [ms] | step of a potential [ms] |",
         "|---|---|---:|---:|---:|",

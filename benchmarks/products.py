@@ -101,11 +101,11 @@ def counts() -> list[str]:
     interactions = [[label, *(str(len(product.interactions)) for product in row)] for label, row in made.items()]
     weights = [[label, *(str(product.weight_numel) for product in row)] for label, row in made.items()]
     return [
-        *table("expressivity (dimension of the maps of a channel)", expressivity),
+        *table("expressivity (dimension of the maps per channel)", expressivity),
         "",
         *table("interactability (triples l1, l2, l3)", interactions),
         "",
-        *table("weights of an edge and channel", weights),
+        *table("weights per edge and channel", weights),
     ]
 
 
@@ -139,10 +139,10 @@ def main() -> None:
         "",
         *table("forward and backward, ms", both),
         "",
-        *table("once for all layers, forward, ms", once),
+        *table("computed once for all layers, forward, ms", once),
         "",
         f"geoeq {geoeq.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"{platform.processor() or platform.machine()}, median of {arguments.repeats} repeats in turns.",
+        f"{platform.processor() or platform.machine()}, median of {arguments.repeats} alternating repeats.",
     ]
     text = "\n".join(lines)
     print(text)

@@ -1,4 +1,4 @@
-"""Is this a structure at all? Said before a network turns it into NaN."""
+"""Validation of structures, before a network turns invalid input into NaN."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from geoeq.pointers import batch_from_ptr, graph_pointers
 
 __all__ = ["check_edges", "check_inputs"]
 
-#: Atoms closer than this are one atom given twice: no nuclei come so close.
+#: Atoms closer than this count as one atom given twice: nuclei never come so close.
 COINCIDENT = 1e-3  # Å
 
-#: Extent over cutoff above which the unit is wrong, or an atom has flown away.
+#: Ratio of extent to cutoff above which the unit must be wrong, or an atom has flown away.
 EXTENT_LIMIT = 1e5
 
-#: The last element of the periodic table.
+#: Atomic number of the last element.
 LAST_ELEMENT = 118
 
-#: Tensors of the dtype of the positions, where they are of floating point at all.
+#: Tensors that must have the dtype of the positions if they are floating point.
 FLOAT_TENSORS = ("cell", "vel", "charge", "x", "edge_attr", "edge_shifts")
 
-#: A mask over nodes, graphs or edges, and the error for the first entry at which it is true.
+#: A mask over nodes, graphs or edges, and a function that returns the error of an entry.
 Fault = tuple[Tensor, Callable[[int], InputError]]
 
 
 def check_inputs(
     data: Any, *, elements: Sequence[int] | None = None, cutoff: float | None = None, coincident: bool = True
 ) -> None:
-    """Raise if a structure, or one of a batch, cannot be what was meant; the message says which and what to do.
+    """Raise an error if a structure, or one of a batch, is invalid; the message says which one and what to do.
 
-    Isolated atoms, single-atom molecules and point sets without ``z`` (whose points may coincide) are legal.
-    Does nothing while torch.compile traces it.
+    Isolated atoms, single-atom molecules and point sets without ``z`` (whose points may coincide) are valid.
+    Nothing is checked while torch.compile traces the function.
 
     Args:
-        data: a PyG Data or Batch, or any object with such attributes.
-        elements: atomic numbers that are known; None for all of the periodic table.
-        cutoff: in Å; with it the extent of each graph is checked too.
-        coincident: look for coincident atoms. False where the edges within a cutoff are found next: they tell them
-            with less work (``check_edges``).
+        data: PyG Data or Batch, or any object with such attributes.
+        elements: known atomic numbers; None for the whole periodic table.
+        cutoff: cutoff radius in Å; if given, the extent of each graph is checked too.
+        coincident: whether to search for coincident atoms. Use False if edges within a cutoff are computed next:
+            ``check_edges`` then finds them with less work.
 
     Raises:
         TensorError: a tensor is missing, or has the wrong dtype, shape or device.
@@ -61,7 +61,7 @@ def check_inputs(
         UnknownElementError: an atomic number is not among the known ones.
         CellError: a periodic direction has no cell vector, or the cell has no volume.
         ExtentError: a graph extends over more than 100 000 cutoffs.
-        CoincidentAtomsError: two atoms are at the same place, or are periodic images of each other.
+        CoincidentAtomsError: two atoms coincide, or are periodic images of each other.
     """
     if torch.compiler.is_compiling():
         return
@@ -81,21 +81,21 @@ def check_inputs(
         faults.append(_too_large(data.pos, where, periodic, cutoff))
     _raise_first(faults)
     if coincident and numbers is not None:
-        found = coincident_atoms(data.pos, where.batch, periodic, COINCIDENT)
-        if found is not None:
-            raise _coincident_error(where, *found)
+        pair = coincident_atoms(data.pos, where.batch, periodic, COINCIDENT)
+        if pair is not None:
+            raise _coincident_error(where, *pair)
 
 
 def check_edges(graph: Any) -> None:
-    """Raise if two atoms are at the same place, as the edges of a graph tell that holds all within a cutoff.
+    """Raise an error if two atoms coincide, given a graph that contains all edges within a cutoff.
 
-    Does nothing for points without atomic numbers, and while torch.compile traces it.
+    Nothing is checked for points without atomic numbers, or while torch.compile traces the function.
 
     Args:
-        graph: a Graph.
+        graph: the Graph.
 
     Raises:
-        CoincidentAtomsError: two atoms are at the same place, or are periodic images of each other.
+        CoincidentAtomsError: two atoms coincide, or are periodic images of each other.
     """
     if torch.compiler.is_compiling() or graph.numbers is None:
         return
@@ -103,7 +103,8 @@ def check_edges(graph: Any) -> None:
     near = lengths < COINCIDENT
     if not bool(near.any()):
         return
-    lengths = lengths.masked_fill(~near | (graph.sender == graph.receiver), torch.inf)  # an image of itself is none
+    # An atom does not coincide with its own image.
+    lengths = lengths.masked_fill(~near | (graph.sender == graph.receiver), torch.inf)
     edge = int(lengths.argmin())
     if bool(lengths[edge] < COINCIDENT):
         first, second = sorted((int(graph.sender[edge]), int(graph.receiver[edge])))
@@ -111,13 +112,13 @@ def check_edges(graph: Any) -> None:
 
 
 class Where(NamedTuple):
-    """Nodes by graph, to say where a fault is."""
+    """The graph of each node, to locate faults in error messages."""
 
     ptr: Tensor
     batch: Tensor
 
     def atom(self, node: int) -> str:
-        """A node of the batch as its graph and its place there."""
+        """Return the graph of a node and its index in that graph, as text."""
         graph = int(self.batch[node])
         return f"Graph {graph}, atom {node - int(self.ptr[graph])}"
 
@@ -127,25 +128,27 @@ def _get(data: Any, name: str) -> Any:
 
 
 def _raise_first(faults: list[Fault]) -> None:
-    # One look at the device where all is well.
+    # A single synchronisation with the device if there are no faults.
     if faults and bool(torch.stack([mask.any() for mask, _ in faults]).any()):
         mask, error = next(fault for fault in faults if bool(fault[0].any()))
         raise error(int(mask.nonzero()[0, 0]))
 
 
 def _check_tensors(data: Any) -> None:
-    """Dtypes, shapes and devices."""
+    """Check dtypes, shapes and devices."""
     pos = _get(data, "pos")
     if not isinstance(pos, Tensor):
-        raise TensorError("pos is missing: give the positions, [N, 3] in Å.")
+        raise TensorError("pos is missing: add the positions, [N, 3] in Å.")
     if pos.dtype not in (torch.float32, torch.float64):
-        raise TensorError(f"pos is {pos.dtype}; positions are torch.float32 or torch.float64 (use data.pos.float()).")
+        raise TensorError(
+            f"pos is {pos.dtype}; positions must be torch.float32 or torch.float64 (use data.pos.float())."
+        )
     num_nodes = pos.shape[0] if pos.dim() else 0
     _check_shape(pos, "pos", (num_nodes, 3), "[N, 3]")
-    _check_type(data, "z", (torch.int64, torch.int32), "atomic numbers are torch.int64")
-    _check_type(data, "batch", (torch.int64,), "the graph of each node is torch.int64")
-    _check_type(data, "ptr", (torch.int64,), "row pointers are torch.int64")
-    _check_type(data, "pbc", (torch.bool,), "periodic directions are torch.bool")
+    _check_type(data, "z", (torch.int64, torch.int32), "atomic numbers must be torch.int64")
+    _check_type(data, "batch", (torch.int64,), "the graph of each node must be torch.int64")
+    _check_type(data, "ptr", (torch.int64,), "row pointers must be torch.int64")
+    _check_type(data, "pbc", (torch.bool,), "periodic directions must be torch.bool")
     for name in FLOAT_TENSORS:
         tensor = _get(data, name)
         if tensor is None:
@@ -160,7 +163,7 @@ def _check_tensors(data: Any) -> None:
             _check_shape(_get(data, name), name, (num_nodes,), "[N]")
     for name in ("charge", "x"):
         if _get(data, name) is not None:
-            _check_shape(_get(data, name), name, (num_nodes, *_get(data, name).shape[1:]), "one row for each node")
+            _check_shape(_get(data, name), name, (num_nodes, *_get(data, name).shape[1:]), "one row per node")
     if _get(data, "vel") is not None:
         _check_shape(data.vel, "vel", (num_nodes, 3), "[N, 3]")
 
@@ -178,7 +181,9 @@ def _check_type(data: Any, name: str, dtypes: tuple[torch.dtype, ...], what: str
 
 def _check_device(tensor: Tensor, name: str, pos: Tensor) -> None:
     if tensor.device != pos.device:
-        raise TensorError(f"{name} is on {tensor.device} and pos on {pos.device}: move the data as one, data.to(..).")
+        raise TensorError(
+            f"{name} is on {tensor.device} and pos on {pos.device}: move all data together with data.to(..)."
+        )
 
 
 def _check_shape(tensor: Tensor, name: str, shape: tuple[int, ...], what: str) -> None:
@@ -187,13 +192,13 @@ def _check_shape(tensor: Tensor, name: str, shape: tuple[int, ...], what: str) -
 
 
 def _check_graphs(data: Any) -> Where:
-    """Row pointers, batch, cell and pbc agree, and no graph is empty."""
+    """Check that row pointers, batch, cell and pbc agree and no graph is empty; return the graph of each node."""
     num_nodes = data.pos.shape[0]
     if num_nodes == 0:
         raise EmptyGraphError("There are no atoms: pos has shape [0, 3]. Leave empty structures out.")
-    given = _get(data, "batch")
-    if given is not None and bool((given.diff() < 0).any() | (given[0] < 0)):
-        raise TensorError("batch is not sorted: the nodes of one graph must follow each other (sort them by batch).")
+    index = _get(data, "batch")
+    if index is not None and bool((index.diff() < 0).any() | (index[0] < 0)):
+        raise TensorError("batch is not sorted: the nodes of each graph must be consecutive (sort them by batch).")
     ptr = graph_pointers(data)
     if len(ptr) < 2 or bool((ptr[0] != 0) | (ptr[-1] != num_nodes)):
         raise TensorError(f"ptr is {ptr.tolist()}; it must run from 0 to the number of nodes, {num_nodes}.")
@@ -201,27 +206,27 @@ def _check_graphs(data: Any) -> Where:
     if len(empty):
         raise EmptyGraphError(f"Graph {int(empty[0, 0])} has no atoms. Leave empty structures out of the batch.")
     batch = batch_from_ptr(ptr, num_nodes)
-    if given is not None and not torch.equal(given, batch):
-        raise TensorError("batch and ptr contradict each other: leave one of them out, or make both with Batch.")
+    if index is not None and not torch.equal(index, batch):
+        raise TensorError("batch and ptr contradict each other: remove one of them, or create both with PyG's Batch.")
     for name, entries, what in (("cell", 9, "[G, 3, 3]"), ("pbc", 3, "[G, 3]")):
         tensor, num_graphs = _get(data, name), len(ptr) - 1
         if tensor is not None and (tensor.numel() != entries * num_graphs or tensor.shape[-1:] != (3,)):
             raise TensorError(f"{name} has shape {list(tensor.shape)}; for {num_graphs} graphs it must be {what}.")
     if _get(data, "cell") is not None and _get(data, "pbc") is None:
-        raise TensorError("A cell is given without pbc: say in which directions it repeats, [G, 3] bool.")
+        raise TensorError("A cell is given without pbc: add the periodic directions, [G, 3] bool.")
     if _get(data, "pbc") is not None and _get(data, "cell") is None and bool(data.pbc.any()):
-        raise TensorError("pbc is given without a cell: give the cell vectors, [G, 3, 3] in Å.")
+        raise TensorError("pbc is given without a cell: add the cell vectors, [G, 3, 3] in Å.")
     return Where(ptr, batch)
 
 
 def _non_finite(data: Any, where: Where) -> list[Fault]:
-    """Values that are NaN or infinite, of nodes, cells and edges."""
+    """Return the faults of values of nodes, cells and edges that are NaN or infinite."""
 
     def fault(name: str, rows: Tensor, entry: Callable[[int], str]) -> Fault:
         def error(row: int) -> InputError:
             return NonFiniteError(
-                f"{entry(row)}: {name} is {rows[row].tolist()}. Leave the structure out, or find where the value "
-                f"became NaN or infinite before it came here."
+                f"{entry(row)}: {name} is {rows[row].tolist()}. Leave the structure out, or find out where "
+                f"the value became NaN or infinite."
             )
 
         return ~rows.isfinite().reshape(rows.shape[0], -1).all(1), error
@@ -247,7 +252,7 @@ def _unknown_elements(numbers: Tensor, elements: Sequence[int] | None, where: Wh
         number = int(numbers[node])
         if not 0 < number <= LAST_ELEMENT:
             return UnknownElementError(
-                f"{where.atom(node)}: z is {number}, which is no element: atomic numbers are 1 to {LAST_ELEMENT}."
+                f"{where.atom(node)}: z is {number}, which is not an element: atomic numbers are 1 to {LAST_ELEMENT}."
             )
         others = ", ".join(name(other) for other in numbers[unknown].unique().tolist())
         known = ", ".join(name(other) for other in sorted(elements or ()))
@@ -278,5 +283,5 @@ def _coincident_error(where: Where, first: int, second: int, distance: float) ->
     other = second - int(where.ptr[where.batch[second]])
     return CoincidentAtomsError(
         f"{where.atom(first)} and atom {other} are at the same place ({distance:.1e} Å apart, periodic images "
-        f"included). Remove one of them, and check that the cell is not given twice over."
+        f"included). Remove one of them, and check that atoms on the cell boundary are not listed twice."
     )

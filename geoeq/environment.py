@@ -1,4 +1,4 @@
-"""Where a run took place: versions, the commit, the machine."""
+"""The environment of a run: versions, git commit and machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKAGES = ("torch", "torch-geometric", "e3nn", "numpy", "ase", "vesin", "light
 
 
 def describe_environment() -> dict[str, str | int | None]:
-    """Versions of geoeq and of what it stands on, its git commit, and the machine."""
+    """Return the versions of geoeq and its dependencies, the git commit, and a description of the machine."""
     versions: dict[str, str | int | None] = {"geoeq": geoeq.__version__, "commit": git_commit()}
     versions["python"] = platform.python_version()
     for package in _PACKAGES:
@@ -32,16 +32,16 @@ def describe_environment() -> dict[str, str | int | None]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that geoeq runs from, with "-changed" if it has changes; None if it is no checkout."""
+    """Return the commit of geoeq's checkout, with "-changed" if it has changes; None if it is not a checkout."""
     root = Path(geoeq.__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
         )
-        return done.stdout.strip()
+        return result.stdout.strip()
 
     try:
         commit = git("rev-parse", "HEAD")

@@ -1,4 +1,4 @@
-"""What can go wrong, as one small hierarchy: what a user did, where, and what would be right."""
+"""The exceptions of geoeq; every message says where the problem is, what is wrong and what would be right."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = [
 
 
 class GeoeqError(Exception):
-    """Anything that geoeq raises on purpose; its message is written for the user."""
+    """Base class of all errors that geoeq raises on purpose, with messages written for users."""
 
 
 class InputError(GeoeqError, ValueError):
-    """A structure, tensor or argument that cannot be what was meant."""
+    """Invalid structure, tensor or argument."""
 
 
 class NonFiniteError(InputError):
@@ -40,11 +40,11 @@ class NonFiniteError(InputError):
 
 
 class CoincidentAtomsError(InputError):
-    """Two atoms of one graph are at the same place."""
+    """Two atoms of one graph coincide."""
 
 
 class UnknownElementError(InputError):
-    """An atomic number is outside what the model or the data set knows."""
+    """An atomic number is unknown to the model or the data set."""
 
 
 class EmptyGraphError(InputError):
@@ -64,27 +64,27 @@ class TensorError(InputError, TypeError):
 
 
 class FieldError(GeoeqError, ValueError):
-    """A quantity that ``geoeq.fields`` does not know, or that is used at the wrong level or unit."""
+    """A field is unknown to ``geoeq.fields``, or is used at the wrong level or in the wrong unit."""
 
 
 class DataError(GeoeqError):
-    """A data file is missing, truncated, altered or not what its card says."""
+    """A data file is missing, truncated, altered or inconsistent with its card."""
 
 
 class RecipeError(GeoeqError, ValueError):
-    """A recipe has an unknown key, a wrong type or a value that cannot work."""
+    """A recipe has an unknown key, a wrong type or an invalid value."""
 
 
 class CheckpointError(GeoeqError):
-    """A checkpoint is incomplete, of another model, or from a version that cannot be read."""
+    """A checkpoint is incomplete, belongs to another model, or has a version that cannot be read."""
 
 
 class SimulationError(GeoeqError, RuntimeError):
-    """A simulation cannot go on: what it computes is no longer what was meant, or there is no memory for it."""
+    """A simulation cannot continue: its results became meaningless, or memory ran out."""
 
 
 class BackendError(GeoeqError, RuntimeError):
-    """A kernel backend was asked for that is unknown or not available here."""
+    """The requested kernel backend is unknown or not available here."""
 
 
 class MissingExtraError(GeoeqError, ImportError):
@@ -92,12 +92,12 @@ class MissingExtraError(GeoeqError, ImportError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the sentence for an unknown name: its kind, the closest known name, and all known names."""
+    """Return the message for an unknown name, with the closest known name and all known names."""
     return f"No {kind} is called '{name}'.{suggestion(name, known)}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'? Known: x, y." for a name that is none of ``known``."""
+    """Return " Did you mean 'x'? Known: x, y." for a name that is not in ``known``."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""

@@ -1,6 +1,6 @@
-"""One table of the quantities that data sets hold and models predict.
+"""The table of quantities that data sets contain and models predict.
 
-A name here is the key in a data set, in the dict a model returns, in a checkpoint and in a results table.
+A name in it is the key in a data set, in the dict that a model returns, in a checkpoint and in a results table.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ __all__ = ["FIELDS", "NUM_ELEMENTS", "Field", "Level", "field", "uncertainty_nam
 
 Level = Literal["graph", "node", "edge"]
 
-#: rows of a table by atomic number: one more than the largest.
+#: Number of rows of a table indexed by atomic number: one more than the largest atomic number.
 NUM_ELEMENTS = 119
 
 
 @dataclass(frozen=True)
 class Field:
-    """A quantity: where it lives, how it turns, and its unit inside geoeq.
+    """A quantity with its level, its behaviour under rotations, and its unit in geoeq.
 
     Attributes:
-        level: "graph" (one a structure), "node" (one an atom) or "edge".
-        irreps: how it transforms, in e3nn's notation.
-        unit: the unit inside; files are converted to it once, at reading.
+        level: "graph" (one value per structure), "node" (one per atom) or "edge".
+        irreps: irreps under which it transforms, in e3nn's notation.
+        unit: internal unit, to which files are converted once, when they are read.
         extensive: whether it grows with the number of atoms (its head sums over atoms; others average).
-        description: in words.
-        translates: whether it moves with the origin, as positions do.
+        description: description in words.
+        translates: whether it changes with the origin, as positions do.
     """
 
     level: Level
@@ -44,40 +44,42 @@ FIELDS: dict[str, Field] = {
     "total_energy": Field(
         "graph", "0e", "eV", True, "electronic total energy, free electrons and nuclei (or pseudo-atoms) at zero"
     ),
-    "atomization_energy": Field("graph", "0e", "eV", True, "energy less that of the free atoms (negative if bound)"),
+    "atomization_energy": Field("graph", "0e", "eV", True, "energy minus that of the free atoms (negative if bound)"),
     "adsorption_energy": Field(
-        "graph", "0e", "eV", True, "energy less that of the clean surface and of the adsorbate in the gas phase"
+        "graph", "0e", "eV", True, "energy minus those of the clean surface and of the adsorbate in the gas phase"
     ),
     "relaxed_energy": Field("graph", "0e", "eV", True, "energy after the relaxation, in the reference of the data set"),
     "internal_energy_0k": Field("graph", "0e", "eV", True, "U0: total energy with zero-point energy, 0 K"),
     "internal_energy": Field("graph", "0e", "eV", True, "U: total internal energy at 298.15 K"),
     "enthalpy": Field("graph", "0e", "eV", True, "H: total enthalpy at 298.15 K"),
     "free_energy": Field("graph", "0e", "eV", True, "G: total free energy at 298.15 K"),
-    "atomization_energy_0k": Field("graph", "0e", "eV", True, "U0 less that of the free atoms"),
-    "atomization_energy_298k": Field("graph", "0e", "eV", True, "U less that of the free atoms"),
-    "atomization_enthalpy": Field("graph", "0e", "eV", True, "H less that of the free atoms"),
-    "atomization_free_energy": Field("graph", "0e", "eV", True, "G less that of the free atoms"),
-    "forces": Field("node", "1o", "eV/Å", False, "minus the derivative of the energy by the positions"),
-    "stress": Field("graph", "0e+2e", "eV/Å^3", False, "derivative of the energy by strain, per volume (ASE's sign)"),
+    "atomization_energy_0k": Field("graph", "0e", "eV", True, "U0 minus that of the free atoms"),
+    "atomization_energy_298k": Field("graph", "0e", "eV", True, "U minus that of the free atoms"),
+    "atomization_enthalpy": Field("graph", "0e", "eV", True, "H minus that of the free atoms"),
+    "atomization_free_energy": Field("graph", "0e", "eV", True, "G minus that of the free atoms"),
+    "forces": Field("node", "1o", "eV/Å", False, "negative gradient of the energy with respect to positions"),
+    "stress": Field(
+        "graph", "0e+2e", "eV/Å^3", False, "derivative of the energy with respect to strain, per volume (ASE's sign)"
+    ),
     "homo": Field("graph", "0e", "eV", False, "energy of the highest occupied orbital"),
     "lumo": Field("graph", "0e", "eV", False, "energy of the lowest unoccupied orbital"),
-    "gap": Field("graph", "0e", "eV", False, "LUMO less HOMO"),
+    "gap": Field("graph", "0e", "eV", False, "LUMO minus HOMO"),
     "dipole": Field("graph", "1o", "e·Å", False, "electric dipole moment, a vector"),
-    "dipole_norm": Field("graph", "0e", "e·Å", False, "length of the electric dipole moment"),
+    "dipole_norm": Field("graph", "0e", "e·Å", False, "magnitude of the electric dipole moment"),
     "polarizability": Field("graph", "0e", "Å^3", True, "isotropic polarizability"),
     "spatial_extent": Field("graph", "0e", "Å^2", True, "electronic spatial extent <R^2>"),
     "zero_point_energy": Field("graph", "0e", "eV", True, "zero-point vibrational energy"),
     "heat_capacity": Field("graph", "0e", "eV/K", True, "Cv: heat capacity at 298.15 K"),
     "rotational_constants": Field("graph", "3x0e", "1/fs", False, "A, B and C"),
-    "atomic_energies": Field("node", "0e", "eV", False, "share of an atom in the energy of its structure"),
+    "atomic_energies": Field("node", "0e", "eV", False, "contribution of an atom to the energy of its structure"),
     "charges": Field("node", "0e", "e", False, "partial charge of an atom"),
     "total_charge": Field("graph", "0e", "e", False, "net charge of the structure"),
     "positions": Field("node", "1o", "Å", False, "predicted positions", translates=True),
     "relaxed_positions": Field("node", "1o", "Å", False, "positions after the relaxation", translates=True),
     "velocities": Field("node", "1o", "Å/fs", False, "predicted velocities"),
-    "features": Field("node", "0e", "1", False, "invariant features of a node, of a width that the model chooses"),
+    "features": Field("node", "0e", "1", False, "invariant features of a node, with a width chosen by the model"),
     "last_layer": Field(
-        "graph", "0e", "1", False, "of what a head gives the derivative by the weights of its last layer"
+        "graph", "0e", "1", False, "gradient of the output of a head with respect to the weights of its last layer"
     ),
 }
 
@@ -85,26 +87,27 @@ _UNCERTAINTY = "_uncertainty"
 
 
 def field(name: str) -> Field:
-    """The field called ``name``: of the table, or the uncertainty of one of them.
+    """Return the field called ``name``: an entry of the table, or the uncertainty of one.
 
     Raises:
-        FieldError: there is none; the message gives the closest and all known names.
+        FieldError: no field has this name; the message gives the closest and all known names.
     """
-    of = name.removesuffix(_UNCERTAINTY)
-    if of != name and of in FIELDS:
-        known = FIELDS[of]
-        said = f"estimated standard deviation of the {of.replace('_', ' ')}"
-        return Field(known.level, "0e", known.unit, False, said + ("" if known.irreps == "0e" else ", as a norm"))
+    base = name.removesuffix(_UNCERTAINTY)
+    if base != name and base in FIELDS:
+        known = FIELDS[base]
+        description = f"estimated standard deviation of the {base.replace('_', ' ')}"
+        description += "" if known.irreps == "0e" else ", as a norm"
+        return Field(known.level, "0e", known.unit, False, description)
     if name not in FIELDS:
         raise FieldError(unknown_name("field", name, FIELDS))
     return FIELDS[name]
 
 
 def uncertainty_name(name: str) -> str:
-    """How the estimated standard deviation of ``name`` is called; a scalar, the norm of that of the components.
+    """Return the name of the estimated standard deviation of a field: a scalar, the norm over its components.
 
     Raises:
-        FieldError: there is no such field, or it is an uncertainty itself.
+        FieldError: no field has this name, or it is an uncertainty itself.
     """
     if name not in FIELDS:
         raise FieldError(unknown_name("field", name, FIELDS))

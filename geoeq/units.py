@@ -1,6 +1,6 @@
-"""Units: Å, eV and eV/Å inside, everything else converted once, at reading.
+"""Units: Å, eV and eV/Å are used internally; everything else is converted once, when it is read.
 
-A unit is written as products and quotients of the symbols below with integer powers, for example
+A unit is a product or quotient of the symbols below with integer powers, for example
 ``"kcal/mol"``, ``"eV/Å^3"`` or ``"cal/mol/K"``. Factors come from ``ase.units``.
 """
 
@@ -23,7 +23,7 @@ _FACTOR = re.compile(r"(?P<symbol>[^\d\s^*/·.-][^\s^*/·]*)(?:\^(?P<power>-?\d+
 
 @functools.cache
 def _symbols() -> dict[str, tuple[float, dict[str, int]]]:
-    """Symbol -> (value in eV, Å, e, K and ASE's time; dimension)."""
+    """Return the table symbol -> (value in eV, Å, e, K and ASE's time; dimension)."""
     from ase import units
 
     energy, length, charge = {"energy": 1}, {"length": 1}, {"charge": 1}
@@ -70,7 +70,7 @@ def _parse(unit: str) -> tuple[float, dict[str, int]]:
             continue
         match = _FACTOR.match(part)
         if match is None:
-            raise FieldError(f"'{unit}' is not a unit: cannot read '{part}'. Write it as in 'kcal/mol' or 'eV/Å^3'.")
+            raise FieldError(f"'{unit}' is not a unit: cannot parse '{part}'. Write units like 'kcal/mol' or 'eV/Å^3'.")
         symbol, power = match["symbol"], sign * int(match["power"] or 1)
         if symbol not in _symbols():
             raise FieldError(f"In the unit '{unit}': {unknown_name('unit', symbol, _symbols())}")
@@ -82,10 +82,10 @@ def _parse(unit: str) -> tuple[float, dict[str, int]]:
 
 
 def conversion(source: str, target: str) -> float:
-    """The number by which a value in ``source`` is multiplied to be in ``target``.
+    """Return the factor that converts a value from the unit ``source`` to the unit ``target``.
 
     Raises:
-        FieldError: a symbol is unknown, or the two units measure different things.
+        FieldError: a symbol is unknown, or the two units measure different quantities.
     """
     if source == target:
         return 1.0
@@ -96,15 +96,15 @@ def conversion(source: str, target: str) -> float:
 
 
 def convert(value: Value, source: str, target: str) -> Value:
-    """``value`` (a number, array or tensor) given in ``source``, in ``target``."""
+    """Convert ``value`` (a number, array or tensor) from the unit ``source`` to the unit ``target``."""
     return value * conversion(source, target)  # type: ignore[operator, return-value]
 
 
 def parse_quantity(text: str, unit: str) -> float:
-    """A number with its unit, such as ``300K``, ``0.5 fs`` or ``1bar``, in ``unit``.
+    """Parse a number with its unit, such as ``300K``, ``0.5 fs`` or ``1bar``, and convert it to ``unit``.
 
     Raises:
-        FieldError: there is no number or no unit, or it is the unit of something else.
+        FieldError: the number or the unit is missing, or the unit measures another quantity.
     """
     match = _QUANTITY.match(text)
     if match is None:
@@ -115,7 +115,7 @@ def parse_quantity(text: str, unit: str) -> float:
 
 
 def format_number(value: float) -> str:
-    """Three or four digits: 12.34, 0.00712, 1.2e-05."""
+    """Format a number with three or four significant digits: 12.34, 0.007120, 1.20e-05."""
     if value != 0 and abs(value) < 1e-3:
         return f"{value:.2e}"
     return f"{value:#.4g}".rstrip(".") if abs(value) < 10000 else f"{value:.0f}"

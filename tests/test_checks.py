@@ -84,17 +84,17 @@ class TestTensors:
         ("changes", "message"),
         [
             ({"pos": None}, r"pos is missing: .* \[N, 3\]"),
-            ({"pos": torch.zeros(8, 3, dtype=torch.long)}, "pos is torch.int64; positions are torch.float32 or"),
-            ({"pos": torch.zeros(8, 3, dtype=torch.float16)}, "pos is torch.float16; positions are"),
+            ({"pos": torch.zeros(8, 3, dtype=torch.long)}, "pos is torch.int64; positions must be torch.float32 or"),
+            ({"pos": torch.zeros(8, 3, dtype=torch.float16)}, "pos is torch.float16; positions must be"),
             ({"pos": torch.zeros(8, 2)}, r"pos has shape \[8, 2\]; it must be \[8, 3\]"),
             ({"pos": torch.zeros(())}, r"pos has shape \[\]; it must be \[0, 3\]"),
-            ({"z": torch.ones(8)}, "z is torch.float32; atomic numbers are torch.int64"),
-            ({"z": [1] * 8}, "z is a list; atomic numbers are torch.int64, in a tensor"),
+            ({"z": torch.ones(8)}, "z is torch.float32; atomic numbers must be torch.int64"),
+            ({"z": [1] * 8}, "z is a list; atomic numbers must be torch.int64, in a tensor"),
             ({"z": torch.ones(7, dtype=torch.long)}, r"z has shape \[7\]; it must be \[8\], \[N\]"),
             ({"z": torch.ones(8, 1, dtype=torch.long)}, r"z has shape \[8, 1\]"),
             ({"vel": torch.ones(8)}, r"vel has shape \[8\]; it must be \[8, 3\]"),
             ({"vel": torch.ones(8, 3).double()}, "vel is torch.float64 and pos torch.float32: convert one"),
-            ({"charge": torch.ones(3)}, r"charge has shape \[3\]; it must be \[8\], one row for each node"),
+            ({"charge": torch.ones(3)}, r"charge has shape \[3\]; it must be \[8\], one row per node"),
             ({"x": torch.ones(3, 5)}, r"x has shape \[3, 5\]; it must be \[8, 5\]"),
             ({"x": [1.0]}, "x is a list; it must be a tensor"),
             ({"cell": torch.eye(3).double()[None].expand(3, 3, 3)}, "cell is torch.float64 and pos torch.float32"),
@@ -102,17 +102,17 @@ class TestTensors:
             ({"cell": torch.zeros(3, 9)}, r"cell has shape \[3, 9\]"),
             ({"cell": torch.eye(3)[None].expand(3, 3, 3)}, "A cell is given without pbc"),
             ({"pbc": torch.ones(3, 3, dtype=torch.bool)}, "pbc is given without a cell"),
-            ({"pbc": torch.ones(3, 3)}, "pbc is torch.float32; periodic directions are torch.bool"),
+            ({"pbc": torch.ones(3, 3)}, "pbc is torch.float32; periodic directions must be torch.bool"),
             ({"pbc": torch.ones(3, dtype=torch.bool)}, r"pbc has shape \[3\]; for 3 graphs it must be \[G, 3\]"),
-            ({"batch": torch.zeros(8)}, "batch is torch.float32; the graph of each node is torch.int64"),
+            ({"batch": torch.zeros(8)}, "batch is torch.float32; the graph of each node must be torch.int64"),
             ({"batch": torch.tensor([0, 0, 1, 0, 1, 2, 2, 2])}, "batch is not sorted"),
             ({"batch": torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])}, "batch and ptr contradict each other"),
             ({"ptr": torch.tensor([0, 4, 5, 9])}, r"ptr is \[0, 4, 5, 9\]; it must run from 0 to .* 8"),
             ({"ptr": torch.tensor([1, 4, 5, 8])}, r"ptr is \[1, 4, 5, 8\]; it must run from 0"),
-            ({"ptr": torch.tensor([0, 4, 5, 8], dtype=torch.int32)}, "ptr is torch.int32; row pointers are"),
+            ({"ptr": torch.tensor([0, 4, 5, 8], dtype=torch.int32)}, "ptr is torch.int32; row pointers must be"),
             (
                 {"z": torch.ones(8, dtype=torch.long, device="meta")},
-                "z is on meta and pos on cpu: move the data as one",
+                "z is on meta and pos on cpu: move all data together",
             ),
         ],
     )
@@ -173,7 +173,7 @@ class TestElements:
         data = structures(2, 3)
         data.z[:] = 6
         data.z[4] = number
-        with pytest.raises(UnknownElementError, match=f"Graph 1, atom 2: z is {number}, which is no element"):
+        with pytest.raises(UnknownElementError, match=f"Graph 1, atom 2: z is {number}, which is not an element"):
             check_inputs(data, elements=elements)
 
     def test_not_of_the_model(self):

@@ -72,7 +72,8 @@ def test_the_commands_of_the_readme_exist() -> None:
 
 @pytest.mark.slow
 def test_the_uses_of_the_readme_run_in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All Python blocks and commands of geoeq, in their order, with one epoch and few steps."""
+    """All Python blocks and commands of geoeq, in their order, with samples, one epoch and few steps."""
+    short = ["--sample", "epochs=1", "sample_epochs=1"]
     pytest.importorskip("rdkit")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
@@ -84,7 +85,7 @@ def test_the_uses_of_the_readme_run_in_a_fresh_folder(tmp_path: Path, monkeypatc
         for line in text.splitlines():
             program, *words = shlex.split(line.replace("--time 1ps", "--time 5fs"), comments=True)
             if program == "geoeq" and words[0] != "compare":
-                assert main(words + ["epochs=1"] * (words[0] == "train")) == 0, line
+                assert main(words + short * (words[0] == "train")) == 0, line
     energy = names["energy"]
     assert isinstance(energy, torch.Tensor)
     assert energy.shape == (1,)

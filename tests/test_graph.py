@@ -11,8 +11,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch_geometric.data import Batch, Data
 
 from geoeq.errors import CellError, InputError, TensorError
-from geoeq.geometry.neighbors import edge_lengths, radius_edges
 from geoeq.geometry.harmonics import MAX_LMAX, harmonics
+from geoeq.geometry.neighbors import edge_lengths, radius_edges
 from geoeq.graph import Graph, build_graph
 from geoeq.layers.transformer import with_loops
 

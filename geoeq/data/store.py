@@ -17,7 +17,7 @@ import numpy as np
 
 from geoeq.data.ragged import Array
 from geoeq.errors import DataError
-from geoeq.files import file_sha256, atomic_folder, write_text
+from geoeq.files import atomic_folder, file_sha256, write_text
 
 __all__ = ["INDEX", "open_store", "read_index", "write_index", "write_store"]
 

@@ -1,4 +1,4 @@
-"""Group elements, drawn uniformly, and what they do to structures and to outputs."""
+"""Random group elements, and their action on structures and outputs."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ __all__ = [
     "named_output",
     "random_element",
     "relative_error",
+    "rotated",
     "symmetries_of",
-    "turned",
     "turns_of",
 ]
 
 Symmetry = Literal["rotation", "reflection", "translation", "permutation", "batch"]
 
-#: What rotations are drawn from: all (None), those about a coordinate, or the elements [F, 3, 3] of a finite group.
+#: Set from which rotations are drawn: all (None), those about a coordinate axis, or a finite group [F, 3, 3].
 Turns = int | Tensor | None
 
-#: outputs smaller than this are compared to it, not to themselves.
+#: Outputs smaller than this are compared with this value instead of their own size.
 SMALLEST = 1e-3
 
 _NODE_KEYS = ("z", "pos", "vel", "charge", "x", "tags", "batch")
 
-#: what a group does not have; E(3) has everything.
-_NOT_OF: dict[str, tuple[Symmetry, ...]] = {
+#: Symmetries that a group lacks; E(3) lacks none.
+_LACKING: dict[str, tuple[Symmetry, ...]] = {
     "SE(3)": ("reflection",),
     "SE(2)": ("reflection",),
     "O(3)": ("translation",),
@@ -52,13 +52,13 @@ _NOT_OF: dict[str, tuple[Symmetry, ...]] = {
 
 @dataclass(frozen=True)
 class Output:
-    """A tensor with how it turns and where it lives.
+    """A tensor with its level and its transformation under rotations and translations.
 
     Attributes:
-        value: one row a graph, node or edge.
-        level: which of these.
-        irreps: of a row; None for Cartesian matrices [.., 3, 3], such as a stress.
-        translates: whether it moves with the origin.
+        value: tensor with one row per graph, node or edge.
+        level: "graph", "node" or "edge".
+        irreps: irreps of a row; None for Cartesian matrices [.., 3, 3], such as a stress.
+        translates: whether the value changes with the origin, as positions do.
     """
 
     value: Tensor
@@ -68,10 +68,10 @@ class Output:
 
 
 def named_output(name: str, value: Tensor) -> Output:
-    """An output by its name in ``geoeq.fields``; a stress, also as irreps 0e + 2e, becomes matrices [G, 3, 3].
+    """Return the output of this name in ``geoeq.fields``; a stress, even in irreps 0e + 2e, becomes [G, 3, 3].
 
     Raises:
-        FieldError: there is no such field.
+        FieldError: no field has this name.
     """
     known = field(name)
     if name == "stress":
@@ -80,15 +80,15 @@ def named_output(name: str, value: Tensor) -> Output:
     return Output(value, known.level, o3.Irreps(known.irreps), known.translates)
 
 
-def turned(rotation: Tensor, irreps: o3.Irreps, value: Tensor) -> Tensor:
-    """Features after a rotation, or a rotation with the inversion.
+def rotated(rotation: Tensor, irreps: o3.Irreps, value: Tensor) -> Tensor:
+    """Return features after a rotation, or a rotation combined with the inversion.
 
     Shapes:
-        rotation: [3, 3], of determinant 1 or -1. value: [.., irreps.dim], or of any shape where all irreps are 0e.
+        rotation: [3, 3], of determinant 1 or -1. value: [.., irreps.dim], or any shape if all irreps are 0e.
     """
     if all(ir.l == 0 and ir.p == 1 for _, ir in irreps):
         return value
-    with default_dtype(torch.float64):  # under float32, e3nn's matrices are wrong by 7e-7
+    with default_dtype(torch.float64):  # under float32, e3nn's matrices have errors of 7e-7
         matrix: Tensor = irreps.D_from_matrix(rotation)
     flat = value.reshape(value.shape[0], irreps.dim)
     return (flat @ matrix.T.to(value)).reshape(value.shape)
@@ -96,10 +96,10 @@ def turned(rotation: Tensor, irreps: o3.Irreps, value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Element:
-    """One group element, with a new order of the nodes.
+    """One group element, including a permutation of the nodes.
 
     Shapes:
-        rotation: [3, 3], of determinant 1 or -1. translation: [3] Å. order: [N], what is in each place afterwards.
+        rotation: [3, 3], of determinant 1 or -1. translation: [3] Å. order: [N], the old index of each new node.
     """
 
     rotation: Tensor
@@ -107,16 +107,16 @@ class Element:
     order: Tensor
 
     def on_data(self, data: Data, irreps_x: o3.Irreps) -> Data:
-        """A structure after it, whose ``x`` has these irreps."""
+        """Return the transformed structure, whose ``x`` has these irreps."""
         moved = data.clone()
         vector = o3.Irreps("1o")
-        moved.pos = turned(self.rotation, vector, data.pos) + self.translation.to(data.pos)
+        moved.pos = rotated(self.rotation, vector, data.pos) + self.translation.to(data.pos)
         if "x" in data:
-            moved.x = turned(self.rotation, irreps_x, data.x)
+            moved.x = rotated(self.rotation, irreps_x, data.x)
         if "vel" in data:
-            moved.vel = turned(self.rotation, vector, data.vel)
+            moved.vel = rotated(self.rotation, vector, data.vel)
         if "cell" in data:
-            moved.cell = turned(self.rotation, vector, data.cell.reshape(-1, 3)).reshape(data.cell.shape)
+            moved.cell = rotated(self.rotation, vector, data.cell.reshape(-1, 3)).reshape(data.cell.shape)
         if "edge_index" in data:
             moved.edge_index = torch.argsort(self.order)[data.edge_index]
         for key in _NODE_KEYS:
@@ -125,23 +125,23 @@ class Element:
         return moved
 
     def on_output(self, output: Output) -> Tensor:
-        """What an output has to be afterwards."""
+        """Return the output expected for the transformed structure."""
         if output.irreps is None:
             rotation = self.rotation.to(output.value)
             value = rotation @ output.value @ rotation.T
         else:
-            value = turned(self.rotation, output.irreps, output.value)
+            value = rotated(self.rotation, output.irreps, output.value)
         if output.translates:
             value = value + self.translation.to(value)
         return value[self.order] if output.level == "node" else value
 
 
 def symmetries_of(group: str) -> tuple[Symmetry, ...]:
-    """Those that a group has: "E(3)" all, "SE(3)" no reflections, and so on; permutations and batches in any case.
+    """Return the symmetries of a group: all for "E(3)", no reflections for "SE(3)", ...; permutations always included.
 
-    A point group, such as "O", has those of its elements, and translations.
+    A point group, such as "O", has the symmetries of its elements, and translations.
     """
-    lacking = _NOT_OF.get(group, ())
+    lacking = _LACKING.get(group, ())
     if is_finite_group(group):
         kinds = {"rotation": _others(finite_group(group), 1), "reflection": _others(finite_group(group), -1)}
         lacking = tuple(name for name, elements in kinds.items() if not len(elements))  # type: ignore[misc]
@@ -149,7 +149,10 @@ def symmetries_of(group: str) -> tuple[Symmetry, ...]:
 
 
 def turns_of(candidate: object) -> Turns:
-    """What the rotations of its group leave alone, for "SE(2)" and "E(2)", or all that there are, for point groups."""
+    """Return the rotations of the candidate's group: a coordinate axis, the elements of a point group, or None for all.
+
+    Only "SE(2)" and "E(2)" have an axis.
+    """
     group: str = getattr(candidate, "group", "E(3)")
     axis = getattr(candidate, "axis", None)
     if is_finite_group(group):
@@ -158,9 +161,12 @@ def turns_of(candidate: object) -> Turns:
 
 
 def random_element(symmetry: Symmetry, data: Data, generator: torch.Generator, turns: Turns = None) -> Element:
-    """A random element: rotations uniform, reflections a uniform rotation with the inversion, translations of some Å,
-    permutations uniform among those that leave each node in its graph. With an axis, rotations about it, and
-    reflections in planes that contain it; of a finite group any of its elements but the identity."""
+    """Draw a random group element.
+
+    Rotations are uniform, reflections are a uniform rotation combined with the inversion, translations have a length of
+    several Å, and permutations are uniform among those that keep each node in its graph. With an axis, rotations are
+    about it and reflections in planes that contain it; elements of a finite group exclude the identity.
+    """
     rotation, translation = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     order = torch.arange(data.num_nodes or 0, device=data.pos.device)
     if symmetry in ("rotation", "reflection"):
@@ -175,7 +181,7 @@ def random_element(symmetry: Symmetry, data: Data, generator: torch.Generator, t
 
 
 def _random_turn(reflected: bool, generator: torch.Generator, turns: Turns) -> Tensor:
-    mirror = -torch.eye(3, dtype=torch.float64)
+    reflection = -torch.eye(3, dtype=torch.float64)
     if isinstance(turns, Tensor):
         chosen = _others(turns, -1 if reflected else 1)
         return chosen[int(torch.randint(len(chosen), (1,), generator=generator))]
@@ -183,20 +189,20 @@ def _random_turn(reflected: bool, generator: torch.Generator, turns: Turns) -> T
         rotation = random_rotations(1, generator, torch.float64)[0]
     else:
         rotation = random_turns(1, torch.eye(3)[turns].tolist(), generator, torch.float64)[0]
-        mirror = torch.eye(3, dtype=torch.float64)
-        mirror[turns - 1, turns - 1] = -1
-    return rotation @ mirror if reflected else rotation
+        reflection = torch.eye(3, dtype=torch.float64)
+        reflection[turns - 1, turns - 1] = -1
+    return rotation @ reflection if reflected else rotation
 
 
 def _others(elements: Tensor, sign: int) -> Tensor:
-    """Those of a determinant, without the identity, which is the first."""
+    """Return the elements with this determinant, except the identity, which is the first element."""
     return elements[1:][elements[1:].det().round() == sign]
 
 
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    """Largest difference over the largest entry; infinite where shapes differ or a value is not finite."""
-    if found.shape != expected.shape or not (found.isfinite().all() and expected.isfinite().all()):
+def relative_error(value: Tensor, expected: Tensor) -> float:
+    """Return the largest difference over the largest entry; infinite if shapes differ or a value is not finite."""
+    if value.shape != expected.shape or not (value.isfinite().all() and expected.isfinite().all()):
         return float("inf")
     if expected.numel() == 0:
         return 0.0
-    return float((found - expected).abs().max() / expected.abs().max().clamp(min=SMALLEST))
+    return float((value - expected).abs().max() / expected.abs().max().clamp(min=SMALLEST))

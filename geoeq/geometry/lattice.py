@@ -1,4 +1,4 @@
-"""The periodic part of a cell: its vectors, its reciprocal vectors, what is in it, and what is wrong with it."""
+"""Lattices: periodic cell vectors, their reciprocals, fractional coordinates, extents and faults."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = [
     "unchecked_lattice",
 ]
 
-#: A cell is flat when its volume is below this part of the product of its edges.
+#: A cell is flat if its volume is below this fraction of the product of its edges.
 FLATNESS = 1e-6
 
 
 class Lattice(NamedTuple):
-    """Many lattices, periodic in some directions or in none, in float64.
+    """G lattices, periodic in some directions or none, in float64.
 
-    A direction that is not periodic has a zero vector and a zero reciprocal vector, whatever its
-    cell vector was: a fractional coordinate there is zero, and no image is ever taken.
+    A non-periodic direction has a zero vector and a zero reciprocal vector, whatever its cell vector is; its fractional
+    coordinate is zero, and it has no images.
 
     Shapes:
         vectors: [G, 3, 3] Å, rows are the vectors.
@@ -41,13 +41,13 @@ class Lattice(NamedTuple):
 
 
 def _gram(cell: Tensor, pbc: Tensor) -> tuple[Tensor, Tensor]:
-    """Periodic vectors, and their dot products with a one in the open directions."""
+    """Return the periodic vectors, and their Gram matrix with ones for the open directions."""
     vectors = cell.detach().double() * pbc.unsqueeze(-1)  # [G, 3, 3]
     return vectors, vectors @ vectors.mT + torch.diag_embed((~pbc).double())
 
 
 def cell_faults(cell: Tensor, pbc: Tensor) -> Tensor:
-    """Which cells are zero, flat or not finite in their periodic directions.
+    """Return which cells are zero, flat or not finite in their periodic directions.
 
     Shapes:
         cell: [G, 3, 3] Å. pbc: [G, 3] bool. Returns [G] bool.
@@ -59,7 +59,7 @@ def cell_faults(cell: Tensor, pbc: Tensor) -> Tensor:
 
 
 def lattice(cell: Tensor, pbc: Tensor) -> Lattice:
-    """The lattices of many cells, of either handedness, any angles and any periodic directions.
+    """Return the lattices of cells of either handedness, with any angles and periodic directions.
 
     Shapes:
         cell: [G, 3, 3] Å. pbc: [G, 3] bool.
@@ -74,13 +74,13 @@ def lattice(cell: Tensor, pbc: Tensor) -> Lattice:
 
 
 def unchecked_lattice(cell: Tensor, pbc: Tensor) -> Lattice:
-    """As ``lattice``, without waiting for the device; of a cell with faults the result means nothing."""
+    """Return ``lattice`` without checks, which would wait for the device; results of faulty cells are meaningless."""
     vectors, gram = _gram(cell, pbc)
     return Lattice(vectors, vectors.mT @ torch.linalg.inv_ex(gram).inverse)
 
 
 def cell_error(cell: Tensor, pbc: Tensor, graph: int) -> CellError:
-    """What is wrong with the cell of one graph, and what would be right."""
+    """Return the error that describes the faulty cell of one graph."""
     rows = cell[graph].detach().double()
     for direction, name in enumerate("abc"):
         if bool(pbc[graph, direction]) and not bool(rows[direction].abs().sum() > 0):
@@ -95,22 +95,22 @@ def cell_error(cell: Tensor, pbc: Tensor, graph: int) -> CellError:
 
 
 def to_fractional(positions: Tensor, batch: Tensor, lattice: Lattice) -> Tensor:
-    """Fractional coordinates [N, 3] in float64 of positions [N, 3]; zero in open directions."""
+    """Return the fractional coordinates [N, 3], in float64, of positions [N, 3]; zero in open directions."""
     return torch.einsum("nx,nxk->nk", positions.detach().double(), lattice.reciprocal.index_select(0, batch))
 
 
 def to_cartesian(fractions: Tensor, batch: Tensor, lattice: Lattice) -> Tensor:
-    """The part of positions [N, 3] in float64 that fractional coordinates [N, 3] give."""
+    """Return the Cartesian vectors [N, 3], in float64, of fractional coordinates [N, 3]."""
     return torch.einsum("nk,nkx->nx", fractions, lattice.vectors.index_select(0, batch))
 
 
 def extents(positions: Tensor, batch: Tensor, num_graphs: int, lattice: Lattice | None) -> Tensor:
-    """The largest extent [G] in Å of each graph along x, y or z, in float64.
+    """Return the largest extent [G] in Å of each graph along x, y or z, in float64.
 
-    Where a graph is periodic, its cell counts, not how far its nodes have moved through the boundary.
+    In periodic directions the cell counts, however far atoms have moved through the boundary.
     """
     outside = positions.detach().double()
-    if lattice is not None:  # the part that no lattice vector brings back
+    if lattice is not None:  # the component in open directions
         outside = outside - to_cartesian(to_fractional(positions, batch, lattice), batch, lattice)
     index = batch.unsqueeze(1).expand(-1, 3)
     blank = outside.new_zeros(num_graphs, 3)

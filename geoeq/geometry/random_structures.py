@@ -1,4 +1,4 @@
-"""Random structures with everything that a model may ask for."""
+"""Random structures with all inputs that a model may use."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def random_batch(
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
 ) -> Batch:
-    """Random structures with everything that a model may ask for: elements, velocities, charges, features.
+    """Return random structures with all inputs that a model may use: elements, velocities, charges, features.
 
     Args:
-        sizes: number of atoms of each graph; the default has a single atom among them.
-        periodic: give each a triclinic cell, periodic in all directions.
-        seed: of the generator.
-        dtype: of positions and features.
+        sizes: number of atoms of each graph; the default includes a single atom.
+        periodic: give each structure a triclinic cell, periodic in all directions.
+        seed: seed of the random numbers.
+        dtype: dtype of positions and features.
 
     Shapes:
         ``z`` [N], ``pos`` [N, 3] Å, ``vel`` [N, 3], ``charge`` [N] of ±1, ``x`` [N, 4],

@@ -201,7 +201,7 @@ def attended_product(
 ) -> tuple[Tensor, ...]:
     """Return attention over tensor products: ``Σ_e a_e,h W_h (x_e ⊗ Y_e)`` at each receiver, for every head h.
 
-    Backends that can apply the linear maps W last: there are fewer nodes than edges, and no value per edge is stored.
+    Fused backends apply the linear maps W last, to nodes, of which there are fewer, and store no values per edge.
 
     Args:
         x: features of each edge.
@@ -249,9 +249,9 @@ def radial_tensor_product_conv(
 ) -> Tensor:
     """Return ``tensor_product_conv`` with the weights ``hidden @ matrix``, which never exist for all edges at once.
 
-    Weights are nearly all of the memory traffic of a convolution. Fused backends compute those of some edges, use them
-    while they are in a cache, and recompute them for derivatives. For a bias, append a column of ones to hidden and a
-    row to the matrix.
+    Weights are nearly all of the memory traffic of a convolution. Fused backends compute the weights of some edges, use
+    them while they are in a cache, and recompute them for derivatives. For a bias, append a column of ones to hidden
+    and a row to the matrix.
 
     Args:
         x, harmonics, graph, paths: as in ``tensor_product_conv``.

@@ -1,4 +1,4 @@
-"""How an operation is told which rows belong together: segments, the edges of a graph, and blocks of columns."""
+"""Segments of rows, edges of a graph, and blocks of columns: the index arguments of the operations."""
 
 from __future__ import annotations
 

@@ -18,7 +18,13 @@ from geoeq.layers.edge_softmax import edge_softmax
 from geoeq.layers.irreps.dropout import EquivariantDropout, StochasticDepth
 from geoeq.layers.irreps.feed_forward import GatedFeedForward
 from geoeq.layers.irreps.gate import Gate
-from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
+from geoeq.layers.irreps.layout import (
+    flatten_blocks,
+    irreps_blocks,
+    split_blocks,
+    to_channels_last,
+    to_e3nn_layout,
+)
 from geoeq.layers.irreps.linear import Linear
 from geoeq.layers.irreps.norms import EquivariantGraphNorm, EquivariantLayerNorm
 from geoeq.layers.layer import Layer, check_width, edge_attributes
@@ -125,7 +131,7 @@ class EquivariantGraphAttention(Layer):
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         check_width(x, self.dim, "EquivariantGraphAttention")
         blocks = to_channels_last(x, self.target.blocks_in)
-        target, source = (_flatten(linear.on_blocks(blocks)) for linear in (self.target, self.source))
+        target, source = (flatten_blocks(linear.on_blocks(blocks)) for linear in (self.target, self.source))
         x_ij = kernels.gather(target, graph.receiver) + kernels.gather(source, graph.sender)  # eq. 1
         scores, f = self._products(x_ij, graph)  # eq. 2: W_a f_ij, and W_v f_ij or Gate(W_g f_ij)
         a = self._attention(scores, graph)  # eq. 3, [E, H]
@@ -147,8 +153,7 @@ class EquivariantGraphAttention(Layer):
         """Compute ``Σ_j a_ij v_ij``, channels last: [N, 2 l + 1, channels of all heads] for each irrep."""
         if self.value_paths is None:
             total = kernels.weighted_sum(f, attention, graph, blocks=self.head_blocks)
-            parts = total.split([dim * width for dim, width in self.head_blocks], dim=1)
-            return [part.unflatten(1, block) for part, block in zip(parts, self.head_blocks, strict=True)]
+            return split_blocks(total, self.head_blocks)
         maps = product_maps(self.value_paths, [self.value])
         products = kernels.attended_product(f, graph.harmonics, attention, graph, self.value_paths, maps)
         sums = [products[block] for (block,) in self.value.sources]
@@ -182,16 +187,12 @@ class EquivariantGraphAttention(Layer):
         linears = [self.score, self.value if self.gate_input is None else self.gate_input]
         biases = [score_bias, second_bias]
         (scores,), values = product_linear(x_ij, harmonics, weights, self.paths, linears, maps, biases)
-        return _flatten([scores, *(values if self.gate is None else self.gate.on_blocks(values))])
+        return flatten_blocks([scores, *(values if self.gate is None else self.gate.on_blocks(values))])
 
 
 def _paths(irreps: o3.Irreps, harmonics: o3.Irreps, irreps_out: o3.Irreps) -> tuple[kernels.Paths, o3.Irreps]:
     """Return the depthwise paths to 0e and to the irreps of ``irreps_out``."""
     return depthwise_paths(irreps, harmonics, list(dict.fromkeys([o3.Irrep("0e"), *(ir for _, ir in irreps_out)])))
-
-
-def _flatten(blocks: Sequence[Tensor]) -> Tensor:
-    return torch.cat([block.flatten(1) for block in blocks], dim=-1)
 
 
 class EquiformerNorm(Layer):

@@ -11,10 +11,11 @@ from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 
 from geoeq import kernels
-from geoeq.errors import InputError, TensorError
+from geoeq.errors import InputError
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.graph import Graph, edge_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix, order_sizes
+from geoeq.layers.inputs.embedding import end_numbers
 from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.layer import Group, Layer, check_width, edge_attributes
 from geoeq.layers.radial.envelope import PolynomialEnvelope
@@ -66,10 +67,9 @@ class ESCNEdgeNetwork(nn.Module):
     def forward(self, graph: Graph) -> Tensor:
         hidden = self.attributes(edge_attributes(graph, self.edge_width, "ESCNLayer"))  # [E, K]
         if self.sender is not None and self.receiver is not None:
-            if graph.numbers is None:
-                raise TensorError("ESCNLayer: elements are needed, but the graph has no atomic numbers (data.z).")
-            hidden = hidden + kernels.gather(self.sender.weight, kernels.gather(graph.numbers, graph.sender))
-            hidden = hidden + kernels.gather(self.receiver.weight, kernels.gather(graph.numbers, graph.receiver))
+            sender, receiver = end_numbers(graph)
+            hidden = hidden + kernels.gather(self.sender.weight, sender)
+            hidden = hidden + kernels.gather(self.receiver.weight, receiver)
         return silu(self.last(silu(hidden)))
 
 

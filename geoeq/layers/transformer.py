@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from geoeq import kernels
 from geoeq.errors import InputError
-from geoeq.geometry.neighbors import edge_lengths
 from geoeq.geometry.harmonics import harmonics
+from geoeq.geometry.neighbors import edge_lengths
 from geoeq.graph import Graph
 from geoeq.layers.edge_softmax import edge_softmax
 from geoeq.layers.layer import Layer, check_width

@@ -188,7 +188,7 @@ def launch(recipe: Recipe, arguments: Sequence[str]) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(recipe.threads or max(1, cores // count)))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns about networks that use all their parameters
-    # Modules are found in the processes as they are here, including those in the current folder.
+    # The processes import the same modules as this one, including those in the current folder.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))
     config = LaunchConfig(
         run_id="geoeq",

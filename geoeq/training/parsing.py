@@ -178,7 +178,7 @@ def _load(path: Path, heirs: tuple[Path, ...], sources: dict[str, str]) -> dict[
 
     Args:
         path: the file.
-        heirs: the files that inherit it, the one asked for first.
+        heirs: files that inherit it, the requested one first.
         sources: dotted key -> name of the file, filled in.
     """
     try:
@@ -205,7 +205,9 @@ def _load(path: Path, heirs: tuple[Path, ...], sources: dict[str, str]) -> dict[
     return _merge(inherited, settings, path.name, sources)
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any], file: str, sources: dict[str, str], key: str = "") -> Any:
+def _merge(
+    base: dict[str, Any], over: Mapping[str, Any], file: str, sources: dict[str, str], key: str = ""
+) -> dict[str, Any]:
     """Return ``base`` with the entries of ``over``, mapping by mapping."""
     if "class_path" in over and over["class_path"] != base.get("class_path"):
         base = {name: value for name, value in base.items() if name != "init_args"}

@@ -149,9 +149,8 @@ def make_plan(experiment: Experiment, *, most: int | None = None, seconds: float
 
     while not _fits(warm_up, size):
         if size == least:
-            raise GeoeqError(
-                f"Memory ran out on {experiment.device.type} in a step with the smallest {setting}: {least}."
-            )
+            device = experiment.device.type
+            raise GeoeqError(f"Memory ran out on {device} in a step with the smallest {setting}: {least}.")
         size, failed = max(least, size // 4), size
     available = available_memory(experiment.device)  # after the libraries have allocated theirs
     plan = Plan(setting, (), available, biggest, failed)
@@ -292,10 +291,7 @@ def _epoch(experiment: Experiment, plan: Plan, size: int, processes: int) -> str
     batches = sampler.batches(0) if isinstance(sampler, BatchSampler) else 0
     full = min(size, plan.biggest / (batches * processes))
     seconds = batches * plan.seconds(full)
-    return (
-        f"{seconds:.1f} s"
-        if seconds < 120
-        else f"{seconds / 60:.1f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    for limit, unit, divisor in ((120, "s", 1), (7200, "min", 60)):
+        if seconds < limit:
+            return f"{seconds / divisor:.1f} {unit}"
+    return f"{seconds / 3600:.1f} h"

@@ -126,7 +126,7 @@ def test_a_file_of_a_card_that_is_not_there(tmp_path):
         load(card)
 
 
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "formats.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 
 
 def test_the_card_of_the_documentation(tmp_path):

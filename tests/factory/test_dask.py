@@ -175,12 +175,18 @@ def test_machines_that_would_compute_other_numbers_are_refused(
     with pytest.raises(InputError, match=r"The Dask worker on .* has ase 3\.1, not ase 3\.0: its numbers may differ"):
         make_set(tmp_path / "other", sources, Settings("lj"), **options)
     monkeypatch.setattr(pools, "programs", lambda method, smiles: [])
-    real = Path.is_dir
-    monkeypatch.setattr(Path, "is_dir", lambda path: path.name != ".work" and real(path))
+    monkeypatch.setattr(pools, "Path", UnseenWork)
     with pytest.raises(
         InputError, match=r"does not see /.*/unseen/\.work: all machines must see it under the same path"
     ):
         make_set(tmp_path / "unseen", sources, Settings("lj"), **options)
+
+
+class UnseenWork(type(Path())):  # type: ignore[misc]
+    """Paths on a machine that does not see the folder of work."""
+
+    def is_dir(self) -> bool:
+        return self.name != ".work" and super().is_dir()
 
 
 class Fake:

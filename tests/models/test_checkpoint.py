@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from geoeq.errors import CheckpointError, UnknownElementError
 from geoeq.files import file_sha256
 from geoeq.models import EGNN, checkpoint, load_checkpoint, save_checkpoint
+from geoeq.simulate import GeoeqCalculator
 from geoeq.symmetry import random_batch
 
 
@@ -69,6 +70,9 @@ def test_a_users_model_needs_trust_and_knows_its_elements_again(
         CheckpointError, match=r"model\.json: .*'own_model\.OwnModel' is not a class of geoeq.*trust=True"
     ):
         load_checkpoint(tmp_path / "model")
+    with pytest.raises(CheckpointError, match="trust=True"):
+        GeoeqCalculator(tmp_path / "model")
+    assert GeoeqCalculator(tmp_path / "model", "cpu", trust=True).conservative
     again, _ = load_checkpoint(tmp_path / "model", trust=True)
     assert torch.equal(again(batch)["energy"], model.eval()(batch)["energy"])
     batch.z[0] = 92

@@ -1,4 +1,4 @@
-"""Losses of a model's own: asked for by name in the recipe, in training alone, and in the log."""
+"""Auxiliary losses: named in the recipe, added in training only, and logged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from geoeq.errors import RecipeError
 from geoeq.files import read_log
 from geoeq.models import load_checkpoint
 
-#: A network of a user's own that can be asked to have small weights.
+#: A user's network with an auxiliary loss for small weights.
 DECAYING = """
 from geoeq.models import EGNN
 

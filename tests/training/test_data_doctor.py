@@ -1,4 +1,4 @@
-"""Before a training its data are looked at: warnings are told, an error stops it, unless one goes on knowingly."""
+"""The data are checked before training: warnings are printed, and an error stops the run unless it is overridden."""
 
 from __future__ import annotations
 

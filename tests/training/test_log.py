@@ -1,4 +1,4 @@
-"""The record of a run."""
+"""The log of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_rows_after_the_saved_state_are_dropped(tmp_path: Path) -> None:
     for epoch in (1, 2, 3):
         log.append({"epoch": epoch, "lr": 1e-3 / epoch, "valid loss": 0.5})
     with path.open("a") as file:
-        file.write("4,0.00")  # a killed run can end in the middle of a line
+        file.write("4,0.00")  # a killed run may leave an incomplete line
     assert [row["epoch"] for row in read_log(path)] == [1, 2, 3]
     log = Log(path, ["epoch", "lr", "valid loss"], epochs=2)
     log.append({"epoch": 3, "lr": 0.25})

@@ -1,4 +1,4 @@
-"""The loss, and errors in tables."""
+"""The loss function and the errors in tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: what is read, and the text of every mistake."""
+"""Recipe files: types, inheritance, overrides, names and patterns, and the text of every error."""
 
 from __future__ import annotations
 

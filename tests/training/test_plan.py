@@ -1,4 +1,4 @@
-"""Which batches fit, from a few steps; and what is said when one did not."""
+"""The plan: which batches fit, from a few steps, and the error when memory runs out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from geoeq.training.parsing import read_recipe
 from geoeq.training.plan import Measured, Plan, make_plan, print_plan
 from geoeq.training.setup import Experiment, build_experiment
 
-#: A model for which there is no memory beyond so many atoms.
+#: A model that runs out of memory above a number of atoms.
 GREEDY = """
 import torch
 from geoeq.models import EGNN
@@ -94,7 +94,7 @@ def test_want_of_memory_names_a_size_that_fits(
         train_small(*settings, "batch_atoms=200", folder="large")
     fits = int(str(error.value).partition("batch_atoms=")[2].partition(" ")[0])
     assert fits < 200
-    with pytest.raises(GeoeqError, match=r"batch_size=[1-4] fits"):  # others were tried before
+    with pytest.raises(GeoeqError, match=r"batch_size=[1-4] fits"):  # larger ones failed before
         train_small(*settings, "batch_size=64", "model.init_args.width=9", folder="other")
     monkeypatch.setattr("greedy.MOST", 3)
     with pytest.raises(GeoeqError, match="Smaller batches could not be measured either"):

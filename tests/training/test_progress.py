@@ -1,4 +1,4 @@
-"""What one sees while a model trains."""
+"""The progress of a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every recipe that comes with geoeq is read, and run for one step on its sample, or on structures that are made up."""
+"""Every shipped recipe is read and run for one step, on its sample or on generated structures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from geoeq.training.run import train
 
 RECIPES = sorted(share("recipes").glob("*/*.yaml"))
 
-#: What makes networks for large structures small enough for a test.
+#: Overrides that make networks for large structures small enough for a test.
 FEWER = ("model.init_args.layers=1", "model.init_args.cutoff=3.0")
 SLIM = tuple(f"model.init_args.{key}" for key in ("channels=8", "hidden_channels=8", "lmax=2", "resolution=6"))
 SMALLER = {
@@ -30,7 +30,7 @@ SMALLER = {
     "s2ef-faenet-quick": tuple(setting.replace("init_args", "init_args.model.init_args") for setting in FEWER),
 }
 
-#: Seconds each.
+#: Recipes that take seconds each.
 SLOW = ("s2ef-equiformer_v2", "s2ef-faenet", "equiformer_v2", "escn")
 
 #: Potentials of full size, whose steps have second derivatives.
@@ -88,9 +88,9 @@ def test_recipe_runs_for_one_step(file: Path, tmp_path: Path, console: Console, 
     assert row["step"] == 1
     for results in found:
         headline = "MSE" if results.target == "positions" else "MAE"
-        for part, errors in results.model.errors.items():  # two systems of OC20's are only trained on
+        for part, errors in results.model.errors.items():  # two systems of OC20 are training data only
             assert np.isfinite(errors[headline])
-            if len(found) == 1 or results.target != "energy":  # that of a potential begins in units of its forces
+            if len(found) == 1 or results.target != "energy":  # the energy of a potential starts in units of its forces
                 assert errors[headline] < 100 * results.rows[0].errors[part][headline]
 
 

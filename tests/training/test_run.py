@@ -1,4 +1,4 @@
-"""A run from recipe to results, and that it goes on after a kill as if nothing had happened."""
+"""A run from recipe to results, and its exact resumption after a kill."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from geoeq.training.evaluation.evaluate import evaluate
 from geoeq.training.parsing import read_recipe
 from geoeq.training.run import train
 
-#: A model of a user's own: it draws random numbers in training, and kills its process when it is told to.
+#: A user's model that draws random numbers in training, and kills its process at a given call.
 DYING = """
 import os, signal, torch
 from geoeq.models import EGNN
@@ -184,7 +184,7 @@ def test_another_recipe_in_the_folder_is_an_error(train_small) -> None:
     train_small()
     with pytest.raises(RecipeError, match=r"optimizer\.lr is 0\.001 there and 0\.01 here.*run=FOLDER"):
         train_small("optimizer.lr=1e-2")
-    train_small("log=auto")  # how a run is watched does not matter
+    train_small("log=auto")  # the kind of log does not matter
 
 
 def test_a_run_of_an_older_version_lacks_new_settings(train_small) -> None:

@@ -1,4 +1,4 @@
-"""Several processes, and batches that are accumulated, compute what one process does with one large batch."""
+"""Several processes, or accumulated batches, give the result of one process with one large batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from geoeq.training.run import train
 from geoeq.training.schedule import Schedule
 from geoeq.training.setup import build_experiment
 
-#: Energies of graphs and forces of atoms, some of which are held: each has a number of its own to be divided by.
+#: Energies per graph and forces per atom, with fixed atoms: the numbers of values differ between batches.
 CATALYST = """
 dataset: oc20_s2ef_200k
 target: [energy, forces]
@@ -88,12 +88,7 @@ def on_two_machines(starter: str, folder: Path, *arguments: str, **environment: 
         else:
             command, steps = ["-m", "geoeq"], {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "1"}
             place = {"SLURM_PROCID": rank, "SLURM_LOCALID": "0", "SLURM_NODEID": rank, "SLURM_NTASKS": "2"}
-            job = {
-                "SLURM_NNODES": "2",
-                "SLURM_JOB_ID": "4242",
-                "SLURM_NODELIST": "127.0.0.1",
-                "MASTER_PORT": port,
-            }
+            job = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "4242", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": port}
             given = steps | place | job
         processes.append(
             subprocess.Popen(

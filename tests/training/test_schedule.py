@@ -1,4 +1,4 @@
-"""The learning rate."""
+"""Learning-rate schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Soft equivariance in a run: errors and strengths are in the log, and a killed run goes on with them."""
+"""Soft equivariance in a run: errors and strengths are logged, and a killed run resumes with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training on a file of the user: with what was found in it, and never without what was asked for."""
+"""Training on a user's file: keys that were detected are reported, and requested targets must exist."""
 
 from __future__ import annotations
 

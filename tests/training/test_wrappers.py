@@ -1,4 +1,4 @@
-"""A wrapper in a recipe: the heads go to the network inside, and the checkpoint has both."""
+"""A wrapper in a recipe: the inner network gets the heads, and the checkpoint contains both."""
 
 from __future__ import annotations
 

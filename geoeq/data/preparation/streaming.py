@@ -22,7 +22,7 @@ from geoeq.data.preparation.writer import StoreWriter
 from geoeq.data.records import Records, Shard, ShardedReader
 from geoeq.data.store import open_store
 from geoeq.errors import DataError
-from geoeq.files import publish, atomic_folder, write_text
+from geoeq.files import atomic_folder, publish, write_text
 from geoeq.workers.processes import available_cores
 
 __all__ = ["write_chunks", "write_shards"]

@@ -1,12 +1,12 @@
-"""Frames of structures that turn with them: all of a group at once, one at random, or weighted and continuous."""
+"""Frames that rotate with structures: all of a group at once, a random one, or weighted and continuous ones."""
 
 from geoeq.geometry.frames.eigenvectors import eigenvectors
-from geoeq.geometry.frames.fixed import fixed_frames
 from geoeq.geometry.frames.frames import (
     FrameGroup,
     Frames,
     axis_number,
     checked_threshold,
+    fixed_frames,
     frames_gap,
     has_reflections,
     has_translations,

@@ -1,4 +1,4 @@
-"""Eigenvectors of symmetric matrices, with derivatives that stay finite where eigenvalues meet."""
+"""Eigenvectors of symmetric matrices, with derivatives that stay finite at degenerate eigenvalues."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["eigenvectors"]
 
 
 def eigenvectors(matrix: Tensor, broadening: float | None = None) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, descending, and eigenvectors, in columns, each of any sign.
+    """Return eigenvalues in descending order, and eigenvectors in columns, each with arbitrary sign.
 
-    The derivative of eigenvector i has parts ``v_j / (λ_i - λ_j)``. Here 1 / d is ``d³ / (d⁴ + ε⁴)``, with ε the
-    trace times ``broadening``: exact to (ε / d)⁴, at most 0.6 / ε, and zero, with its own derivatives, where two
-    eigenvalues are equal and eigenvectors have no derivative. Derivatives of any order.
+    The derivative of eigenvector i has terms ``v_j / (λ_i - λ_j)``. Here ``d³ / (d⁴ + ε⁴)`` replaces 1 / d, with ε the
+    trace times ``broadening``: exact to (ε / d)⁴, at most 0.6 / ε, and zero, with all of its derivatives, if two
+    eigenvalues are equal and eigenvectors have no derivative. Derivatives of any order exist.
 
     Args:
-        matrix: symmetric, not negative.
-        broadening: by default the epsilon of the dtype to the power 3/8: 1e-6 in float64.
+        matrix: symmetric positive semidefinite matrices.
+        broadening: relative broadening; by default the epsilon of the dtype to the power 3/8, 1e-6 in float64.
 
     Shapes:
         matrix: [..., n, n]. Returns [..., n] and [..., n, n].
@@ -30,7 +30,7 @@ def eigenvectors(matrix: Tensor, broadening: float | None = None) -> tuple[Tenso
 
 
 class _Eigenvectors(torch.autograd.Function):
-    """Its derivative is made of its own results, and so has derivatives itself."""
+    """Eigendecomposition whose derivative is expressed by its own results, and is therefore differentiable."""
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, broadening: float) -> tuple[Tensor, Tensor]:
@@ -48,6 +48,6 @@ class _Eigenvectors(torch.autograd.Function):
         width = ctx.broadening * values.sum(-1).abs() + torch.finfo(values.dtype).tiny ** 0.125
         inverse = difference**3 / (difference**4 + (width**4)[..., None, None])
         turn = vectors.mT @ gradient_vectors
-        # The part that rotates the eigenvectors; so the gradient is symmetric, as the matrix is.
+        # Only the antisymmetric part, which rotates the eigenvectors; the gradient is then symmetric, like the matrix.
         inner = inverse * (turn - turn.mT) / 2 + torch.diag_embed(gradient_values)
         return vectors @ inner @ vectors.mT, None

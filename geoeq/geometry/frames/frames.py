@@ -1,4 +1,4 @@
-"""Frames of a batch of structures, the groups they are for, and the vectors they are made of."""
+"""Frames of a batch of structures, and the symmetry groups that they serve."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ __all__ = [
     "Frames",
     "axis_number",
     "checked_threshold",
+    "fixed_frames",
     "frames_gap",
     "has_reflections",
     "has_translations",
 ]
 
-#: Rotations of space or, with a 2, about an axis; E and O with reflections; E with translations.
+#: Rotations of space or, with a 2, about an axis; E and O include reflections; SE and E include translations.
 FrameGroup = Literal["SO(3)", "O(3)", "SE(3)", "E(3)", "SE(2)", "E(2)"]
 
 _AXES = {"x": 0, "y": 1, "z": 2}
@@ -28,20 +29,20 @@ _AXES = {"x": 0, "y": 1, "z": 2}
 
 @dataclass(frozen=True)
 class Frames:
-    """M frames of G structures, those of a structure in a row; ``(pos - centroid) @ rotation`` is seen from a frame.
+    """M frames of G structures, grouped by structure; coordinates in a frame are ``(pos - centroid) @ rotation``.
 
     Attributes:
         rotations: [M, 3, 3], orthogonal; the columns are the axes of the frame.
-        graph: [M] int64, sorted: whose frame it is.
+        graph: [M] int64, sorted: the structure of each frame.
         weights: [M], with sum 1 over the frames of a structure.
         centroids: [G, 3] Å, zero for groups without translations.
-        gap: [G], between 0 and 1: how far from where other frames would do as well. At 0 they are not unique, and
-            what is made with them not symmetric. Structures on a line or in one point count as unique, as
-            positions look the same from all of their frames.
-        off_axis: [M], 0 where all vectors lie on ``pole`` and the turn about it is open, else 1 (or between):
-            what is not symmetric about the pole counts by this factor when it is turned back.
-        on_axis: [M], 0 where there are no vectors but zero, else 1: factor of all but scalars.
-        pole: column of the axis that ``off_axis`` is about: the fixed axis, or the first of a frame.
+        gap: [G], between 0 and 1: distance from a degeneracy. At 0 the frames are not unique, and results computed
+            with them are not symmetric. Linear structures and single points count as unique, because positions have the
+            same coordinates in all of their frames.
+        off_axis: [M], 0 if all vectors lie on ``pole``, so that the rotation about it is undefined, else 1 (or in
+            between): factor of everything that is not symmetric about the pole, when rotated back.
+        on_axis: [M], 0 if all vectors are zero, else 1: factor of everything except scalars.
+        pole: column of the axis to which ``off_axis`` refers: the fixed axis, or the first axis of a frame.
     """
 
     rotations: Tensor
@@ -58,38 +59,58 @@ class Frames:
         """Number G of structures."""
         return self.centroids.shape[0]
 
-    def pick(self, chosen: Tensor) -> Frames:
-        """Only the frames [K] int64, in ascending order, each with the weight 1."""
-        weights = torch.ones_like(self.weights[chosen])
-        return replace(self, weights=weights, **self._rows(chosen))
+    def pick(self, index: Tensor) -> Frames:
+        """Return only the frames with these indices [K] int64, in ascending order, each with weight 1."""
+        weights = torch.ones_like(self.weights[index])
+        return replace(self, weights=weights, **self._rows(index))
 
-    def weighed(self, weights: Tensor) -> Frames:
-        """The same frames with other weights [M]; those whose weight is zero are left out."""
+    def reweighted(self, weights: Tensor) -> Frames:
+        """Return the same frames with other weights [M]; frames with weight zero are dropped."""
         kept = (weights.detach() != 0).nonzero().squeeze(-1)
         return replace(self, weights=weights[kept], **self._rows(kept))
 
     def joined(self, other: Frames) -> Frames:
-        """These and other frames of the same structures, with the weights that they have."""
+        """Return these and other frames of the same structures, with their weights unchanged."""
         order = torch.cat([self.graph, other.graph]).argsort(stable=True)
-        mine, theirs = ({"weights": frames.weights, **frames._rows(slice(None))} for frames in (self, other))
-        parts: dict[str, Any] = {name: torch.cat([mine[name], theirs[name]])[order] for name in mine}
+        first, second = ({"weights": frames.weights, **frames._rows(slice(None))} for frames in (self, other))
+        parts: dict[str, Any] = {name: torch.cat([first[name], second[name]])[order] for name in first}
         return replace(self, gap=torch.minimum(self.gap, other.gap), **parts)
 
-    def _rows(self, chosen: Tensor | slice) -> dict[str, Any]:
-        return {name: getattr(self, name)[chosen] for name in ("rotations", "graph", "off_axis", "on_axis")}
+    def _rows(self, index: Tensor | slice) -> dict[str, Any]:
+        return {name: getattr(self, name)[index] for name in ("rotations", "graph", "off_axis", "on_axis")}
 
     def draw(self, generator: torch.Generator | None = None) -> Frames:
-        """One frame of each structure at random, with the probability that is its weight."""
+        """Draw one frame of each structure at random, with its weight as probability."""
         ends = self.weights.detach().double().cumsum(0)  # [M]; structure g ends at g + 1
-        place = torch.rand(self.num_graphs, generator=generator, dtype=torch.float64).to(ends.device)
+        quantile = torch.rand(self.num_graphs, generator=generator, dtype=torch.float64).to(ends.device)
         graphs = torch.arange(self.num_graphs, device=ends.device)
         first = torch.searchsorted(self.graph, graphs)
         last = torch.searchsorted(self.graph, graphs, right=True) - 1
-        return self.pick(torch.searchsorted(ends, graphs + place).clamp(min=first, max=last))
+        return self.pick(torch.searchsorted(ends, graphs + quantile).clamp(min=first, max=last))
+
+
+def fixed_frames(rotations: Tensor, centroids: Tensor) -> Frames:
+    """Return frames that do not rotate with structures, such as the elements of a group, all with equal weight.
+
+    Shapes:
+        rotations: [F, 3, 3] for all structures, or [G, F, 3, 3]. centroids: [G, 3]. Returns M = G F frames.
+    """
+    num_graphs, count = len(centroids), rotations.shape[-3]
+    repeated = rotations.to(centroids).expand(num_graphs, count, 3, 3).flatten(0, 1)
+    ones = torch.ones_like(repeated[:, 0, 0])
+    return Frames(
+        rotations=repeated,
+        graph=torch.arange(num_graphs, device=centroids.device).repeat_interleave(count),
+        weights=ones / count,
+        centroids=centroids,
+        gap=torch.ones_like(centroids[:, 0]).detach(),
+        off_axis=ones,
+        on_axis=ones,
+    )
 
 
 def has_reflections(group: str) -> bool:
-    """Whether mirror images count as the same.
+    """Return whether the group contains reflections, so that mirror images are equivalent.
 
     Raises:
         InputError: there is no such group.
@@ -100,12 +121,12 @@ def has_reflections(group: str) -> bool:
 
 
 def has_translations(group: str) -> bool:
-    """Whether structures that are elsewhere count as the same (for SE(2) and E(2) also along the axis)."""
+    """Return whether the group contains translations (for SE(2) and E(2) also along the axis)."""
     return group not in ("SO(3)", "O(3)")
 
 
 def checked_threshold(threshold: float) -> float:
-    """``threshold`` itself, below which a frame is not sure.
+    """Return ``threshold``, the value below which a frame counts as ambiguous, after checking it.
 
     Raises:
         InputError: it is not between 0 and 1.
@@ -116,7 +137,7 @@ def checked_threshold(threshold: float) -> float:
 
 
 def axis_number(group: str, axis: str | None) -> int | None:
-    """The coordinate that rotations leave alone: 0, 1 or 2 for SE(2) and E(2), and None for the others.
+    """Return the coordinate that rotations leave unchanged: 0, 1 or 2 for SE(2) and E(2), None for other groups.
 
     Raises:
         InputError: the axis is not x, y or z, or the group has none.
@@ -133,12 +154,12 @@ def axis_number(group: str, axis: str | None) -> int | None:
 
 
 def frames_gap(values: Tensor) -> Tensor:
-    """The smallest gap between eigenvalues, in parts of the largest.
+    """Return the smallest gap between eigenvalues, relative to the largest eigenvalue.
 
-    1 where at most one of them is not zero (to rounding): a structure on a line, or a point.
+    It is 1 if at most one of them is non-zero (up to rounding), as for a linear structure or a point.
 
     Shapes:
-        values: [G, 2] or [G, 3], descending, not negative. Returns [G].
+        values: [G, 2] or [G, 3], descending, non-negative. Returns [G].
     """
     largest = values[:, 0]
     gaps = -values.diff(dim=-1).amax(-1) / torch.where(largest > 0, largest, 1.0)

@@ -1,4 +1,4 @@
-"""Frames of the principal axes: all choices of their signs."""
+"""Frames of principal axes with all choices of signs."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ def pca_frames(
     group: FrameGroup = "E(3)",
     axis: str | None = None,
 ) -> Frames:
-    """Frames of the principal axes of each structure, the longest first, in all choices of signs.
+    """Return the frames of the principal axes of each structure, largest moment first, with all choices of signs.
 
-    8 frames for O(3) and E(3), 4 for SO(3) and SE(3), whose third axis is the product of the others; for SE(2) and
-    E(2) the axes in the plane across ``axis``, which stays the coordinate it is: 2 frames, and 4 with reflections.
-    They turn with the structure wherever no two principal moments are equal (``Frames.gap``).
+    There are 8 frames for O(3) and E(3), and 4 for SO(3) and SE(3), whose third axis is the cross product of the first
+    two. For SE(2) and E(2) the axes lie in the plane perpendicular to ``axis``, which keeps its coordinate: 2 frames, 4
+    with reflections. The frames rotate with the structure unless two principal moments are equal (``Frames.gap``).
 
     Args:
-        vectors: what turns with each structure: positions less their centroid, and others.
-        graph: whose each is; structures without any have frames too.
-        centroids: to be kept with the frames.
-        group: what the frames are for.
-        axis: "x", "y" or "z" (the default) for SE(2) and E(2).
+        vectors: vectors that rotate with each structure: positions relative to the centroid, and others.
+        graph: structure of each vector; structures without vectors have frames too.
+        centroids: centroids, stored with the frames.
+        group: symmetry group that the frames serve.
+        axis: "x", "y" or "z" (the default), for SE(2) and E(2).
 
     Shapes:
-        vectors: [P, 3]. graph: [P]. centroids: [G, 3]. Returns F frames a structure, M = G F.
+        vectors: [P, 3]. graph: [P]. centroids: [G, 3]. Returns F frames per structure, M = G F.
 
     Raises:
         InputError: the group is unknown, or has no axis.
 
     Source:
         Puny et al., ICLR 2022, arXiv:2110.03336, section 3.1; the frames in a plane: Duval et al., ICML 2023,
-        arXiv:2305.05577, section 4. Differs: computed in float64, derivatives stay finite at equal moments, and what
-        is linear has ``off_axis`` 0.
+        arXiv:2305.05577, section 4. Differs: computed in float64, derivatives stay finite at equal moments, and
+        linear structures have ``off_axis`` 0.
     """
     number, signs = axis_number(group, axis), _signs(group)
     num_graphs, exact = len(centroids), vectors.double()
@@ -57,7 +57,7 @@ def pca_frames(
 
     with torch.no_grad():
         spread = values.clamp(min=0).to(vectors.dtype)
-        # In a plane everything may lie on the axis; in space one axis may hold everything.
+        # With a fixed axis, all vectors may lie on it; in space, all may lie on the first principal axis.
         across = spread[:, 0] if number is not None else spread[:, 1]
         size = exact.square().sum(-1)
         largest = exact.new_zeros(num_graphs).index_add(0, graph, size).to(vectors.dtype) / count.to(vectors.dtype)
@@ -88,7 +88,7 @@ def _signs(group: FrameGroup) -> list[tuple[int, ...]]:
 
 
 def _columns(signs: list[tuple[int, ...]], axis: int | None) -> Tensor:
-    """The factors of all columns, [F, 1, 3]."""
+    """Return the signs of all columns, [F, 1, 3]."""
     table = torch.ones(len(signs), 1, 3, dtype=torch.float64)
     columns = [0, 1, 2] if axis is None else [(axis + 1) % 3, (axis + 2) % 3]
     table[:, 0, columns] = torch.tensor(signs, dtype=torch.float64)
@@ -96,7 +96,7 @@ def _columns(signs: list[tuple[int, ...]], axis: int | None) -> Tensor:
 
 
 def _completed(axes: Tensor, axis: int | None) -> Tensor:
-    """A proper rotation of the first axes: the last is across them."""
+    """Return a proper rotation from the first axes; the last one is perpendicular to them."""
     first = axes[..., 0]
     if axis is None:
         second = axes[..., 1]

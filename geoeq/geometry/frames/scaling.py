@@ -1,4 +1,4 @@
-"""Multidimensional scaling: coordinates of points of which only distances are known, for many structures at once."""
+"""Multidimensional scaling: coordinates of points from their distances, for many structures at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geoeq.pointers import batch_from_ptr
 
 __all__ = ["Scaling", "multidimensional_scaling", "spread_landmarks"]
 
-#: part of the largest eigenvalue below which an eigenvalue is rounding: directions thinner than 3e-7 of the length.
+#: Fraction of the largest eigenvalue below which an eigenvalue is rounding: a thickness of 3e-7 of the length.
 _NEGLIGIBLE = 1e-13
 
 
@@ -21,10 +21,11 @@ class Scaling(NamedTuple):
     """Coordinates, and how well they are determined.
 
     Shapes:
-        coordinates: [N, D], the centroid of each graph at the origin, the axis of the largest spread first; each axis
-        of any sign. spread: [G, D], mean squares of the coordinates, descending. gap: [G], the smallest difference
-        of two of them in parts of the largest (``frames_gap``): at 0 other axes would do as well. lost: [G], from 0
-        to 1, the part of the spectrum that D coordinates cannot hold: 0 for distances of points in D dimensions.
+        coordinates: [N, D], with the centroid of each graph at the origin and the axis of the largest spread first;
+        the signs of axes are arbitrary. spread: [G, D], mean squares of the coordinates, descending. gap: [G], the
+        smallest difference of two of them relative to the largest (``frames_gap``): at 0 axes are not unique. lost:
+        [G], between 0 and 1, the fraction of the spectrum that D coordinates cannot represent: 0 for points in D
+        dimensions.
     """
 
     coordinates: Tensor
@@ -34,27 +35,27 @@ class Scaling(NamedTuple):
 
 
 def multidimensional_scaling(squares: Tensor, landmarks: Tensor, ptr: Tensor, dimensions: int = 3) -> Scaling:
-    """Coordinates by classical scaling of landmarks, on which all other points are placed by their distances.
+    """Return coordinates by classical scaling of landmarks, relative to which distances determine all other points.
 
     With δ the squared distances of a point to the K landmarks of its graph, Δ those between the landmarks, J the
     centring of landmarks, and V the D leading eigenvectors of ``B = -J Δ J / 2``::
 
         b = -(δ - mean Δ) J / 2        x = b V L⁻ᵀ        L Lᵀ = Vᵀ B V
 
-    and then the centroid of all points is the origin, and their principal axes are the axes. For the distances of
-    points in D dimensions whose landmarks span them, that is an isometry whatever the landmarks are: x Vᵀ B V is
-    Nyström's formula, exact for a matrix of rank D, and so are its derivatives of any order, which do not depend on
-    those of V. It then is what principal axes give for the points themselves, up to signs. For other distances x is
-    that of landmark scaling with its principal axes; all points as landmarks are classical scaling. Eigenvalues
-    that are negative, or zero to rounding, have no coordinate: it is zero, and so are its derivatives.
+    Then the centroid of all points is moved to the origin, and their principal axes become the axes. For distances of
+    points in D dimensions that are spanned by their landmarks, the result is an isometry for any choice of landmarks:
+    x Vᵀ B V is Nyström's formula, exact for a matrix of rank D, and so are its derivatives of any order, which do not
+    depend on those of V. It then equals the principal-axis coordinates of the points themselves, up to signs. For other
+    distances x is that of landmark scaling in its principal axes; with all points as landmarks it is classical scaling.
+    Coordinates of eigenvalues that are negative, or zero up to rounding, are zero, and so are their derivatives.
 
     Computed in float64. The derivatives of axes stay finite where spreads are equal (``eigenvectors``).
 
     Args:
-        squares: squared distances of each point to the landmarks of its graph; of any kind, symmetric.
-        landmarks: number of the point that is a landmark, -1 for none; at least D + 1 of them where there are as
-            many points.
-        ptr: where the points of each graph begin.
+        squares: squared distances of each point to the landmarks of its graph; any symmetric distance.
+        landmarks: indices of the points that are landmarks, -1 for none; at least D + 1 of them if there are that many
+            points.
+        ptr: first point of each graph.
         dimensions: number D of coordinates.
 
     Shapes:
@@ -62,8 +63,8 @@ def multidimensional_scaling(squares: Tensor, landmarks: Tensor, ptr: Tensor, di
 
     Source:
         de Silva and Tenenbaum, Sparse multidimensional scaling using landmark points, 2004; Torgerson,
-        Psychometrika 17, 401 (1952). Differs: L in place of the square roots of the eigenvalues, which is the same
-        up to the principal axes that follow.
+        Psychometrika 17, 401 (1952). Differs: L instead of the square roots of the eigenvalues, which gives the
+        same after the rotation to principal axes.
     """
     exact, num_graphs = squares.double(), len(landmarks)
     batch = batch_from_ptr(ptr, len(squares))
@@ -83,37 +84,37 @@ def multidimensional_scaling(squares: Tensor, landmarks: Tensor, ptr: Tensor, di
     kept = values[:, :size] > _NEGLIGIBLE * values[:, :1].clamp(min=torch.finfo(torch.float64).tiny)  # [G, D]
     leading = vectors[:, :, :size] * kept.unsqueeze(1)  # [G, K, D]
     inner = leading.mT @ gram @ leading + torch.diag_embed((~kept).to(exact))
-    placed = torch.linalg.solve_triangular(torch.linalg.cholesky(inner), leading.mT, upper=False).mT  # [G, K, D]
-    place = (mean[batch] - exact) * real[batch] / 2  # [N, K]
-    place = (place - (place.sum(-1) / number[batch, 0])[:, None]) * real[batch]
-    found = (place.unsqueeze(1) @ placed[batch]).squeeze(1)  # [N, D]
+    basis = torch.linalg.solve_triangular(torch.linalg.cholesky(inner), leading.mT, upper=False).mT  # [G, K, D]
+    products = (mean[batch] - exact) * real[batch] / 2  # [N, K]
+    products = (products - (products.sum(-1) / number[batch, 0])[:, None]) * real[batch]
+    points = (products.unsqueeze(1) @ basis[batch]).squeeze(1)  # [N, D]
     if size < dimensions:
-        found = torch.cat([found, found.new_zeros(len(found), dimensions - size)], dim=1)
+        points = torch.cat([points, points.new_zeros(len(points), dimensions - size)], dim=1)
 
     count = ptr.diff().clamp(min=1).to(exact)
-    centre = found.new_zeros(num_graphs, dimensions).index_add(0, batch, found) / count[:, None]
-    found = found - centre[batch]
-    products = found.unsqueeze(2) * found.unsqueeze(1)
-    covariance = products.new_zeros(num_graphs, dimensions, dimensions).index_add(0, batch, products)
+    centre = points.new_zeros(num_graphs, dimensions).index_add(0, batch, points) / count[:, None]
+    points = points - centre[batch]
+    outer = points.unsqueeze(2) * points.unsqueeze(1)  # [N, D, D]
+    covariance = outer.new_zeros(num_graphs, dimensions, dimensions).index_add(0, batch, outer)
     spread, axes = eigenvectors(covariance / count[:, None, None])
-    coordinates = (found.unsqueeze(1) @ axes[batch]).squeeze(1)
+    coordinates = (points.unsqueeze(1) @ axes[batch]).squeeze(1)
 
     with torch.no_grad():
         spread = spread.clamp(min=0)
         weight = values.abs()
         held = (weight[:, :size] * kept).sum(-1)
-        everything = weight.sum(-1)
-        lost = torch.where(everything > 0, 1 - held / torch.where(everything > 0, everything, 1.0), 0.0)
+        total_weight = weight.sum(-1)
+        lost = torch.where(total_weight > 0, 1 - held / torch.where(total_weight > 0, total_weight, 1.0), 0.0)
         gap = frames_gap(spread) if dimensions > 1 else torch.ones_like(lost)
     return Scaling(coordinates, spread, gap, lost.clamp(min=0))
 
 
 def spread_landmarks(pos: Tensor, ptr: Tensor, count: int | None = None) -> Tensor:
-    """Numbers of the points that are landmarks of each graph, [G, K], -1 where it has fewer.
+    """Return the indices of well-spread landmarks of each graph, [G, K], -1 if it has fewer.
 
-    The first is farthest from the centroid, the next three farthest from the point, the line and the plane of those
-    before, so that four landmarks span what the points span; then each farthest from all before it. All points of
-    graphs that do not have more than ``count``, and of all graphs for None.
+    The first is farthest from the centroid, the next three are farthest from the point, line and plane of the previous
+    ones, so that four landmarks span the same space as all points; each further one is farthest from all previous ones.
+    Graphs with at most ``count`` points use all of them, and so do all graphs if count is None.
 
     Shapes:
         pos: [N, 3] Å. ptr: [G + 1].
@@ -133,13 +134,13 @@ def spread_landmarks(pos: Tensor, ptr: Tensor, count: int | None = None) -> Tens
         nearest = torch.full_like(apart[..., 0], torch.inf)
         for step in range(count):
             distance = apart.square().sum(-1) if step < 4 else nearest
-            place = distance.masked_fill(~real, -1.0).argmax(-1)  # [G]
-            chosen.append(place)
-            nearest = torch.minimum(nearest, (points - points[rows, place][:, None]).square().sum(-1))
+            farthest = distance.masked_fill(~real, -1.0).argmax(-1)  # [G]
+            chosen.append(farthest)
+            nearest = torch.minimum(nearest, (points - points[rows, farthest][:, None]).square().sum(-1))
             if step == 0:
-                apart = points - points[rows, place][:, None]
+                apart = points - points[rows, farthest][:, None]
                 continue
-            line = apart[rows, place]  # [G, 3]
+            line = apart[rows, farthest]  # [G, 3]
             line = line / line.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
             apart = apart - (apart * line[:, None]).sum(-1, keepdim=True) * line[:, None]
         picked = nodes[rows[:, None], torch.stack(chosen, dim=1)]  # [G, K]

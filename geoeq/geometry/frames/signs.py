@@ -1,4 +1,4 @@
-"""Signs of principal axes, by the skewness of a structure along them."""
+"""Signs of principal axes, from the skewness of a structure along them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from geoeq.geometry.frames.frames import FrameGroup, Frames, axis_number, checke
 
 __all__ = ["signed_frames"]
 
-#: part of the sum of cubes of lengths that the sum along an axis is compared with at least.
+#: Lower bound of the sum of cubes along an axis, relative to the sum over all axes.
 _THIN = 1e-6
 
 
@@ -21,22 +21,22 @@ def signed_frames(
     axis: str | None = None,
     threshold: float = 0.02,
 ) -> Frames:
-    """Of the frames of all signs, those whose axes point to where the third moment is positive.
+    """Return the frames whose axes point in the direction of positive third moments, out of the frames of all signs.
 
-    With p the projections of all vectors on an axis, ``k = Σ p³ / Σ |p|³`` is the skewness, -1 to 1, and odd. A
-    frame has the weight ``Π (1 + s(k / t)) / 2``, with s odd, ``x (3 - x²) / 2`` up to ±1: one frame where all of
-    them are beyond the threshold t. Where the skewness of an axis vanishes, as it does for all that is its own mirror
-    image across the axis, both signs have the same weight, and in between both have one, so that nothing jumps. The
-    product is over the axes whose signs are free: with reflections all three, else the first two; in a plane two and
+    With p the projections of all vectors on an axis, ``k = Σ p³ / Σ |p|³`` is the skewness, odd and between -1 and 1. A
+    frame has the weight ``Π (1 + s(k / t)) / 2``, with the odd function s, ``x (3 - x²) / 2`` up to ±1: a single frame
+    remains if all skewnesses exceed the threshold t. If the skewness of an axis vanishes, as for structures with a
+    mirror plane across the axis, both signs have equal weight; in between both have a weight, so that nothing jumps.
+    The product runs over the axes with free signs: all three with reflections, else the first two; in a plane two and
     one.
 
     Args:
-        frames: of ``pca_frames``.
-        vectors, graph, group, axis: what they were made of.
-        threshold: t.
+        frames: frames from ``pca_frames``.
+        vectors, graph, group, axis: arguments from which ``pca_frames`` computed them.
+        threshold: threshold t of the skewness.
 
     Shapes:
-        As for ``pca_frames``; the number of frames depends on the structures.
+        Those of ``pca_frames``; the number of frames depends on the structures.
 
     Raises:
         InputError: the threshold is not between 0 and 1.
@@ -57,7 +57,7 @@ def signed_frames(
     whole = size.sum(-1, keepdim=True)
     size = size + _THIN * torch.where(whole > 0, whole, 1.0)
     x = (odd / size / threshold).clamp(-1, 1)
-    surely = x * (3 - x.square()) / 2  # [G, 3]
+    certainty = x * (3 - x.square()) / 2  # [G, 3]
     signs = (frames.rotations.detach().double() * one.detach()[frames.graph]).sum(1).round()  # [M, 3]
-    parts = (1 + signs * surely[frames.graph]) / 2
-    return frames.weighed(parts[:, free].prod(-1).to(frames.weights.dtype))
+    parts = (1 + signs * certainty[frames.graph]) / 2
+    return frames.reweighted(parts[:, free].prod(-1).to(frames.weights.dtype))

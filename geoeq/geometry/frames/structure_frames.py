@@ -1,4 +1,4 @@
-"""A batch of structures as it is seen from frames, and what is found there turned back and averaged."""
+"""Transform a batch of structures to frames, and rotate results back and average them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from geoeq.pointers import batch_from_ptr, graph_pointers
 
 __all__ = ["Framed", "average", "in_frames", "inputs_that_turn"]
 
-#: attributes that are not copied by their size.
-_OWN = ("pos", "vel", "cell", "pbc", "batch", "ptr", "edge_index")
+#: Attributes that are handled by name instead of by their number of rows.
+_HANDLED = ("pos", "vel", "cell", "pbc", "batch", "ptr", "edge_index")
 
 
 class Framed(NamedTuple):
-    """M structures, one for each frame.
+    """M copies of structures, one for each frame.
 
     Shapes:
-        batch: of M graphs and K nodes. frame: [K], whose copy a node is. node: [K], of which node of the input.
+        batch: M graphs with K nodes. frame: [K], the frame of each node. node: [K], the node of the input that each one
+        copies.
     """
 
     batch: Batch
@@ -33,7 +34,7 @@ class Framed(NamedTuple):
 
 
 def inputs_that_turn(data: Any, group: str) -> tuple[Tensor, Tensor, Tensor]:
-    """All vectors that a model may see: positions less their centroid, velocities, cell vectors.
+    """Return all vectors that a model may use: positions relative to the centroid, velocities, cell vectors.
 
     Shapes:
         Returns vectors [P, 3], their graphs [P], and the centroids [G, 3] (zero for groups without translations).
@@ -56,19 +57,19 @@ def inputs_that_turn(data: Any, group: str) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def in_frames(data: Any, frames: Frames) -> Framed:
-    """Each structure once for each of its frames, with positions, velocities and cells as they look from there.
+    """Return each structure once per frame, with positions, velocities and cells in the coordinates of the frame.
 
-    Attributes of nodes, edges and graphs are copied; a tensor whose first dimension is the number of nodes belongs to
-    nodes, else one of the number of graphs belongs to graphs. Targets that turn are left out.
+    Attributes of nodes, edges and graphs are copied. A tensor belongs to nodes if its first dimension is the number of
+    nodes, else to graphs if it is the number of graphs. Targets that are not invariant are omitted.
     """
     ptr, graph = graph_pointers(data), frames.graph
     num_nodes, num_graphs = len(data.pos), len(ptr) - 1
     node, frame, new_ptr = _rows(ptr, graph)
     batch = Batch(batch=frame, ptr=new_ptr)
-    turned = data.pos[node] - frames.centroids[graph][frame]
-    batch.pos = _turned(turned, frames.rotations[frame])
+    centred = data.pos[node] - frames.centroids[graph][frame]
+    batch.pos = _rotated(centred, frames.rotations[frame])
     if getattr(data, "vel", None) is not None:
-        batch.vel = _turned(data.vel[node], frames.rotations[frame])
+        batch.vel = _rotated(data.vel[node], frames.rotations[frame])
     if getattr(data, "cell", None) is not None:
         batch.cell = data.cell.reshape(-1, 3, 3)[graph] @ frames.rotations
     if getattr(data, "pbc", None) is not None:
@@ -78,12 +79,12 @@ def in_frames(data: Any, frames: Frames) -> Framed:
         owner = batch_from_ptr(ptr, num_nodes)[data.edge_index[1]]  # [E]
         order = owner.argsort(stable=True)
         edges = torch.arange(num_graphs + 1, device=ptr.device)
-        place, copy, _ = _rows(torch.searchsorted(owner[order], edges), graph)
-        edge = order[place]
+        row, copy, _ = _rows(torch.searchsorted(owner[order], edges), graph)
+        edge = order[row]
         batch.edge_index = data.edge_index[:, edge] + (new_ptr[:-1] - ptr[graph])[copy]
     for name, value in data:
-        turns = name in FIELDS and any(ir.l > 0 or ir.p < 0 for _, ir in o3.Irreps(FIELDS[name].irreps))
-        if name in _OWN or turns:
+        rotates = name in FIELDS and any(ir.l > 0 or ir.p < 0 for _, ir in o3.Irreps(FIELDS[name].irreps))
+        if name in _HANDLED or rotates:
             continue
         rows = value.shape[0] if isinstance(value, Tensor) and value.dim() else None
         if name == "edge_cutoff":
@@ -100,15 +101,15 @@ def in_frames(data: Any, frames: Frames) -> Framed:
 
 
 def average(value: Tensor, irreps: str, frames: Frames, frame: Tensor, target: Tensor, num_rows: int) -> Tensor:
-    """What was found in each frame, turned back, times the weight of the frame, summed.
+    """Rotate results in frames back, and sum them with the weights of the frames.
 
     Args:
-        value: found in the frames.
-        irreps: how it turns, in e3nn's notation.
+        value: results in the coordinates of the frames.
+        irreps: irreps of the results, in e3nn's notation.
         frames: the frames.
-        frame: of each row of ``value``.
-        target: the row of the result that each row of ``value`` is for.
-        num_rows: of the result.
+        frame: frame of each row of ``value``.
+        target: row of the sum to which each row of ``value`` is added.
+        num_rows: number of rows of the sum.
 
     Shapes:
         value: [K, ...]; symmetric matrices, such as a stress, as irreps [K, 6] or as [K, 3, 3]. frame, target: [K].
@@ -119,14 +120,14 @@ def average(value: Tensor, irreps: str, frames: Frames, frame: Tensor, target: T
         return irreps_to_matrix(average(matrix_to_irreps(value), irreps, frames, frame, target, num_rows))
     flat = value.flatten(1) if value.dim() > 1 else value.unsqueeze(1)
     if any(ir.l > 0 or ir.p < 0 for _, ir in parts):
-        flat = _back(flat, parts, frames, frame)
+        flat = _rotated_back(flat, parts, frames, frame)
     flat = flat * frames.weights[frame].unsqueeze(1).to(flat.dtype)
     total = flat.new_zeros(num_rows, flat.shape[1]).index_add(0, target, flat)
     return total.reshape(num_rows, *value.shape[1:])
 
 
 def _rows(ptr: Tensor, graph: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The rows of all copies: which row of the input, which copy, and where each copy begins."""
+    """Return the rows of all copies: their rows in the input, the copy of each, and the first row of each copy."""
     count = ptr.diff()[graph]
     begin = torch.cat([count.new_zeros(1), count.cumsum(0)])
     copy = torch.repeat_interleave(torch.arange(len(graph), device=ptr.device), count)
@@ -134,27 +135,27 @@ def _rows(ptr: Tensor, graph: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return row, copy, begin
 
 
-def _turned(vectors: Tensor, rotations: Tensor) -> Tensor:
+def _rotated(vectors: Tensor, rotations: Tensor) -> Tensor:
     return (vectors.unsqueeze(1) @ rotations).squeeze(1)
 
 
-def _back(flat: Tensor, irreps: o3.Irreps, frames: Frames, frame: Tensor) -> Tensor:
-    """Turned back by D(R), with what is open in linear structures taken out; see ``Frames.off_axis``."""
+def _rotated_back(flat: Tensor, irreps: o3.Irreps, frames: Frames, frame: Tensor) -> Tensor:
+    """Rotate back by D(R), without the components that linear structures leave undefined; see ``Frames.off_axis``."""
     sign = frames.rotations.detach().det().sign()  # [M]
     blocks = wigner_d(frames.rotations * sign[:, None, None], irreps.lmax)
     pole = torch.eye(3, dtype=flat.dtype, device=flat.device)[frames.pole]
-    found, start = [], 0
+    rotated, start = [], 0
     for mul, ir in irreps:
         part = flat[:, start : start + mul * ir.dim].reshape(-1, mul, ir.dim)
         start += mul * ir.dim
         if ir.l > 0:
-            # "norm" harmonics of the pole are the unit vector that turns about the pole leave alone.
-            still = o3.spherical_harmonics(ir.l, pole, False, "norm")
-            along = (part @ still).unsqueeze(-1) * still
+            # "norm" harmonics of the pole are the unit vector invariant under rotations about the pole.
+            invariant = o3.spherical_harmonics(ir.l, pole, False, "norm")
+            along = (part @ invariant).unsqueeze(-1) * invariant
             on_axis, off_axis = (value[frame][:, None, None] for value in (frames.on_axis, frames.off_axis))
             part = on_axis * (along + off_axis * (part - along))
             part = part @ blocks[ir.l][frame].mT
-        if ir.p < 0:  # R is sign times a rotation, and the sign is an inversion
+        if ir.p < 0:  # R is sign times a rotation; a negative sign is an inversion
             part = part * sign[frame][:, None, None]
-        found.append(part.flatten(1))
-    return torch.cat(found, dim=1)
+        rotated.append(part.flatten(1))
+    return torch.cat(rotated, dim=1)

@@ -1,4 +1,4 @@
-"""Frames of vectors that somebody else has found, with weighted frames where these vectors leave one open."""
+"""Frames from given equivariant vectors, complemented by weighted frames where these vectors are degenerate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["needed_vectors", "vector_frames"]
 
 
 class _Basis(NamedTuple):
-    """Axes, their weight, and how surely the last axis has its sign.
+    """Axes, their weight, and the certainty of the sign of the last axis.
 
     Shapes:
         rotations: [R, 3, 3], proper. weight: [R], 0 to 1. side: [R], -1 to 1.
@@ -26,7 +26,7 @@ class _Basis(NamedTuple):
 
 
 def needed_vectors(group: str) -> int:
-    """How many of the three vectors a frame of the group takes: 2, of an axis 1, and one more with reflections."""
+    """Return the number of vectors that a frame needs: 2, or 1 with a fixed axis; one more with reflections."""
     return (1 if group in ("SE(2)", "E(2)") else 2) + has_reflections(group)
 
 
@@ -40,33 +40,33 @@ def vector_frames(
     axis: str | None = None,
     threshold: float = 0.02,
 ) -> Frames:
-    """The frame that Gram and Schmidt make of three vectors, as far as they do not vanish or coincide.
+    """Return the frame obtained from three vectors by Gram-Schmidt, as far as they do not vanish or coincide.
 
-    The first axis is the direction of the first vector, the second that of the second less its part along the first.
-    The third is across both; with reflections it is on the side where the third vector points (a vector is needed:
-    what is across two vectors does not turn with a mirror). For SE(2) and E(2) all this is in the plane, one
-    vector fewer.
+    The first axis is the direction of the first vector, the second that of the second vector without its component
+    along the first. The third axis is perpendicular to both; with reflections it points to the side of the third vector
+    (which is needed, because the cross product of two vectors does not change sign under a reflection). For SE(2) and
+    E(2) the construction takes place in the plane, with one vector fewer.
 
-    Vectors that turn with a structure cannot tell apart what its symmetry exchanges: of a water molecule all of them
-    lie on its axis, of benzene all vanish, of anything planar the third has no side. So with g the length of what
-    makes an axis, over the size of what it is the mean of::
+    Equivariant vectors cannot distinguish what the symmetry of a structure exchanges: for water all of them lie on its
+    axis, for benzene all vanish, and for any planar structure the third has no side. Therefore, with g the length that
+    defines an axis, relative to the lengths of which it is the mean::
 
         weight of the frame      w = s(g_1² / t²) s(g_2² / t²)      s(x) = x² (3 - 2 x) up to 1
         of both mirror images    (1 ± s'(g_3 / t)) / 2              s'(x) = x (3 - x²) / 2 up to ±1
 
-    and what is left, 1 - w, goes to ``weighted_frames``, which are right for every structure, and continuous. A
-    structure far from all that has one frame alone. Weights and frames turn with the structure, and averages
-    over them are continuous wherever the vectors given are.
+    and the remaining weight, 1 - w, goes to ``weighted_frames``, which are valid for every structure, and continuous. A
+    structure without such degeneracies has a single frame. Weights and frames rotate with the structure, and averages
+    over them are continuous wherever the given vectors are.
 
     Args:
-        given: n times three vectors of each structure, which turn with it (and with mirror images, where the group
-            has these).
-        squares: mean square lengths that the vectors given are compared with; not smaller than rounding.
-        vectors, graph, centroids, group, axis: as for ``pca_frames``, for ``weighted_frames``.
-        threshold: t.
+        given: n times three vectors of each structure, equivariant under rotations (and reflections, if the group has
+            them).
+        squares: mean square lengths with which the given vectors are compared; not smaller than rounding errors.
+        vectors, graph, centroids, group, axis: arguments of ``weighted_frames``, as in ``pca_frames``.
+        threshold: threshold t of the relative lengths.
 
     Shapes:
-        given: [G, n, 3, 3], rows are vectors. squares: [G, n, 3]. Others as for ``pca_frames``; M depends on the
+        given: [G, n, 3, 3], rows are vectors. squares: [G, n, 3]. Others as in ``pca_frames``; M depends on the
         structures.
 
     Raises:
@@ -74,8 +74,8 @@ def vector_frames(
 
     Source:
         Kaba et al., ICML 2023, arXiv:2211.06489, section 3; the orthogonalization: Zhou et al., CVPR 2019,
-        arXiv:1812.07035. Differs: reflections take a third vector; frames that are not there are
-        replaced by weighted ones (Dym et al., arXiv:2402.16077), with weights that leave nothing to jump.
+        arXiv:1812.07035. Differs: reflections need a third vector; degenerate frames are
+        replaced by weighted ones (Dym et al., arXiv:2402.16077), with weights that avoid jumps.
     """
     mirrors, number = has_reflections(group), axis_number(group, axis)
     threshold = checked_threshold(threshold)
@@ -92,7 +92,7 @@ def vector_frames(
         rotations = torch.stack([rotations, rotations * last], dim=1).flatten(0, 1)
         halves = torch.stack([1 + basis.side, 1 - basis.side], dim=1) / 2
         weight, owner = (weight.unsqueeze(1) * halves).flatten(), owner.repeat_interleave(2)
-    found = Frames(
+    frames = Frames(
         rotations=rotations.to(given.dtype),
         graph=owner,
         weights=weight.to(given.dtype),
@@ -102,15 +102,15 @@ def vector_frames(
         on_axis=torch.ones_like(weight, dtype=given.dtype),
         pole=number or 0,
     )
-    found = found.weighed(found.weights)
+    frames = frames.reweighted(frames.weights)
     left = 1 - basis.weight.unflatten(0, (num_graphs, draws)).mean(1)  # [G]
-    open_ = left > rounding
-    if not bool(open_.any()):
-        return found
-    mine = open_[graph]
-    spare = weighted_frames(vectors[mine], graph[mine], centroids, group, axis)
-    share = torch.where(open_, left, 0.0).to(given.dtype)[spare.graph]
-    return found.joined(spare.weighed(spare.weights * share))
+    degenerate = left > rounding
+    if not bool(degenerate.any()):
+        return frames
+    mask = degenerate[graph]
+    extra = weighted_frames(vectors[mask], graph[mask], centroids, group, axis)
+    share = torch.where(degenerate, left, 0.0).to(given.dtype)[extra.graph]
+    return frames.joined(extra.reweighted(extra.weights * share))
 
 
 def _in_space(rows: Tensor, squares: Tensor, number: int, threshold: float, limit: float) -> _Basis:
@@ -138,11 +138,11 @@ def _in_plane(rows: Tensor, squares: Tensor, number: int, threshold: float, limi
     return _Basis(rotations, _step(part / threshold**2), side)
 
 
-def _direction(vectors: Tensor, squares: Tensor, instead: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-    """The direction, and the square of the length over the size; ``instead``, and 0, where it is but rounding."""
+def _direction(vectors: Tensor, squares: Tensor, substitute: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+    """Return the direction and the relative squared length; ``substitute`` and 0 if the vector is only rounding."""
     length = vectors.square().sum(-1)
     none = length <= limit * squares
-    safe = torch.where(none.unsqueeze(-1), instead, vectors)
+    safe = torch.where(none.unsqueeze(-1), substitute, vectors)
     part = torch.where(none, 0.0, length / torch.where(none, 1.0, squares))
     return safe / safe.square().sum(-1, keepdim=True).sqrt(), part
 

@@ -1,4 +1,4 @@
-"""Weighted frames: averages over them change continuously with the structure, also where principal moments cross."""
+"""Weighted frames: averages over them are continuous in the structure, even where principal moments cross."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from geoeq.geometry.frames.frames import FrameGroup, Frames, axis_number, has_re
 
 __all__ = ["weighted_frames"]
 
-#: order of the power mean of lengths, and the part of its square below which a vector has no weight.
+#: Order of the power mean of lengths, and the fraction of its square below which a vector has no weight.
 _ORDER, _THRESHOLD = 32, 0.8
-#: spread about an axis, over the length of the vector, below which a structure begins to count as linear.
+#: Spread about an axis, relative to the length of the vector, below which a structure begins to count as linear.
 _LINEAR = 0.01
 
 
 class _Choice(NamedTuple):
-    """A vector that each candidate row chose, its direction, and the weight."""
+    """The vectors selected in each row, and their weights."""
 
     row: Tensor
     vector: Tensor
@@ -28,39 +28,39 @@ class _Choice(NamedTuple):
 def weighted_frames(
     vectors: Tensor, graph: Tensor, centroids: Tensor, group: FrameGroup = "E(3)", axis: str | None = None
 ) -> Frames:
-    """Frames of pairs of vectors, with weights that vanish before a frame could jump.
+    """Return frames of pairs of vectors, with weights that vanish before a frame could jump.
 
-    The first axis of a frame is the direction of a vector x_i, the second that of x_j less its part along the
-    first, and the third is across both (and, for O(3) and E(3), its negative). With m the power mean of the lengths
-    and d the distances from the axis of x_i, the weight is a_i b_ij::
+    The first axis of a frame is the direction of a vector x_i, the second that of x_j without its component along the
+    first, and the third is perpendicular to both (and, for O(3) and E(3), its negative). With m the power mean of the
+    lengths and d the distances from the axis of x_i, the weight is a_i b_ij::
 
         a_i  = (|x_i|² / m² - 0.8)₊³   / sum over i        m = (mean |x_i|³²)^(1/32) <= max |x_i|
         b_ij = (d_ij² / m_i² - 0.8)₊³  / sum over j        m_i = (mean_j d_ij³²)^(1/32) <= max d_ij
 
-    **Continuous:** the longest x_i has ``|x_i| >= m``, so that the sums are never below 0.2³, and all weights are
-    continuous (twice differentiable, even) functions. Where a weight is not zero, ``|x_i|² > 0.8 m²`` and
-    ``d_ij² > 0.8 m_i²``, and there the frame is smooth. So the average of any continuous function over the frames is
-    continuous, however moments cross, but for structures on a line, m_i = 0. There the second axis is open; the
-    weights a_i stay continuous and the positions in the frame do not depend on it, so that what is invariant is
-    continuous too; and so is all else, as ``off_axis`` falls smoothly to zero before. **Equivariant:** lengths and
-    distances are invariant, axes turn along, and a new order of the vectors is a new order of the frames.
+    **Continuous:** the longest x_i has ``|x_i| >= m``, so the sums are at least 0.2³, and all weights are continuous
+    (even twice differentiable) functions. Where a weight is not zero, ``|x_i|² > 0.8 m²`` and ``d_ij² > 0.8 m_i²``, and
+    there the frame is smooth. Averages of continuous functions over the frames are therefore continuous, even where
+    moments cross, except for linear structures, m_i = 0. Their second axis is undefined; but the weights a_i stay
+    continuous and positions in the frame do not depend on it, so invariants are continuous too; and so is everything
+    else, because ``off_axis`` falls smoothly to zero before. **Equivariant:** lengths and distances are invariant, axes
+    rotate with the structure, and permuting the vectors permutes the frames.
 
-    Only the outermost vectors have a weight: few frames for a molecule, a part of P² for large structures.
+    Only the outermost vectors have a weight: a molecule has few frames, a large structure a fraction of P².
 
     Args:
-        vectors, graph, centroids, group, axis: as for ``pca_frames``; for SE(2) and E(2) the direction of x_i in the
+        vectors, graph, centroids, group, axis: as in ``pca_frames``; for SE(2) and E(2) the direction of x_i in the
             plane is the first axis of a frame, and there is no x_j.
 
     Shapes:
-        As for ``pca_frames``; M depends on the structures.
+        Those of ``pca_frames``; M depends on the structures.
 
     Raises:
         InputError: the group is unknown, or has no axis.
 
     Source:
         Dym, Lawrence & Siegel, ICML 2024, arXiv:2402.16077, who show that finitely many frames of equal weight
-        cannot do this and weighted ones can. Differs: weights have a threshold, which leaves most pairs out; they are
-        smooth; and linear structures are continuous.
+        cannot be continuous and weighted ones can. Differs: weights have a threshold, which excludes most pairs; they
+        are smooth; and linear structures are continuous.
     """
     mirrors, number = (1, -1) if has_reflections(group) else (1,), axis_number(group, axis)
     exact, num_graphs = vectors.double(), len(centroids)
@@ -112,10 +112,10 @@ def weighted_frames(
 
 
 def _power_mean(squares: Tensor, row: Tensor, num_rows: int) -> Tensor:
-    """Square of the power mean of lengths, [R], by their squares [P]; zero where all are zero."""
+    """Return the square of the power mean of lengths, [R], from their squares [P]; zero if all are zero."""
     count = squares.new_zeros(num_rows).index_add(0, row, torch.ones_like(squares)).clamp(min=1)
     scale = squares.detach().new_zeros(num_rows).scatter_reduce(0, row, squares.detach(), "amax")
-    scale = torch.where(scale > 0, scale, 1.0)  # against overflow; the result does not depend on it
+    scale = torch.where(scale > 0, scale, 1.0)  # avoids overflow; the result does not depend on it
     power = (squares / scale[row]) ** (_ORDER // 2)
     mean = power.new_zeros(num_rows).index_add(0, row, power) / count
     zero = mean == 0
@@ -123,7 +123,7 @@ def _power_mean(squares: Tensor, row: Tensor, num_rows: int) -> Tensor:
 
 
 def _choose(vectors: Tensor, row: Tensor, square: Tensor, limit: Tensor, axes: Tensor | None = None) -> _Choice:
-    """The vectors with a weight in each row; where none is longer than the limit, any one across ``axes``."""
+    """Return the vectors with a weight in each row; if none exceeds the limit, any vector perpendicular to ``axes``."""
     none = square <= limit  # [R]
     safe = torch.where(none, 1.0, square)
     excess = (vectors.square().sum(-1) / safe[row] - _THRESHOLD).clamp(min=0) ** 3
@@ -131,13 +131,13 @@ def _choose(vectors: Tensor, row: Tensor, square: Tensor, limit: Tensor, axes: T
     total = excess.new_zeros(len(square)).index_add(0, row[kept], excess[kept])
     empty = none.nonzero().squeeze(-1)
     if axes is None:
-        instead = vectors.new_tensor([1.0, 0.0, 0.0]).expand(len(empty), 3)
+        substitute = vectors.new_tensor([1.0, 0.0, 0.0]).expand(len(empty), 3)
     else:
         least = torch.eye(3, dtype=vectors.dtype, device=vectors.device)[axes[empty].abs().argmin(-1)]
-        instead = least - (least * axes[empty]).sum(-1, keepdim=True) * axes[empty]
+        substitute = least - (least * axes[empty]).sum(-1, keepdim=True) * axes[empty]
     return _Choice(
         torch.cat([row[kept], empty]),
-        torch.cat([vectors[kept], instead]),
+        torch.cat([vectors[kept], substitute]),
         torch.cat([excess[kept] / total[row[kept]], torch.ones_like(square[empty])]),
     )
 
@@ -148,10 +148,10 @@ def _direction(vectors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pairs(owner: Tensor, graph: Tensor) -> tuple[Tensor, Tensor]:
-    """For each row the vectors of its structure: the row and the vector of each pair."""
+    """Pair each row with the vectors of its structure; return the row and the vector of each pair."""
     order = graph.argsort(stable=True)
     begin = torch.searchsorted(graph[order], owner)
     count = torch.searchsorted(graph[order], owner, right=True) - begin
     row = torch.repeat_interleave(torch.arange(len(owner), device=owner.device), count)
-    place = torch.arange(len(row), device=owner.device) - (count.cumsum(0) - count)[row]
-    return row, order[begin[row] + place]
+    rank = torch.arange(len(row), device=owner.device) - (count.cumsum(0) - count)[row]
+    return row, order[begin[row] + rank]

@@ -1,4 +1,4 @@
-"""Which nodes are neighbours: radius, nearest and complete graphs of many structures at once."""
+"""Neighbour lists: radius, nearest-neighbour and complete graphs of many structures at once."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ __all__ = [
 
 METHODS = ("auto", "brute", "vesin")
 
-#: Pairs to try per node above which cell lists are faster on one core of a CPU.
+#: Number of pairs per node above which cell lists are faster on one CPU core.
 CPU_WIDTH = 1000
 
-#: Pairs to try, all in all, above which cell lists on the CPU are faster than a GPU, and which take about a second.
+#: Total number of pairs above which cell lists on the CPU are faster than a GPU; they take about a second.
 GPU_PAIRS = 2**32
 
-#: Pairs to try, all in all, above which brute force is no way out for graphs too large for cell lists.
+#: Total number of pairs up to which graphs too large for cell lists are searched by brute force.
 MANY_PAIRS = 2**31
 
 
@@ -56,25 +56,26 @@ def radius_edges(
     *,
     method: str = "auto",
 ) -> Edges:
-    """All pairs of one graph that are closer than a cutoff, periodic images included, for many graphs.
+    """Return all pairs of nodes of each graph that are closer than a cutoff, periodic images included.
 
-    A pair counts when its length, as ``edge_vectors`` and ``edge_lengths`` round it, is below the
-    cutoff; so both methods give the same edges in the same order. A node is its own neighbour only
-    through the boundary. The number of neighbours has no limit.
+    A pair is included if its length, as rounded by ``edge_vectors`` and ``edge_lengths``, is below the cutoff; both
+    methods therefore give the same edges in the same order. A node is its own neighbour only through the boundary. The
+    number of neighbours is unlimited.
 
     Args:
-        cutoff: in Å.
-        method: "brute" tries all pairs, on any device, without a loop over graphs; "vesin" uses cell
-            lists, on the CPU, graph by graph; "auto" takes what is likely to be faster.
+        cutoff: cutoff radius in Å.
+        method: "brute" tests all pairs, on any device, without a loop over graphs; "vesin" uses cell lists, on the CPU,
+            graph by graph; "auto" chooses the one that is probably faster.
 
     Shapes:
-        positions: [N, 3] Å. ptr: [G + 1] int64, where graphs begin. cell: [G, 3, 3] Å, rows are the vectors.
-        pbc: [G, 3] bool, the periodic directions; in others the cell vector is not used.
+        positions: [N, 3] Å. ptr: [G + 1] int64, the first node of each graph. cell: [G, 3, 3] Å, rows are the vectors.
+        pbc: [G, 3] bool, the periodic directions; cell vectors of other directions are ignored.
 
     Raises:
         CellError: a periodic direction has no cell vector, or the cell has no volume.
         ExtentError: a graph is too large, or its cell too small, for the cutoff.
-        TensorError: of cell and pbc only one is given.
+        InputError: the method is unknown, or the cutoff is not positive and finite.
+        TensorError: only one of cell and pbc is given.
     """
     if method not in METHODS:
         raise InputError(unknown_name("method of radius_edges", method, METHODS))
@@ -100,13 +101,13 @@ def radius_edges(
 
 
 def _lattice(cell: Tensor | None, pbc: Tensor | None) -> Lattice | None:
-    """The lattices, or None where nothing is periodic."""
+    """Return the lattices, or None if nothing is periodic."""
     if cell is not None and pbc is None:
-        raise TensorError("A cell is given without pbc: say in which directions it repeats, [G, 3] bool.")
+        raise TensorError("A cell is given without pbc: add the periodic directions, [G, 3] bool.")
     if pbc is None or not bool(pbc.any()):
         return None
     if cell is None:
-        raise TensorError("pbc is given without a cell: give the cell vectors, [G, 3, 3] in Å.")
+        raise TensorError("pbc is given without a cell: add the cell vectors, [G, 3, 3] in Å.")
     return lattice(cell, pbc)
 
 
@@ -124,12 +125,12 @@ def _faster(positions: Tensor, ptr: Tensor, batch: Tensor, cutoff: float, period
 
 @torch.no_grad()
 def nearest_edges(positions: Tensor, ptr: Tensor, k: int) -> Edges:
-    """Edges into each node from the k nearest other nodes of its graph, or from all if there are fewer.
+    """Return the edges into each node from its k nearest nodes in the graph, or from all if there are fewer.
 
-    Of nodes that are equally near, the first ones count.
+    Among equally near nodes, the first ones are taken.
 
     Shapes:
-        positions: [N, 3] Å. ptr: [G + 1] int64, where graphs begin.
+        positions: [N, 3] Å. ptr: [G + 1] int64, the first node of each graph.
     """
     if k < 1:
         raise InputError(f"k is {k}; each node needs at least one neighbour.")

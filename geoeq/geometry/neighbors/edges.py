@@ -1,4 +1,4 @@
-"""Edges sorted by receiver: the form in which every method returns them."""
+"""Edges sorted by receiver, as returned by every neighbour search."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Edges(NamedTuple):
 
     Shapes:
         sender: [E] int64, j. receiver: [E] int64, i.
-        shifts: [E, 3] whole numbers in the dtype of the positions, or None where nothing is periodic;
+        shifts: [E, 3] integers in the dtype of the positions, or None if nothing is periodic;
         the edge vector is r_j - r_i + shift @ cell.
         row_pointers: [N + 1] int64; the edges into node i are row_pointers[i] to row_pointers[i + 1].
     """
@@ -43,9 +43,9 @@ class Edges(NamedTuple):
 def edge_vectors(
     positions: Tensor, sender: Tensor, receiver: Tensor, shifts: Tensor | None, cell: Tensor | None, batch: Tensor
 ) -> Tensor:
-    """Vectors r_j - r_i + shift @ cell from receiver i to sender j, differentiable in positions and cell.
+    """Return the vectors r_j - r_i + shift @ cell from receiver i to sender j, differentiable in positions and cell.
 
-    The terms are added in a fixed order, so that each caller gets the same bits.
+    Terms are added in a fixed order, so that all callers get identical bits.
 
     Shapes:
         positions: [N, 3] Å. sender, receiver: [E]. shifts: [E, 3] or None. cell: [G, 3, 3] Å or None.
@@ -57,15 +57,14 @@ def edge_vectors(
         return vectors
     cells = cell if cell.shape[0] == 1 else cell.index_select(0, batch.index_select(0, receiver))  # [E, 3, 3]
     a, b, c = shifts.to(positions.dtype).split(1, dim=1)  # [E, 1] each
-    through: Tensor = a * cells[:, 0] + b * cells[:, 1] + c * cells[:, 2]  # [E, 3]
-    return vectors + through
+    offset: Tensor = a * cells[:, 0] + b * cells[:, 1] + c * cells[:, 2]  # [E, 3]
+    return vectors + offset
 
 
 def edge_lengths(vectors: Tensor) -> Tensor:
-    """Lengths [E] of vectors [E, 3], whose first and second derivatives are zero at zero vectors.
+    """Return the lengths [E] of vectors [E, 3]; their first and second derivatives are zero at zero vectors.
 
-    Vectors whose square is too small for a second derivative that is finite (below 1e-9 Å in float32)
-    count as zero.
+    Vectors too short for a finite second derivative (below 1e-9 Å in float32) count as zero.
     """
     x, y, z = vectors.unbind(-1)
     square = x * x + y * y + z * z
@@ -74,11 +73,11 @@ def edge_lengths(vectors: Tensor) -> Tensor:
 
 
 def sort_edges(edge_index: Tensor, num_nodes: int, shifts: Tensor | None = None) -> tuple[Edges, Tensor]:
-    """Sort given edges by receiver, then sender, then shift.
+    """Sort edges by receiver, then sender, then shift.
 
     Shapes:
         edge_index: [2, E] int64, senders over receivers. shifts: [E, 3] or None.
-        Returns the edges, and the order [E] that sorts attributes of the edges in the same way.
+        Returns the edges, and the permutation [E] that sorts their attributes in the same way.
     """
     sender, receiver = edge_index
     order = edge_order(sender, receiver, shifts, num_nodes)
@@ -86,22 +85,22 @@ def sort_edges(edge_index: Tensor, num_nodes: int, shifts: Tensor | None = None)
 
 
 def select_edges(sender: Tensor, receiver: Tensor, shifts: Tensor | None, order: Tensor, num_nodes: int) -> Edges:
-    """The edges at the places ``order``, in that order, which must be one that is sorted by receiver."""
+    """Return the edges with the indices ``order``, in this order, which must be sorted by receiver."""
     receiver = receiver.index_select(0, order)
     shifts = None if shifts is None else shifts.index_select(0, order)
     return Edges(sender.index_select(0, order), receiver, shifts, row_pointers(receiver, num_nodes))
 
 
 def edge_order(sender: Tensor, receiver: Tensor, shifts: Tensor | None, num_nodes: int) -> Tensor:
-    """The order [E] that sorts edges by receiver, then sender, then shift [E, 3]; stable."""
+    """Return the stable permutation [E] that sorts edges by receiver, then sender, then shift [E, 3]."""
     key = receiver * num_nodes + sender
     if shifts is None or len(shifts) == 0:
         return torch.argsort(key, stable=True)
     whole = shifts.long()
-    if not torch.compiler.is_compiling():  # which sizes that are found at run time would stop
+    if not torch.compiler.is_compiling():  # data-dependent sizes would break the graph
         low, high = whole.aminmax(dim=0)
         sizes = (high - low + 1).tolist()
-        if num_nodes**2 * math.prod(sizes) < 2**63:  # one key holds all
+        if num_nodes**2 * math.prod(sizes) < 2**63:  # a single key suffices
             first, second, third = (whole - low).unbind(1)
             return torch.argsort(((key * sizes[0] + first) * sizes[1] + second) * sizes[2] + third, stable=True)
     order = torch.argsort(whole[:, 2], stable=True)
@@ -111,7 +110,7 @@ def edge_order(sender: Tensor, receiver: Tensor, shifts: Tensor | None, num_node
 
 
 def candidate_radius(positions: Tensor, ptr: Tensor, batch: Tensor, cutoff: float, lattice: Lattice | None) -> Tensor:
-    """Radius [G] in float64 within which to look, so that rounding of ``edge_vectors`` hides no edge."""
+    """Return the search radius [G], in float64, at which rounding of ``edge_vectors`` cannot hide an edge."""
     reach = positions.new_zeros(len(ptr) - 1, dtype=torch.float64)
     reach = reach.scatter_reduce(0, batch, positions.detach().double().norm(dim=1), "amax") * 2 + cutoff
     if lattice is not None:  # the largest term of shift @ cell
@@ -121,16 +120,16 @@ def candidate_radius(positions: Tensor, ptr: Tensor, batch: Tensor, cutoff: floa
 
 
 def no_edges(ptr: Tensor) -> Edges:
-    """The edges of graphs [G + 1] that have no nodes."""
+    """Return no edges, for graphs [G + 1] without nodes."""
     none = ptr.new_zeros(0)
     return Edges(none, none, None, ptr.new_zeros(1))
 
 
 def full_edges(ptr: Tensor) -> Edges:
-    """Every ordered pair of different nodes of one graph.
+    """Return every ordered pair of different nodes of each graph.
 
     Shapes:
-        ptr: [G + 1] int64, where graphs begin.
+        ptr: [G + 1] int64, the first node of each graph.
     """
     num_nodes = int(ptr[-1])
     batch = batch_from_ptr(ptr, num_nodes)
@@ -138,6 +137,6 @@ def full_edges(ptr: Tensor) -> Edges:
     degree = (ptr[1:] - ptr[:-1])[batch] - 1  # [N]
     receiver = torch.repeat_interleave(nodes, degree)  # [E]
     pointers = row_pointers(receiver, num_nodes)
-    rank = torch.arange(len(receiver), device=ptr.device) - pointers[receiver]  # [E] which other node
+    rank = torch.arange(len(receiver), device=ptr.device) - pointers[receiver]  # [E] rank among the other nodes
     sender = ptr[batch[receiver]] + rank
     return Edges(sender + (sender >= receiver).long(), receiver, None, pointers)

@@ -1,4 +1,4 @@
-"""What is too large to be searched: said before the memory, or the process, ends."""
+"""Limits of the neighbour search, checked before memory runs out or the process crashes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from geoeq.geometry.lattice import Lattice, extents
 
 __all__ = ["check_extents", "image_ranges", "oversized"]
 
-#: Extent over cutoff above which cell lists are not made: vesin would end the process at a few times this.
+#: Ratio of extent to cutoff above which cell lists are not used: vesin crashes the process at a few times this value.
 EXTENT_LIMIT = 1e4
 
-#: Images of one cell within the cutoff: ten times as many as a cell of 1 Å and a cutoff of 20 Å need.
+#: Maximum number of images of a cell within the cutoff: ten times that of a cell of 1 Å and a cutoff of 20 Å.
 IMAGE_LIMIT = 1e6
 
-#: Precision of fractional coordinates, with much to spare; an image too many does no harm.
+#: Generous bound on the rounding of fractional coordinates; a superfluous image does no harm.
 FRACTION_MARGIN = 1e-3
 
 
 def image_ranges(lattice: Lattice, cutoff: float) -> list[int]:
-    """How far, in cells along each vector, the cutoff reaches from the nearest image, in any of the graphs.
+    """Return the number of cells along each vector that the cutoff reaches from the nearest image, in any graph.
 
     Raises:
-        ExtentError: it reaches so many that neither the memory nor the edges can be what was meant.
+        ExtentError: the cutoff reaches an absurd number of images.
     """
     # |fraction + shift| * spacing < cutoff, where the nearest image has |fraction| <= 1/2.
     reach = cutoff * lattice.reciprocal.norm(dim=1) + 0.5 + FRACTION_MARGIN  # [G, 3]
@@ -40,12 +40,12 @@ def image_ranges(lattice: Lattice, cutoff: float) -> list[int]:
 
 
 def oversized(positions: Tensor, batch: Tensor, num_graphs: int, cutoff: float, lattice: Lattice | None) -> Tensor:
-    """Which graphs [G] extend over too many cutoffs for cell lists, or are not finite."""
+    """Return which graphs [G] extend over too many cutoffs for cell lists, or are not finite."""
     return ~(extents(positions, batch, num_graphs, lattice) <= EXTENT_LIMIT * cutoff)
 
 
 def check_extents(positions: Tensor, batch: Tensor, num_graphs: int, cutoff: float, lattice: Lattice | None) -> None:
-    """Raise an ExtentError that names the graph for which cell lists would need more memory than there is."""
+    """Raise an ExtentError that names the graph, if one extends over too many cutoffs for cell lists."""
     large = oversized(positions, batch, num_graphs, cutoff, lattice)
     if bool(large.any()):
         graph = int(large.nonzero()[0, 0])

@@ -1,4 +1,4 @@
-"""Cell lists of vesin, for structures with so many atoms that trying all pairs is slower."""
+"""Neighbour search by vesin's cell lists, for structures with so many atoms that testing all pairs is slower."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["vesin_pairs"]
 def vesin_pairs(
     positions: Tensor, ptr: Tensor, batch: Tensor, cutoff: float, lattice: Lattice | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Senders, receivers and shifts that contain all pairs closer than the cutoff, sorted, and few others.
+    """Return sorted senders, receivers and shifts of all pairs closer than the cutoff, and of few others.
 
     Raises:
-        ExtentError: a graph is so large for the cutoff, or a cell so small, that the memory would not suffice.
+        ExtentError: a graph is too large, or its cell too small, for the cutoff.
     """
     import vesin
 
@@ -35,8 +35,8 @@ def vesin_pairs(
     pairs, shifts = [ptr.new_empty(0, 2, device="cpu")], [torch.empty(0, 3, dtype=torch.int32)]
     starts = ptr.tolist()
     for graph, (start, stop) in enumerate(itertools.pairwise(starts)):
-        found, shift = search.compute(points[start:stop].numpy(), box[graph].numpy(), periodic[graph], "PS")
-        pairs.append(torch.from_numpy(found.astype("int64")) + start)
+        indices, shift = search.compute(points[start:stop].numpy(), box[graph].numpy(), periodic[graph], "PS")
+        pairs.append(torch.from_numpy(indices.astype("int64")) + start)
         shifts.append(torch.from_numpy(shift))
     receiver, sender = torch.cat(pairs).unbind(1)
     shift = None if lattice is None else torch.cat(shifts)

@@ -1,6 +1,6 @@
-"""Rotations: how they are written, drawn, compared, averaged and fitted, and how features turn under them.
+"""Rotations: conversion, sampling, comparison, averaging and fitting, and their action on features.
 
-A rotation is a matrix [..., 3, 3] that acts on columns, ``R @ v``; rows of positions turn by ``pos @ R.mT``.
+A rotation is a matrix [..., 3, 3] that acts on columns, ``R @ v``; rows of positions are rotated by ``pos @ R.mT``.
 """
 
 from geoeq.geometry.rotations.conversions import (

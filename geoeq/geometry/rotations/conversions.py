@@ -1,4 +1,4 @@
-"""Rotations written as six or nine numbers, as quaternions and as rotation vectors, to and from matrices."""
+"""Convert rotation matrices to and from six or nine numbers, quaternions and rotation vectors."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ __all__ = [
     "matrix_to_rotation_vector",
 ]
 
-#: terms of the series of sine, cosine and arctangent at zero; more than float64 can tell.
+#: Number of terms of the series of sine, cosine and arctangent at zero, enough for float64.
 _TERMS = 10
-#: tangent of half the angle, squared, below which the arctangent is a series.
+#: Squared tangent of half the angle below which the arctangent is computed by its series.
 _SMALL_TANGENT = 1e-2
 
 
 def matrix_from_6d(vectors: Tensor) -> Tensor:
-    """The rotation whose first two columns come from any two vectors, by Gram and Schmidt.
+    """Return the rotation whose first two columns are two vectors orthonormalised by Gram-Schmidt.
 
-    Every rotation is reached and the inverse, ``matrix_to_6d``, is continuous, so that a network learns these six
-    numbers more easily than angles or quaternions. Two parallel vectors have no rotation, and no derivative.
+    Every rotation is reached and the inverse, ``matrix_to_6d``, is continuous, so a network learns these six numbers
+    more easily than angles or quaternions. Two parallel vectors define no rotation, and no derivative.
 
     Shapes:
-        vectors: [..., 6], the first column and then the second. Returns [..., 3, 3].
+        vectors: [..., 6], the first column, then the second. Returns [..., 3, 3].
 
     Source:
         Zhou et al., CVPR 2019, arXiv:1812.07035, eqs. 14-17.
@@ -46,12 +46,12 @@ def matrix_from_6d(vectors: Tensor) -> Tensor:
 
 
 def matrix_to_6d(rotation: Tensor) -> Tensor:
-    """The first two columns, [..., 6], of matrices [..., 3, 3]."""
+    """Return the first two columns, [..., 6], of matrices [..., 3, 3]."""
     return rotation[..., :2].mT.flatten(-2)
 
 
 def matrix_from_9d(entries: Tensor) -> Tensor:
-    """The rotation nearest to any matrix; see ``nearest_rotation``.
+    """Return the rotation nearest to any matrix; see ``nearest_rotation``.
 
     Shapes:
         entries: [..., 9], row by row. Returns [..., 3, 3].
@@ -63,12 +63,12 @@ def matrix_from_9d(entries: Tensor) -> Tensor:
 
 
 def matrix_to_9d(rotation: Tensor) -> Tensor:
-    """The entries, [..., 9], row by row, of matrices [..., 3, 3]."""
+    """Return the entries, [..., 9], row by row, of matrices [..., 3, 3]."""
     return rotation.flatten(-2)
 
 
 def matrix_from_quaternion(quaternion: Tensor) -> Tensor:
-    """The rotation of a quaternion of any length but zero; q and -q are the same rotation.
+    """Return the rotation of a non-zero quaternion; q and -q are the same rotation.
 
     Shapes:
         quaternion: [..., 4], w x y z. Returns [..., 3, 3].
@@ -83,13 +83,13 @@ def matrix_from_quaternion(quaternion: Tensor) -> Tensor:
 
 
 def matrix_to_quaternion(rotation: Tensor) -> Tensor:
-    """The unit quaternion with w >= 0; as exact for half turns as for any other angle.
+    """Return the unit quaternion with w >= 0, equally exact for all angles, half turns included.
 
-    The matrix gives 4 q qᵀ without a root. Its rows are multiples of q, and the one with the largest
-    diagonal entry is at least one long.
+    The matrix gives 4 q qᵀ without a square root. Its rows are multiples of q, and the row with the largest diagonal
+    entry has at least length one.
 
     Shapes:
-        rotation: [..., 3, 3]. Returns [..., 4], w x y z. It jumps to its negative at half turns, as it must.
+        rotation: [..., 3, 3]. Returns [..., 4], w x y z. The sign necessarily jumps at half turns.
     """
     (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in rotation.unbind(-2))
     rows = (
@@ -106,7 +106,7 @@ def matrix_to_quaternion(rotation: Tensor) -> Tensor:
 
 
 def matrix_from_rotation_vector(vector: Tensor) -> Tensor:
-    """The rotation about a vector, by its length in radians (axis-angle); derivatives are exact at zero too.
+    """Return the rotation about a vector by its length in radians (axis-angle); derivatives are exact at zero too.
 
     Shapes:
         vector: [..., 3]. Returns [..., 3, 3].
@@ -125,10 +125,10 @@ def matrix_from_rotation_vector(vector: Tensor) -> Tensor:
 
 
 def matrix_to_rotation_vector(rotation: Tensor) -> Tensor:
-    """The axis, of the length of the angle in radians, 0 to π; derivatives are exact at the identity too.
+    """Return the axis times the angle in radians, 0 to π; derivatives are exact at the identity too.
 
     Shapes:
-        rotation: [..., 3, 3]. Returns [..., 3]. It jumps to its negative at half turns, as it must.
+        rotation: [..., 3, 3]. Returns [..., 3]. The sign necessarily jumps at half turns.
     """
     quaternion = matrix_to_quaternion(rotation)
     cosine, axis = quaternion[..., :1], quaternion[..., 1:]

@@ -1,4 +1,4 @@
-"""Finite groups of rotations and reflections, the point groups of molecules, by their names of Schoenflies."""
+"""Finite groups of rotations and reflections: the point groups of molecules, in Schoenflies notation."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from geoeq.geometry.rotations.conversions import matrix_from_rotation_vector
 
 __all__ = ["finite_group", "is_finite_group"]
 
-#: the highest order of an axis: more copies are better drawn at random.
+#: Highest order of an axis; averages over more elements are better sampled at random.
 MAX_ORDER = 64
 
 _NAME = re.compile(r"([CDSTOI])([1-9]\d*)?([vhd]?)")
-#: what may follow each letter.
-_MORE = {"C": ("", "v", "h"), "D": ("", "h", "d"), "S": ("",), "T": ("", "h", "d"), "O": ("", "h"), "I": ("", "h")}
-#: the inversion, and the mirrors across the axis z and through it.
+#: Suffixes allowed after each letter.
+_SUFFIXES = {"C": ("", "v", "h"), "D": ("", "h", "d"), "S": ("",), "T": ("", "h", "d"), "O": ("", "h"), "I": ("", "h")}
+#: Diagonals of the inversion, and of the mirror planes perpendicular to the z axis and through it.
 _MIRRORS = ((-1, -1, -1), (1, 1, -1), (1, -1, 1))
 _AXES = {"x": 0, "y": 1, "z": 2}
 
 
 def is_finite_group(name: str) -> bool:
-    """Whether it is the name of a group that ``finite_group`` makes."""
+    """Return whether ``finite_group`` knows a group of this name."""
     return _generators(name) is not None
 
 
 @constant
 def finite_group(name: str, axis: str = "z") -> Tensor:
-    """All elements of a point group, the identity first, as orthogonal matrices.
+    """Return all elements of a point group as orthogonal matrices, the identity first.
 
-    Rotations alone are "C4" (cyclic, of any order), "D3" (dihedral), "T", "O" and "I" (those of the tetrahedron, the
+    Pure rotation groups are "C4" (cyclic, of any order), "D3" (dihedral), "T", "O" and "I" (of the tetrahedron, the
     octahedron and the icosahedron: 12, 24 and 60). With reflections: "Ci" (inversion), "Cs", "C4h", "C4v", "S4",
     "D3h", "D3d", "Td", "Th", "Oh" and "Ih".
 
     Args:
-        name: of the group.
-        axis: "x", "y" or "z": the principal one of the cyclic and dihedral groups. The axes of order two of T, O and I
-            lie along x, y and z (of O those of order four).
+        name: Schoenflies symbol of the group.
+        axis: principal axis of cyclic and dihedral groups, "x", "y" or "z". The twofold axes of T and I, and the
+            fourfold axes of O, lie along x, y and z.
 
     Shapes:
         Returns [F, 3, 3], float64.
 
     Raises:
-        InputError: there is no such group or axis, or its order is above 64.
+        InputError: the group or axis is unknown, or the order of the group's axis is above 64.
     """
     generators = _generators(name)
     if generators is None:
@@ -69,35 +69,35 @@ def finite_group(name: str, axis: str = "z") -> Tensor:
 
 
 def _key(matrix: Tensor) -> tuple[int, ...]:
-    """The same for two matrices that differ by rounding."""
+    """Return a key that is equal for matrices that differ only by rounding."""
     return tuple((matrix.flatten() * 1e6).round().int().tolist())
 
 
-def _turn(order: int, direction: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> Tensor:
+def _axis_rotation(order: int, direction: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> Tensor:
     vector = torch.tensor(direction, dtype=torch.float64)
     return matrix_from_rotation_vector(2 * math.pi / order * vector / vector.norm())
 
 
 def _generators(name: str) -> list[Tensor] | None:
-    """Matrices whose products are the group; None where there is no such group."""
+    """Return matrices that generate the group; None if there is no such group."""
     inversion, across, upright = (torch.diag(torch.tensor(row).double()) for row in _MIRRORS)
     if name in ("Ci", "Cs"):
         return [inversion if name == "Ci" else across]
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    letter, number, more = match.group(1), int(match.group(2) or 2), match.group(3)
+    letter, number, suffix = match.group(1), int(match.group(2) or 2), match.group(3)
     bad = number > MAX_ORDER or (letter in "CDS") != bool(match.group(2)) or (letter == "S" and number % 2 == 1)
-    if bad or more not in _MORE[letter]:
+    if bad or suffix not in _SUFFIXES[letter]:
         return None
-    three, golden = _turn(3, (1.0, 1.0, 1.0)), (1 + math.sqrt(5)) / 2
+    three, golden = _axis_rotation(3, (1.0, 1.0, 1.0)), (1 + math.sqrt(5)) / 2
     proper = {
-        "C": [_turn(number)],
-        "D": [_turn(number), _turn(2, (1.0, 0.0, 0.0))],
-        "S": [_turn(number) @ across],
-        "T": [three, _turn(2)],
-        "O": [three, _turn(4)],
-        "I": [three, _turn(2), _turn(5, (0.0, 1.0, golden))],
+        "C": [_axis_rotation(number)],
+        "D": [_axis_rotation(number), _axis_rotation(2, (1.0, 0.0, 0.0))],
+        "S": [_axis_rotation(number) @ across],
+        "T": [three, _axis_rotation(2)],
+        "O": [three, _axis_rotation(4)],
+        "I": [three, _axis_rotation(2), _axis_rotation(5, (0.0, 1.0, golden))],
     }
     with_mirrors = {"": [], "v": [upright], "h": [across if letter in "CD" else inversion]}
-    return proper[letter] + (with_mirrors | {"d": [_turn(2 * number) @ across]})[more]
+    return proper[letter] + (with_mirrors | {"d": [_axis_rotation(2 * number) @ across]})[suffix]

@@ -1,4 +1,4 @@
-"""The rotation and translation that bring points onto others: the problem of Procrustes, for many graphs at once."""
+"""Rigid alignment of points (the Procrustes problem), for many graphs at once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Alignment", "align"]
 
 
 class Alignment(NamedTuple):
-    """What brings points onto others.
+    """The rigid motion that aligns points with a target, and the result.
 
     Shapes:
         rotation: [G, 3, 3]. translation: [G, 3] Å: ``target ≈ points @ rotation[batch].mT + translation[batch]``.
-        aligned: [N, 3] Å, the points as they are then. rmsd: [G] Å.
+        aligned: [N, 3] Å, the aligned points. rmsd: [G] Å.
     """
 
     rotation: Tensor
@@ -36,15 +36,15 @@ def align(
     weights: Tensor | None = None,
     reflections: bool = False,
 ) -> Alignment:
-    """Bring the points of each graph onto the target, with the smallest weighted sum of squared distances.
+    """Align the points of each graph with the target, minimising the weighted sum of squared distances.
 
-    Derivatives go through all of it. Points on one line leave the turn about it open, and derivatives are then large.
+    Results are differentiable. For collinear points the rotation about the line is undefined and derivatives are large.
 
     Args:
-        points, target: of the same atoms, in the same order.
-        batch: the graph of each; None for one graph.
-        num_graphs: G; needed where the last graphs are empty.
-        weights: of each atom, not negative, such as masses; None for all alike.
+        points, target: positions of the same atoms, in the same order.
+        batch: graph of each atom; None for a single graph.
+        num_graphs: number G of graphs; required if the last graphs are empty.
+        weights: non-negative weights of the atoms, such as masses; None for equal weights.
         reflections: allow improper rotations.
 
     Shapes:
@@ -54,7 +54,7 @@ def align(
         TensorError: points and target differ in shape.
 
     Source:
-        Kabsch, Acta Cryst. A32, 922 (1976). Differs: by the polar factor of the covariance, not by its square.
+        Kabsch, Acta Cryst. A32, 922 (1976). Differs: uses the polar factor of the covariance instead of its square.
     """
     if points.shape != target.shape or points.dim() != 2:
         raise TensorError(f"points are {list(points.shape)} and target {list(target.shape)}; both must be [N, 3].")

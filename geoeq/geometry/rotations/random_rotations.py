@@ -1,4 +1,4 @@
-"""Rotations at random: of all space, with reflections, and about an axis."""
+"""Random rotations: of space, with reflections, and about an axis."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["random_orthogonals", "random_rotations", "random_turns"]
 
 
 def random_rotations(n: int, generator: torch.Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """Rotations drawn uniformly.
+    """Draw rotations uniformly from SO(3).
 
     Args:
-        n: how many.
-        generator: of the random numbers; None takes PyTorch's own.
-        dtype: of the result; None takes PyTorch's default.
+        n: number of rotations.
+        generator: random number generator; None uses PyTorch's default generator.
+        dtype: dtype of the result; None uses PyTorch's default dtype.
 
     Shapes:
         Returns [n, 3, 3].
@@ -29,7 +29,7 @@ def random_rotations(n: int, generator: torch.Generator | None = None, dtype: to
 
 
 def random_orthogonals(n: int, generator: torch.Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """Rotations and reflections drawn uniformly from O(3); arguments and shapes as for ``random_rotations``."""
+    """Draw rotations and reflections uniformly from O(3); arguments and shapes are those of ``random_rotations``."""
     rotations = random_rotations(n, generator, dtype)
     sign = 1 - 2 * torch.randint(2, (n, 1, 1), generator=generator)
     return rotations * sign.to(rotations)
@@ -38,13 +38,13 @@ def random_orthogonals(n: int, generator: torch.Generator | None = None, dtype: 
 def random_turns(
     n: int, axis: Sequence[float], generator: torch.Generator | None = None, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Rotations about an axis by angles drawn uniformly.
+    """Draw rotations about an axis by uniformly distributed angles.
 
     Args:
-        n: how many.
-        axis: the direction that stays where it is, of any length but zero.
-        generator: of the random numbers; None takes PyTorch's own.
-        dtype: of the result; None takes PyTorch's default.
+        n: number of rotations.
+        axis: direction of the axis, of any non-zero length.
+        generator: random number generator; None uses PyTorch's default generator.
+        dtype: dtype of the result; None uses PyTorch's default dtype.
 
     Shapes:
         Returns [n, 3, 3].

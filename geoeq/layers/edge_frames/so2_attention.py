@@ -121,21 +121,13 @@ class SO2Attention(nn.Module):
         self.register_buffer("scale", order_scale(lmax, mmax), persistent=False)
 
     def forward(self, x: Tensor, graph: Graph, frame: Tensor) -> Tensor:
-        s, h = self._first_convolution(x, graph, frame)  # [E, score_width], [E, extra_width + R hidden]
-        second = [self.second.scalar.bias, *self.second.matrices()]
-        if self.alpha is None:
-            values = chunked(self._second_convolution, [h], second, CHUNK)  # [E, H + R H C_v]
-            s, values = values.tensor_split([self.heads], dim=1)
-            weights = self._per_channel(self._attention(s, graph))
-            y = attention_sum(self._by_row(values), weights, frame, graph.receiver, graph.num_nodes)
-        else:
-            rows = [h, self._attention(s, graph), frame]
-            y = chunked(self._messages, rows, second, CHUNK, target=(graph.receiver, graph.num_nodes))
-        result: Tensor = self.project(y * self.scale.to(x.dtype))
+        s, h = self._first_convolution(x, graph, frame)  # SO2(w_ij * [D x_j, D x_i])
+        y = self._sum_messages(s, h, graph, frame)  # Σ_j a_ij D^T v_ij, [N, (lmax + 1)², H C_v]
+        result: Tensor = self.project(y * self.scale.to(x.dtype))  # W
         return result
 
     def _first_convolution(self, x: Tensor, graph: Graph, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute ``SO2(w_ij * [D x_j, D x_i])``: the scalars of the attention, and the input of the nonlinearity."""
+        """Compute the scalars of the attention [E, score_width] and the nonlinearity's input [E, extra + R hidden]."""
         return edge_convolution(
             x,
             self.network.hidden(graph),
@@ -149,6 +141,17 @@ class SO2Attention(nn.Module):
             self.first.sizes,
             first=self.score_width,
         )
+
+    def _sum_messages(self, s: Tensor, h: Tensor, graph: Graph, frame: Tensor) -> Tensor:
+        """Compute ``Σ_j a_ij D^T v_ij`` in chunks of edges."""
+        second = [self.second.scalar.bias, *self.second.matrices()]
+        if self.alpha is None:  # the scores come with the values
+            values = chunked(self._second_convolution, [h], second, CHUNK)  # [E, H + R H C_v]
+            s, values = values.tensor_split([self.heads], dim=1)
+            weights = self._per_channel(self._attention(s, graph))
+            return attention_sum(self._by_row(values), weights, frame, graph.receiver, graph.num_nodes)
+        rows = [h, self._attention(s, graph), frame]
+        return chunked(self._messages, rows, second, CHUNK, target=(graph.receiver, graph.num_nodes))
 
     def _attention(self, s: Tensor, graph: Graph) -> Tensor:
         """Compute the attention weights a_ij, [E, H]."""

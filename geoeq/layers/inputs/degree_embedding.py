@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from geoeq import kernels
 from geoeq.graph import Graph
-from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
+from geoeq.layers.irreps.layout import irreps_blocks, split_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.irreps.linear import Linear
 from geoeq.layers.layer import Layer, edge_attributes
 from geoeq.layers.products.tensor_paths import depthwise_paths, harmonics_group
@@ -78,11 +78,10 @@ class DegreeEmbedding(Layer):
             weights, degree = weights * envelope, kernels.segment_sum(envelope, graph)
         ones = x.new_ones(x.shape[0], self.width)
         sums = kernels.tensor_product_conv(ones, graph.harmonics, weights, graph, self.paths)
-        parts = sums.split([dim * channels for dim, channels in self.product_blocks], dim=-1)
-        shaped = [part.reshape(-1, *block) for part, block in zip(parts, self.product_blocks, strict=True)]
 
         blocks = to_channels_last(x, self.blocks)
-        for n, value in zip(self.targets, self.linear.on_blocks(shaped), strict=True):
+        values = self.linear.on_blocks(split_blocks(sums, self.product_blocks))
+        for n, value in zip(self.targets, values, strict=True):
             blocks[n] = blocks[n] + self.scale * value
         blocks[self.scalar_block] = blocks[self.scalar_block] + (self.scale * degree * self.bias).unsqueeze(1)
         return to_e3nn_layout(blocks)

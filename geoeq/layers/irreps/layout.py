@@ -14,9 +14,11 @@ __all__ = [
     "Blocks",
     "Fiber",
     "fiber",
+    "flatten_blocks",
     "from_coefficients",
     "irreps_blocks",
     "sphere_irreps",
+    "split_blocks",
     "to_channels_last",
     "to_coefficients",
     "to_e3nn_layout",
@@ -52,6 +54,25 @@ def to_e3nn_layout(parts: Sequence[Tensor]) -> Tensor:
         parts: [N, 2 l + 1, channels] each. Returns [N, irreps.dim].
     """
     return torch.cat([part.transpose(1, 2).flatten(1) for part in parts], dim=-1)
+
+
+def flatten_blocks(parts: Sequence[Tensor]) -> Tensor:
+    """Join channels-last blocks to rows as the kernels take them, without changing the order of entries.
+
+    Shapes:
+        parts: [N, 2 l + 1, channels] each. Returns [N, irreps.dim].
+    """
+    return torch.cat([part.flatten(1) for part in parts], dim=-1)
+
+
+def split_blocks(x: Tensor, blocks: Blocks) -> list[Tensor]:
+    """Split rows of ``flatten_blocks`` into channels-last blocks.
+
+    Shapes:
+        x: [N, irreps.dim]. Returns [N, 2 l + 1, channels] each.
+    """
+    parts = x.split([dim * channels for dim, channels in blocks], dim=-1)
+    return [part.unflatten(1, block) for part, block in zip(parts, blocks, strict=True)]
 
 
 def sphere_irreps(lmax: int, channels: int) -> o3.Irreps:

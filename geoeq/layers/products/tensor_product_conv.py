@@ -13,7 +13,13 @@ from geoeq.constants import default_dtype
 from geoeq.errors import InputError
 from geoeq.graph import Graph
 from geoeq.kernels import Mode
-from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
+from geoeq.layers.irreps.layout import (
+    flatten_blocks,
+    irreps_blocks,
+    split_blocks,
+    to_channels_last,
+    to_e3nn_layout,
+)
 from geoeq.layers.layer import Group, check_width
 from geoeq.layers.products.tensor_paths import depthwise_paths, fully_connected_paths, harmonics_group
 
@@ -83,11 +89,9 @@ class TensorProductConv(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor, graph: Graph) -> Tensor:
         check_width(x, self.paths.x_dim, "TensorProductConv")
-        rows = torch.cat([block.flatten(1) for block in to_channels_last(x, self.blocks_in)], dim=-1)
+        rows = flatten_blocks(to_channels_last(x, self.blocks_in))
         out = kernels.tensor_product_conv(rows, graph.harmonics, weights, graph, self.paths)
-        parts = out.split([dim * channels for dim, channels in self.blocks_out], dim=-1)
-        shaped = [part.reshape(-1, *block) for part, block in zip(parts, self.blocks_out, strict=True)]
-        return to_e3nn_layout(shaped)
+        return to_e3nn_layout(split_blocks(out, self.blocks_out))
 
     def to_e3nn(self) -> o3.TensorProduct:
         """Return e3nn's module for the same product on each edge, ``product(x[sender], harmonics, weights)``.

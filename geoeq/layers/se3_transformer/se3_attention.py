@@ -13,7 +13,14 @@ from geoeq import kernels
 from geoeq.errors import InputError
 from geoeq.graph import Graph
 from geoeq.layers.edge_softmax import edge_softmax
-from geoeq.layers.irreps.layout import fiber, irreps_blocks, to_channels_last, to_e3nn_layout
+from geoeq.layers.irreps.layout import (
+    fiber,
+    flatten_blocks,
+    irreps_blocks,
+    split_blocks,
+    to_channels_last,
+    to_e3nn_layout,
+)
 from geoeq.layers.layer import Layer
 from geoeq.layers.se3_transformer.edge_basis import EdgeBasis
 from geoeq.layers.se3_transformer.se3_messages import Activation, RadialSharing, SE3Messages
@@ -101,15 +108,11 @@ class SE3Attention(Layer):
 
         values, scores = self._values_and_scores(self.messages(blocks, basis), x_by_degree, graph)  # eq. 8
         weights = edge_softmax(scores * self.scale, graph, basis.envelope)  # eq. 11, [E, heads]
-        flat = torch.cat([value.flatten(1) for value in values], dim=1)
-        shapes = [(2 * degree + 1, width) for degree, width in self.values]
-        total = kernels.weighted_sum(flat, weights, graph, blocks=shapes)  # eq. 10
+        shapes = tuple((2 * degree + 1, width) for degree, width in self.values)
+        total = kernels.weighted_sum(flatten_blocks(values), weights, graph, blocks=shapes)  # eq. 10
 
         result = []
-        for (degree, _), shape, part in zip(
-            self.values, shapes, total.split([dim * width for dim, width in shapes], dim=1), strict=True
-        ):
-            joined = part.unflatten(1, shape)  # [N, 2 l + 1, C / div]
+        for (degree, _), joined in zip(self.values, split_blocks(total, shapes), strict=True):  # [N, 2 l + 1, C / div]
             if degree in x_by_degree:
                 joined = torch.cat([joined, x_by_degree[degree]], dim=-1)
             result.append(joined @ self.project[str(degree)].T)  # eq. 12

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from geoeq.errors import InputError, unknown_name
 from geoeq.kernels.operators.path_messages import path_messages
 from geoeq.kernels.operators.path_plan import PathPlan
-from geoeq.layers.irreps.layout import Fiber
+from geoeq.layers.irreps.layout import Fiber, split_blocks
 from geoeq.layers.layer import edge_attributes
 from geoeq.layers.se3_transformer.edge_basis import EdgeBasis, coupling_constants
 
@@ -103,12 +103,8 @@ class SE3Messages(nn.Module):
             message = path_messages(x, radial(inputs), weight, couplings, basis.pointers, plan)
             for (degree, _), part in zip(plan.outputs, message.split(_sizes(plan.outputs), dim=-1), strict=True):
                 total[degree] = total[degree] + part if degree in total else part
-        flat = torch.cat([total[degree] for degree, _ in self.degrees_out], dim=-1)
-        parts = flat.index_select(0, basis.inverse).split(_sizes(self.degrees_out), dim=-1)
-        return [
-            part.unflatten(-1, (2 * degree + 1, channels))
-            for part, (degree, channels) in zip(parts, self.degrees_out, strict=True)
-        ]
+        rows = torch.cat([total[degree] for degree, _ in self.degrees_out], dim=-1).index_select(0, basis.inverse)
+        return split_blocks(rows, tuple((2 * degree + 1, channels) for degree, channels in self.degrees_out))
 
 
 def _sizes(degrees: Fiber) -> list[int]:

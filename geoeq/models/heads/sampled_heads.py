@@ -15,7 +15,22 @@ from geoeq.layers.sphere.sphere_points import fibonacci_points, point_harmonics,
 from geoeq.models.heads.head import Head, checked_name
 from geoeq.models.heads.scalar_heads import GraphScalar, linear_weights
 
-__all__ = ["SampledScalar", "SampledVector", "SphereNetwork"]
+__all__ = ["SampledScalar", "SampledVector", "SphereNetwork", "sphere_sizes"]
+
+
+def sphere_sizes(irreps: o3.Irreps) -> tuple[int, int]:
+    """Return lmax and the number C of channels of features ``Cx0e + Cx1o + ...``, functions on the sphere.
+
+    Raises:
+        InputError: the features are not functions on the sphere.
+    """
+    lmax, channels = irreps.lmax if irreps.dim else 0, irreps.count("0e")
+    if not channels or irreps.simplify() != sphere_irreps(lmax, channels):
+        raise InputError(
+            "Heads on the sphere need the same number of channels of every degree, such as 8x0e+8x1o+8x2e; "
+            f"the network gives {irreps}."
+        )
+    return lmax, channels
 
 
 class SphereNetwork(nn.Module):
@@ -43,12 +58,7 @@ class SphereNetwork(nn.Module):
 
     def __init__(self, irreps: o3.Irreps, vector: bool, degree: int | None, samples: int | None) -> None:
         super().__init__()
-        self.lmax, self.channels = irreps.lmax, irreps.count("0e")
-        if not self.channels or irreps != sphere_irreps(self.lmax, self.channels):
-            raise InputError(
-                "Heads on the sphere need the same number of channels of every degree, such as 8x0e+8x1o+8x2e; "
-                f"the network gives {irreps}."
-            )
+        self.lmax, self.channels = sphere_sizes(irreps)
         if samples is None:
             points, weights = quadrature_points(4 * self.lmax + 8 if degree is None else degree)
         else:

@@ -10,26 +10,15 @@ from geoeq.errors import InputError
 from geoeq.graph import Graph, edge_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.edge_frames.so2_attention import SO2Attention
-from geoeq.layers.irreps.layout import sphere_irreps, to_coefficients
+from geoeq.layers.irreps.layout import to_coefficients
 from geoeq.layers.irreps.linear import DegreeLinear
 from geoeq.layers.sphere.sphere_activation import SphereNonlinearity, sphere_activation
 from geoeq.layers.sphere.sphere_feed_forward import FeedForwardKind, SphereFeedForward, feed_forward_activation
 from geoeq.models.heads.head import Head, checked_name
+from geoeq.models.heads.sampled_heads import sphere_sizes
 from geoeq.models.heads.scalar_heads import GraphScalar, with_one
 
 __all__ = ["AttentionVector", "SphereScalar"]
-
-
-def _sphere(head: Head, irreps: o3.Irreps) -> tuple[int, int]:
-    """Return lmax and the number of channels of features that are functions on the sphere."""
-    irreps = irreps.simplify()
-    lmax, channels = irreps.lmax, irreps.count("0e")
-    if channels < 1 or irreps != sphere_irreps(lmax, channels):
-        raise InputError(
-            f"{type(head).__name__} needs the same number of channels of every degree, Cx0e + Cx1o + ..; the network "
-            f"gives {irreps}."
-        )
-    return lmax, channels
 
 
 class _ScalarOfSphere(nn.Module):
@@ -77,7 +66,7 @@ class SphereScalar(GraphScalar):
         self.hidden, self.feed_forward, self.resolution = feed_forward_channels, feed_forward, resolution
 
     def make(self, irreps: o3.Irreps) -> None:
-        lmax, channels = _sphere(self, irreps)
+        lmax, channels = sphere_sizes(irreps)
         activation = feed_forward_activation(self.feed_forward, lmax, self.hidden, self.resolution)
         network = SphereFeedForward(lmax, channels, self.hidden, 1, activation)
         self.network = nn.Sequential(_ScalarOfSphere(lmax, channels, network))
@@ -143,7 +132,7 @@ class AttentionVector(Head):
         self.renormalize, self.scores_from_values, self.cutoff = renormalize, scores_from_values, cutoff
 
     def make(self, irreps: o3.Irreps) -> None:
-        self.lmax, self.channels = _sphere(self, irreps)
+        self.lmax, self.channels = sphere_sizes(irreps)
         if self.lmax == 0:
             raise InputError(f"AttentionVector needs features of degree 1; the network gives {irreps}.")
         self.attention = SO2Attention(

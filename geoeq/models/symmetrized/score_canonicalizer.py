@@ -99,7 +99,7 @@ class ScoreCanonicalizer(Canonicalizer):
         best = scores.detach().amax(-1, keepdim=True)
         tie = _TIE * torch.finfo(scores.dtype).eps * best.abs().clamp(min=1)
         chosen = (scores.detach() >= best - tie).to(scores)  # [G, F]
-        frames = frames.weighed((chosen / chosen.sum(-1, keepdim=True)).flatten())
+        frames = frames.reweighted((chosen / chosen.sum(-1, keepdim=True)).flatten())
         return self._with_gradients(frames, scores) if self.training and scores.requires_grad else frames
 
     def _scores(self, data: Data) -> tuple[Frames, Tensor]:

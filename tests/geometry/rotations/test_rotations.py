@@ -8,8 +8,8 @@ from e3nn import o3
 from torch_geometric.data import Data
 
 from geoeq.errors import InputError
-from geoeq.geometry.rotations import MAX_DEGREE, random_rotations, wigner_blocks, wigner_d
 from geoeq.geometry.harmonics import harmonics
+from geoeq.geometry.rotations import MAX_DEGREE, random_rotations, wigner_blocks, wigner_d
 from geoeq.graph import build_graph, edge_frames, with_frames
 
 LMAX = 8

@@ -7,8 +7,8 @@ import torch
 from e3nn import o3
 
 from geoeq.errors import InputError, TensorError
-from geoeq.geometry.rotations import random_rotations, wigner_blocks, wigner_d
 from geoeq.geometry.harmonics import harmonics
+from geoeq.geometry.rotations import random_rotations, wigner_blocks, wigner_d
 from geoeq.layers import SO2Convolution
 from geoeq.layers.edge_frames.so2 import from_edge_frame, order_sizes, to_edge_frame
 from geoeq.layers.sphere.s2_grid import order_degree

@@ -81,7 +81,7 @@ def test_a_wrong_mean_is_found_out(plain):
     class Wrong(GroupAveraging):
         def frames_of(self, data):
             frames = super().frames_of(data)
-            return frames.weighed(torch.where(torch.arange(len(frames.graph)) % 24 == 5, 0.0, frames.weights))
+            return frames.reweighted(torch.where(torch.arange(len(frames.graph)) % 24 == 5, 0.0, frames.weights))
 
     torch.manual_seed(0)
     errors = equivariance_errors(Wrong(plain(), "O").double(), symmetries=("rotation",))

@@ -1,4 +1,4 @@
-"""Guesses that need no network."""
+"""Baselines, which need no network."""
 
 from __future__ import annotations
 

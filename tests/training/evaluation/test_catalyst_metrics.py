@@ -1,4 +1,4 @@
-"""The published metrics of catalysts, and that atoms which are held count in nothing."""
+"""Metrics of the Open Catalyst tasks; fixed atoms never count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes that are trained for the same time, and what is written about them."""
+"""Comparisons of recipes that are trained for the same time."""
 
 from __future__ import annotations
 
