@@ -77,11 +77,12 @@ def from_smiles(smiles: Sequence[str]) -> list[Structure]:
 
     structures = []
     for text in smiles:
-        molecule, _ = parse_smiles(text)
+        molecule, description = parse_smiles(text)
         if not embed(molecule, CONFORMER_SEED):
             raise InputError(f"RDKit finds no conformer for '{text}'; give a file with its geometry.")
         numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
-        atoms = Atoms(numbers, molecule.GetConformer().GetPositions(), info={"smiles": text})
+        net_charge = {"total_charge": description.charge} if description.charge else {}
+        atoms = Atoms(numbers, molecule.GetConformer().GetPositions(), info={"smiles": text, **net_charge})
         structures.append(Structure(atoms, text))
     return structures
 
@@ -111,7 +112,7 @@ def to_data(atoms: Atoms, dtype: torch.dtype, *, periodic: bool | None = None) -
         pbc=torch.from_numpy(atoms.pbc[None].copy()) if periodic else None,
         vel=tensor(atoms.get_velocities()) if atoms.has("momenta") else None,
         charge=tensor(atoms.get_initial_charges()) if atoms.has("initial_charges") else None,
-        total_charge=tensor([atoms.info["total_charge"]]) if "total_charge" in atoms.info else None,
+        total_charge=tensor([float(atoms.info["total_charge"])]) if "total_charge" in atoms.info else None,
     )
 
 

@@ -13,7 +13,7 @@ from ase.io import read, write
 from rich.console import Console
 
 from geoeq.cli.main import main
-from geoeq.data.structures import Structure, to_atoms, to_batch, to_data
+from geoeq.data.structures import Structure, from_smiles, to_atoms, to_batch, to_data
 from geoeq.models import EGNN, Forces, GraphScalar, NodeScalar
 from geoeq.models.checkpoint import save_checkpoint
 from geoeq.simulate import GeoeqCalculator, MDSettings, Simulation
@@ -127,3 +127,10 @@ def test_predict_honours_the_net_charge_of_a_file(tmp_path, monkeypatch):
     assert main(["predict", "run", "ion.xyz", "-o", "out.xyz"]) == 0
     charges = read("out.xyz").arrays["predicted_charges"]
     assert charges.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_smiles_has_its_net_charge():
+    pytest.importorskip("rdkit")
+    ion, neutral = (structure.atoms for structure in from_smiles(["[NH4+]", "O"]))
+    batch = to_batch([ion, neutral], torch.float64)
+    assert batch.total_charge.tolist() == [1.0, 0.0]
