@@ -1,4 +1,4 @@
-"""The wheel and the sdist hold what they must, and the wheel works where there is no checkout."""
+"""The wheel and the sdist are complete, and the wheel works without a checkout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import geoeq
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: What the tests start sees nothing of the settings under which the tests themselves run.
+#: Environment of the commands: settings under which the tests themselves run are removed.
 SETTINGS = ("PYTHON", "PYTEST", "GEOEQ", "COV")
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(SETTINGS)}
 
@@ -76,14 +76,14 @@ def test_the_sdist_holds_the_sources(dist: Path) -> None:
 
 @pytest.fixture(scope="module")
 def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The scripts of an empty environment with the wheel; the dependencies are those that the tests have."""
+    """The scripts of a new environment with the wheel; its dependencies are those of the environment of the tests."""
     folder = tmp_path_factory.mktemp("installed")
     run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
     python = folder / "venv" / "bin" / "python"
     (wheel,) = dist.glob("*.whl")
     run(python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", wheel, cwd=folder)
     packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
-    # Only a path, without its .pth files: an editable installation of the checkout is not seen through it.
+    # A plain path: .pth files in it, such as that of an editable installation of the checkout, are not processed.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return folder / "venv" / "bin"
 
