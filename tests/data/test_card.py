@@ -1,4 +1,4 @@
-"""A card is read into types, and what is wrong in it is named with file and key."""
+"""A card is parsed into types, and errors name file and key."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_kept_edges_are_stored_beside_the_cache(root):
         load("qm7", sample=True).keep_edges(4.0)
 
 
-def test_kept_edges_of_another_layout_are_found_again(root, monkeypatch):
+def test_stored_edges_of_another_layout_are_computed_again(root, monkeypatch):
     load("qm7", sample=True).keep_edges(4.0)
     (folder,) = root.glob("qm7/*-edges-4.0")
     before = (folder / INDEX).read_text()
@@ -164,7 +164,7 @@ def test_targets_are_chosen():
 
 
 @pytest.mark.parametrize("place", [100, -101, 10**9])
-def test_a_place_outside(qm7, place):
+def test_an_index_outside(qm7, place):
     with pytest.raises(InputError, match=f"qm7: there is no structure {place}; they are numbered 0 to 99"):
         qm7.batch([0, place])
     with pytest.raises(InputError, match="there is no structure"):

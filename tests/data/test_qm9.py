@@ -115,7 +115,7 @@ def test_each_format(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["xyz", "sdf"])
-def test_placed_by_hand_they_are_found(root, kind, monkeypatch):
+def test_files_saved_by_hand_are_used(root, kind, monkeypatch):
     card = load_card("qm9")
     write_raw(root / "qm9" / "raw", kind)
     card.options["molecules"] = 100

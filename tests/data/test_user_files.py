@@ -1,4 +1,4 @@
-"""A file of the user: which reader it gets, what is said about it, and a card that tells more."""
+"""Files of the user: the choice of the reader, the notes about the file, and a card with more details."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_the_card_of_the_documentation(tmp_path):
     assert {part: len(places) for part, places in dataset.split().items()} == {"train": 800, "valid": 100, "test": 100}
 
 
-def test_the_names_of_the_documentation_are_those_that_are_found():
+def test_the_documentation_lists_the_detected_names():
     rows = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \|", DOCS.read_text(), flags=re.MULTILINE)
     assert {name for name, _ in rows} == {*DETECTED}
     for name, words in rows:

@@ -1,4 +1,4 @@
-"""Labels of the workers of a Dask cluster are those of processes here, whatever becomes of the workers."""
+"""Labels computed on a Dask cluster equal those of local processes, even if workers die."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_an_item_that_kills_worker_after_worker_is_a_failure(tmp_path: Path, fak
     assert fake.threads == 0  # the cluster was left
 
 
-def test_a_cluster_without_geoeq_or_workers_is_told_of(tmp_path: Path, faked: Any) -> None:
+def test_a_cluster_without_geoeq_or_workers_is_reported(tmp_path: Path, faked: Any) -> None:
     sources, options = argon(tmp_path / "a.xyz", 2), {"dask": "tcp://there:8786"}
     faked(Fake(ModuleNotFoundError("No module named 'geoeq'")))
     with pytest.raises(InputError, match=r"Dask at tcp://there:8786 cannot load its tasks \(No module named 'geoeq'\)"):

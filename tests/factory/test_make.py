@@ -1,4 +1,4 @@
-"""Whole data sets: what is in them, kills and restarts, any number of processes, and what fails."""
+"""Whole data sets: content, kills and restarts, any number of processes, and failures."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_set_from_smiles_is_what_its_card_says(tmp_path: Path) -> None:
     summary = make_set(folder, Sources(smiles=SMILES), settings, processes=1)
     assert {row["name"]: row["reason"] for row in rows(folder / "failures.csv")} == {
         "C1#CC1": "RDKit finds no conformer of it",
-        "C[NH3+]": f"{METHODS['emt'].title} knows no charges, and this structure has one of +1 e.",
+        "C[NH3+]": f"{METHODS['emt'].title} does not support charges; this structure has +1 e.",
         "CF": "NotImplementedError: No EMT-potential for F",
     }
     dataset = load(folder)
@@ -249,7 +249,7 @@ def test_a_folder_of_other_settings_or_other_things_is_refused(tmp_path: Path) -
     assert load(folder).card.made["seed"] == 1
 
 
-def test_where_nothing_can_be_labelled_the_first_reason_is_told(tmp_path: Path) -> None:
+def test_if_nothing_can_be_labelled_the_first_reason_is_reported(tmp_path: Path) -> None:
     sources = Sources(structures=(argon(tmp_path / "a.xyz", 2, 3),))
     with pytest.raises(DataError, match=r"could be labelled. The first of 2 reasons: a.xyz.*No EMT-potential"):
         make_set(tmp_path / "set", sources, Settings("emt"), processes=1)

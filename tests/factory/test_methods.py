@@ -22,8 +22,8 @@ from geoeq.factory.xtb import XTB
         ("ase.calculators.emt.ENT", {}, "has no object 'ENT'. Did you mean 'EMT'"),
         ("no_such_package.Calculator", {}, "there is no module 'no_such_package'"),
         ("ase.calculators.emt.EMT", {"depth": 3}, "No argument is called 'depth'"),
-        ("gfn2", {"depth": 3}, "'depth': 3} do not fit"),
-        ("ase.Atoms", {}, "no calculator of ASE with energy and forces"),
+        ("gfn2", {"depth": 3}, "'depth': 3} are invalid"),
+        ("ase.Atoms", {}, "not a calculator of ASE with energy and forces"),
     ],
 )
 def test_what_is_no_method_is_refused(name: str, arguments: dict[str, int], message: str) -> None:
@@ -48,9 +48,9 @@ def test_arguments_are_put_over_those_of_the_method() -> None:
 def test_a_method_without_electrons_refuses_ions_and_spins() -> None:
     emt = find_method("emt")
     emt.make(0, 2)
-    with pytest.raises(InputError, match=r"knows no charges, and this structure has one of -1 e"):
+    with pytest.raises(InputError, match=r"does not support charges; this structure has -1 e"):
         emt.make(-1, 1)
-    with pytest.raises(InputError, match="knows no spins"):
+    with pytest.raises(InputError, match="does not support spins"):
         emt.make(0, 3)
 
 

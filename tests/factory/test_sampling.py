@@ -1,4 +1,4 @@
-"""What is sampled has the distribution that it claims, and leaves alone what is held."""
+"""Samples have the stated distribution and do not move constrained atoms."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_vibrations_of_a_held_atom_do_not_move_it() -> None:
 
 
 def test_what_is_no_minimum_does_not_vibrate() -> None:
-    with pytest.raises(RuntimeError, match=r"no minimum: it has a frequency of \d+i cm"):
+    with pytest.raises(RuntimeError, match=r"not a minimum: it has a frequency of \d+i cm"):
         next(vibrations(cluster((0, 0, 0), (0, 0, 1.35)), Modes(300.0, 1), random()))
 
 

@@ -22,9 +22,9 @@ def test_quantities_are_read_with_their_units() -> None:
         (MD, "300K", "write it as in --md 300K:50"),
         (MD, "300:50", "has no unit"),
         (MD, "300Å:50", "measure different quantities"),
-        (MD, "300K:many", "whole number from 1 on, not 'many'"),
+        (MD, "300K:many", "positive integer, not 'many'"),
         (Rattle, "-0.1Å:3", "more than 0"),
-        (Rattle, "0.1Å:0", "whole number from 1 on"),
+        (Rattle, "0.1Å:0", "positive integer"),
         (Modes, "300K:3:4", "write it as in --modes 300K:20"),
     ],
 )

@@ -26,7 +26,7 @@ SURFACE = Surface.parse("Cu:fcc111:1x1x3")
         ("Cu", "write it as in --surface Cu:fcc111:2x2x4"),
         ("Xx:fcc111:2x2x3", "no element Xx"),
         ("Cu:fcc112:2x2x3", "Did you mean 'fcc11"),
-        ("Cu:fcc111:2x2x2", "3 layers or more"),
+        ("Cu:fcc111:2x2x2", "3 or more layers"),
     ],
 )
 def test_what_is_no_surface_is_refused(text: str, message: str) -> None:
@@ -63,7 +63,7 @@ def start_of(adsorbate: str) -> list[Start]:
     return adsorbed(slab, gas)
 
 
-def test_an_adsorbate_stands_on_each_site_with_its_binding_atom_below() -> None:
+def test_an_adsorbate_is_placed_on_each_site_by_its_binding_atom() -> None:
     starts = start_of("CO")
     assert [start.atoms.info["site"] for start in starts] == ["ontop", "bridge", "fcc", "hcp"]
     assert {start.group for start in starts} == {"CO on Cu fcc111 1x1x3"}

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from geoeq.errors import DataError
@@ -69,9 +68,7 @@ class LMDBFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         os.close(self._file)
 
     def get(self, key: bytes) -> bytes | None:

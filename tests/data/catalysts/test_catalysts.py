@@ -444,7 +444,7 @@ def test_what_is_wrong_is_named(name, frames, tmp_path):
     assert set(tmp_path.rglob("*")) == before, "nothing is left on the disk"
 
 
-def test_what_the_energies_are_has_to_be_told(frames, tmp_path):
+def test_the_kind_of_energies_must_be_specified(frames, tmp_path):
     path = write_list(tmp_path / "x.pkl", frames)
     with pytest.raises(DataError, match=r"x.pkl: structure 0: .*specify in the options of the card whether 'energy'"):
         read(path)
@@ -497,7 +497,7 @@ def refusal(path: Path) -> str:
     return ""
 
 
-def test_a_folder_in_the_place_of_the_archive(frames, root, tmp_path):
+def test_a_folder_instead_of_the_archive(frames, root, tmp_path):
     """From what somebody has unpacked to the places of a split, and not again while it is the same."""
     content = {
         "name": "mine",

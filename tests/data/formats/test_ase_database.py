@@ -1,4 +1,4 @@
-"""Databases of ASE: results, key-value pairs and data; the units that SchNetPack says; what is no such database."""
+"""Databases of ASE: results, key-value pairs and data; units stated by SchNetPack; other files."""
 
 from __future__ import annotations
 

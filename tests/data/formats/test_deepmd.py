@@ -61,7 +61,7 @@ def test_many_systems_of_which_one_has_no_box(tmp_path):
     assert records.numbers.tolist() == [8, 1, 1] * 2 + [1, 1] * 3
 
 
-def test_mixed_types_with_places_that_are_empty(tmp_path):
+def test_mixed_types_with_padding(tmp_path):
     path = write(tmp_path / "mixed", types=(0, 0, 0))
     np.save(path / "set.000" / "real_atom_types.npy", [[1, 0, -1], [0, 1, 1], [-1, -1, 1]])
     records = read(path)

@@ -1,4 +1,4 @@
-"""Extended xyz: keys told, or found and said; units, cells, virials, free atoms, and what cannot be read."""
+"""Extended xyz: specified and detected keys, units, cells, virials, free atoms, and unreadable files."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_ase_writes_is_read(tmp_path):
 @pytest.mark.parametrize(
     "key", ["energy", "Energy", "REF_energy", "dft_energy", "TotEnergy", "QM_Energy", "mace.energy"]
 )
-def test_the_common_names_are_found_and_said(tmp_path, key):
+def test_common_names_are_detected_and_reported(tmp_path, key):
     path = write(tmp_path, f"{key}=-3.25", f"{key}=7")
     assert read(path).columns["energy"].tolist() == [-3.25, 7.0]
     assert f"energy is read from the key '{key}' (detected)" in notes(path)
@@ -98,7 +98,7 @@ def test_two_names_are_a_question(tmp_path):
         read(mixed)
 
 
-def test_a_told_key_is_never_replaced(tmp_path):
+def test_a_specified_key_is_never_replaced(tmp_path):
     path = write(tmp_path, "energy=1", columns=":forces:R:3", rows=" 1 2 3")
     with pytest.raises(DataError, match=r"x.xyz: forces: No key is called 'REF_forces'. Did you mean 'forces'\?"):
         read(path, keys={"forces": "REF_forces"})
@@ -107,7 +107,7 @@ def test_a_told_key_is_never_replaced(tmp_path):
         read(path, keys={"energy": "energy", "forces": None})
 
 
-def test_what_some_lack_is_said(tmp_path):
+def test_a_quantity_that_some_structures_lack_is_reported(tmp_path):
     path = write(tmp_path, "energy=1", "nothing=2")
     assert "energy" not in read(path).columns
     assert "energy is not read: only 1 of 2 structures have 'energy'" in notes(path)
@@ -159,7 +159,7 @@ def test_free_atoms_are_left_out_and_are_the_zero_of_atomization_energies(tmp_pa
     assert "there are none for O" in notes(path)
 
 
-def test_weights_are_ignored_and_that_is_said(tmp_path):
+def test_ignored_weights_are_reported(tmp_path):
     assert "'config_weight' is not used" in notes(write(tmp_path, "energy=1 config_weight=3.0"))
 
 

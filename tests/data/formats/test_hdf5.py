@@ -67,7 +67,7 @@ def read(path: Path, **options: object) -> Records:
         ("qm7-x", 1.0, 1.0, 1.0),
     ],
 )
-def test_layouts_are_found_and_read_in_their_units(tmp_path, layout, length, energy, forces):
+def test_layouts_are_detected_and_read_in_their_units(tmp_path, layout, length, energy, forces):
     written = write(tmp_path / "x.h5", layout)
     dataset = load(tmp_path / "x.h5")
     assert np.diff(dataset.ptr).tolist() == [5] * 4 + [3] * 4
@@ -100,7 +100,7 @@ def test_another_energy_of_spice(tmp_path):
     np.testing.assert_array_equal(other.columns["forces"], usual.columns["forces"])
 
 
-def test_a_file_of_ones_own(tmp_path):
+def test_a_file_with_other_names(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["a/Z"], file["a/xyz"], file["a/energy"] = [1, 1], np.ones((3, 2, 3)) * [[[0.0], [1.0]]], [1.0, 2.0, 3.0]
     with pytest.raises(DataError, match="no group has the arrays of a molecule"):

@@ -1,4 +1,4 @@
-"""npz files: layouts of MD17, rMD17 and others, units told or said, and files that were damaged or made to harm."""
+"""npz files: layouts of MD17, rMD17 and others, specified and stated units, and damaged or malicious files."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_units_are_not_guessed(tmp_path):
         load(tmp_path / "x.npz")
 
 
-def test_a_cell_and_names_that_are_told(tmp_path):
+def test_a_cell_and_specified_names(tmp_path):
     path = tmp_path / "x.npz"
     random = np.random.default_rng(0)
     cells = np.eye(3) * random.uniform(3, 4, size=(5, 1, 1))

@@ -143,7 +143,7 @@ def test_splits_by_files(root):
     assert len({*energies["train"]} | {*energies["valid"]}) == 500
 
 
-def test_the_training_set_of_3bpa_is_enough_for_a_split_of_its_own(root, monkeypatch):
+def test_the_training_set_of_3bpa_alone_has_a_split(root, monkeypatch):
     """The sets of the publication need all files, and the one that is missing is named."""
     frame = "2\nenergy={}.5 Properties=species:S:1:pos:R:3:forces:R:3\nC 0 0 0 0 0 1\nH 0 0 1 0 0 -1\n"
     (raw(root, "3bpa") / "train_300K.xyz").write_text("".join(frame.format(place) for place in range(500)))
@@ -231,7 +231,7 @@ def test_water_out_of_the_archive_of_deepmd(root):
     assert {*dataset.targets["energy"][split["valid"]].tolist()} == {3.0}
 
 
-def test_the_cache_is_written_in_chunks_with_what_was_said(root, monkeypatch):
+def test_the_cache_is_written_in_chunks_with_notes(root, monkeypatch):
     """A cache of many chunks is that of one, and keeps the notes and the number of structures of each file."""
     dataset = load("3bpa", sample=True)
     assert any(note.startswith("Not read: dihedrals") for note in dataset.notes)

@@ -77,7 +77,7 @@ def test_the_modes_shear_what_the_order_says():
     assert ours[0, 0] > 0, "pulled apart, the energy rises with the strain"
 
 
-def test_a_stress_is_not_taken_unless_told():
+def test_a_stress_is_read_only_if_its_key_is_specified():
     survey = PymatgenReader().survey({"x": SAMPLE})
     assert {*survey.keys} == {"energy", "forces"}
     assert "A stress is read only if its key is specified" in " ".join(survey.notes)

@@ -125,7 +125,7 @@ def test_a_server_that_cannot_resume(tmp_path, server):
     assert path.read_bytes() == CONTENT
 
 
-def test_a_file_that_changed_in_between_is_fetched_anew(tmp_path, server):
+def test_a_file_that_changed_in_between_is_fetched_again(tmp_path, server):
     url, behaviour = server
     path = tmp_path / "data.bin"
     break_off(path, url, behaviour, sha256=None, bytes=None)
@@ -237,7 +237,7 @@ def test_the_format_that_is_already_there_is_used(tmp_path):
     assert [found.file for found in chosen_sources(card, tmp_path)] == ["always", "two"]
 
 
-def test_a_file_placed_by_hand_is_checked_and_not_fetched(tmp_path):
+def test_a_file_saved_by_hand_is_verified_and_not_fetched(tmp_path):
     path = tmp_path / "mine" / "raw" / "data.bin"
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT)

@@ -1,4 +1,4 @@
-"""What is read in chunks and shards is the same as what is read whole; a kill costs only the shard that was read."""
+"""Chunks and shards give the same records as reading all at once; a kill costs only the shard being read."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_the_workers_of_a_cluster_read_the_same(toy, root):
     assert_whole(toy, open_store(folder, verify=True)[0])
 
 
-def test_a_scheduler_that_is_not_there_is_told_of(toy, monkeypatch):
+def test_a_missing_scheduler_is_reported(toy, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("geoeq.workers.dask._PATIENCE", 0.2)
     with pytest.raises(InputError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):
@@ -201,7 +201,7 @@ def test_after_a_kill_only_the_rest_is_read(toy, root):
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_is_told_of(toy):
+def test_a_killed_worker_is_reported(toy):
     (toy / "kill-a-4").touch()
     done = prepare_elsewhere(toy, 2)
     assert done.returncode == 1
