@@ -144,7 +144,7 @@ def test_what_cannot_be_is_refused():
         hessian(example(), random_batch())
     with pytest.raises(InputError, match="chunk_size is 0"):
         hessian(example(), random_batch((2,)), chunk_size=0)
-    with pytest.raises(InputError, match="needs derivatives of forces"):
+    with pytest.raises(InputError, match="consists of derivatives of forces"):
         hessian(example().model, random_batch((2,)))
 
 
