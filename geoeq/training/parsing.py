@@ -137,9 +137,9 @@ def read_recipe(
 ) -> Recipe:
     """Read a recipe, with the recipes that it inherits, and apply overrides.
 
-    With ``inherit: other.yaml`` (relative to the file) a recipe starts from another one: mappings are merged key by
-    key, lists and values replace the inherited ones, and null sets null. A new ``class_path`` drops the inherited
-    ``init_args``; notes (``about``) are not inherited.
+    With ``inherit: other.yaml`` (relative to the file, or the name of a shipped recipe such as ``qm7/egnn``) a recipe
+    starts from another one: mappings are merged key by key, lists and values replace the inherited ones, and null sets
+    null. A new ``class_path`` drops the inherited ``init_args``; notes (``about``) are not inherited.
 
     Args:
         path: a YAML file.
@@ -191,13 +191,15 @@ def _load(path: Path, heirs: tuple[Path, ...], sources: dict[str, str]) -> dict[
     if parent is not None:
         chain = (*heirs, path.resolve())
         file = (path.parent / str(parent)).resolve()
+        if not file.is_file():
+            file = _shipped_files().get(_short(str(parent)), file).resolve()
         if file in chain:
             cycle = " -> ".join(link.name for link in (*chain[chain.index(file) :], file))
             raise RecipeError(f"{path.name}: inherit: the recipes inherit each other in a circle: {cycle}.")
         if not file.is_file():
             known = [other.name for other in path.parent.glob("*.yaml") if other.name != path.name]
             raise RecipeError(
-                f"{path.name}: inherit: there is no file '{parent}' (a path relative to {path.name})."
+                f"{path.name}: inherit: there is no file '{parent}' (relative to {path.name}) and no shipped recipe."
                 f"{suggestion(str(parent), known)}"
             )
         inherited = _load(file, chain, sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from geoeq.errors import RecipeError
 from geoeq.training.parsing import find_recipe, find_recipes, read_recipe, shipped_recipes
-from geoeq.training.recipe import Recipe
+from geoeq.training.recipe import About, Recipe
 
 RESOLVED = Path(__file__).parent / "resolved_recipes.json"
 
@@ -225,6 +226,14 @@ def test_inheritance_goes_through_folders_and_chains(tmp_path: Path) -> None:
     assert read_recipe(path, ["epochs=5"]).epochs == 5
 
 
+def test_a_recipe_inherits_a_shipped_one_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("inherit: qm7/egnn\nepochs: 3")
+    shipped = read_recipe(find_recipe("qm7/egnn"))
+    assert shipped.about.time
+    assert read_recipe(path) == dataclasses.replace(shipped, epochs=3, about=About())
+
+
 @pytest.mark.parametrize(
     ("text", "base", "message"),
     [
@@ -232,7 +241,7 @@ def test_inheritance_goes_through_folders_and_chains(tmp_path: Path) -> None:
         ("epochs: 3", f"{GOOD}\nsede: 1", "base.yaml: the recipe has no setting 'sede'. Did you mean 'seed'?"),
         ("epochs: 3", f"{GOOD}\nema: 2", "base.yaml: 'ema' must be between 0 and 1, or null, not 2.0."),
         ("epochs: 3", f"{GOOD}\npriors: [{{class_path: x, a: 1}}]", "base.yaml: priors[0] has no setting 'a'."),
-        ("epochs: 3", "inherit: bas.yaml", "base.yaml: inherit: there is no file 'bas.yaml' (a path relative to base"),
+        ("epochs: 3", "inherit: bas.yaml", "base.yaml: inherit: there is no file 'bas.yaml' (relative to base.yaml)"),
         (
             "epochs: 3",
             "inherit: quick.yaml",

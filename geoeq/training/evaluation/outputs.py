@@ -52,7 +52,7 @@ def _write_csv(
     for name in units:
         if field(name).level != "graph":
             raise FieldError(
-                f"'{name}' has a value per atom, but a CSV file has a row per structure. Write an .xyz file."
+                f"'{name}' has a value per atom, but CSV has a row per structure. Write to a file that ends with .xyz."
             )
     columns = ["structure", "formula"]
     for name, unit in units.items():
