@@ -360,5 +360,5 @@ def test_a_file_that_was_cut_is_refused(tmp_path):
     file.close()
     AppendLog(tmp_path / "log.csv", 2).close()
     assert (tmp_path / "log.csv").read_text() == "ab"
-    with pytest.raises(CheckpointError, match="has 2 bytes and had 3"):
+    with pytest.raises(CheckpointError, match="has 2 bytes but had 3"):
         AppendLog(tmp_path / "log.csv", 3)
