@@ -42,12 +42,12 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     add(
         "--group",
         choices=("E(3)", "SE(3)"),
-        help="symmetry group the model claims; SE(3) excludes reflections (default: group of the model, else E(3))",
+        help="symmetry group to test; SE(3) excludes reflections (default: group of the model, else E(3))",
     )
     add(
         "--conservative",
         action=argparse.BooleanOptionalAction,
-        help="the model claims that its forces are minus the gradient of its energy (default: as the model declares)",
+        help="whether the forces must be minus the gradient of the energy (default: as the model declares)",
     )
     add("--seed", type=int, default=0, help="random seed of the structures and the group elements (default 0)")
     add(
