@@ -28,7 +28,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "model",
-        help="model to test: folder of a training run, or path of a class, function or ASE calculator, "
+        help="model to test: folder of a training run or checkpoint, or path of a class, function or ASE calculator, "
         "such as geoeq.models.EGNN, my_module:my_function or ase.calculators.emt:EMT",
     )
     add("--layers", action="store_true", help="also test every layer, and name the first one that breaks a symmetry")

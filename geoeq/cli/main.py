@@ -23,7 +23,7 @@ COMMANDS = {
     "evaluate": "compute the errors of a trained model on its data set",
     "predict": "predict properties of the structures in a file, or of SMILES",
     "data": "list, fetch, prepare, describe, generate and diagnose data sets",
-    "check": "test the symmetries and forces of a model, and locate the layer that breaks them",
+    "check": "test the symmetries and forces of a model, and optionally locate the layer that breaks a symmetry",
     "md": "run molecular dynamics with a trained model, or resume an interrupted run",
     "calibrate": "add an uncertainty to a model, or combine models into an ensemble, and calibrate it",
     "sample": "select the structures of trajectories that are most worth labelling",
