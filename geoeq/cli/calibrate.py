@@ -19,7 +19,7 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="RUN",
-        help="folder of a training run; several folders are combined into an ensemble",
+        help="folder of a training run, such as runs/silicon; several folders are combined into an ensemble",
     )
     add(
         "--target",

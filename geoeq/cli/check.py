@@ -28,7 +28,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "model",
-        help="model to test: folder of a training run, or path of a class, function or ASE calculator, "
+        help="model to test: folder of a training run or checkpoint, or path of a class, function or ASE calculator, "
         "such as geoeq.models.EGNN, my_module:my_function or ase.calculators.emt:EMT",
     )
     add("--layers", action="store_true", help="also test every layer, and name the first one that breaks a symmetry")
@@ -42,12 +42,12 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     add(
         "--group",
         choices=("E(3)", "SE(3)"),
-        help="symmetry group the model claims; SE(3) excludes reflections (default: group of the model, else E(3))",
+        help="symmetry group to test; SE(3) excludes reflections (default: group of the model, else E(3))",
     )
     add(
         "--conservative",
         action=argparse.BooleanOptionalAction,
-        help="the model claims that its forces are minus the gradient of its energy (default: as the model declares)",
+        help="whether the forces must be minus the gradient of the energy (default: as the model declares)",
     )
     add("--seed", type=int, default=0, help="random seed of the structures and the group elements (default 0)")
     add(

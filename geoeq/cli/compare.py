@@ -19,7 +19,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         help="recipes, as files, shipped names or patterns such as 'nbody/*-quick'; "
         "and key=value settings that override those of every recipe",
     )
-    add("--budget", required=True, metavar="TIME", help="training time of each recipe: 90s, 5min, 1h")
+    add("--budget", required=True, metavar="TIME", help="training time of each recipe, such as 90s, 5min or 1h")
     add(
         "--run",
         type=Path,

@@ -22,13 +22,17 @@ def add_data_doctor(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="diagnose only the sample of the data set that is shipped with geoeq",
     )
-    add("--full", action="store_true", help="measure every structure (default: up to 1500 of them)")
+    add(
+        "--full",
+        action="store_true",
+        help="examine every structure (default: at most 1500 structures and 10 000 atoms)",
+    )
     add("--cutoff", type=float, metavar="Å", help="neighbour cutoff radius in Å (default 5)")
     add("--split", metavar="NAME", help="split whose parts are compared (default: the data set's default split)")
     add(
         "--targets",
         metavar="A,B",
-        help="labels that must be present, such as energy,forces (default: any)",
+        help="labels to examine, which the data must contain, such as energy,forces (default: all labels)",
     )
     add(
         "--key",

@@ -69,7 +69,8 @@ def _version(package: str) -> tuple[str, str]:
 def _devices() -> list[tuple[str, str]]:
     import torch
 
-    rows = [("CPU", f"{os.cpu_count()} cores; torch uses {torch.get_num_threads()} threads")]
+    threads = torch.get_num_threads()
+    rows = [("CPU", f"{os.cpu_count()} cores; torch uses {threads} thread{'' if threads == 1 else 's'}")]
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         memory = gpu.total_memory / 2**30

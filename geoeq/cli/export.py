@@ -19,7 +19,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "output",
         type=Path,
         metavar="OUT",
-        help="file to write: OUT.pt2 for torch.export (the compiled program becomes OUT-compiled.pt2), "
+        help="file to write; the suffix selects the format: OUT.pt2 for torch.export (the compiled program becomes "
+        "OUT-compiled.pt2), "
         "OUT.pt for metatomic",
     )
     add(
@@ -32,12 +33,13 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "float64"),
         help="floating-point type of the exported model (default: that of the run)",
     )
-    add("--device", default="cpu", help="device that the exported program will run on (default cpu)")
+    add("--device", default="cpu", help="device on which the exported program will run: cpu or cuda (default cpu)")
     add(
         "--data",
         type=Path,
         metavar="FILE",
-        help="structures on which the program is compared with the model, in addition to random ones (default: none)",
+        help="file with structures on which the exported program is compared with the model, in addition to random "
+        "ones (default: none)",
     )
     add_trust(parser)
 

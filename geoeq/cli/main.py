@@ -19,17 +19,17 @@ __all__ = ["COMMANDS", "build_parser", "main", "parse"]
 COMMANDS = {
     "train": "train a model from a recipe, or resume an interrupted training",
     "compare": "train several recipes for the same time each, and compare them in a table and a plot",
-    "recipes": "list the recipes that are shipped with geoeq",
+    "recipes": "list the recipes that ship with geoeq",
     "evaluate": "compute the errors of a trained model on its data set",
     "predict": "predict properties of the structures in a file, or of SMILES",
     "data": "list, fetch, prepare, describe, generate and diagnose data sets",
-    "check": "test the symmetries and forces of a model, and locate the layer that breaks them",
+    "check": "test the symmetries and forces of a model, and optionally locate the layer that breaks a symmetry",
     "md": "run molecular dynamics with a trained model, or resume an interrupted run",
     "calibrate": "add an uncertainty to a model, or combine models into an ensemble, and calibrate it",
     "sample": "select the structures of trajectories that are most worth labelling",
-    "export": "export a trained potential to a file that runs without its Python code",
-    "doctor": "report what is installed and available on this machine, and why something is not",
-    "parity": "compare networks with numbers from their authors' own code",
+    "export": "export a trained potential to a file that runs without geoeq",
+    "doctor": "report which packages, devices and kernels are available on this machine, and why others are not",
+    "parity": "compare the outputs of networks with those of their authors' code",
 }
 
 _INTERRUPTED = 130  # the shells' convention: 128 + signal number
@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="geoeq",
         description="Geometric graph neural networks for molecules, materials and 3D point clouds.",
-        epilog="Example: geoeq train qm7/egnn. The options of a command: geoeq train --help.",
+        epilog="Example: geoeq train qm7/egnn. Show the options of a command: geoeq train --help.",
     )
     parser.add_argument("--version", action="version", version=f"geoeq {geoeq.__version__}")
     parser.add_argument("--debug", action="store_true", help="show the full traceback of an error")

@@ -24,7 +24,7 @@ def add_make(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="file with one SMILES per line, or a single SMILES; repeat the option for several",
+        help="file with one SMILES per line, or a single SMILES; repeat the option for several of them",
     )
     add(
         "--structures",
@@ -65,7 +65,8 @@ def add_make(parser: argparse.ArgumentParser) -> None:
     add(
         "--rattle",
         metavar="LENGTH:N",
-        help="sample N random displacements of each initial structure with this standard deviation, such as 0.05Å:20 "
+        help="sample N copies of each initial structure with random displacements of this standard deviation, such as "
+        "0.05Å:20 "
         "(default: none)",
     )
     add(
@@ -79,7 +80,7 @@ def add_make(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=100.0,
         metavar="F",
-        help="largest force on an atom, in eV/Å, above which a structure is left out (default 100)",
+        help="largest force on any atom, in eV/Å; structures with larger forces are left out (default 100)",
     )
     add("--seed", type=int, default=0, help="random seed of the conformers, the sampling and the split (default 0)")
     add("--processes", type=int, metavar="N", help="number of parallel processes (default: number of CPU cores)")

@@ -28,7 +28,10 @@ def add_md(parser: argparse.ArgumentParser) -> None:
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--steps", type=int, help="total number of steps (raise it to extend a finished run)")
     length.add_argument("--time", metavar="TIME", help="total simulated time, such as 10ps, instead of --steps")
-    add("--temperature", help="temperature of the thermostat and of random initial velocities, such as 300K")
+    add(
+        "--temperature",
+        help="temperature of the thermostat and of random initial velocities, such as 300K (required for nvt and npt)",
+    )
     add("--timestep", default="0.5fs", metavar="TIME", help="integration time step (default 0.5fs)")
     add(
         "--thermostat",
@@ -36,7 +39,7 @@ def add_md(parser: argparse.ArgumentParser) -> None:
         help="thermostat (default: langevin for nvt; npt always uses nose-hoover)",
     )
     add("--tau", default="100fs", metavar="TIME", help="relaxation time of the thermostat (default 100fs)")
-    add("--pressure", help="external pressure for npt, such as 1bar or 2GPa")
+    add("--pressure", help="external pressure, such as 1bar or 2GPa (required for npt, not allowed otherwise)")
     add("--pressure-tau", default="1ps", metavar="TIME", help="relaxation time of the barostat (default 1ps)")
     add(
         "--barostat",
@@ -73,12 +76,13 @@ def add_md(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--max-temperature",
-        help="temperature that ends the run as unstable (default: the higher of 10000K and 10 times --temperature)",
+        help="temperature above which the run stops as unstable, such as 5000K (default: the higher of 10000K and 10 "
+        "times --temperature)",
     )
     add(
         "--max-uncertainty",
         metavar="LIMIT",
-        help="uncertainty of a calibrated model at which the run is stopped: of the energy, such as 0.05eV/atom, "
+        help="uncertainty of a calibrated model above which the run stops: of the energy, such as 0.05eV/atom, "
         "or of the force on any atom, such as 0.5eV/Å (default: no limit)",
     )
     add(
@@ -87,13 +91,14 @@ def add_md(parser: argparse.ArgumentParser) -> None:
     add(
         "--dtype",
         choices=("float32", "float64"),
-        help="floating-point type of the model (default: the one it was trained with)",
+        help="floating-point type of the model (default: the one that it was trained with)",
     )
     add(
         "--skin",
         default="0.5Å",
         metavar="LENGTH",
-        help="Verlet skin: the neighbour list is rebuilt once an atom may have crossed it (default 0.5Å)",
+        help="Verlet skin, the range of the neighbour list beyond the cutoff; the list is rebuilt once an atom may "
+        "have crossed it (default 0.5Å)",
     )
     add(
         "-o",

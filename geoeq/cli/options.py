@@ -12,5 +12,5 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="allow the checkpoint to import classes that are not geoeq's; use it only for files that you trust",
+        help="allow the checkpoint to import classes that are not part of geoeq; use it only for files that you trust",
     )

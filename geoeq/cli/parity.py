@@ -17,7 +17,11 @@ def add_parity(parser: argparse.ArgumentParser) -> None:
         help="name of a network, such as egnn, to run its shipped cases; or the .safetensors file of a case, with the "
         ".json file of the same name beside it (default: all shipped cases)",
     )
-    parser.add_argument("--network", help="name of the network of the files (default: the name of each file's folder)")
+    parser.add_argument(
+        "--network",
+        help="name of the network that the .safetensors files belong to, such as egnn (default: the name of each "
+        "file's folder)",
+    )
 
 
 def run_parity(arguments: argparse.Namespace) -> int:

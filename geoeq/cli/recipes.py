@@ -14,7 +14,7 @@ def add_recipes(parser: argparse.ArgumentParser) -> None:
         "patterns",
         nargs="*",
         metavar="PATTERN",
-        help="names of recipes or patterns such as 'nbody/*-quick' (default: all recipes)",
+        help="names of recipes, or patterns such as 'nbody/*-quick' (default: all recipes)",
     )
 
 

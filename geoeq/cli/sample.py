@@ -14,7 +14,9 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``geoeq sample``."""
     parser.epilog = "Example: geoeq sample runs/silicon trajectory.extxyz --count 20"
     add = parser.add_argument
-    add("run", type=Path, help="folder of a calibrated run, or folder that geoeq calibrate wrote")
+    add(
+        "run", type=Path, help="folder of a training run that has been calibrated, or folder that geoeq calibrate wrote"
+    )
     add("files", type=Path, nargs="+", metavar="FILE", help="trajectories or other structure files to select from")
     add("--count", type=int, default=20, help="maximum number of structures to select (default 20)")
     add(
@@ -31,13 +33,14 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="structures that must not be selected again, such as training data; repeat the option for several files",
+        help="file with structures that must not be selected again, such as training data; repeat the option for "
+        "several files",
     )
     add(
         "--pool",
         type=int,
         metavar="N",
-        help="number of most uncertain structures among which diverse ones are selected (default: 5 times --count)",
+        help="number of the most uncertain structures, from which diverse ones are selected (default: 5 times --count)",
     )
     add(
         "--min-uncertainty",

@@ -11,7 +11,10 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``geoeq train``."""
     parser.epilog = "Example: geoeq train qm7/egnn epochs=20 optimizer.lr=1e-3"
     add = parser.add_argument
-    add("recipe", help="a YAML file, or the name of a shipped recipe such as qm7/egnn (geoeq recipes lists them)")
+    add(
+        "recipe",
+        help="path of a recipe (a YAML file), or name of a shipped recipe such as qm7/egnn (geoeq recipes lists them)",
+    )
     add(
         "settings",
         nargs="*",
@@ -20,12 +23,12 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     )
     add("--sample", action="store_true", help="use only the small sample of the data set that is shipped with geoeq")
     add("--again", action="store_true", help="delete an earlier run in the same folder instead of resuming it")
-    add("--no-doctor", action="store_true", help="train even if the check of the data reports errors")
+    add("--no-doctor", action="store_true", help="skip the check of the data before training")
     add(
         "--devices",
         type=int,
         metavar="N",
-        help="number of GPUs per machine, or of processes on CPUs (default: the recipe's devices)",
+        help="number of GPUs per machine, or of processes on a CPU (default: the recipe's devices)",
     )
     add(
         "--num-nodes",
@@ -37,9 +40,14 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add(
         "--strategy",
         choices=("ddp", "fsdp"),
-        help="what each device holds: ddp, all weights; fsdp, a part of them (default: the recipe's strategy)",
+        help="distribution of the model over devices: ddp copies all weights to each device, fsdp shards them "
+        "(default: the recipe's strategy)",
     )
-    add("--plan", action="store_true", help="report which batch sizes fit and how long an epoch takes, do not train")
+    add(
+        "--plan",
+        action="store_true",
+        help="report which batch sizes fit into memory and how long an epoch takes, without training",
+    )
 
 
 def run_train(arguments: argparse.Namespace) -> int:

@@ -33,7 +33,7 @@ def test_versions_and_devices_are_named() -> None:
     lines = doctor_lines()
     assert row(lines, "geoeq") == geoeq.__version__
     assert row(lines, "torch") == torch.__version__
-    assert f"{torch.get_num_threads()} threads" in row(lines, "CPU")
+    assert f"torch uses {torch.get_num_threads()} thread" in row(lines, "CPU")
 
 
 def test_every_backend_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
