@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +113,7 @@ def check(
     """
     from torch import nn
 
-    from geoeq.files import write_text
+    from geoeq.files import write_json
     from geoeq.symmetry import CHECKS
     from geoeq.symmetry.calculators import is_calculator
     from geoeq.symmetry.prepare import prepare
@@ -142,7 +141,7 @@ def check(
         content["layers"] = layer_report.to_dict()
         lines += ["", *str(layer_report).split("\n")]
     folder = output or (run / "check" if run else Path("runs") / f"check-{re.split('[.:]', text)[-1]}")
-    write_text(folder / "check.json", json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(folder / "check.json", content, allow_nan=False)
     draw_check(folder / "check.png", report, layer_report)
     passed = report.passed and (layer_report is None or layer_report.passed)
     count = len(report.failed)

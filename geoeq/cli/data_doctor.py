@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def run_data_doctor(arguments: argparse.Namespace) -> int:
     import_extra("matplotlib", "train")
     from geoeq.data_doctor import Diagnosis, diagnose, open_patient
     from geoeq.data_doctor.findings_plot import draw_diagnosis
-    from geoeq.files import write_text
+    from geoeq.files import write_json
 
     data = open_patient(arguments.name, sample=arguments.sample, keys=_keys(arguments.key))
     if isinstance(data, Diagnosis):  # of data that cannot be read
@@ -65,8 +64,7 @@ def run_data_doctor(arguments: argparse.Namespace) -> int:
         targets = None if arguments.targets is None else arguments.targets.split(",")
         diagnosis = diagnose(data, split=split, targets=targets, cutoff=arguments.cutoff, full=arguments.full)
     folder = arguments.output or Path("runs") / f"doctor-{Path(arguments.name).name}"
-    text = json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(folder / "doctor.json", f"{text}\n")
+    write_json(folder / "doctor.json", diagnosis.to_dict(), allow_nan=False)
     lines = [*str(diagnosis).split("\n"), f"The full report is '{folder / 'doctor.json'}'."]
     if diagnosis.statistics is not None:
         title = f"{diagnosis.name}: {diagnosis.examined:,} structures"
