@@ -14,7 +14,7 @@ from geoeq.typed import Origin, import_object
 if TYPE_CHECKING:
     from geoeq.layers.layer import Group
 
-from geoeq.cli.options import add_trust
+from geoeq.cli.options import add_output, add_trust
 
 __all__ = ["add_check", "check", "load_subject", "run_check"]
 
@@ -49,12 +49,8 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         help="the model claims that its forces are minus the gradient of its energy (default: as the model declares)",
     )
     add("--seed", type=int, default=0, help="random seed of the structures and the group elements (default 0)")
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="folder for check.json and check.png (default RUN/check for a training run, else runs/check-NAME)",
+    add_output(
+        parser, "folder for check.json and check.png (default RUN/check for a training run, else runs/check-NAME)"
     )
     add_trust(parser)
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from geoeq.cli.options import add_output
 from geoeq.errors import InputError
 
 __all__ = ["add_data_doctor", "run_data_doctor"]
@@ -38,13 +39,7 @@ def add_data_doctor(parser: argparse.ArgumentParser) -> None:
         "quantity; repeat the option for several quantities",
     )
     add("--strict", action="store_true", help="return exit status 1 for warnings, too (default: only for errors)")
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="folder for doctor.json and doctor.png (default runs/doctor-NAME)",
-    )
+    add_output(parser, "folder for doctor.json and doctor.png (default runs/doctor-NAME)")
 
 
 def run_data_doctor(arguments: argparse.Namespace) -> int:
