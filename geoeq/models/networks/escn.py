@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 from geoeq.graph import Graph, edge_frames, with_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.escn import ESCNLayer
@@ -187,8 +187,7 @@ class ESCN(Model):
 
 
 def _distance_basis(name: str, width: int, cutoff: float | None, spread: float) -> RadialFunction:
-    if name not in get_args(DistanceBasis):
-        raise InputError(unknown_name("distance basis", name, get_args(DistanceBasis)))
+    check_name("distance basis", name, get_args(DistanceBasis))
     if name == "silu":
         return SiLUBasis(width)
     if cutoff is None:
