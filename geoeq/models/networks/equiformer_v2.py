@@ -161,30 +161,11 @@ class EquiformerV2(Model):
         self.edge_degree = EdgeDegreeEmbedding(
             lmax, mmax, channels, edge_width, edge_channels, separate, average_degree, cutoff
         )
+        attention = hidden_channels, attention_heads, alpha_channels, value_channels
+        sizes = lmax, mmax, channels, *attention, feed_forward_channels, edge_width, edge_channels
+        kinds = norm, activation, feed_forward, resolution, renormalize, scores_from_values
         self.layers = nn.ModuleList(
-            EquiformerV2Layer(
-                lmax,
-                mmax,
-                channels,
-                hidden_channels,
-                attention_heads,
-                alpha_channels,
-                value_channels,
-                feed_forward_channels,
-                edge_width,
-                edge_channels,
-                separate,
-                norm,
-                activation,
-                feed_forward,
-                resolution,
-                renormalize,
-                scores_from_values,
-                alpha_dropout,
-                drop_path,
-                cutoff,
-            )
-            for _ in range(layers)
+            EquiformerV2Layer(*sizes, separate, *kinds, alpha_dropout, drop_path, cutoff) for _ in range(layers)
         )
         self.norm = SphereNorm(lmax, channels, norm)
 

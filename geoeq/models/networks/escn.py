@@ -124,14 +124,10 @@ class ESCN(Model):
         end = cutoff if basis_cutoff is None else basis_cutoff
         self.basis = _distance_basis(basis, num_basis, end, basis_spread)
         self.edge_embedding = EdgeEmbedding(edge_inputs, edge_attr_width, cutoff=end)
+        sizes = lmax, mmax, channels, hidden_channels, edge_channels, num_basis + self.edge_embedding.width
         self.layers = nn.ModuleList(
             ESCNLayer(
-                lmax,
-                mmax,
-                channels,
-                hidden_channels,
-                edge_channels,
-                edge_width=num_basis + self.edge_embedding.width,
+                *sizes,
                 elements="element" in node_inputs,
                 resolution=resolution,
                 normalization=normalization,
