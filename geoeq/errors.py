@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 __all__ = [
     "BackendError",
@@ -22,6 +22,7 @@ __all__ = [
     "SimulationError",
     "TensorError",
     "UnknownElementError",
+    "check_name",
     "suggestion",
     "unknown_name",
 ]
@@ -89,6 +90,16 @@ class BackendError(GeoeqError, RuntimeError):
 
 class MissingExtraError(GeoeqError, ImportError):
     """A command needs an optional package that is not installed."""
+
+
+def check_name(kind: str, name: str, known: Collection[str], error: type[Exception] = InputError) -> None:
+    """Check that a name is among the known ones.
+
+    Raises:
+        InputError: it is not; or ``error``, if another class is given.
+    """
+    if name not in known:
+        raise error(unknown_name(kind, name, known))
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

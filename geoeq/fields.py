@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from geoeq.errors import FieldError, unknown_name
+from geoeq.errors import FieldError, check_name
 
 __all__ = ["FIELDS", "NUM_ELEMENTS", "Field", "Level", "field", "uncertainty_name"]
 
@@ -98,8 +98,7 @@ def field(name: str) -> Field:
         description = f"estimated standard deviation of the {base.replace('_', ' ')}"
         description += "" if known.irreps == "0e" else ", as a norm"
         return Field(known.level, "0e", known.unit, False, description)
-    if name not in FIELDS:
-        raise FieldError(unknown_name("field", name, FIELDS))
+    check_name("field", name, FIELDS, FieldError)
     return FIELDS[name]
 
 
@@ -109,6 +108,5 @@ def uncertainty_name(name: str) -> str:
     Raises:
         FieldError: no field has this name, or it is an uncertainty itself.
     """
-    if name not in FIELDS:
-        raise FieldError(unknown_name("field", name, FIELDS))
+    check_name("field", name, FIELDS, FieldError)
     return name + _UNCERTAINTY

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from geoeq.cli.options import add_trust
+from geoeq.cli.options import add_output, add_trust, new_console
 
 __all__ = ["add_calibrate", "run_calibrate"]
 
@@ -26,21 +26,15 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="output of a single model to which the uncertainty is added (default: its energy)",
     )
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="folder for the calibrated model; required for an ensemble (default for one run: RUN/uncertainty)",
+    add_output(
+        parser, "folder for the calibrated model; required for an ensemble (default for one run: RUN/uncertainty)"
     )
     add_trust(parser)
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
     """Calibrate, and print how well the uncertainty describes the errors."""
-    from geoeq.resources import import_extra
-
-    console = import_extra("rich.console", "train").Console()
+    console = new_console()
     from geoeq.uncertainty import calibrate
 
     calibrate(arguments.runs, console, target=arguments.target, output=arguments.output, trust=arguments.trust)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from geoeq.typed import Origin, import_object
 if TYPE_CHECKING:
     from geoeq.layers.layer import Group
 
-from geoeq.cli.options import add_trust
+from geoeq.cli.options import add_output, add_trust
 
 __all__ = ["add_check", "check", "load_subject", "run_check"]
 
@@ -50,12 +49,8 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         help="whether the forces must be minus the gradient of the energy (default: as the model declares)",
     )
     add("--seed", type=int, default=0, help="random seed of the structures and the group elements (default 0)")
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="folder for check.json and check.png (default RUN/check for a training run, else runs/check-NAME)",
+    add_output(
+        parser, "folder for check.json and check.png (default RUN/check for a training run, else runs/check-NAME)"
     )
     add_trust(parser)
 
@@ -114,7 +109,7 @@ def check(
     """
     from torch import nn
 
-    from geoeq.files import write_text
+    from geoeq.files import write_json
     from geoeq.symmetry import CHECKS
     from geoeq.symmetry.calculators import is_calculator
     from geoeq.symmetry.prepare import prepare
@@ -142,7 +137,7 @@ def check(
         content["layers"] = layer_report.to_dict()
         lines += ["", *str(layer_report).split("\n")]
     folder = output or (run / "check" if run else Path("runs") / f"check-{re.split('[.:]', text)[-1]}")
-    write_text(folder / "check.json", json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(folder / "check.json", content, allow_nan=False)
     draw_check(folder / "check.png", report, layer_report)
     passed = report.passed and (layer_report is None or layer_report.passed)
     count = len(report.failed)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from geoeq.cli.options import new_console
+
 __all__ = ["add_compare", "run_compare"]
 
 
@@ -32,9 +34,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 def run_compare(arguments: argparse.Namespace) -> int:
     """Train and compare recipes; return 1 if one of them failed."""
-    from geoeq.resources import import_extra
-
-    console = import_extra("rich.console", "train").Console()
+    console = new_console()
     from geoeq.training.budget import parse_budget
     from geoeq.training.evaluation.comparison import compare_recipes
     from geoeq.training.parsing import find_recipes

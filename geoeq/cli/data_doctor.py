@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from geoeq.cli.options import add_output
 from geoeq.errors import InputError
 
 __all__ = ["add_data_doctor", "run_data_doctor"]
@@ -43,13 +43,7 @@ def add_data_doctor(parser: argparse.ArgumentParser) -> None:
         "quantity; repeat the option for several quantities",
     )
     add("--strict", action="store_true", help="return exit status 1 for warnings, too (default: only for errors)")
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="folder for doctor.json and doctor.png (default runs/doctor-NAME)",
-    )
+    add_output(parser, "folder for doctor.json and doctor.png (default runs/doctor-NAME)")
 
 
 def run_data_doctor(arguments: argparse.Namespace) -> int:
@@ -59,7 +53,7 @@ def run_data_doctor(arguments: argparse.Namespace) -> int:
     import_extra("matplotlib", "train")
     from geoeq.data_doctor import Diagnosis, diagnose, open_patient
     from geoeq.data_doctor.findings_plot import draw_diagnosis
-    from geoeq.files import write_text
+    from geoeq.files import write_json
 
     data = open_patient(arguments.name, sample=arguments.sample, keys=_keys(arguments.key))
     if isinstance(data, Diagnosis):  # of data that cannot be read
@@ -69,8 +63,7 @@ def run_data_doctor(arguments: argparse.Namespace) -> int:
         targets = None if arguments.targets is None else arguments.targets.split(",")
         diagnosis = diagnose(data, split=split, targets=targets, cutoff=arguments.cutoff, full=arguments.full)
     folder = arguments.output or Path("runs") / f"doctor-{Path(arguments.name).name}"
-    text = json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(folder / "doctor.json", f"{text}\n")
+    write_json(folder / "doctor.json", diagnosis.to_dict(), allow_nan=False)
     lines = [*str(diagnosis).split("\n"), f"The full report is '{folder / 'doctor.json'}'."]
     if diagnosis.statistics is not None:
         title = f"{diagnosis.name}: {diagnosis.examined:,} structures"

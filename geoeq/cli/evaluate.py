@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from geoeq.cli.options import add_trust
+from geoeq.cli.options import add_trust, new_console
 
 __all__ = ["add_evaluate", "run_evaluate"]
 
@@ -24,9 +24,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Print the errors of a trained model."""
-    from geoeq.resources import import_extra
-
-    console = import_extra("rich.console", "train").Console()
+    console = new_console()
     from geoeq.training.evaluation.evaluate import evaluate
 
     evaluate(arguments.run, console, arguments.split, trust=arguments.trust)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from geoeq.cli.options import add_trust
+from geoeq.cli.options import add_output, add_trust, new_console
 
 __all__ = ["add_md", "run_md"]
 
@@ -100,13 +100,7 @@ def add_md(parser: argparse.ArgumentParser) -> None:
         help="Verlet skin, the range of the neighbour list beyond the cutoff; the list is rebuilt once an atom may "
         "have crossed it (default 0.5Å)",
     )
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="folder for trajectory, log and plots (default runs/md-STRUCTURE-ENSEMBLE)",
-    )
+    add_output(parser, "folder for trajectory, log and plots (default runs/md-STRUCTURE-ENSEMBLE)")
     add("--again", action="store_true", help="delete an earlier run in the same folder instead of resuming it")
     add_trust(parser)
 
@@ -115,7 +109,7 @@ def run_md(arguments: argparse.Namespace) -> int:
     """Run molecular dynamics; return 1 if a stopping rule ended it, 128 + number if a signal did."""
     from geoeq.resources import import_extra
 
-    console = import_extra("rich.console", "train").Console()
+    console = new_console()
     import_extra("matplotlib", "train")
     import torch
 

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["add_trust"]
+from geoeq.resources import import_extra
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["add_output", "add_trust", "new_console"]
+
+
+def add_output(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add the option ``--output`` for a folder, with its help text."""
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help=text)
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
@@ -14,3 +26,13 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="allow the checkpoint to import classes that are not part of geoeq; use it only for files that you trust",
     )
+
+
+def new_console() -> Console:
+    """Return the console that a command prints to.
+
+    Raises:
+        MissingExtraError: the extra "train" is not installed.
+    """
+    console: Console = import_extra("rich.console", "train").Console()
+    return console

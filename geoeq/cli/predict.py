@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from geoeq.cli.options import add_trust
+from geoeq.cli.options import add_trust, new_console
 from geoeq.errors import InputError
 
 __all__ = ["add_predict", "run_predict"]
@@ -38,9 +38,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
 
 def run_predict(arguments: argparse.Namespace) -> int:
     """Predict, and print or write the results."""
-    from geoeq.resources import import_extra
-
-    console = import_extra("rich.console", "train").Console()
+    console = new_console()
     from geoeq.training.evaluation.predict import predict
 
     pairs = [text.partition("=") for text in arguments.unit]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from geoeq.cli.options import add_trust
+from geoeq.cli.options import add_trust, new_console
 
 __all__ = ["add_sample", "run_sample"]
 
@@ -52,9 +52,7 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
 
 def run_sample(arguments: argparse.Namespace) -> int:
     """Select structures, and write them to a file."""
-    from geoeq.resources import import_extra
-
-    console = import_extra("rich.console", "train").Console()
+    console = new_console()
     from geoeq.errors import FieldError, InputError
     from geoeq.uncertainty import sample
     from geoeq.units import parse_quantity

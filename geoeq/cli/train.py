@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from geoeq.cli.options import new_console
+
 __all__ = ["add_train", "run_train"]
 
 
@@ -52,9 +54,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def run_train(arguments: argparse.Namespace) -> int:
     """Train, or plan a training, and return the exit status."""
-    from geoeq.resources import import_extra
-
-    console = import_extra("rich.console", "train").Console()
+    console = new_console()
     from geoeq.training.distributed import launched
     from geoeq.training.parsing import find_recipe, read_recipe
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from geoeq.data.card_schema import DIMENSIONLESS, Card, Published, Sample, Source, Split, Target, Variant
-from geoeq.errors import DataError, FieldError, unknown_name
+from geoeq.errors import DataError, FieldError, check_name, unknown_name
 from geoeq.fields import FIELDS
 from geoeq.resources import share
 from geoeq.typed import parse
@@ -57,8 +57,7 @@ def choose_variant(card: Card, name: str = "") -> Card:
         DataError: the variant does not exist.
     """
     name = name or card.default_variant
-    if name not in card.variants:
-        raise DataError(unknown_name(f"variant of {card.name}", name, card.variants))
+    check_name(f"variant of {card.name}", name, card.variants, DataError)
     variant = card.variants[name]
     return replace(
         card,

@@ -14,7 +14,7 @@ from geoeq.data.edges import EdgeTable
 from geoeq.data.nbody_simulation import simulate
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 
 __all__ = ["NBodyReader", "Start", "draw"]
 
@@ -54,8 +54,7 @@ def draw(kind: str, particles: int, count: int, random: np.random.RandomState) -
         As in ``geoeq.data.nbody_simulation``. Differs: initial positions outside a box of 10, which occur less than
         once in a million, are not reflected at its walls.
     """
-    if kind not in _DRAWS:
-        raise InputError(unknown_name("kind of N-body system", kind, _DRAWS))
+    check_name("kind of N-body system", kind, _DRAWS)
     start = Start(
         positions=np.empty((count, particles, 3)),
         velocities=np.empty((count, particles, 3)),

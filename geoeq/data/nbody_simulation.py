@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 
 __all__ = ["LAWS", "Law", "simulate"]
 
@@ -94,8 +94,7 @@ def simulate(
     Raises:
         InputError: the kind is unknown, or shapes or values are invalid.
     """
-    if kind not in LAWS:
-        raise InputError(unknown_name("kind of N-body system", kind, LAWS))
+    check_name("kind of N-body system", kind, LAWS)
     count, particles = positions.shape[:2]
     shape, square = (count, particles, 3), (count, particles, particles)
     if positions.shape != shape or velocities.shape != shape or couplings.shape != square or particles < 2:

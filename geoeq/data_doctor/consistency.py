@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from geoeq.data_doctor.findings import Finding, finding
+from geoeq.data_doctor.findings import Finding, error, finding, note
 from geoeq.data_doctor.pairs import Pairs, close_pairs
 from geoeq.data_doctor.robust import Line, line_through_origin
 from geoeq.data_doctor.statistics import Statistics
@@ -59,14 +59,14 @@ def _check_forces(statistics: Statistics, name: str, pairs: Pairs, change: Value
     away = abs(math.log(abs(line.slope))) if line.points else 0.0
     doubtful = line.slope > 0 and math.log(_IN_ORDER) < away < math.log(_GROSS) and line.factor > _SHARP
     if line.points < _FEWEST or line.factor > _CERTAIN or doubtful:
-        yield finding(check, "note", f"Forces cannot be compared with the derivative of '{name}': {_too_few(line)}.")
+        yield note(check, f"Forces cannot be compared with the derivative of '{name}': {_too_few(line)}.")
         return
     text = (
         f"Between {line.points} pairs of close structures '{name}' changes by {line.slope:.3g} times the work of the "
         f"forces (uncertain by a factor of {line.factor:.2f})"
     )
     if away < math.log(_IN_ORDER) and line.slope > 0:
-        yield finding(check, "note", f"{text}: they are consistent.")
+        yield note(check, f"{text}: they are consistent.")
         return
     atoms = float(np.median(pairs.atoms))
     causes = _with_sign(
@@ -109,16 +109,14 @@ def _check_stress(statistics: Statistics, name: str, pairs: Pairs, change: Value
         if axial_line.factor < line.factor:
             line = axial_line
     if line.points < 4 or line.factor > _CERTAIN:
-        yield finding(
-            check, "note", f"The stress cannot be compared with the derivative of '{name}': {_too_few(line)}."
-        )
+        yield note(check, f"The stress cannot be compared with the derivative of '{name}': {_too_few(line)}.")
         return
     text = (
         f"Between {line.points} pairs of strained structures '{name}' changes by {line.slope:.3g} times the work of "
         f"the stress (uncertain by a factor of {line.factor:.2f})"
     )
     if abs(math.log(abs(line.slope))) < math.log(_IN_ORDER) and line.slope > 0:
-        yield finding(check, "note", f"{text}: unit and sign of the stress are right.")
+        yield note(check, f"{text}: unit and sign of the stress are right.")
     else:
         typical_volume = float(np.median(volume))
         units = {cause: 1 / factor for cause, factor in misreadings(statistics.dataset, "stress").items()}
@@ -132,7 +130,7 @@ def _check_stress(statistics: Statistics, name: str, pairs: Pairs, change: Value
             "stress",
             "is a pressure (ASE's stress is negative under pressure)",
         )
-        yield finding(check, "error", f"{text}; the factor should be 1{_because(line, causes)}.", _REMEDY)
+        yield error(check, f"{text}; the factor should be 1{_because(line, causes)}.", _REMEDY)
     yield from _check_shear_order(middle, strain, volume, rest - line.slope * axial, line.slope)
 
 
@@ -152,18 +150,15 @@ def _check_shear_order(middle: Values, strain: Values, volume: Values, rest: Val
         left[order] = float(np.median(np.abs(rest - work)[use]))
     best = min(left, key=lambda order: left[order])
     if best == (0, 1, 2) or left[best] > 0.3 * left[0, 1, 2]:
-        yield finding(
-            check, "note", f"The order of its shears is right, according to {int(use.sum())} pairs of sheared cells."
-        )
+        yield note(check, f"The order of its shears is right, according to {int(use.sum())} pairs of sheared cells.")
         return
     swapped = ", ".join(
         f"{_SHEARS[source]} is actually {_SHEARS[true]}"
         for source, true in sorted(zip(best, range(3)))
         if source != true
     )
-    yield finding(
+    yield error(
         check,
-        "error",
         f"The shears of the stress are in another order: {swapped}, according to {int(use.sum())} pairs of sheared "
         "cells.",
         "Specify the order in the card, as in 'options: {order: vasp}'.",

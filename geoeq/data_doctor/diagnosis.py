@@ -13,7 +13,7 @@ from geoeq.data.formats.quantities import check_keys
 from geoeq.data_doctor.consistency import check_consistency
 from geoeq.data_doctor.duplicates import check_duplicates
 from geoeq.data_doctor.energies import check_energies
-from geoeq.data_doctor.findings import SEVERITIES, Diagnosis, Finding, finding
+from geoeq.data_doctor.findings import SEVERITIES, Diagnosis, Finding, error, note
 from geoeq.data_doctor.forces import check_forces
 from geoeq.data_doctor.geometry import check_elements, check_geometry, check_neighbours
 from geoeq.data_doctor.label_checks import check_labels, check_values
@@ -67,7 +67,7 @@ def diagnose(
     bad = unusable(dataset, indices)
     if bad.any():
         text = f"In {int(bad.sum())} structures a position or the cell is not finite, or the cell has no volume."
-        findings.append(finding("positions", "error", text, "Remove them.", indices[bad]))
+        findings.append(error("positions", text, "Remove them.", indices[bad]))
     requested = tuple(name for name in targets or dataset.targets if name in dataset.targets)
     good = indices[~bad]
     statistics = None
@@ -83,7 +83,7 @@ def _card_split(dataset: Dataset) -> tuple[Mapping[str, NDArray[np.int64]], list
     try:
         return dataset.split(), []
     except DataError as error:
-        return {}, [finding("split", "note", f"The split of the card cannot be created: {error}")]
+        return {}, [note("split", f"The split of the card cannot be created: {error}")]
 
 
 def open_patient(
@@ -124,6 +124,6 @@ def open_patient(
         return _unreadable(path.name, error)
 
 
-def _unreadable(name: str, error: Exception) -> Diagnosis:
+def _unreadable(name: str, reason: Exception) -> Diagnosis:
     remedy = "Fix this first; the remaining checks were skipped."
-    return Diagnosis(name, (finding("reading", "error", " ".join(str(error).split()), remedy),))
+    return Diagnosis(name, (error("reading", " ".join(str(reason).split()), remedy),))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from geoeq.data_doctor.findings import Finding, finding
+from geoeq.data_doctor.findings import Finding, error, finding, note, warning
 from geoeq.data_doctor.fingerprints import sorted_atom_prints
 from geoeq.data_doctor.statistics import Statistics, compute_statistics
 
@@ -82,14 +82,13 @@ def check_duplicates(statistics: Statistics) -> Iterator[Finding]:
     if len(pairs) == 0:
         remark = "" if statistics.full else " (--full compares all)"
         text = f"There are no duplicates among the {len(compared.indices)} compared structures{remark}."
-        yield finding("duplicates", "note", text)
+        yield note("duplicates", text)
         return
     yield from _leaks(statistics, pairs)
     copies = np.unique(pairs[:, 1])
     examples = ", ".join(f"{a} and {b}" for a, b in pairs[:3].tolist())
-    yield finding(
+    yield warning(
         "duplicates",
-        "warning",
         f"{len(copies)} structures are copies of others, such as {examples}.",
         "They count twice; remove them.",
         copies,
@@ -138,9 +137,8 @@ def _shared_indices(statistics: Statistics) -> Iterator[Finding]:
     for name in ("valid", "test"):
         both = np.intersect1d(train, statistics.split.get(name, _NO_INDICES))
         if len(both):
-            yield finding(
+            yield error(
                 "leakage",
-                "error",
                 f"{len(both)} indices are in both the training set and the {name} set of the split.",
                 "Create a new split: its parts must be disjoint.",
                 both,
@@ -188,9 +186,8 @@ def _contradictions(statistics: Statistics, pairs: NDArray[np.int64]) -> Iterato
         rows = np.flatnonzero(difference > _CONTRADICTION)
         if len(rows):
             worst = pairs[rows[np.argmax(difference[rows])]]
-            yield finding(
+            yield warning(
                 "duplicates",
-                "warning",
                 f"The '{name}' of {len(rows)} pairs of equal structures differs by up to {difference.max():.3g} "
                 f"eV/atom ({worst[0]} and {worst[1]}).",
                 "One of two labels of the same structure is wrong.",

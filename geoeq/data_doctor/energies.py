@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from geoeq.data_doctor.findings import Finding, finding
+from geoeq.data_doctor.findings import Finding, error, note, warning
 from geoeq.data_doctor.robust import outliers, robust_fit, spread
 from geoeq.data_doctor.statistics import Statistics
 from geoeq.data_doctor.unit_guess import explain, misreadings
@@ -65,18 +65,16 @@ def _outliers(statistics: Statistics, name: str) -> Iterator[Finding]:
     rows = rows[np.abs(rest[rows]) > _LEAST]
     width = spread(rest)
     if len(rows):
-        yield finding(
+        yield warning(
             "energies",
-            "warning",
             f"'{name}' of {len(rows)} structure{'s' if len(rows) > 1 else ''} is far from a linear model on the "
             f"composition: by up to {rest[rows[0]]:+.3g} eV/atom, where others scatter by {width:.2g} eV/atom.",
             "Inspect them: a calculation that did not converge, another method, or another reference.",
             statistics.indices[rows],
         )
     elif width > 0:
-        yield finding(
+        yield note(
             "energies",
-            "note",
             f"'{name}' scatters by {width:.3g} eV/atom about a linear model on the composition, and deviates from it "
             f"by at most {np.abs(rest).max():.3g} eV/atom.",
         )
@@ -93,15 +91,14 @@ def _magnitude(statistics: Statistics, name: str, values: Values) -> Iterator[Fi
         ratio = float(np.median(values / estimate))
         if abs(math.log(abs(ratio) or 1e-9)) < math.log(_ESTIMATE) and ratio > 0:
             text = f"'{name}' is a total energy of all electrons; its magnitude fits the unit."
-            yield finding("unit of the energy", "note", text)
+            yield note("unit of the energy", text)
             return
         causes = explain(ratio, _ESTIMATE, misreadings(statistics.dataset, name))
         causes = [cause for cause in causes if " meV " not in cause]
         per_atom = abs(float(np.median(values / statistics.columns["size"])))
         if causes and float(values.std()) > 0 and per_atom > 1:
-            yield finding(
+            yield warning(
                 "unit of the energy",
-                "warning",
                 f"'{name}' is {ratio:.3g} times the total energy of all electrons of such atoms, as if {causes[0]}.",
                 "Check the unit in the card.",
             )
@@ -114,9 +111,8 @@ def _atomization(statistics: Statistics, name: str, values: Values) -> Iterator[
         return
     check = "unit of the energy"
     if typical > 0:
-        yield finding(
+        yield error(
             check,
-            "error",
             f"'{name}' is positive ({typical:.3g} eV/atom); for bound structures it is negative.",
             "Negate it in the card: a key '-name' is the negative of 'name'.",
         )
@@ -126,9 +122,8 @@ def _atomization(statistics: Statistics, name: str, values: Values) -> Iterator[
             for cause, factor in misreadings(statistics.dataset, name).items()
             if _STRONGEST <= typical / factor <= _WEAKEST
         ]
-        yield finding(
+        yield error(
             check,
-            "error",
             f"'{name}' is {typical:.4g} eV/atom; no structure is bound by more than 10 eV/atom"
             f"{', as if ' + ', or '.join(causes) if causes else ''}.",
             "Check the unit in the card.",

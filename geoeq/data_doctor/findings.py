@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from geoeq.data_doctor.statistics import Statistics
 
-__all__ = ["SEVERITIES", "Diagnosis", "Finding", "Severity", "finding"]
+__all__ = ["SEVERITIES", "Diagnosis", "Finding", "Severity", "error", "finding", "note", "warning"]
 
 Severity = Literal["error", "warning", "note"]
 
@@ -57,22 +57,28 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON values."""
-        return {
-            "check": self.check,
-            "severity": self.severity,
-            "text": self.text,
-            "remedy": self.remedy,
-            "structures": list(self.structures),
-            "count": self.count,
-        }
+        return {**asdict(self), "structures": list(self.structures)}
 
 
-def finding(
-    check: str, severity: Severity, text: str, remedy: str = "", structures: Sequence[int] | Iterable[int] = ()
-) -> Finding:
+def finding(check: str, severity: Severity, text: str, remedy: str = "", structures: Iterable[int] = ()) -> Finding:
     """Create a finding for these structures; the first few are listed."""
     indices = [int(index) for index in structures]
     return Finding(check, severity, text, remedy, tuple(indices[:_LISTED]), len(indices))
+
+
+def error(check: str, text: str, remedy: str = "", structures: Iterable[int] = ()) -> Finding:
+    """Create a finding that makes training useless."""
+    return finding(check, "error", text, remedy, structures)
+
+
+def warning(check: str, text: str, remedy: str = "", structures: Iterable[int] = ()) -> Finding:
+    """Create a finding that needs a look."""
+    return finding(check, "warning", text, remedy, structures)
+
+
+def note(check: str, text: str, remedy: str = "", structures: Iterable[int] = ()) -> Finding:
+    """Create a finding that needs no action."""
+    return finding(check, "note", text, remedy, structures)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from geoeq.data_doctor.findings import Finding, finding
+from geoeq.data_doctor.findings import Finding, error, note, warning
 from geoeq.data_doctor.robust import outliers
 from geoeq.data_doctor.statistics import Statistics
 
@@ -37,23 +37,19 @@ def check_forces(statistics: Statistics) -> Iterator[Finding]:
     if not np.isfinite(rms).all():
         return  # reported by the check of labels
     if not rms.any():
-        yield finding(
-            "forces", "error", "All forces are zero.", "They were not calculated, or not read: check the keys."
-        )
+        yield error("forces", "All forces are zero.", "They were not calculated, or not read: check the keys.")
         return
     typical = float(np.sqrt(np.mean(rms**2)))
     if typical > _LARGE:
-        yield finding(
+        yield warning(
             "unit of the forces",
-            "warning",
             f"The root mean square of force components is {typical:.3g} eV/Å, more than in matter at 3000 K, as if "
             "they were in kcal/mol/Å (1 eV/Å is 23.06).",
             "Check the unit in the card.",
         )
     elif typical < _SMALL:
-        yield finding(
+        yield warning(
             "unit of the forces",
-            "warning",
             f"The root mean square of force components is {typical:.3g} eV/Å: all structures are relaxed, or the "
             "forces are in a larger unit.",
             "Check the unit in the card.",
@@ -61,9 +57,8 @@ def check_forces(statistics: Statistics) -> Iterator[Finding]:
     largest = statistics.columns["largest_force"]
     rows = outliers(largest, _TIMES, _GAP)
     if len(rows):
-        yield finding(
+        yield warning(
             "forces",
-            "warning",
             f"There are outliers with forces of up to {largest[rows[0]]:.3g} eV/Å; half of the structures have none "
             f"above {np.median(largest):.3g} eV/Å.",
             "Inspect them: atoms may almost coincide, or a calculation did not converge.",
@@ -78,9 +73,8 @@ def _net_forces(statistics: Statistics, several: NDArray[np.bool_]) -> Iterator[
     per_atom = columns["net_force"] / columns["size"]
     bad = np.flatnonzero((per_atom > _NET) & (columns["net_share"] > _NET_SHARE) & several)
     if len(bad):
-        yield finding(
+        yield warning(
             "net force",
-            "warning",
             f"The forces of {len(bad)} of {len(per_atom)} structures do not add up to zero, but to up to "
             f"{per_atom[bad].max():.3g} eV/Å per atom.",
             "Without an external field they should: atoms are missing or permuted, or the integration grid is too "
@@ -88,9 +82,8 @@ def _net_forces(statistics: Statistics, several: NDArray[np.bool_]) -> Iterator[
             indices[bad[np.argsort(-per_atom[bad])]],
         )
     elif several.any() and float(np.median(per_atom[several])) > _CAREFUL:
-        yield finding(
+        yield note(
             "net force",
-            "note",
             f"The net force is {np.median(per_atom[several]):.2g} eV/Å per atom (median), more than the 0.001 eV/Å of "
             "a careful calculation.",
         )
@@ -101,9 +94,8 @@ def _net_forces(statistics: Statistics, several: NDArray[np.bool_]) -> Iterator[
     )
     rotating = np.setdiff1d(rotating, bad)
     if len(rotating):
-        yield finding(
+        yield warning(
             "torque",
-            "warning",
             f"The forces of {len(rotating)} of {len(share)} structures have a net torque, of up to "
             f"{share[rotating].max():.2g} times that of forces in random directions.",
             "Without an external field it should be zero: the forces belong to other atoms or to another orientation.",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from geoeq.checks import COINCIDENT, LAST_ELEMENT
 from geoeq.data.ragged import Ranges
-from geoeq.data_doctor.findings import Finding, finding
+from geoeq.data_doctor.findings import Finding, error, note, warning
 from geoeq.data_doctor.statistics import Statistics
 
 __all__ = ["check_elements", "check_geometry", "check_neighbours"]
@@ -40,9 +40,8 @@ def check_geometry(statistics: Statistics) -> Iterator[Finding]:
         return
     same = np.flatnonzero(columns["nearest"] < COINCIDENT)
     if len(same):
-        yield finding(
+        yield error(
             "overlap",
-            "error",
             f"In {len(same)} structures two atoms coincide (less than {COINCIDENT} Å apart).",
             "Remove one of them, or the structure.",
             indices[same],
@@ -50,9 +49,8 @@ def check_geometry(statistics: Statistics) -> Iterator[Finding]:
     bonds = columns["bonds"][np.isfinite(columns["bonds"])]
     typical = float(np.median(bonds)) if len(bonds) else 1.0
     if typical > _LONG or typical < _SHORT:
-        yield finding(
+        yield warning(
             "unit of length",
-            "warning",
             f"Nearest neighbours are {typical:.2g} times as far apart as their covalent radii suggest, as with "
             f"{_length_cause(typical)}.",
             "Check the unit of positions in the card.",
@@ -60,9 +58,8 @@ def check_geometry(statistics: Statistics) -> Iterator[Finding]:
     close = np.flatnonzero((columns["contact"] < _OVERLAP) & (columns["nearest"] >= COINCIDENT))
     if len(close) and typical >= _SHORT:
         worst = close[np.argsort(columns["contact"][close])]
-        yield finding(
+        yield warning(
             "overlap",
-            "warning",
             f"In {len(close)} structures atoms overlap: they are as close as {columns['nearest'][worst[0]]:.3g} Å, "
             f"{columns['contact'][worst[0]]:.2g} times the sum of their covalent radii.",
             "Inspect them, and remove unintended ones.",
@@ -70,9 +67,8 @@ def check_geometry(statistics: Statistics) -> Iterator[Finding]:
         )
     isolated = np.flatnonzero((columns["isolated"] > 0) & (columns["size"] > 1))
     if len(isolated):
-        yield finding(
+        yield warning(
             "isolated atoms",
-            "warning",
             f"In {len(isolated)} of {len(indices)} structures an atom has no neighbour within {statistics.cutoff:g} Å, "
             "so that a network cannot see its surroundings.",
             "Use a longer cutoff, or look for atoms that have flown away or a wrong cell.",
@@ -81,7 +77,7 @@ def check_geometry(statistics: Statistics) -> Iterator[Finding]:
     single = columns["size"] == 1
     if single.any():
         text = f"{int(single.sum())} structures are single atoms."
-        yield finding("isolated atoms", "note", text, "", indices[single])
+        yield note("isolated atoms", text, "", indices[single])
 
 
 def _length_cause(typical: float) -> str:
@@ -95,17 +91,15 @@ def _length_cause(typical: float) -> str:
 def check_neighbours(statistics: Statistics) -> Iterator[Finding]:
     """Report sizes, and numbers of neighbours within the cutoff."""
     size, mean, most = (statistics.columns[name] for name in ("size", "neighbours", "most_neighbours"))
-    yield finding(
+    yield note(
         "sizes",
-        "note",
         f"Structures have {int(size.min())} to {int(size.max())} atoms, {size.mean():.1f} on average; atoms have "
         f"{np.average(mean, weights=size):.1f} neighbours within {statistics.cutoff:g} Å on average, and at most "
         f"{int(most.max())}.",
     )
     if most.max() > _MANY:
-        yield finding(
+        yield warning(
             "neighbours",
-            "warning",
             f"An atom has {int(most.max())} neighbours within {statistics.cutoff:g} Å.",
             "A shorter cutoff is faster; check the cell if this is unexpected.",
             statistics.indices[np.argsort(-most)[:1]],
@@ -123,9 +117,8 @@ def check_elements(statistics: Statistics) -> Iterator[Finding]:
     invalid = _invalid_atoms(numbers)
     if len(invalid):
         values = ", ".join(map(str, np.unique(numbers[invalid])[:5].tolist()))
-        yield finding(
+        yield error(
             "elements",
-            "error",
             f"These atomic numbers are not elements: {values}.",
             f"Atomic numbers are 1 to {LAST_ELEMENT}.",
             np.unique(np.searchsorted(statistics.dataset.ptr, invalid, side="right") - 1),
@@ -134,7 +127,7 @@ def check_elements(statistics: Statistics) -> Iterator[Finding]:
         present[:, 0] = False
     times = present.sum(0)
     listed = ", ".join(f"{chemical_symbols[z]} in {times[z]}" for z in np.flatnonzero(times))
-    yield finding("elements", "note", f"Of {len(present)} structures: {listed}.")
+    yield note("elements", f"Of {len(present)} structures: {listed}.")
     train = statistics.split.get("train")
     others = [part for part in ("valid", "test") if len(statistics.split.get(part, ()))]
     unseen: set[int] = set()
@@ -146,9 +139,8 @@ def check_elements(statistics: Statistics) -> Iterator[Finding]:
             if lacking:
                 known = [z for z in lacking if 0 < z <= LAST_ELEMENT]
                 rows = present[:, known].any(1) & np.isin(statistics.indices, statistics.split[part])
-                yield finding(
+                yield warning(
                     "elements",
-                    "warning",
                     f"The {part} set has {', '.join(chemical_symbols[z] for z in known)}, which no training structure "
                     "has.",
                     "A network cannot have learnt it; a wrong atomic number is another possible cause.",
@@ -157,7 +149,7 @@ def check_elements(statistics: Statistics) -> Iterator[Finding]:
     for z in np.flatnonzero((times > 0) & (times <= _RARE)).tolist():
         if len(present) >= _RARE_AMONG and z not in unseen:
             text = f"{chemical_symbols[z]} is in only one of {len(present)} structures."
-            yield finding("elements", "note", text, "Is this intended?", statistics.indices[present[:, z]])
+            yield note("elements", text, "Is this intended?", statistics.indices[present[:, z]])
 
 
 def _invalid_atoms(numbers: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from geoeq.data import Dataset
-from geoeq.data_doctor.findings import Finding, finding
+from geoeq.data_doctor.findings import Finding, error, note, warning
 from geoeq.errors import unknown_name
 from geoeq.fields import FIELDS
 
@@ -34,40 +34,36 @@ def check_labels(dataset: Dataset, wanted: Sequence[str] | None = None) -> Itera
     check = "labels"
     for name in wanted or ():
         if name not in dataset.targets:
-            yield finding(
+            yield error(
                 check,
-                "error",
                 f"There is no '{name}' in the data. {unknown_name('target', name, dataset.targets)}",
                 "Specify its key in the card, as in 'options: {keys: {forces: REF_forces}}'.",
             )
-    for note in dataset.notes:
-        if " is not read: only " in note:
-            name = note.split(" ", 1)[0]
-            yield finding(
+    for remark in dataset.notes:
+        if " is not read: only " in remark:
+            name = remark.split(" ", 1)[0]
+            yield error(
                 check,
-                "error",
-                note,
+                remark,
                 f"'{name}' could not be learnt: complete it, remove the structures that lack it, or ignore it with "
                 f"'keys: {{{name}: null}}' in the card.",
             )
-        elif note.startswith("Not read: "):
-            names = [name for name in note.removeprefix("Not read: ").rstrip(".").split(", ") if _LABEL.search(name)]
+        elif remark.startswith("Not read: "):
+            names = [name for name in remark.removeprefix("Not read: ").rstrip(".").split(", ") if _LABEL.search(name)]
             if names:
-                yield finding(
+                yield warning(
                     check,
-                    "warning",
                     f"These keys look like labels and are not read: {', '.join(names)}.",
                     "If one is a label, specify its key in the card or with --key, as in forces=REF_forces.",
                 )
         else:
-            yield finding(check, "note", note)
+            yield note(check, remark)
     has_energy = any(
         name in dataset.targets and field.unit == "eV" and field.level == "graph" for name, field in FIELDS.items()
     )
     if wanted is None and has_energy and "forces" not in dataset.targets and dataset.card.folder == "":
-        yield finding(
+        yield warning(
             check,
-            "warning",
             "There are energies and no forces.",
             "If the file has forces, specify their key: --key forces=NAME, or in a card.",
         )
@@ -91,14 +87,11 @@ def check_values(dataset: Dataset, full: bool) -> Iterator[Finding]:
         if FIELDS[name].level == "node":
             rows = np.unique(np.searchsorted(dataset.ptr, rows, side="right") - 1)
         if len(rows):
-            yield finding(
+            yield error(
                 "values",
-                "error",
                 f"'{name}' of {len(rows)} structures is not a finite number.",
                 "Remove them, or find where the value became NaN.",
                 rows,
             )
         if low == high and len(dataset) > 1:
-            yield finding(
-                "values", "error", f"'{name}' is {low:g} everywhere.", "Nothing can be learnt: check the keys."
-            )
+            yield error("values", f"'{name}' is {low:g} everywhere.", "Nothing can be learnt: check the keys.")

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from geoeq.errors import BackendError, unknown_name
+from geoeq.errors import BackendError, check_name, unknown_name
 from geoeq.kernels.backends.reference import Backend
 
 __all__ = ["BackendStatus", "choose", "decomposed", "register", "registered", "report", "use"]
@@ -67,8 +67,7 @@ def use(name: str) -> Iterator[None]:
     Raises:
         BackendError: the backend is unknown or not available here; the message says why.
     """
-    if name not in _BACKENDS:
-        raise BackendError(unknown_name("kernel backend", name, _BACKENDS))
+    check_name("kernel backend", name, _BACKENDS, BackendError)
     reason = _BACKENDS[name].available()
     if reason is not None:
         raise BackendError(f"The kernel backend '{name}' cannot be used here: {reason}")

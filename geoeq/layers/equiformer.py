@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geoeq import kernels
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 from geoeq.graph import Graph
 from geoeq.layers.chunked import chunked
 from geoeq.layers.edge_softmax import edge_softmax
@@ -212,8 +212,7 @@ class EquiformerNorm(Layer):
 
     def __init__(self, irreps: o3.Irreps | str, kind: NormKind = "layer") -> None:
         super().__init__()
-        if kind not in get_args(NormKind):
-            raise InputError(unknown_name("norm", kind, get_args(NormKind)))
+        check_name("norm", kind, get_args(NormKind))
         self.irreps_in = self.irreps_out = o3.Irreps(irreps)
         self.alone = EquivariantLayerNorm(irreps) if kind == "layer" else None
         self.over_graph = None if kind == "layer" else EquivariantGraphNorm(irreps, shift=kind == "graph")

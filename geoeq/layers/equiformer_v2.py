@@ -89,32 +89,13 @@ class EquiformerV2Layer(Layer):
         self.lmax, self.mmax, self.channels, self.edge_width = lmax, mmax, channels, edge_width
         self.irreps_in = self.irreps_out = sphere_irreps(lmax, channels)
         self.norm_attention = SphereNorm(lmax, channels, norm)
-        self.attention = SO2Attention(
-            lmax,
-            mmax,
-            channels,
-            hidden_channels,
-            heads,
-            alpha_channels,
-            value_channels,
-            channels,
-            sphere_activation(activation, lmax, mmax, resolution, by_order=True),
-            edge_width,
-            edge_channels,
-            elements,
-            renormalize,
-            scores_from_values,
-            alpha_dropout,
-            cutoff,
-        )
+        sizes = lmax, mmax, channels, hidden_channels, heads, alpha_channels, value_channels, channels
+        on_sphere = sphere_activation(activation, lmax, mmax, resolution, by_order=True)
+        options = edge_width, edge_channels, elements, renormalize, scores_from_values, alpha_dropout, cutoff
+        self.attention = SO2Attention(*sizes, on_sphere, *options)
         self.norm_feed_forward = SphereNorm(lmax, channels, norm)
-        self.feed_forward = SphereFeedForward(
-            lmax,
-            channels,
-            feed_forward_channels,
-            channels,
-            feed_forward_activation(feed_forward, lmax, feed_forward_channels, resolution),
-        )
+        hidden_activation = feed_forward_activation(feed_forward, lmax, feed_forward_channels, resolution)
+        self.feed_forward = SphereFeedForward(lmax, channels, feed_forward_channels, channels, hidden_activation)
         self.depth = StochasticDepth(self.irreps_in, drop_path)
 
     @classmethod

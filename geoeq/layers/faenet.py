@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from geoeq import kernels
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 from geoeq.graph import Graph
 from geoeq.layers.irreps.norms import EquivariantGraphNorm, EquivariantLayerNorm
 from geoeq.layers.layer import EdgeLinear, Layer, RadialFunction, check_width, edge_attributes
@@ -90,9 +90,8 @@ class FAENetLayer(Layer):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
-        for kind, value, known in (("message", message, Message), ("norm", norm, NodeNorm)):
-            if value not in get_args(known):
-                raise InputError(unknown_name(kind, value, get_args(known)))
+        check_name("message", message, get_args(Message))
+        check_name("norm", norm, get_args(NodeNorm))
         if message == "simple" and edge_width != width:
             raise InputError(f"FAENetLayer 'simple' needs as many edge attributes as channels: {edge_width}, {width}.")
         scaled, self.local = message.startswith("updown"), message == "updown_local_env"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 from geoeq.geometry.neighbors import edge_lengths as safe_norm
 from geoeq.graph import Graph
 from geoeq.kernels import Path, Paths
@@ -85,8 +85,7 @@ class OrientationKernels(nn.Module):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
-        if invariants not in get_args(Invariants):
-            raise InputError(unknown_name("kind of invariants", invariants, get_args(Invariants)))
+        check_name("kind of invariants", invariants, get_args(Invariants))
         if degree < 1:
             raise InputError(f"The degree of the polynomials of invariants is at least 1, not {degree}.")
         self.invariants, self.edge_width = invariants, edge_width

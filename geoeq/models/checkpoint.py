@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import geoeq
 from geoeq.errors import CheckpointError, GeoeqError
-from geoeq.files import atomic_write, file_sha256, write_text
+from geoeq.files import atomic_write, file_sha256, write_json
 from geoeq.models.config import from_config
 from geoeq.models.model import Model
 
@@ -60,7 +60,7 @@ def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None 
         "sha256": digest,
         "meta": meta or {},
     }
-    write_text(folder / DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / DESCRIPTION, description)
 
 
 def load_checkpoint(path: str | Path, *, trust: bool = False) -> tuple[Model, dict[str, Any]]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import check_name
 from geoeq.geometry.groups import Symmetry, Turns, random_element, relative_error, symmetries_of, turns_of
 from geoeq.geometry.random_structures import random_batch
 from geoeq.symmetry.functions import INVARIANT_FEATURES, Function, as_function
@@ -52,8 +52,7 @@ def equivariance_errors(
     if symmetries is None:
         symmetries = symmetries_of(getattr(candidate, "group", "E(3)"))
     for symmetry in symmetries:
-        if symmetry not in get_args(Symmetry):
-            raise InputError(unknown_name("symmetry", symmetry, get_args(Symmetry)))
+        check_name("symmetry", symmetry, get_args(Symmetry))
     turns = turns_of(candidate) if turns is None else turns
     dtype = dtype_of(candidate, batch)
     data = (random_batch(dtype=dtype) if batch is None else batch).clone()

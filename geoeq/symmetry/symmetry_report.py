@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name, unknown_name
 from geoeq.layers.layer import Group
 from geoeq.symmetry.prepare import one_line, prepare
 from geoeq.symmetry.subject import Subject
@@ -158,8 +158,7 @@ def report(
     """
     chosen = tuple(CHECKS) if checks is None else tuple(checks)
     for check in chosen:
-        if check not in CHECKS:
-            raise InputError(unknown_name("check", check, CHECKS))
+        check_name("check", check, CHECKS)
     subject = prepare(
         candidate,
         data,

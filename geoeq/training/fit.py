@@ -18,6 +18,7 @@ from torch_geometric.data import Batch
 
 from geoeq.environment import describe_environment
 from geoeq.errors import RecipeError
+from geoeq.files import write_json
 from geoeq.models.checkpoint import save_checkpoint
 from geoeq.training.budget import Budget, BudgetClock
 from geoeq.training.checkpointing import CheckpointCallback
@@ -99,7 +100,7 @@ def fit(
     )
     if not checkpoints.finished:
         if processes.is_main:
-            folder.write_json("environment.json", describe_environment())
+            write_json(folder.path / "environment.json", describe_environment())
         try:
             trainer.fit(module, batches, validation_batches)
         except SystemExit as error:  # Lightning turns Ctrl-C into an exit, and then ignores SIGINT

@@ -61,10 +61,6 @@ class RunFolder:
         text = yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True)
         write_text(self.path / "recipe.yaml", text)
 
-    def write_json(self, name: str, value: object) -> None:
-        """Write a JSON file into the folder."""
-        write_text(self.path / name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Return the content of a JSON file in the folder; None if it does not exist."""
         file = self.path / name

@@ -16,7 +16,7 @@ from torch_geometric.data import Batch
 
 from geoeq.data_doctor import diagnose
 from geoeq.errors import DataError, GeoeqError, RecipeError
-from geoeq.files import read_log
+from geoeq.files import read_log, write_json
 from geoeq.models.checkpoint import save_checkpoint
 from geoeq.resources import import_extra
 from geoeq.training.distributed import ProcessGroup, join_processes
@@ -196,8 +196,8 @@ def _finish(experiment: Experiment, folder: RunFolder, checkpoints: CheckpointCa
         title = f"{name} on {recipe.dataset}"
         draw_learning(folder.path / f"learning{suffix}.png", rows, entry, experiment.units[target], title)
         results.append(entry)
-    folder.write_json(
-        "results.json",
+    write_json(
+        folder.path / "results.json",
         {
             "dataset": recipe.dataset,
             "split": experiment.split_name,

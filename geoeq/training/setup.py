@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 from geoeq.data import Dataset, load
 from geoeq.data.splits import indices_sha256
 from geoeq.environment import describe_environment
-from geoeq.errors import DataError, RecipeError, unknown_name
+from geoeq.errors import DataError, RecipeError, check_name, unknown_name
 from geoeq.models import Forces, Head, Model, Prior, WithPriors, default_head, from_config
 from geoeq.resources import import_extra
 from geoeq.training.evaluation.baselines import Baseline, fit_baselines, parts_of
@@ -137,8 +137,7 @@ def build_experiment(recipe: Recipe, file: str) -> Experiment:
                 raise RecipeError(unknown_name(f"target of {recipe.dataset}", name, dataset.card.targets) + notes)
     with error_context(file, "loss"):
         for name in recipe.loss.weights:
-            if name not in recipe.targets:
-                raise RecipeError(unknown_name("target of this recipe", name, recipe.targets))
+            check_name("target of this recipe", name, recipe.targets, RecipeError)
     with error_context(file, "split"):
         split = dataset.split(recipe.split)
         if len(split["train"]) == 0:
@@ -154,8 +153,7 @@ def build_experiment(recipe: Recipe, file: str) -> Experiment:
         model.fit_heads(_TrainingSet(dataset, parts_of(dataset, split["train"]), recipe.targets))
     with error_context(file, "loss"):
         for name in recipe.loss.auxiliary:
-            if name not in model.auxiliary_losses:
-                raise RecipeError(unknown_name("auxiliary loss of this model", name, model.auxiliary_losses))
+            check_name("auxiliary loss of this model", name, model.auxiliary_losses, RecipeError)
     baselines = {name: fit_baselines(dataset, split, name) for name in recipe.targets}
     return Experiment(recipe, dataset, split, model, baselines, torch.device("cuda" if cuda else "cpu"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from geoeq.data import Dataset
 from geoeq.errors import CheckpointError, DataError, FieldError, InputError
 from geoeq.fields import FIELDS, field, uncertainty_name
-from geoeq.files import write_text
+from geoeq.files import write_json
 from geoeq.models import Ensemble, Forces, GraphScalar, LastLayer, Model
 from geoeq.models.checkpoint import checkpoint_sha256, load_checkpoint, save_checkpoint
 from geoeq.plots import new_table
@@ -107,7 +106,7 @@ def calibrate(
         for name, by_part in measured.items()
     }
     description = {"model": model.title, **method, "sources": sources, "calibration": numbers}
-    write_text(folder / "calibration.json", json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / "calibration.json", description)
     draw_calibration(folder / "calibration.png", residuals, units, model.title)
     print_calibration(console, measured, units, model.title)
     console.print(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from geoeq.data.formats.quantities import ORDERS, VIRIAL, Survey, check_keys, column_of
 from geoeq.data.records import Records
-from geoeq.errors import DataError, FieldError, unknown_name
+from geoeq.errors import DataError, FieldError, check_name
 from geoeq.fields import FIELDS
 from geoeq.units import conversion
 
@@ -45,8 +45,7 @@ class KeyedReader:
     ) -> None:
         self.keys = check_keys(keys)
         self.length = length or self.length
-        if order not in ORDERS:
-            raise ValueError(unknown_name("order of components", order, ORDERS))
+        check_name("order of components", order, ORDERS, ValueError)
         self.order = order
         try:
             self.scale = conversion(self.length, "Å")

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 
 __all__ = [
     "FrameGroup",
@@ -115,8 +115,7 @@ def has_reflections(group: str) -> bool:
     Raises:
         InputError: there is no such group.
     """
-    if group not in get_args(FrameGroup):
-        raise InputError(unknown_name("group", group, get_args(FrameGroup)))
+    check_name("group", group, get_args(FrameGroup))
     return group in ("O(3)", "E(3)", "E(2)")
 
 
@@ -148,8 +147,7 @@ def axis_number(group: str, axis: str | None) -> int | None:
         return None
     if axis is None:
         return 2
-    if axis not in _AXES:
-        raise InputError(unknown_name("axis", axis, _AXES))
+    check_name("axis", axis, _AXES)
     return _AXES[axis]
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from geoeq.errors import InputError, TensorError, unknown_name
+from geoeq.errors import InputError, TensorError, check_name
 from geoeq.geometry.lattice import Lattice, lattice
 from geoeq.geometry.neighbors.brute import largest_graph, nearest_pairs, open_pairs, periodic_pairs
 from geoeq.geometry.neighbors.edges import (
@@ -77,8 +77,7 @@ def radius_edges(
         InputError: the method is unknown, or the cutoff is not positive and finite.
         TensorError: only one of cell and pbc is given.
     """
-    if method not in METHODS:
-        raise InputError(unknown_name("method of radius_edges", method, METHODS))
+    check_name("method of radius_edges", method, METHODS)
     if not 0 < cutoff < float("inf"):
         raise InputError(f"The cutoff is {cutoff}; it must be a positive length in Å.")
     num_nodes = len(positions)

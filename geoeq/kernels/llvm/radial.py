@@ -18,6 +18,7 @@ from geoeq.kernels.llvm.launch import check_senders, kernel_of, run
 from geoeq.kernels.llvm.memory import empty
 from geoeq.kernels.llvm.product_kernels import edge_kernel, receiver_kernel, sender_kernel
 from geoeq.kernels.llvm.threads import in_order
+from geoeq.kernels.operators.tensor_product import RadialFactors
 from geoeq.kernels.paths import Paths
 from geoeq.kernels.segments import EdgeTensors
 
@@ -130,9 +131,8 @@ class _Sums(NamedTuple):
 class Radial:
     """The radial part of ``ProductKernels`` for the CPU."""
 
-    def radial_conv(
-        self, x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
-    ) -> Tensor:
+    def radial_conv(self, factors: RadialFactors, edges: EdgeTensors, paths: Paths) -> Tensor:
+        x, harmonics, hidden, matrix = factors
         check_senders(edges, x.shape[0])
         out, contractions = empty(x, paths.out_shape(x.shape[0])), _Contractions(edges, paths, x)
 
@@ -144,19 +144,12 @@ class Radial:
         return out
 
     def radial_gradients(
-        self,
-        x: Tensor,
-        harmonics: Tensor,
-        hidden: Tensor,
-        matrix: Tensor,
-        g: Tensor,
-        edges: EdgeTensors,
-        paths: Paths,
-        wanted: Sequence[bool],
+        self, factors: RadialFactors, g: Tensor, edges: EdgeTensors, paths: Paths, wanted: Sequence[bool]
     ) -> tuple[Tensor, ...]:
         """Compute the gradients piece by piece; sums over edges are accumulated in the order of the pieces."""
+        x, harmonics, hidden, matrix = factors
         by_x, by_harmonics, by_hidden, by_matrix = wanted
-        gradients = _results((x, harmonics, hidden, matrix), wanted)
+        gradients = _results(factors, wanted)
         contractions = _Contractions(edges, paths, x)
 
         def sums(piece: _Piece) -> _Sums:
@@ -177,10 +170,7 @@ class Radial:
 
     def radial_second(
         self,
-        x: Tensor,
-        harmonics: Tensor,
-        hidden: Tensor,
-        matrix: Tensor,
+        factors: RadialFactors,
         g: Tensor,
         cotangents: Sequence[Tensor],
         edges: EdgeTensors,
@@ -191,9 +181,10 @@ class Radial:
 
         All uses of a piece's weights share their computation: five matrix products per piece instead of eleven.
         """
+        x, harmonics, hidden, matrix = factors
         of_x, of_harmonics, of_hidden, of_matrix = (part if part.numel() else None for part in cotangents)
         by_x, by_harmonics, by_hidden, by_matrix, by_g = wanted
-        pairs = zip((x, harmonics, hidden, matrix, g), wanted, strict=True)
+        pairs = zip((*factors, g), wanted, strict=True)
         gradients = [torch.zeros_like(factor) if want else factor.new_empty(0) for factor, want in pairs]
         contractions = _Contractions(edges, paths, x)
 

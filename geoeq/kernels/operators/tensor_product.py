@@ -25,7 +25,10 @@ from geoeq.kernels.operators.multilinear import multilinear
 from geoeq.kernels.paths import Paths, described_heads, described_paths, described_shapes
 from geoeq.kernels.segments import EdgeTensors, Segments
 
-__all__ = ["FusedProducts", "ProductKernels"]
+__all__ = ["FusedProducts", "ProductKernels", "RadialFactors"]
+
+#: Factors x, harmonics, hidden and matrix of the radial form.
+RadialFactors = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class ProductKernels(Protocol):
@@ -62,37 +65,24 @@ class ProductKernels(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """Return ∂Φ/∂Y and ∂Φ/∂w, shaped like harmonics and weights; one that is not requested is empty."""
 
-    def radial_conv(
-        self, x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
-    ) -> Tensor:
+    def radial_conv(self, factors: RadialFactors, edges: EdgeTensors, paths: Paths) -> Tensor:
         """Return ``conv`` with the weights ``hidden @ matrix``, which never exist for all edges at once."""
 
     def radial_gradients(
-        self,
-        x: Tensor,
-        harmonics: Tensor,
-        hidden: Tensor,
-        matrix: Tensor,
-        g: Tensor,
-        edges: EdgeTensors,
-        paths: Paths,
-        wanted: Sequence[bool],
+        self, factors: RadialFactors, g: Tensor, edges: EdgeTensors, paths: Paths, wanted: Sequence[bool]
     ) -> tuple[Tensor, ...]:
-        """Return the gradients of ``radial_conv`` with respect to x, harmonics, hidden and matrix."""
+        """Return the gradients of ``radial_conv`` with respect to its factors."""
 
     def radial_second(
         self,
-        x: Tensor,
-        harmonics: Tensor,
-        hidden: Tensor,
-        matrix: Tensor,
+        factors: RadialFactors,
         g: Tensor,
         cotangents: Sequence[Tensor],
         edges: EdgeTensors,
         paths: Paths,
         wanted: Sequence[bool],
     ) -> tuple[Tensor, ...]:
-        """Return the gradients of those with respect to x, harmonics, hidden, matrix and g: see ``composed_second``."""
+        """Return the gradients of those with respect to the factors and g: see ``composed_second``."""
 
 
 class FusedProducts(Backend):
@@ -209,25 +199,22 @@ def _conv_gradients(x: Tensor, harmonics: Tensor, weights: Tensor, g: Tensor, *r
     return grad_x, *kernels.grad_edges(x, harmonics, weights, g, edges, paths, *by_edges)
 
 
-def _radial_form(x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, *rest: Any) -> Tensor:
-    *tensors, paths, backend = rest
-    edges = EdgeTensors(*tensors)
-    return _kernels(backend).radial_conv(x, harmonics, hidden, matrix, edges, described_paths(paths))
+def _radial_form(*arguments: Any) -> Tensor:
+    *tensors, paths, backend = arguments[4:]
+    return _kernels(backend).radial_conv(arguments[:4], EdgeTensors(*tensors), described_paths(paths))
 
 
-def _radial_gradients(
-    x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, g: Tensor, *rest: Any
-) -> tuple[Tensor, ...]:
-    *tensors, description, backend, wanted = rest
+def _radial_gradients(*arguments: Any) -> tuple[Tensor, ...]:
+    g, *tensors, description, backend, wanted = arguments[4:]
     edges, paths = EdgeTensors(*tensors), described_paths(description)
-    return _kernels(backend).radial_gradients(x, harmonics, hidden, matrix, g, edges, paths, wanted)
+    return _kernels(backend).radial_gradients(arguments[:4], g, edges, paths, wanted)
 
 
 def _radial_second(*arguments: Any) -> tuple[Tensor, ...]:
-    x, harmonics, hidden, matrix, g, *cotangents = arguments[:9]
+    g, *cotangents = arguments[4:9]
     *tensors, description, backend, wanted = arguments[9:]
     edges, paths = EdgeTensors(*tensors), described_paths(description)
-    return _kernels(backend).radial_second(x, harmonics, hidden, matrix, g, cotangents, edges, paths, wanted)
+    return _kernels(backend).radial_second(arguments[:4], g, cotangents, edges, paths, wanted)
 
 
 _conv_operator = multilinear(

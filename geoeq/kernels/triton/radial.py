@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from geoeq.kernels.operators.multilinear import composed_second
+from geoeq.kernels.operators.tensor_product import RadialFactors
 from geoeq.kernels.paths import Paths
 from geoeq.kernels.segments import EdgeTensors
 from geoeq.kernels.triton.edge_kernel import radial_harmonics_kernel
@@ -59,25 +61,17 @@ def radial_kernels(make: Callable[..., Kernel], paths: Paths, dtype: torch.dtype
 class Radial:
     """The radial part of ``ProductKernels`` for NVIDIA GPUs."""
 
-    def radial_conv(
-        self, x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, edges: EdgeTensors, paths: Paths
-    ) -> Tensor:
+    def radial_conv(self, factors: RadialFactors, edges: EdgeTensors, paths: Paths) -> Tensor:
+        x, harmonics, hidden, matrix = factors
         out = x.new_empty(x.shape[0], paths.out_dim)
         kernels = radial_kernels(radial_receiver_kernel, paths, x.dtype, hidden.shape[1])
         launch_fastest(kernels, x.shape[0], (x, harmonics, hidden, matrix, edges.sender, edges.row_pointers, out))
         return out
 
     def radial_gradients(
-        self,
-        x: Tensor,
-        harmonics: Tensor,
-        hidden: Tensor,
-        matrix: Tensor,
-        g: Tensor,
-        edges: EdgeTensors,
-        paths: Paths,
-        wanted: Sequence[bool],
+        self, factors: RadialFactors, g: Tensor, edges: EdgeTensors, paths: Paths, wanted: Sequence[bool]
     ) -> tuple[Tensor, ...]:
+        x, harmonics, hidden, matrix = factors
         count, width = harmonics.shape[0], hidden.shape[1]
         ends = edges.sender, edges.receiver
         by_x, by_harmonics, by_hidden, by_matrix = (x.new_empty(0) for _ in range(4))
@@ -110,10 +104,7 @@ class Radial:
 
     def radial_second(
         self,
-        x: Tensor,
-        harmonics: Tensor,
-        hidden: Tensor,
-        matrix: Tensor,
+        factors: RadialFactors,
         g: Tensor,
         cotangents: Sequence[Tensor],
         edges: EdgeTensors,
@@ -121,16 +112,14 @@ class Radial:
         wanted: Sequence[bool],
     ) -> tuple[Tensor, ...]:
         """Compose the result of the two methods above."""
-        factors = x, harmonics, hidden, matrix
         parts = [part if part.numel() else None for part in cotangents]
 
-        def form(x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor) -> Tensor:
-            return self.radial_conv(x, harmonics, hidden, matrix, edges, paths)
+        def form(*factors: Any) -> Tensor:
+            return self.radial_conv(factors, edges, paths)
 
-        def gradients(
-            x: Tensor, harmonics: Tensor, hidden: Tensor, matrix: Tensor, g: Tensor, wanted: Sequence[bool]
-        ) -> tuple[Tensor, ...]:
-            return self.radial_gradients(x, harmonics, hidden, matrix, g, edges, paths, wanted)
+        def gradients(*arguments: Any) -> tuple[Tensor, ...]:
+            *factors, g, wanted = arguments
+            return self.radial_gradients(tuple(factors), g, edges, paths, wanted)
 
         seconds = composed_second(form, gradients, (factors, g, parts, wanted))
         return tuple(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geoeq import kernels
-from geoeq.errors import InputError, TensorError, unknown_name
+from geoeq.errors import InputError, TensorError, check_name
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.geometry.neighbors import edge_lengths as safe_norm
 from geoeq.graph import Graph
@@ -42,8 +42,7 @@ def _required(data: Data, name: str, needed_by: str) -> Tensor:
 
 def _known(inputs: Sequence[str], known: Sequence[str], kind: str) -> tuple[str, ...]:
     for name in inputs:
-        if name not in known:
-            raise InputError(unknown_name(kind, name, known))
+        check_name(kind, name, known)
     return tuple(inputs)
 
 

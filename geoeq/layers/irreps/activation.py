@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from geoeq.constants import constant
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 from geoeq.layers.layer import Rowwise
 
 __all__ = ["Activation", "activation_function", "activation_scale"]
@@ -34,8 +34,7 @@ def activation_function(name: str) -> Callable[[Tensor], Tensor]:
     Raises:
         InputError: the name is unknown.
     """
-    if name not in _FUNCTIONS:
-        raise InputError(unknown_name("activation", name, _FUNCTIONS))
+    check_name("activation", name, _FUNCTIONS)
     return _FUNCTIONS[name]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 from geoeq.layers.layer import Group
 from geoeq.layers.products.clebsch_gordan import ClebschGordanProduct, clebsch_gordan_product
 from geoeq.layers.products.edge_frame import EdgeFrameProduct
@@ -48,8 +48,7 @@ def edge_product(
     Raises:
         InputError: the name is unknown, or the product does not support an option.
     """
-    if name not in get_args(Product):
-        raise InputError(unknown_name("product", name, get_args(Product)))
+    check_name("product", name, get_args(Product))
     if name == "clebsch_gordan":
         return ClebschGordanProduct(channels, lmax, lmax_edge, group=group)
     if name == "edge_frame":

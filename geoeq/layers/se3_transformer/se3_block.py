@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from e3nn import o3
 from torch import Tensor, nn
@@ -72,34 +72,15 @@ class SE3Block(Layer):
         if len(sharings) != layers:
             raise InputError(f"{layers} layers and a convolution need {layers + 1} sharings, not {len(sharings) + 1}.")
         irreps = [self.irreps_in, *[o3.Irreps(irreps_hidden)] * layers]
+        radial: dict[str, Any] = {"distance": distance, "hidden": hidden, "radial_norm": radial_norm}
+        radial |= {"activation": activation, "cutoff": cutoff}
         self.layers = nn.ModuleList(
-            SE3Attention(
-                irreps[n],
-                irreps_hidden,
-                edge_width,
-                heads=heads,
-                channels_div=channels_div,
-                distance=distance,
-                hidden=hidden,
-                sharing=sharings[n],
-                radial_norm=radial_norm,
-                activation=activation,
-                cutoff=cutoff,
-            )
+            SE3Attention(irreps[n], irreps_hidden, edge_width, heads, channels_div, sharing=sharings[n], **radial)
             for n in range(layers)
         )
         self.norms = nn.ModuleList(SE3Norm(irreps_hidden, norm) for _ in range(layers) if norm != "none")
         self.last = SE3Convolution(
-            irreps[-1],
-            irreps_out,
-            edge_width,
-            distance=distance,
-            hidden=hidden,
-            sharing=last,
-            radial_norm=radial_norm,
-            activation=activation,
-            cutoff=cutoff,
-            self_per_edge=self_per_edge,
+            irreps[-1], irreps_out, edge_width, sharing=last, self_per_edge=self_per_edge, **radial
         )
         degrees = [entry.lmax for entry in irreps]
         self.lmax = max(

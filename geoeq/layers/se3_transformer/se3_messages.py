@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 from geoeq.kernels.operators.path_messages import path_messages
 from geoeq.kernels.operators.path_plan import PathPlan
 from geoeq.layers.irreps.layout import Fiber, split_blocks
@@ -62,10 +62,8 @@ class SE3Messages(nn.Module):
         activation: Activation = "silu",
     ) -> None:
         super().__init__()
-        if sharing not in get_args(RadialSharing):
-            raise InputError(unknown_name("sharing", sharing, get_args(RadialSharing)))
-        if activation not in get_args(Activation):
-            raise InputError(unknown_name("activation", activation, get_args(Activation)))
+        check_name("sharing", sharing, get_args(RadialSharing))
+        check_name("activation", activation, get_args(Activation))
         if edge_width + distance < 1:
             raise InputError("The radial networks have no input: give edge_width, or distance=True.")
         self.degrees_in, self.degrees_out, self.distance = degrees_in, degrees_out, distance

@@ -9,7 +9,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch.nn import functional
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import check_name
 from geoeq.layers.irreps.layout import fiber, irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.layer import Rowwise
 
@@ -50,8 +50,7 @@ class SE3Norm(Rowwise):
 
     def __init__(self, irreps: o3.Irreps | str, kind: NormKind = "gate") -> None:
         super().__init__()
-        if kind not in get_args(NormKind):
-            raise InputError(unknown_name("norm", kind, get_args(NormKind)))
+        check_name("norm", kind, get_args(NormKind))
         self.irreps_in = self.irreps_out = o3.Irreps(irreps)
         self.degrees, self.kind = fiber(irreps), kind
         self.blocks = irreps_blocks(self.irreps_in)

@@ -10,7 +10,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq.constants import constant
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 
 __all__ = ["Normalization", "S2Grid", "degree_order", "grid_resolution", "order_degree"]
 
@@ -97,8 +97,7 @@ class S2Grid(nn.Module):
         mmax = lmax if mmax is None else mmax
         if not 0 <= mmax <= lmax:
             raise InputError(f"mmax must lie between 0 and lmax = {lmax}, not {mmax}.")
-        if normalization not in get_args(Normalization):
-            raise InputError(unknown_name("normalization", normalization, get_args(Normalization)))
+        check_name("normalization", normalization, get_args(Normalization))
         if isinstance(resolution, int):
             resolution = (resolution, resolution)
         resolution = resolution or grid_resolution(lmax, mmax)

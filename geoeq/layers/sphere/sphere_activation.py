@@ -9,7 +9,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import check_name
 from geoeq.layers.chunked import chunked
 from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.layer import Rowwise
@@ -157,8 +157,7 @@ def sphere_activation(
     Raises:
         InputError: the name is unknown, or the grid is too small.
     """
-    if kind not in get_args(SphereNonlinearity):
-        raise InputError(unknown_name("activation", kind, get_args(SphereNonlinearity)))
+    check_name("activation", kind, get_args(SphereNonlinearity))
     if kind == "gate":
         return SphereGate(lmax, mmax, by_order)
     activation = SeparableGridSiLU if kind == "separable_s2" else GridSiLU

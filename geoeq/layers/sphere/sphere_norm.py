@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from geoeq.constants import constant
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import check_name
 from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.irreps.linear import degree_index
 from geoeq.layers.layer import Rowwise
@@ -60,8 +60,7 @@ class SphereNorm(nn.Module):
 
     def __init__(self, lmax: int, channels: int, kind: SphereNormKind = "layer_norm_sh", eps: float = 1e-5) -> None:
         super().__init__()
-        if kind not in get_args(SphereNormKind):
-            raise InputError(unknown_name("normalization", kind, get_args(SphereNormKind)))
+        check_name("normalization", kind, get_args(SphereNormKind))
         self.kind, self.eps = kind, eps
         self.weight = nn.Parameter(torch.ones(lmax + 1, channels))
         self.bias = nn.Parameter(torch.zeros(channels))

@@ -140,22 +140,11 @@ class Equiformer(Model):
         self.edge_embedding = EdgeEmbedding(edge_inputs, edge_attr_width, cutoff=scale)
         width = num_basis + self.edge_embedding.width
         self.degree = DegreeEmbedding(irreps, harmonics, width, radial_hidden, average_degree, decay)
+        sizes = irreps, harmonics, irreps_head, num_heads, width, radial_hidden, irreps_message
+        options = nonlinear, rescale_degree, attention_dropout, dropout, decay
         self.blocks = nn.ModuleList(
             EquiformerBlock(
-                EquivariantGraphAttention(
-                    irreps,
-                    harmonics,
-                    irreps_head,
-                    num_heads,
-                    width,
-                    radial_hidden,
-                    irreps_message,
-                    nonlinear,
-                    rescale_degree,
-                    attention_dropout,
-                    dropout,
-                    decay,
-                ),
+                EquivariantGraphAttention(*sizes, *options),
                 irreps_middle,
                 irreps_out if number == layers - 1 else irreps,
                 norm,

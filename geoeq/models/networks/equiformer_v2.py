@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 from geoeq.graph import Graph, edge_frames, with_frames
 from geoeq.layers.edge_frames.edge_degree import EdgeDegreeEmbedding
 from geoeq.layers.edge_frames.so2 import frame_matrix
@@ -146,8 +146,7 @@ class EquiformerV2(Model):
     ) -> None:
         irreps = sphere_irreps(lmax, channels)
         super().__init__(heads, irreps, cutoff, lmax, elements)
-        if atom_edge_embedding not in get_args(AtomEdgeEmbedding):
-            raise InputError(unknown_name("atom_edge_embedding", atom_edge_embedding, get_args(AtomEdgeEmbedding)))
+        check_name("atom_edge_embedding", atom_edge_embedding, get_args(AtomEdgeEmbedding))
         basis_cutoff = cutoff if basis_cutoff is None else basis_cutoff
         if basis_cutoff is None:
             raise InputError("EquiformerV2 needs a cutoff, or a basis_cutoff at which its Gaussians end.")
@@ -162,30 +161,11 @@ class EquiformerV2(Model):
         self.edge_degree = EdgeDegreeEmbedding(
             lmax, mmax, channels, edge_width, edge_channels, separate, average_degree, cutoff
         )
+        attention = hidden_channels, attention_heads, alpha_channels, value_channels
+        sizes = lmax, mmax, channels, *attention, feed_forward_channels, edge_width, edge_channels
+        kinds = norm, activation, feed_forward, resolution, renormalize, scores_from_values
         self.layers = nn.ModuleList(
-            EquiformerV2Layer(
-                lmax,
-                mmax,
-                channels,
-                hidden_channels,
-                attention_heads,
-                alpha_channels,
-                value_channels,
-                feed_forward_channels,
-                edge_width,
-                edge_channels,
-                separate,
-                norm,
-                activation,
-                feed_forward,
-                resolution,
-                renormalize,
-                scores_from_values,
-                alpha_dropout,
-                drop_path,
-                cutoff,
-            )
-            for _ in range(layers)
+            EquiformerV2Layer(*sizes, separate, *kinds, alpha_dropout, drop_path, cutoff) for _ in range(layers)
         )
         self.norm = SphereNorm(lmax, channels, norm)
 

@@ -135,23 +135,12 @@ class AttentionVector(Head):
         self.lmax, self.channels = sphere_sizes(irreps)
         if self.lmax == 0:
             raise InputError(f"AttentionVector needs features of degree 1; the network gives {irreps}.")
-        self.attention = SO2Attention(
-            self.lmax,
-            self.mmax,
-            self.channels,
-            self.hidden_channels,
-            self.heads,
-            self.alpha_channels,
-            self.value_channels,
-            1,
-            sphere_activation(self.activation, self.lmax, self.mmax, self.resolution, by_order=True),
-            self.edge_width,
-            self.edge_channels,
-            self.elements,
-            self.renormalize,
-            self.scores_from_values,
-            cutoff=self.cutoff,
-        )
+        sizes = self.lmax, self.mmax, self.channels, self.hidden_channels
+        heads = self.heads, self.alpha_channels, self.value_channels
+        on_sphere = sphere_activation(self.activation, self.lmax, self.mmax, self.resolution, by_order=True)
+        edges = self.edge_width, self.edge_channels, self.elements
+        options = self.renormalize, self.scores_from_values
+        self.attention = SO2Attention(*sizes, *heads, 1, on_sphere, *edges, *options, cutoff=self.cutoff)
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         frame = frame_matrix(edge_frames(graph, self.lmax), self.lmax, self.mmax).to(x.dtype)

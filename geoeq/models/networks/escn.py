@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 from geoeq.graph import Graph, edge_frames, with_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.escn import ESCNLayer
@@ -124,14 +124,10 @@ class ESCN(Model):
         end = cutoff if basis_cutoff is None else basis_cutoff
         self.basis = _distance_basis(basis, num_basis, end, basis_spread)
         self.edge_embedding = EdgeEmbedding(edge_inputs, edge_attr_width, cutoff=end)
+        sizes = lmax, mmax, channels, hidden_channels, edge_channels, num_basis + self.edge_embedding.width
         self.layers = nn.ModuleList(
             ESCNLayer(
-                lmax,
-                mmax,
-                channels,
-                hidden_channels,
-                edge_channels,
-                edge_width=num_basis + self.edge_embedding.width,
+                *sizes,
                 elements="element" in node_inputs,
                 resolution=resolution,
                 normalization=normalization,
@@ -187,8 +183,7 @@ class ESCN(Model):
 
 
 def _distance_basis(name: str, width: int, cutoff: float | None, spread: float) -> RadialFunction:
-    if name not in get_args(DistanceBasis):
-        raise InputError(unknown_name("distance basis", name, get_args(DistanceBasis)))
+    check_name("distance basis", name, get_args(DistanceBasis))
     if name == "silu":
         return SiLUBasis(width)
     if cutoff is None:

@@ -86,19 +86,8 @@ class FAGNN(GNN):
     ) -> None:
         if not 0 <= scalars < width or (width - scalars) % 3:
             raise InputError(f"FAGNN: width - scalars is {width - scalars}; it must be a positive multiple of 3.")
-        super().__init__(
-            heads,
-            width,
-            layers,
-            cutoff,
-            node_inputs,
-            features_width,
-            edge_inputs,
-            edge_attr_width,
-            num_basis,
-            velocity,
-            elements,
-        )
+        inputs = node_inputs, features_width, edge_inputs, edge_attr_width, num_basis, velocity
+        super().__init__(heads, width, layers, cutoff, *inputs, elements)
         self.scalars = scalars
         self.decoder = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 3))
 

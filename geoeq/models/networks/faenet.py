@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 from geoeq.graph import Graph
 from geoeq.layers.faenet import FAENetEdges, FAENetLayer, Message, NodeNorm
 from geoeq.layers.inputs.periodic_table import AtomEmbedding
@@ -137,8 +137,7 @@ class FAENet(Model):
         second_embedding: bool = True,
         elements: Sequence[int] | None = None,
     ) -> None:
-        if skip not in get_args(Skip):
-            raise InputError(unknown_name("skip", skip, get_args(Skip)))
+        check_name("skip", skip, get_args(Skip))
         end = cutoff if basis_cutoff is None else basis_cutoff
         if end is None:
             raise InputError("FAENet without a cutoff needs basis_cutoff: the distance at which its Gaussians end.")

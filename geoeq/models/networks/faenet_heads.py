@@ -9,7 +9,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 from geoeq.fields import field
 from geoeq.graph import Graph
 from geoeq.layers.layer import Group
@@ -56,9 +56,8 @@ class EveryLayerScalar(GraphScalar):
         bias: bool = False,
     ) -> None:
         super().__init__(name, reduce)
-        for option, value, known in (("combine", combine, Combine), ("weights", weights, Weights)):
-            if value not in get_args(known):
-                raise InputError(unknown_name(option, value, get_args(known)))
+        check_name("combine", combine, get_args(Combine))
+        check_name("weights", weights, get_args(Weights))
         self.combine, self.weights, self.bias = combine, weights, bias
 
     def make(self, irreps: o3.Irreps) -> None:
@@ -157,9 +156,8 @@ class DecodedVector(Head):
         super().__init__()
         self.name = checked_name(name, "node", "1o")
         self.names, self.translates = (name,), field(name).translates
-        for option, value, known in (("kind", kind, Decoder), ("norm", norm, DecoderNorm)):
-            if value not in get_args(known):
-                raise InputError(unknown_name(option, value, get_args(known)))
+        check_name("kind", kind, get_args(Decoder))
+        check_name("norm", norm, get_args(DecoderNorm))
         self.hidden, self.kind, self.norm = hidden, kind, norm
 
     def make(self, irreps: o3.Irreps) -> None:

@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 from geoeq.geometry.rotations import random_rotations
 from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
@@ -103,8 +103,7 @@ class PONITA(Model):
         edge_attr_width: int = 0,
         elements: Sequence[int] | None = None,
     ) -> None:
-        if orientations not in get_args(Orientations):
-            raise InputError(unknown_name("kind of orientations", orientations, get_args(Orientations)))
+        check_name("kind of orientations", orientations, get_args(Orientations))
         if num_orientations in (1, 2, 3) or num_orientations < 0:
             raise InputError(f"PONITA needs 4 orientations or more, or none (0), not {num_orientations}.")
         oriented = num_orientations > 0

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from geoeq import kernels
-from geoeq.errors import CellError, InputError, unknown_name
+from geoeq.errors import CellError, InputError, check_name
 from geoeq.geometry.neighbors import edge_lengths, full_edges
 from geoeq.geometry.neighbors.edges import edge_vectors
 from geoeq.models.heads.head import Head
@@ -74,8 +74,7 @@ class Coulomb(Prior):
         super().__init__()
         if not (width > 0 and math.isfinite(width)):
             raise InputError(f"width must be a positive number of Å, not {width}.")
-        if method not in get_args(PeriodicSum):
-            raise InputError(unknown_name("method of periodic charges", method, get_args(PeriodicSum)))
+        check_name("method of periodic charges", method, get_args(PeriodicSum))
         self.width, self.method = float(width), method
         self.strength = conversion("Ha*a0", "eV*Å")
 

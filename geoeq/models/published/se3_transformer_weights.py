@@ -16,7 +16,7 @@ from geoeq.layers.se3_transformer.se3_attention import SE3Attention
 from geoeq.layers.se3_transformer.se3_block import SE3Block
 from geoeq.layers.se3_transformer.se3_messages import RadialSharing, SE3Messages
 from geoeq.layers.se3_transformer.se3_norm import SE3Norm
-from geoeq.models.published.parameters import check_hyperparameters
+from geoeq.models.published.parameters import NamedParameters, check_hyperparameters
 
 __all__ = ["fill", "reference_arguments"]
 
@@ -166,16 +166,9 @@ def fill(block: SE3Block, state_dict: Mapping[str, Tensor]) -> None:
     Raises:
         CheckpointError: a parameter is missing, left over, or of another shape.
     """
-    left = dict(state_dict)
+    theirs = NamedParameters(state_dict, lambda key, value: False)
     for entry in _entries(block, state_dict):
-        value = left.pop(entry.theirs, None)
-        if value is None:
-            raise CheckpointError(f"The state dict lacks: {entry.theirs}.")
-        if tuple(value.shape) != entry.shape:
-            raise CheckpointError(
-                f"'{entry.theirs}' has shape {list(value.shape)}; this model needs {list(entry.shape)}."
-            )
+        value = theirs.take(entry.theirs, entry.shape)
         for parameter, make in entry.ours:
-            parameter.data = make(value.detach()).clone()
-    for key in left:
-        raise CheckpointError(f"The parameter '{key}' has no place in this SE3Transformer.")
+            parameter.data = make(value).clone()
+    theirs.finish("SE3Transformer")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import check_name
 from geoeq.geometry.frames import (
     FrameGroup,
     Frames,
@@ -111,8 +111,7 @@ def checked_group(group: str, axis: str | None) -> tuple[str, str | None]:
         InputError: the group or axis is unknown.
     """
     axis_number(group, axis)
-    if group not in get_args(FrameGroup):
-        raise InputError(unknown_name("group", group, get_args(FrameGroup)))
+    check_name("group", group, get_args(FrameGroup))
     return group, axis or ("z" if group in ("SE(2)", "E(2)") else None)
 
 

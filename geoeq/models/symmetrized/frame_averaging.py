@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import check_name
 from geoeq.geometry.frames import FrameGroup, Frames, axis_number, inputs_that_turn, pca_frames, weighted_frames
 from geoeq.models.heads.scalar_heads import GraphScalar
 from geoeq.models.networks.egnn import EGNN
@@ -81,10 +81,8 @@ class FrameAveraging(FramedModel):
         super().__init__(model)
         axis_number(group, axis)
         for kind in (frames, evaluation or frames):
-            if kind not in get_args(FrameKind):
-                raise InputError(unknown_name("kind of frames", kind, get_args(FrameKind)))
-        if group not in get_args(FrameGroup):
-            raise InputError(unknown_name("group", group, get_args(FrameGroup)))
+            check_name("kind of frames", kind, get_args(FrameKind))
+        check_name("group", group, get_args(FrameGroup))
         self.group, self.frames, self.seed = group, frames, seed
         self.evaluation = evaluation
         self.axis = axis or ("z" if group in ("SE(2)", "E(2)") else None)

@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, unknown_name
+from geoeq.errors import InputError, check_name
 from geoeq.fields import field
 from geoeq.geometry.groups import Output, Symmetry, named_output, random_element
 from geoeq.layers.layer import Group
@@ -99,14 +99,12 @@ class SoftEquivariance(Wrapper):
     ) -> None:
         super().__init__(model)
         for name in symmetries:
-            if name not in SOFT_SYMMETRIES:
-                raise InputError(unknown_name("symmetry", name, SOFT_SYMMETRIES))
+            check_name("symmetry", name, SOFT_SYMMETRIES)
         if not symmetries or len(set(symmetries)) < len(symmetries):
             raise InputError(f"symmetries must be one or more distinct names, not {list(symmetries)}.")
         strengths = strength if isinstance(strength, Mapping) else dict.fromkeys(symmetries, strength)
         for name in strengths:
-            if name not in symmetries:
-                raise InputError(unknown_name("symmetry among those given", name, symmetries))
+            check_name("symmetry among those given", name, symmetries)
         if set(strengths) != set(symmetries) or not all(0 <= value < float("inf") for value in strengths.values()):
             raise InputError(f"strength must be 0 or more, for each of {', '.join(symmetries)}; it is {strength}.")
         if (tune_after is not None and tune_after < 1) or power < 0:

@@ -16,7 +16,7 @@ from ase.geometry import complete_cell
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
-from geoeq.errors import InputError, MissingExtraError, unknown_name
+from geoeq.errors import InputError, MissingExtraError, check_name
 from geoeq.resources import import_extra
 from geoeq.units import conversion
 
@@ -143,8 +143,7 @@ class LammpsFix:
         if lmp.extract_setting("world_size") > 1:
             raise InputError("A potential of geoeq runs in a single LAMMPS process: start it without mpirun.")
         for symbol in elements:
-            if symbol not in atomic_numbers:
-                raise InputError(unknown_name("element", symbol, atomic_numbers))
+            check_name("element", symbol, atomic_numbers)
         types = lmp.extract_setting("ntypes")
         if len(elements) != types:
             raise InputError(

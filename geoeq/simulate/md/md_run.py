@@ -12,7 +12,7 @@ from ase import Atoms, units
 from geoeq.data.structures import read_structures
 from geoeq.environment import describe_environment
 from geoeq.errors import InputError, SimulationError
-from geoeq.files import file_sha256, write_text
+from geoeq.files import file_sha256, write_json
 from geoeq.models.checkpoint import checkpoint_sha256
 from geoeq.simulate.calculator import GeoeqCalculator
 from geoeq.simulate.md.settings import MDSettings
@@ -144,7 +144,7 @@ def _claim_folder(folder: Path, description: dict[str, Any], decides: dict[str, 
             )
     elif folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"The folder '{folder}' holds other files. Choose another one with --output FOLDER.")
-    write_text(file, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    write_json(file, description)
 
 
 def _changes(old: dict[str, Any], decides: dict[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from ase.io import iread
 
-from geoeq.files import read_log, write_text
+from geoeq.files import read_log, write_json
 from geoeq.resources import import_extra
 from geoeq.simulate.md.radial_distribution import REACH, RadialDistribution, radial_distribution
 from geoeq.simulate.md.settings import MDSettings
@@ -64,7 +63,7 @@ def write_summary(simulation: Simulation, title: str, *, stopped: str | None = N
     rows = read_log(folder / LOG)
     time = simulation.step * settings.timestep / 1000
     results = {"step": simulation.step, "time [ps]": time, "stopped": stopped, **summarize(rows, settings)}
-    write_text(folder / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / RESULTS, results)
     if rows:
         slope = results.get(DRIFT)
         draw_summary(folder / PICTURE, rows, _radial_distribution(simulation), settings, title, slope)

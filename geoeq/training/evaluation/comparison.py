@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from geoeq.data import Dataset, load
 from geoeq.environment import describe_environment
 from geoeq.errors import GeoeqError, RecipeError
+from geoeq.files import write_json
 from geoeq.models import Model
 from geoeq.models.checkpoint import load_checkpoint
 from geoeq.resources import import_extra
@@ -146,7 +147,7 @@ def _speed(run: RunFolder, recipe: Recipe) -> float:
                 model, dataset, indices[:_TIMED], device=torch.device("cuda" if cuda else "cpu")
             )
         known = {"milliseconds_per_structure": round(measured, 5), "structures": min(len(indices), _TIMED)}
-        run.write_json("speed.json", known)
+        write_json(run.path / "speed.json", known)
     value: float = known["milliseconds_per_structure"]
     return value
 

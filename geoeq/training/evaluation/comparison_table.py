@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from geoeq.data import load
 from geoeq.errors import RecipeError
-from geoeq.files import write_text
+from geoeq.files import write_json, write_text
 from geoeq.training.evaluation.metrics import headline, metric_unit
 from geoeq.units import format_number
 
@@ -156,7 +155,7 @@ class Comparison:
     def write(self, folder: Path) -> None:
         """Write compare.md and compare.json into ``folder``."""
         write_text(folder / "compare.md", self.markdown())
-        write_text(folder / "compare.json", json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        write_json(folder / "compare.json", self.to_dict())
 
     def print(self, console: Console) -> None:
         """Print the table."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoeq.data.structures import Structure, from_smiles, read_structures, to_batch
-from geoeq.errors import FieldError, InputError, unknown_name
+from geoeq.errors import FieldError, InputError, check_name
 from geoeq.fields import field
 from geoeq.models import Model
 from geoeq.models.checkpoint import load_checkpoint
@@ -81,8 +81,7 @@ def predict(
 
 def _units(model: Model, units: Mapping[str, str]) -> dict[str, str]:
     for name, unit in units.items():
-        if name not in model.fields:
-            raise FieldError(unknown_name("output of this model", name, model.fields))
+        check_name("output of this model", name, model.fields, FieldError)
         if unit != "1":
             conversion(field(name).unit, unit)
     return {name: units.get(name, known.unit) for name, known in model.fields.items()}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from geoeq.data import Dataset
 from geoeq.errors import RecipeError
 from geoeq.models import Model
+from geoeq.plots import new_table
 from geoeq.training.evaluation.baselines import Baseline
 from geoeq.training.evaluation.metrics import errors, free, headline, metric_unit
 from geoeq.units import format_number
@@ -169,19 +170,14 @@ def print_results(console: Console, results: TargetResults, dataset: str, sizes:
         sizes: part -> number of graphs; each part has a group of columns.
     """
     from rich.markup import escape
-    from rich.table import Table
 
     metrics = ("MSE", "MAE") if headline(results.target) == "MSE" else ("MAE", "RMSE")
     parts = [part for part in sizes if part in results.model.errors]
     unit = "" if results.unit == "1" else f" [{results.unit}]"
-    title = escape(f"{dataset}: {results.target}{unit}")
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="")
-    table.add_column("", no_wrap=True)
-    for part in parts:
-        for metric in metrics:
-            squared = metric_unit(metric, results.unit)
-            note = f" [{squared}]" if metric == "MSE" and squared else ""
-            table.add_column(escape(f"{part}\n{metric}{note}"), justify="right", no_wrap=True)
+    squared = metric_unit("MSE", results.unit)
+    notes = {"MSE": f" [{squared}]"} if squared else {}
+    columns = [escape(f"{part}\n{metric}{notes.get(metric, '')}") for part in parts for metric in metrics]
+    table = new_table(f"{dataset}: {results.target}{unit}", "", *columns)
     for index, row in enumerate(results.rows):
         name = f"{row.name} (published)" if row.kind == "published" else row.name
         cells = [

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from geoeq.files import atomic_write, read_log
-from geoeq.plots import BLUE, GREY, GRID, INK, ORANGE, style_axes
+from geoeq.files import read_log
+from geoeq.plots import BLUE, GREY, GRID, INK, ORANGE, new_figure, save_figure, set_title, style_axes
 from geoeq.training.evaluation.comparison_table import Comparison
 from geoeq.training.evaluation.metrics import errors, headline
 from geoeq.training.evaluation.results import TargetResults
@@ -37,7 +36,7 @@ def draw_parity(path: Path, prediction: Values, truth: Values, target: str, unit
     """
     x, y = truth.reshape(-1), prediction.reshape(-1)
     suffix = "" if unit == "1" else f" [{unit}]"
-    figure = Figure(figsize=(5.6, 5.6), dpi=160, layout="constrained")
+    figure = new_figure(5.6, 5.6, dpi=160)
     axes = figure.add_subplot()
     style_axes(axes)
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
@@ -52,7 +51,7 @@ def draw_parity(path: Path, prediction: Values, truth: Values, target: str, unit
     name = target.replace("_", " ")
     axes.set_xlabel(f"true {name}{suffix}")
     axes.set_ylabel(f"predicted {name}{suffix}")
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    set_title(axes, title, 11)
     _error_inset(axes.inset_axes((0.63, 0.09, 0.33, 0.25)), y - x, suffix)
 
     measured = errors(y, x)
@@ -61,8 +60,7 @@ def draw_parity(path: Path, prediction: Values, truth: Values, target: str, unit
         f"{m} {format_number(measured[m])}{'' if m == 'MSE' or unit == '1' else ' ' + unit}" for m in metrics
     )
     axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=11, color=INK, linespacing=1.5)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
+    save_figure(figure, path)
 
 
 def _error_inset(axes: Axes, difference: Values, suffix: str) -> None:
@@ -91,7 +89,7 @@ def draw_learning(path: Path, rows: Sequence[dict[str, float]], results: TargetR
     target = results.target
     baseline = [row for row in results.rows if row.kind == "baseline"][-1]
     metric = headline(target)
-    figure = Figure(figsize=(6.4, 4.2), dpi=160, layout="constrained")
+    figure = new_figure(6.4, 4.2, dpi=160)
     axes = figure.add_subplot()
     style_axes(axes)
     axes.grid(True, which="minor", color=GRID, linewidth=0.4)
@@ -116,10 +114,9 @@ def draw_learning(path: Path, rows: Sequence[dict[str, float]], results: TargetR
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{metric} of {target.replace('_', ' ')}" + (f" [{unit}]" if unit else ""))
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    set_title(axes, title, 11)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
+    save_figure(figure, path)
 
 
 #: Contenders also differ by marker, for readers without colour.
@@ -138,7 +135,7 @@ def draw_comparison(path: Path, comparison: Comparison, folder: Path) -> None:
     target = next(iter(comparison.units))
     unit = comparison.units[target]
     column = f"valid {headline(target)} {target}" + (f" [{unit}]" if unit else "")
-    figure = Figure(figsize=(9.6, 4.6), dpi=150, layout="constrained")
+    figure = new_figure(9.6, 4.6)
     learning, inference = figure.subplots(1, 2)
     values, speeds = [], []
     for index, entry in enumerate(comparison.contenders):
@@ -183,8 +180,7 @@ def draw_comparison(path: Path, comparison: Comparison, folder: Path) -> None:
         alignment="left",
     )
     legend.get_title().set_color(INK)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
+    save_figure(figure, path)
 
 
 def _logarithmic(axes: Axes, which: str, values: Sequence[float]) -> None:

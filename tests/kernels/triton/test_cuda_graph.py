@@ -39,8 +39,8 @@ def radial(edges, x, harmonics, hidden, matrix, g):
     """The same with weights that the kernels make."""
     tensors = EdgeTensors(edges.sender, edges.receiver, edges.row_pointers, *edges.by_sender)
     factors = [tensor.detach() for tensor in (x, harmonics, hidden, matrix)]
-    every = Triton().radial_gradients(*factors, g, tensors, PATHS, (True,) * 4)
-    return Triton().radial_conv(*factors, tensors, PATHS), *every
+    every = Triton().radial_gradients(factors, g, tensors, PATHS, (True,) * 4)
+    return Triton().radial_conv(factors, tensors, PATHS), *every
 
 
 @pytest.mark.gpu

@@ -90,7 +90,8 @@ def nothing_is_left_out():
 
 
 def found(factors, edges, paths, wanted=(True,) * 4):
-    return Triton().radial_conv(*factors[:4], edges, paths), *Triton().radial_gradients(*factors, edges, paths, wanted)
+    *inputs, g = factors
+    return Triton().radial_conv(inputs, edges, paths), *Triton().radial_gradients(inputs, g, edges, paths, wanted)
 
 
 @runs
@@ -196,7 +197,7 @@ def test_only_what_is_wanted_of_the_radial_form():
     every = found(factors, edges, paths)[1:]
     for n in range(4):
         wanted = tuple(m == n for m in range(4))
-        for m, value in enumerate(Triton().radial_gradients(*factors, edges, paths, wanted)):
+        for m, value in enumerate(Triton().radial_gradients(factors[:4], factors[4], edges, paths, wanted)):
             assert torch.equal(value, every[m]) if m == n else value.shape == (0,)
 
 
@@ -205,7 +206,7 @@ def test_the_sum_by_the_matrix_in_several_shares(monkeypatch):
     monkeypatch.setattr("geoeq.kernels.triton.radial._EDGES", 8)
     paths, edges = products("mixed"), edges_of(25)
     factors = factors_of(paths, 25, 16)
-    value = Triton().radial_gradients(*factors, edges, paths, (False, False, False, True))[3]
+    value = Triton().radial_gradients(factors[:4], factors[4], edges, paths, (False, False, False, True))[3]
     assert (value - expected(factors, edges, paths)[4]).abs().max() <= 1e-11
 
 
