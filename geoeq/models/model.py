@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -15,7 +15,7 @@ from geoeq.checks import check_edges, check_inputs
 from geoeq.errors import FieldError, InputError, TensorError, unknown_name
 from geoeq.fields import Field, field
 from geoeq.graph import Graph, build_graph, in_dtype
-from geoeq.layers.layer import Group
+from geoeq.layers.layer import Group, WithExample
 from geoeq.models.config import Configurable
 from geoeq.models.heads.head import Head
 from geoeq.models.training_set import TrainingSet, in_parts, known_elements
@@ -23,7 +23,7 @@ from geoeq.models.training_set import TrainingSet, in_parts, known_elements
 __all__ = ["Model"]
 
 
-class Model(Configurable, nn.Module, ABC):
+class Model(Configurable, nn.Module, WithExample):
     """Base class of models: an embedding and layers (``encode``) followed by heads, from structures to named outputs.
 
     Args:
@@ -83,11 +83,6 @@ class Model(Configurable, nn.Module, ABC):
     @abstractmethod
     def encode(self, data: Data, graph: Graph) -> Tensor:
         """Return the node features [N, irreps.dim] of a batch."""
-
-    @classmethod
-    @abstractmethod
-    def example(cls) -> Self:
-        """Return a small instance for tests and documentation."""
 
     @classmethod
     def preset(cls, name: str, heads: Sequence[Head], **changes: Any) -> Self:
