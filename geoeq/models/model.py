@@ -102,7 +102,17 @@ class Model(Configurable, nn.Module, WithExample):
 
     @classmethod
     def from_reference(cls, state_dict: Mapping[str, Tensor], **hyperparameters: Any) -> Self:
-        """Return the network with its authors' parameters under their names, for networks with published code."""
+        """Return the network with its authors' parameters under their names, for networks with published code.
+
+        Args:
+            state_dict: the authors' parameters and buffers under their names.
+            hyperparameters: the authors' hyperparameters; each network lists those that it takes.
+
+        Raises:
+            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left over
+                or of another shape.
+            NotImplementedError: there is no published code.
+        """
         raise NotImplementedError(f"{cls.__name__} has no published implementation to load parameters from.")
 
     @property
