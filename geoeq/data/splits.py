@@ -42,22 +42,10 @@ Indices = NDArray[np.int64]
 PARTS = ("train", "valid", "test")
 
 
-def _legacy_permutation(count: int, seed: int | None) -> Indices:
-    return np.random.RandomState(seed).permutation(count).astype(np.int64)
-
-
-def _permutation(count: int, seed: int | None) -> Indices:
-    return np.random.default_rng(seed).permutation(count)
-
-
-def _consecutive(count: int, seed: int | None) -> Indices:
-    return np.arange(count, dtype=np.int64)
-
-
 METHODS: dict[str, Callable[[int, int | None], Indices]] = {
-    "legacy_permutation": _legacy_permutation,
-    "permutation": _permutation,
-    "consecutive": _consecutive,
+    "legacy_permutation": lambda count, seed: np.random.RandomState(seed).permutation(count).astype(np.int64),
+    "permutation": lambda count, seed: np.random.default_rng(seed).permutation(count),
+    "consecutive": lambda count, seed: np.arange(count, dtype=np.int64),
 }
 
 

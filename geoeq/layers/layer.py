@@ -15,14 +15,23 @@ from geoeq import kernels
 from geoeq.errors import TensorError
 from geoeq.graph import Graph
 
-__all__ = ["EdgeLinear", "Group", "Layer", "RadialFunction", "Rowwise", "check_width", "edge_attributes"]
+__all__ = ["EdgeLinear", "Group", "Layer", "RadialFunction", "Rowwise", "WithExample", "check_width", "edge_attributes"]
 
 #: The symmetry group of a layer or model. "E(3)": rotations, reflections and translations; "SE(3)": no reflections;
 #: "T(3)": only translations.
 Group = Literal["E(3)", "SE(3)", "T(3)"]
 
 
-class Layer(nn.Module, ABC):
+class WithExample(ABC):
+    """A class with a small instance for tests and documentation."""
+
+    @classmethod
+    @abstractmethod
+    def example(cls) -> Self:
+        """Return a small instance for tests and documentation."""
+
+
+class Layer(nn.Module, WithExample):
     """A map from node features and a graph to node features.
 
     Attributes:
@@ -35,17 +44,12 @@ class Layer(nn.Module, ABC):
     irreps_out: o3.Irreps
     group: Group = "E(3)"
 
-    @classmethod
-    @abstractmethod
-    def example(cls) -> Self:
-        """Return a small instance for tests and documentation."""
-
     @abstractmethod
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """Map features [N, irreps_in.dim] to [N, irreps_out.dim]."""
 
 
-class Rowwise(nn.Module, ABC):
+class Rowwise(nn.Module, WithExample):
     """A map that acts on each row of features separately: linear maps, gates, normalizations, dropout.
 
     Attributes:
@@ -56,17 +60,12 @@ class Rowwise(nn.Module, ABC):
     irreps_out: o3.Irreps
     group: Group = "E(3)"
 
-    @classmethod
-    @abstractmethod
-    def example(cls) -> Self:
-        """Return a small instance for tests and documentation."""
-
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Map features [N, irreps_in.dim] of nodes or edges to [N, irreps_out.dim]."""
 
 
-class RadialFunction(nn.Module, ABC):
+class RadialFunction(nn.Module, WithExample):
     """A function of the distance only.
 
     Attributes:
@@ -74,11 +73,6 @@ class RadialFunction(nn.Module, ABC):
     """
 
     width: int
-
-    @classmethod
-    @abstractmethod
-    def example(cls) -> Self:
-        """Return a small instance for tests and documentation."""
 
     @abstractmethod
     def forward(self, lengths: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -15,7 +15,7 @@ from geoeq.checks import check_edges, check_inputs
 from geoeq.errors import FieldError, InputError, TensorError, unknown_name
 from geoeq.fields import Field, field
 from geoeq.graph import Graph, build_graph, in_dtype
-from geoeq.layers.layer import Group
+from geoeq.layers.layer import Group, WithExample
 from geoeq.models.config import Configurable
 from geoeq.models.heads.head import Head
 from geoeq.models.training_set import TrainingSet, in_parts, known_elements
@@ -23,7 +23,7 @@ from geoeq.models.training_set import TrainingSet, in_parts, known_elements
 __all__ = ["Model"]
 
 
-class Model(Configurable, nn.Module, ABC):
+class Model(Configurable, nn.Module, WithExample):
     """Base class of models: an embedding and layers (``encode``) followed by heads, from structures to named outputs.
 
     Args:
@@ -85,11 +85,6 @@ class Model(Configurable, nn.Module, ABC):
         """Return the node features [N, irreps.dim] of a batch."""
 
     @classmethod
-    @abstractmethod
-    def example(cls) -> Self:
-        """Return a small instance for tests and documentation."""
-
-    @classmethod
     def preset(cls, name: str, heads: Sequence[Head], **changes: Any) -> Self:
         """Return the network with the hyperparameters of its paper for a task.
 
@@ -107,7 +102,17 @@ class Model(Configurable, nn.Module, ABC):
 
     @classmethod
     def from_reference(cls, state_dict: Mapping[str, Tensor], **hyperparameters: Any) -> Self:
-        """Return the network with its authors' parameters under their names, for networks with published code."""
+        """Return the network with its authors' parameters under their names, for networks with published code.
+
+        Args:
+            state_dict: the authors' parameters and buffers under their names.
+            hyperparameters: the authors' hyperparameters; each network lists those that it takes.
+
+        Raises:
+            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left over
+                or of another shape.
+            NotImplementedError: there is no published code.
+        """
         raise NotImplementedError(f"{cls.__name__} has no published implementation to load parameters from.")
 
     @property

@@ -87,14 +87,6 @@ def _reconstructor(kind: Any, base: Any, state: Any) -> Any:
     return make_new(kind, ())
 
 
-def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
-    return {check_key(key): value for key, value in items}
-
-
-def _default_dict(factory: Any = None) -> dict[Any, Any]:
-    return {}
-
-
 def _dtype(text: Any, *flags: Any) -> Pending:
     if not isinstance(text, str) or not _DTYPE.fullmatch(text):
         raise refuse("an array of objects" if text in ("O", "O8") else "an array of a type other than numbers or text")
@@ -125,10 +117,6 @@ def _filled(content: Any, dtype: Any, shape: Any, order: Any) -> Array:
     return flat.reshape(shape, order=order).copy()
 
 
-def _scalar(dtype: Any, content: Any) -> Any:
-    return _filled(content, dtype, (1,), "C")[0]
-
-
 def _bytes(content: Any) -> bytes:
     """Return the bytes of an array; Python 2 wrote them as text."""
     if isinstance(content, str):
@@ -145,10 +133,6 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin-1")
 
 
-def _parameter(tensor: Any, *others: Any) -> Any:
-    return tensor
-
-
 def _plain(kind: type[Any]) -> Callable[..., Any]:
     def build(*arguments: Any) -> Any:
         (items,) = arguments or ((),)
@@ -159,31 +143,23 @@ def _plain(kind: type[Any]) -> Callable[..., Any]:
     return build
 
 
-def _empty_bytes() -> bytes:
-    return b""
-
-
-def _device(*words: Any) -> str:
-    return "cpu"
-
-
 BUILDERS: Mapping[Name, Callable[..., Any]] = {
-    Name("collections", "OrderedDict"): _ordered_dict,
-    Name("collections", "defaultdict"): _default_dict,
-    Name("builtins", "bytes"): _empty_bytes,  # as the protocols before 3 write them
+    Name("collections", "OrderedDict"): lambda items=(): {check_key(key): value for key, value in items},
+    Name("collections", "defaultdict"): lambda factory=None: {},
+    Name("builtins", "bytes"): lambda: b"",  # as the protocols before 3 write them
     Name("builtins", "set"): _plain(set),
     Name("builtins", "frozenset"): _plain(frozenset),
     Name("_codecs", "encode"): _encode,
     Name("copyreg", "_reconstructor"): _reconstructor,
     Name("numpy", "dtype"): _dtype,
     Name("numpy._core.multiarray", "_reconstruct"): _array,
-    Name("numpy._core.multiarray", "scalar"): _scalar,
+    Name("numpy._core.multiarray", "scalar"): lambda dtype, content: _filled(content, dtype, (1,), "C")[0],
     Name("numpy._core.numeric", "_frombuffer"): _filled,
     Name("torch", "Size"): _plain(tuple),
-    Name("torch", "device"): _device,
+    Name("torch", "device"): lambda *words: "cpu",
     Name("torch._utils", "_rebuild_tensor"): build_tensor,
     Name("torch._utils", "_rebuild_tensor_v2"): build_tensor,
-    Name("torch._utils", "_rebuild_parameter"): _parameter,
+    Name("torch._utils", "_rebuild_parameter"): lambda tensor, *others: tensor,
 }
 
 _GETTER = Name("torch_geometric.data.batch", "DynamicInheritanceGetter")

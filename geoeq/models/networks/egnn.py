@@ -133,13 +133,8 @@ class EGNN(Model):
         "positions") and the one of the N-body experiment (output "positions").
 
         Args:
-            state_dict: the authors' parameters.
             hyperparameters: in_node_nf, in_edge_nf, hidden_nf, n_layers and, for the first, out_node_nf,
                 attention, normalize, tanh, residual, or for the second recurrent, norm_diff, tanh.
-
-        Raises:
-            CheckpointError: a hyperparameter is unknown or missing, or a parameter is missing, left over or
-                of another shape.
         """
         molecules = "embedding_out.weight" in state_dict
         arguments = reference_arguments(molecules, hyperparameters)

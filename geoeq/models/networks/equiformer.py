@@ -191,12 +191,7 @@ class Equiformer(Model):
         without them, from the rule of e3nn 0.4. The output is called "energy".
 
         Args:
-            state_dict: the authors' parameters and buffers.
             hyperparameters: the arguments of their ``GraphAttentionTransformer``.
-
-        Raises:
-            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left over
-                or of another shape.
         """
         arguments = reference_arguments(hyperparameters, state_dict)
         try:

@@ -216,12 +216,7 @@ class EquiformerV2(Model):
         It takes ``data.edge_index``. The energy is divided by 77.81317 as published. Buffers are ignored.
 
         Args:
-            state_dict: the authors' parameters.
             hyperparameters: the arguments of their class.
-
-        Raises:
-            CheckpointError: a hyperparameter is unknown, missing or has a value that is not supported, or a
-                parameter is missing, left over or of another shape.
         """
         model = cls(**reference_arguments(hyperparameters))
         load_reference(model, state_dict)

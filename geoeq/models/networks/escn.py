@@ -161,15 +161,10 @@ class ESCN(Model):
         "energy", which their code scales by 0.001, and with ``regress_forces`` "forces".
 
         Args:
-            state_dict: the authors' parameters and buffers.
             hyperparameters: cutoff, lmax_list and mmax_list (of one entry), num_layers, sphere_channels,
                 hidden_channels, edge_channels, num_sphere_samples, distance_function, basis_width_scalar,
                 distance_resolution, max_num_elements, regress_forces, resolution; options of the neighbour search and
                 the output are accepted and ignored.
-
-        Raises:
-            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left over
-                or of another shape.
         """
         arguments = reference_arguments(hyperparameters)
         model = cls(**arguments)

@@ -173,13 +173,8 @@ class FAENet(Model):
         and those after polonium) are refused.
 
         Args:
-            state_dict: the authors' parameters and buffers.
             hyperparameters: hidden_channels, num_filters, num_interactions, num_gaussians, cutoff, and the other
                 arguments of the published class; those of the neighbour search are accepted and ignored.
-
-        Raises:
-            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left over
-                or of another shape.
         """
         arguments = reference_arguments(state_dict, hyperparameters)
         model = cls(**arguments)

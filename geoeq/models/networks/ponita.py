@@ -201,13 +201,8 @@ class PONITA(Model):
         state dict does not contain them ("ori_grid"), geoeq's are used.
 
         Args:
-            state_dict: the authors' parameters and buffers.
             hyperparameters: input_dim, hidden_dim, output_dim, num_layers, radius, and output_dim_vec, num_ori,
                 basis_dim, degree, widening_factor, layer_scale, multiple_readouts, task_level, lift_graph.
-
-        Raises:
-            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing, left over
-                or of another shape.
         """
         arguments = reference_arguments(state_dict, hyperparameters)
         model = cls(**arguments)

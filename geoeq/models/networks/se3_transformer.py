@@ -171,10 +171,6 @@ class SE3Transformer(Model):
             state_dict: the authors' parameters. Their names determine how convolutions were fused.
             hyperparameters: num_layers, num_channels, num_degrees, num_heads, channels_div, fiber_in, fiber_out;
                 edge_channels, norm, use_layer_norm.
-
-        Raises:
-            CheckpointError: a hyperparameter is unknown, missing or not supported, or a parameter is missing,
-                left over or of another shape.
         """
         model = cls(**reference_arguments(state_dict, hyperparameters))
         fill(model.block, state_dict)

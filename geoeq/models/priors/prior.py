@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Self
 
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geoeq.graph import Graph, build_graph
+from geoeq.layers.layer import WithExample
 from geoeq.models.config import Configurable
 from geoeq.models.heads.head import Head
 
 __all__ = ["Prior", "pairs_within"]
 
 
-class Prior(Configurable, nn.Module, ABC):
+class Prior(Configurable, nn.Module, WithExample):
     """Base class of priors, from structures and network outputs to atomic energies, which ``WithPriors`` adds.
 
     Buffers stay float64 when the dtype of the model changes; register them as not persistent.
@@ -28,11 +29,6 @@ class Prior(Configurable, nn.Module, ABC):
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    @abstractmethod
-    def example(cls) -> Self:
-        """Return a small instance for tests and documentation."""
 
     @abstractmethod
     def forward(self, data: Data, outputs: Mapping[str, Tensor]) -> Tensor:

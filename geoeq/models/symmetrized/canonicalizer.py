@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Self, get_args
 
@@ -23,13 +23,14 @@ from geoeq.geometry.frames import (
     signed_frames,
 )
 from geoeq.geometry.rotations import geodesic_distance
+from geoeq.layers.layer import WithExample
 from geoeq.models.config import Configurable
 from geoeq.models.model import Model
 
 __all__ = ["Canonicalizer", "PCACanonicalizer"]
 
 
-class Canonicalizer(Configurable, nn.Module, ABC):
+class Canonicalizer(Configurable, nn.Module, WithExample):
     """Base class of canonicalizers, which map structures to as few frames as possible that rotate with them.
 
     Attributes:
@@ -45,11 +46,6 @@ class Canonicalizer(Configurable, nn.Module, ABC):
     @abstractmethod
     def forward(self, data: Data) -> Frames:
         """Return the frames of a batch."""
-
-    @classmethod
-    @abstractmethod
-    def example(cls) -> Self:
-        """Return a small instance for tests and documentation."""
 
     @property
     def auxiliary_losses(self) -> Mapping[str, Callable[[Data], Tensor]]:
