@@ -165,6 +165,7 @@ def read_recipe(
         overridden.add(key)
         sources[key] = COMMAND_LINE
     _resolve_batch_limits(settings, overridden, path.name, notify)
+    _resolve_epochs(settings, overridden, path.name, notify)
     origin = Origin(path.name, "setting", RecipeError, sources)
     recipe = parse(Recipe, settings, origin)
     entries = {"model": recipe.model, **{f"priors[{i}]": prior for i, prior in enumerate(recipe.priors or [])}}
@@ -242,6 +243,14 @@ def _resolve_batch_limits(
         if chosen and name not in overridden:
             notify(f"{chosen[0]}={settings[chosen[0]]} replaces {name}: {settings[name]} in {file}.")
             settings[name] = None
+
+
+def _resolve_epochs(settings: dict[str, Any], overridden: set[str], file: str, notify: Callable[[str], object]) -> None:
+    """Let overridden epochs replace the epochs of the sample in the recipe, if the sample is used."""
+    epochs = settings.get("sample_epochs")
+    if settings.get("sample") is True and epochs is not None and overridden & {"epochs", "sample_epochs"} == {"epochs"}:
+        notify(f"epochs={settings['epochs']} replaces sample_epochs: {epochs} in {file}.")
+        settings["sample_epochs"] = None
 
 
 def _read_arguments(entry: ModelSettings, origin: Origin, key: str) -> dict[str, Any]:

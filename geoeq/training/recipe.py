@@ -136,7 +136,7 @@ class Recipe:
             around the network), or direct, outputs of a head, which do not conserve energy.
         split: name of a split of the card; null for its default.
         sample: use only the records that ship with geoeq, offline.
-        sample_epochs: number of epochs if ``sample`` is true; null for the same number.
+        sample_epochs: number of epochs if ``sample`` is true; null for ``epochs``, which replaces it if overridden.
         loss: loss function.
         optimizer: optimizer.
         schedule: learning-rate schedule.

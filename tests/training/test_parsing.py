@@ -76,6 +76,22 @@ def test_an_overridden_batch_limit_replaces_another_one_and_says_so(tmp_path: Pa
     assert read_recipe(path, ["batch_size=null", "batch_edges=null"]).batch_limit == {"batch_size": 32}
 
 
+def test_overridden_epochs_replace_those_of_the_sample_and_say_so(tmp_path: Path) -> None:
+    path, lines = tmp_path / "egnn.yaml", []
+    path.write_text(f"{GOOD}\nsample_epochs: 20\n")
+
+    def epochs(*overrides: str) -> tuple[int, int | None]:
+        recipe = read_recipe(path, overrides, lines.append)
+        return recipe.total_epochs, recipe.sample_epochs
+
+    assert epochs("sample=true") == (20, 20)
+    assert epochs("epochs=5") == (5, 20)
+    assert epochs("sample=true", "epochs=5", "sample_epochs=6") == (6, 6)
+    assert lines == []
+    assert epochs("epochs=5", "sample=true") == (5, None)
+    assert lines == ["epochs=5 replaces sample_epochs: 20 in egnn.yaml."]
+
+
 def test_heads_stay_as_they_are_written(tmp_path: Path) -> None:
     head = {"class_path": "geoeq.models.GraphScalar", "init_args": {"name": "gap", "reduce": "sum"}}
     recipe = read(tmp_path, GOOD, f"model.init_args.heads=[{head}]")
