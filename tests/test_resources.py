@@ -29,5 +29,5 @@ def test_a_wheel_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_broken_installation_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "geoeq")
-    with pytest.raises(GeoeqError, match=r"The folder 'recipes' of geoeq is missing; looked in .*Reinstall"):
+    with pytest.raises(GeoeqError, match=r"The folder 'recipes' of geoeq is missing from .*Reinstall"):
         resources.share("recipes")

@@ -28,12 +28,12 @@ class Lattice(NamedTuple):
     """G lattices, periodic in some directions or none, in float64.
 
     A non-periodic direction has a zero vector and a zero reciprocal vector, whatever its cell vector is; its fractional
-    coordinate is zero, and it has no images.
+    coordinate is zero, and it has no images. The lengths of the reciprocal vectors are one over the spacings of the
+    lattice planes.
 
     Shapes:
         vectors: [G, 3, 3] Å, rows are the vectors.
         reciprocal: [G, 3, 3] 1/Å, columns are the reciprocal vectors: fractional = positions @ reciprocal.
-            Their lengths are one over the spacings of the lattice planes.
     """
 
     vectors: Tensor

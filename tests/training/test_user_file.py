@@ -48,5 +48,5 @@ def test_never_without_forces_that_were_asked_for(recipe_file, frames):
     with pytest.raises(RecipeError, match=r"is called 'forces'. .* forces is not read: only 19 of 20 structures have"):
         run("[energy, forces]")
     frames.write_text(text.replace(" energy=", " REF_energy=1 energy=", 1))
-    with pytest.raises(RecipeError, match=r"energy may be any of 'energy', 'REF_energy'. Say which in a card"):
+    with pytest.raises(RecipeError, match=r"energy may be any of 'energy', 'REF_energy'. Choose one in a card"):
         run("energy")

@@ -122,7 +122,7 @@ def test_from_reference_refuses_what_it_does_not_know():
     for change, message in [
         ({"norm_layer": "batch"}, "norm_layer is 'batch'; supported: 'layer', 'fast_layer', 'graph', 'instance'"),
         ({"irreps_node_attr": "5x0e"}, "irreps_node_attr is 5x0e"),
-        ({"irreps_head": "2x1e+4x0e"}, "has to be sorted"),
+        ({"irreps_head": "2x1e+4x0e"}, "must be sorted"),
         ({"irreps_feature": "8x0e+2x1e"}, "irreps_feature must be scalars"),
         ({"irreps_mlp_mid": "12x0e+4x1e"}, "reaches 2e of"),
         ({"num_head": 2}, "Did you mean 'num_heads'"),

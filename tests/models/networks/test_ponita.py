@@ -227,7 +227,7 @@ def test_what_is_not_of_this_network_is_refused(case):
         PONITA.from_reference(parameters, **(hyperparameters | {"task_level": "graph"}))
     with pytest.raises(CheckpointError, match="radius is None"):
         PONITA.from_reference(parameters, **(hyperparameters | {"radius": None}))
-    with pytest.raises(CheckpointError, match=r"windowing_fn\.r_max is 5\.0, and not 4\.0"):
+    with pytest.raises(CheckpointError, match=r"windowing_fn\.r_max is 5\.0, not 4\.0"):
         PONITA.from_reference(parameters, **(hyperparameters | {"radius": 4.0}))
     with pytest.raises(CheckpointError, match=r"'basis_fn\.1\.weight' has shape"):
         PONITA.from_reference(parameters, **(hyperparameters | {"degree": 3}))

@@ -250,7 +250,7 @@ def test_what_is_not_of_this_network_is_refused():
         ({"act": "relu"}, r"No act is called 'relu'"),
         ({"out_dim": 2}, r"No out_dim is called '2'"),
         ({"hiden_channels": 3}, r"Did you mean 'hidden_channels'"),
-        ({"energy_head": "weighted-av-initial-embeds", "skip_co": None}, r"is known with skip_co 'concat' or 'add'"),
+        ({"energy_head": "weighted-av-initial-embeds", "skip_co": None}, r"needs skip_co 'concat' or 'add'"),
         ({"force_decoder_model_config": {"res": {}}}, r"needs 'mlp' with its hidden_channels"),
         ({"phys_embeds": True}, r"lacks: embed_block\.phys_emb\.properties"),
         ({"num_interactions": 3}, r"'mlp_skip_co\.weight' has shape \[1, 3\]; this model needs \[1, 4\]"),
