@@ -172,7 +172,7 @@ def test_batches_of_atoms_train(train_small) -> None:
     atoms = sum(qm7.batch([place]).num_nodes for place in qm7.split()["train"])
     steps = read_log(folder / "log.csv")[-1]["step"]
     assert atoms / 120 <= steps / 3 < 1.3 * atoms / 120
-    with pytest.raises(RecipeError, match=r"small.yaml: batch_edges: Structure \d+ has \d+ edges.*Set batch_edges to \d+"):
+    with pytest.raises(RecipeError, match=r"small.yaml: batch_edges: Structure \d+ has \d+ edges.*batch_edges to \d+"):
         train_small("batch_edges=5", folder="small")
 
 
