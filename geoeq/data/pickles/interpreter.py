@@ -59,6 +59,15 @@ class _RefusedError(ValueError):
     pass
 
 
+def _pushing(make: Callable[[PickleInterpreter], Any]) -> Callable[[PickleInterpreter, Any], None]:
+    """Return the method of an opcode without argument that pushes the value of ``make`` on the stack."""
+
+    def push(self: PickleInterpreter, argument: Any) -> None:
+        self.stack.append(make(self))
+
+    return push
+
+
 class PickleInterpreter:
     """Interpreter of one pickle.
 
@@ -121,14 +130,9 @@ class PickleInterpreter:
     _string = _binstring = _short_binstring = _unicode = _binunicode = _short_binunicode = _binunicode8 = _literal
     _binbytes = _short_binbytes = _binbytes8 = _bytearray8 = _none = _literal
 
-    def _newtrue(self, argument: Any) -> None:
-        self.stack.append(True)
-
-    def _newfalse(self, argument: Any) -> None:
-        self.stack.append(False)
-
-    def _dup(self, argument: Any) -> None:
-        self.stack.append(self.stack[-1])
+    _newtrue = _pushing(lambda self: True)
+    _newfalse = _pushing(lambda self: False)
+    _dup = _pushing(lambda self: self.stack[-1])
 
     def _pop(self, argument: Any) -> None:
         if self.marks and len(self.stack) == self.marks[-1]:
@@ -142,38 +146,17 @@ class PickleInterpreter:
     def _pop_mark(self, argument: Any) -> None:
         self._pop_marked()
 
-    def _empty_tuple(self, argument: Any) -> None:
-        self.stack.append(())
-
-    def _empty_list(self, argument: Any) -> None:
-        self.stack.append([])
-
-    def _empty_dict(self, argument: Any) -> None:
-        self.stack.append({})
-
-    def _empty_set(self, argument: Any) -> None:
-        self.stack.append(set())
-
-    def _tuple(self, argument: Any) -> None:
-        self.stack.append(tuple(self._pop_marked()))
-
-    def _tuple1(self, argument: Any) -> None:
-        self.stack.append(self._pop_items(1))
-
-    def _tuple2(self, argument: Any) -> None:
-        self.stack.append(self._pop_items(2))
-
-    def _tuple3(self, argument: Any) -> None:
-        self.stack.append(self._pop_items(3))
-
-    def _list(self, argument: Any) -> None:
-        self.stack.append(self._pop_marked())
-
-    def _dict(self, argument: Any) -> None:
-        self.stack.append(_pairs(self._pop_marked()))
-
-    def _frozenset(self, argument: Any) -> None:
-        self.stack.append(frozenset(check_key(key) for key in self._pop_marked()))
+    _empty_tuple = _pushing(lambda self: ())
+    _empty_list = _pushing(lambda self: [])
+    _empty_dict = _pushing(lambda self: {})
+    _empty_set = _pushing(lambda self: set())
+    _tuple = _pushing(lambda self: tuple(self._pop_marked()))
+    _tuple1 = _pushing(lambda self: self._pop_items(1))
+    _tuple2 = _pushing(lambda self: self._pop_items(2))
+    _tuple3 = _pushing(lambda self: self._pop_items(3))
+    _list = _pushing(lambda self: self._pop_marked())
+    _dict = _pushing(lambda self: _pairs(self._pop_marked()))
+    _frozenset = _pushing(lambda self: frozenset(check_key(key) for key in self._pop_marked()))
 
     def _append(self, argument: Any) -> None:
         item = self._pop_items(1)

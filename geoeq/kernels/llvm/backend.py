@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from geoeq.kernels.llvm.compiler import unavailable
@@ -11,6 +13,7 @@ from geoeq.kernels.llvm.memory import empty
 from geoeq.kernels.llvm.product_kernels import edge_kernel, receiver_kernel, sender_kernel
 from geoeq.kernels.llvm.radial import Radial
 from geoeq.kernels.llvm.sums import Sums
+from geoeq.kernels.operators.tensor_product import EdgeFactors
 from geoeq.kernels.paths import Paths
 from geoeq.kernels.segments import EdgeTensors
 
@@ -50,16 +53,10 @@ class LLVM(Radial, Sums):
         return x
 
     def grad_edges(
-        self,
-        x: Tensor,
-        harmonics: Tensor,
-        weights: Tensor,
-        g: Tensor,
-        edges: EdgeTensors,
-        paths: Paths,
-        by_harmonics: bool,
-        by_weights: bool,
+        self, factors: EdgeFactors, edges: EdgeTensors, paths: Paths, wanted: Sequence[bool]
     ) -> tuple[Tensor, Tensor]:
+        x, harmonics, weights, g = factors
+        by_harmonics, by_weights = wanted
         gradients = (
             empty(harmonics, harmonics.shape) if by_harmonics else harmonics.new_empty(0),
             empty(weights, weights.shape) if by_weights else weights.new_empty(0),

@@ -31,14 +31,7 @@ class Sums:
         return out
 
     def weighted_sum_gradients(
-        self,
-        values: Tensor,
-        weights: Tensor,
-        g: Tensor,
-        receiver: Tensor,
-        row_pointers: Tensor,
-        blocks: Blocks,
-        wanted: Sequence[bool],
+        self, values: Tensor, weights: Tensor, g: Tensor, receiver: Tensor, blocks: Blocks, wanted: Sequence[bool]
     ) -> tuple[Tensor, Tensor]:
         by_values, by_weights = wanted
         rows, width = values.shape

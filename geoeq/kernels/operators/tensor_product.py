@@ -25,7 +25,10 @@ from geoeq.kernels.operators.multilinear import multilinear
 from geoeq.kernels.paths import Paths, described_heads, described_paths, described_shapes
 from geoeq.kernels.segments import EdgeTensors, Segments
 
-__all__ = ["FusedProducts", "ProductKernels", "RadialFactors"]
+__all__ = ["EdgeFactors", "FusedProducts", "ProductKernels", "RadialFactors"]
+
+#: Factors x, harmonics, weights and g of Φ.
+EdgeFactors = tuple[Tensor, Tensor, Tensor, Tensor]
 
 #: Factors x, harmonics, hidden and matrix of the radial form.
 RadialFactors = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -53,15 +56,7 @@ class ProductKernels(Protocol):
         """Return ∂Φ/∂x, [S, x_dim]."""
 
     def grad_edges(
-        self,
-        x: Tensor,
-        harmonics: Tensor,
-        weights: Tensor,
-        g: Tensor,
-        edges: EdgeTensors,
-        paths: Paths,
-        by_harmonics: bool,
-        by_weights: bool,
+        self, factors: EdgeFactors, edges: EdgeTensors, paths: Paths, wanted: Sequence[bool]
     ) -> tuple[Tensor, Tensor]:
         """Return ∂Φ/∂Y and ∂Φ/∂w, shaped like harmonics and weights; one that is not requested is empty."""
 
@@ -196,7 +191,7 @@ def _conv_gradients(x: Tensor, harmonics: Tensor, weights: Tensor, g: Tensor, *r
     grad_x = kernels.grad_x(g, harmonics, weights, edges, paths) if by_x else x.new_empty(0)
     if not any(by_edges):
         return grad_x, harmonics.new_empty(0), weights.new_empty(0)
-    return grad_x, *kernels.grad_edges(x, harmonics, weights, g, edges, paths, *by_edges)
+    return grad_x, *kernels.grad_edges((x, harmonics, weights, g), edges, paths, by_edges)
 
 
 def _radial_form(*arguments: Any) -> Tensor:

@@ -40,14 +40,7 @@ class SumKernels(Protocol):
         """Return ``Σ_e weights values`` over the edges into each node, [N, D]."""
 
     def weighted_sum_gradients(
-        self,
-        values: Tensor,
-        weights: Tensor,
-        g: Tensor,
-        receiver: Tensor,
-        row_pointers: Tensor,
-        blocks: Blocks,
-        wanted: Sequence[bool],
+        self, values: Tensor, weights: Tensor, g: Tensor, receiver: Tensor, blocks: Blocks, wanted: Sequence[bool]
     ) -> tuple[Tensor, Tensor]:
         """Return the gradients of ``weighted_sum`` with respect to values and weights."""
 
@@ -105,8 +98,8 @@ def _sum(values: Tensor, weights: Tensor, receiver: Tensor, row_pointers: Tensor
 
 
 def _sum_gradients(values: Tensor, weights: Tensor, g: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    receiver, row_pointers, flat, backend, wanted = rest
-    return _kernels(backend).weighted_sum_gradients(values, weights, g, receiver, row_pointers, _blocks(flat), wanted)
+    receiver, _, flat, backend, wanted = rest
+    return _kernels(backend).weighted_sum_gradients(values, weights, g, receiver, _blocks(flat), wanted)
 
 
 def _sum_shape(values: Tensor, weights: Tensor, receiver: Tensor, row_pointers: Tensor, *_: Any) -> tuple[int, ...]:

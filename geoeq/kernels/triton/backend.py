@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from geoeq.kernels.operators.tensor_product import EdgeFactors
 from geoeq.kernels.paths import Paths
 from geoeq.kernels.segments import EdgeTensors
 from geoeq.kernels.triton.compiler import unavailable
@@ -62,16 +63,10 @@ class Triton(Radial, Sums):
         return x
 
     def grad_edges(
-        self,
-        x: Tensor,
-        harmonics: Tensor,
-        weights: Tensor,
-        g: Tensor,
-        edges: EdgeTensors,
-        paths: Paths,
-        by_harmonics: bool,
-        by_weights: bool,
+        self, factors: EdgeFactors, edges: EdgeTensors, paths: Paths, wanted: Sequence[bool]
     ) -> tuple[Tensor, Tensor]:
+        x, harmonics, weights, g = factors
+        by_harmonics, by_weights = wanted
         gradients = (
             torch.empty_like(harmonics) if by_harmonics else harmonics.new_empty(0),
             torch.empty_like(weights) if by_weights else weights.new_empty(0),

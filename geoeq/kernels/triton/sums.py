@@ -53,14 +53,7 @@ class Sums:
         return out
 
     def weighted_sum_gradients(
-        self,
-        values: Tensor,
-        weights: Tensor,
-        g: Tensor,
-        receiver: Tensor,
-        row_pointers: Tensor,
-        blocks: Blocks,
-        wanted: Sequence[bool],
+        self, values: Tensor, weights: Tensor, g: Tensor, receiver: Tensor, blocks: Blocks, wanted: Sequence[bool]
     ) -> tuple[Tensor, Tensor]:
         count, (_, by_values, by_weights) = values.shape[0], sums(blocks, weights.shape[1], values.dtype)
         pairs = zip((values, weights), wanted, strict=True)

@@ -121,7 +121,7 @@ def contracted(x, harmonics, weights, g, edges, paths):
     return (
         Triton().conv(x, harmonics, weights, edges, paths),
         Triton().grad_x(g, harmonics, weights, edges, paths),
-        *Triton().grad_edges(x, harmonics, weights, g, edges, paths, True, True),
+        *Triton().grad_edges((x, harmonics, weights, g), edges, paths, (True, True)),
     )
 
 
@@ -131,9 +131,10 @@ def test_only_what_is_asked_for_is_found():
     x, harmonics, weights = (factor.detach() for factor in factors_of(paths, 8, weighted=True))
     g = torch.randn(5, paths.out_dim, dtype=x.dtype, device=DEVICE)
     tensors = EdgeTensors(edges.sender, edges.receiver, edges.row_pointers, *edges.by_sender)
-    both = Triton().grad_edges(x, harmonics, weights, g, tensors, paths, True, True)
-    one = Triton().grad_edges(x, harmonics, weights, g, tensors, paths, True, False)
-    other = Triton().grad_edges(x, harmonics, weights, g, tensors, paths, False, True)
+    factors = x, harmonics, weights, g
+    both = Triton().grad_edges(factors, tensors, paths, (True, True))
+    one = Triton().grad_edges(factors, tensors, paths, (True, False))
+    other = Triton().grad_edges(factors, tensors, paths, (False, True))
     assert one[1].numel() == other[0].numel() == 0
     torch.testing.assert_close((one[0], other[1]), both)
 

@@ -251,14 +251,14 @@ def test_weighted_sums(name, count, dtype):
     right = right.index_add(0, edges.receiver, exact[1][:, head] * exact[0])
     rights = [right.detach(), *torch.autograd.grad((right * g.double()).sum(), exact)]
     found = [Triton().weighted_sum(values, weights, *ends)]
-    found += Triton().weighted_sum_gradients(values, weights, g, *ends, (True, True))
+    found += Triton().weighted_sum_gradients(values, weights, g, edges.receiver, blocks, (True, True))
     precision = max(torch.finfo(dtype).eps, 1e-14)
     for value, right in zip(found, rights, strict=True):
         assert value.dtype == dtype
         assert value.shape == right.shape
         assert (value - right).abs().max() <= 2 * precision * right.abs().max() if right.numel() else True
     for n in range(2):
-        one = Triton().weighted_sum_gradients(values, weights, g, *ends, (n == 0, n == 1))
+        one = Triton().weighted_sum_gradients(values, weights, g, edges.receiver, blocks, (n == 0, n == 1))
         assert torch.equal(one[n], found[1 + n])
         assert one[1 - n].shape == (0,)
 
