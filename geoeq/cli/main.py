@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import geoeq
-from geoeq.errors import GeoeqError
+from geoeq.errors import GeoeqError, unknown_name
 
 __all__ = ["COMMANDS", "build_parser", "main", "parse"]
 
@@ -32,6 +32,7 @@ COMMANDS = {
     "parity": "compare the outputs of networks with those of their authors' code",
 }
 
+_MISTAKE = 2
 _INTERRUPTED = 130  # the shells' convention: 128 + signal number
 
 
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         print(" ".join(str(error).split("\n")), file=sys.stderr)
-        return 2
+        return _MISTAKE
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -70,11 +71,19 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         argv: as for ``main``.
     """
     parser = build_parser()
-    arguments, rest = parser.parse_known_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        parser.print_help(sys.stderr)
+        sys.exit(_MISTAKE)
+    command = next((word for word in words if not word.startswith("-")), None)
+    if command is not None and command not in COMMANDS:
+        parser.error(unknown_name("command", command, COMMANDS))
+    arguments, rest = parser.parse_known_args(words)
     takes_settings = hasattr(arguments, "settings")
     settings = [text for text in rest if takes_settings and "=" in text and not text.startswith("-")]
     if len(settings) < len(rest):
-        parser.error(f"unrecognized arguments: {' '.join(text for text in rest if text not in settings)}")
+        unknown = " ".join(text for text in rest if text not in settings)
+        parser.error(f"unrecognized arguments: {unknown}; 'geoeq {arguments.command} --help' lists the known ones")
     if settings:  # argparse ends a list of positional arguments at the first option between them
         arguments.settings += settings
     return arguments

@@ -20,6 +20,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add(
         "settings",
         nargs="*",
+        default=[],
         metavar="key=value",
         help="values that override those of the recipe, such as optimizer.lr=1e-3",
     )

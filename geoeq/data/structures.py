@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,8 @@ def read_structures(path: Path) -> list[Structure]:
     """
     if not path.is_file():
         raise DataError(f"There is no file '{path}'.")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path.name}: the file is empty.")
     frames = read_frames(path)
     structures: list[Structure] = []
     while True:
@@ -57,13 +60,24 @@ def read_structures(path: Path) -> list[Structure]:
         except DataError:
             raise
         except Exception as error:  # ASE's readers raise many types of errors
-            raise DataError(f"{where}: it cannot be read ({type(error).__name__}: {error}).") from error
+            raise DataError(f"{where}: it cannot be read{_cause(error)}.") from error
         if len(atoms) == 0:
             raise DataError(f"{where}: it has no atoms.")
         structures.append(Structure(atoms, where))
     if not structures:
         raise DataError(f"{path.name}: it contains no structures.")
     return structures
+
+
+def _cause(error: Exception) -> str:
+    """Return the cause of an error of ASE's readers, in words for the common ones."""
+    if isinstance(error, UnicodeDecodeError):
+        return ": it is not text, as a file of this format would be"
+    if type(error).__name__ == "UnknownFileTypeError":
+        return " as ASE does not know its format; use the suffix of the format, such as .xyz, .cif or .sdf"
+    if isinstance(error, KeyError) and re.fullmatch("[A-Z][a-z]?", str(error.args[0])):
+        return f": there is no element '{error.args[0]}'"
+    return f" ({type(error).__name__}: {error})"
 
 
 def from_smiles(smiles: Sequence[str]) -> list[Structure]:

@@ -137,9 +137,12 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is truncated or altered: it is not JSON ({error}).") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CheckpointError(f"{path} does not describe a model of geoeq.")
-    if not isinstance(description.get("version"), int) or description["version"] > FORMAT_VERSION:
+    version = description.get("version")
+    if not isinstance(version, int):
+        raise CheckpointError(f"{path} is altered: its version is {version!r}, not a whole number.")
+    if version > FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} has format version {description.get('version')}, written by geoeq {description.get('geoeq')}; "
+            f"{path} has format version {version}, written by geoeq {description.get('geoeq')}; "
             f"this is geoeq {geoeq.__version__}, which reads up to version {FORMAT_VERSION}. Install a newer geoeq."
         )
     _check_keys(path, description, ("sha256",))

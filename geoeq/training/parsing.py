@@ -184,6 +184,8 @@ def _load(path: Path, heirs: tuple[Path, ...], sources: dict[str, str]) -> dict[
     """
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path.name}: this is not a text file; a recipe is YAML in UTF-8.") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path.name}: this is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
@@ -198,7 +200,8 @@ def _load(path: Path, heirs: tuple[Path, ...], sources: dict[str, str]) -> dict[
             cycle = " -> ".join(link.name for link in (*chain[chain.index(file) :], file))
             raise RecipeError(f"{path.name}: inherit: the recipes inherit each other in a circle: {cycle}.")
         if not file.is_file():
-            known = [other.name for other in path.parent.glob("*.yaml") if other.name != path.name]
+            siblings = [other.name for other in path.parent.glob("*.yaml") if other.name != path.name]
+            known = [*siblings, *(_shipped_files() if "/" in str(parent) else ())]
             raise RecipeError(
                 f"{path.name}: inherit: there is no file '{parent}' (relative to {path.name}) and no shipped recipe."
                 f"{suggestion(str(parent), known)}"

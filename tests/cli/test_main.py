@@ -91,11 +91,20 @@ def test_a_class_of_the_user(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "runs/qm7-egnn", "--trust"]) == 0
 
 
-@pytest.mark.parametrize("arguments", [["train", "qm7/egnn", "--sampel"], ["trian"], []])
-def test_unknown_arguments_are_refused(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "qm7/egnn", "--sampel"], "arguments: --sampel; 'geoeq train --help' lists the known ones\n"),
+        (["--debug", "trian"], "error: No command is called 'trian'. Did you mean 'train'? Known: "),
+        (["train"], "the following arguments are required: recipe\n"),
+        ([], "Example: geoeq train qm7/egnn."),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_doctor_and_data(capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,6 +170,7 @@ def flip(path: Path) -> None:
         (lambda folder: flip(folder / "model.safetensors"), "model.safetensors is truncated or altered"),
         (lambda folder: truncate(folder / "model.json"), "model.json is truncated or altered"),
         (lambda folder: edit(folder, version=99), "model.json has format version 99"),
+        (lambda folder: edit(folder, version=None), "model.json is altered: its version is None, not a whole number."),
         (lambda folder: edit(folder, format="other"), "model.json does not describe a model of geoeq"),
         (lambda folder: edit(folder, version=0), "model.json has format version 0, written by geoeq"),
         (lambda folder: edit(folder, dtype="float7"), "model.json is altered: its dtype is 'float7'"),

@@ -148,6 +148,17 @@ def test_the_file_is_named_where_the_mistake_is_in_it(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "egnn.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match=r"^egnn\.yaml: this is not a text file; a recipe is YAML in UTF-8\.$"):
+        read_recipe(tmp_path / "egnn.yaml")
+
+
+def test_a_misspelt_shipped_recipe_to_inherit_suggests_the_right_one(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no file 'qm9/egn' .* Did you mean 'qm9/egnn'\? Known: .*nbody/egnn"):
+        read(tmp_path, "inherit: qm9/egn")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -124,13 +124,13 @@ class MDSettings:
         if self.pressure is not None and not math.isfinite(self.pressure):
             raise InputError(f"pressure is {self.pressure} eV/Å^3; it must be finite.")
         if name != "nve" and not self.temperature:
-            raise InputError(f"{name} needs a temperature above 0 K.")
+            raise InputError(f"{name} needs a temperature above 0 K, such as 300K.")
         if name == "nve" and self.thermostat is not None:
             raise InputError(f"nve has no thermostat: omit {self.thermostat}, or choose nvt.")
         if name == "npt" and self.thermostat not in (None, "nose-hoover"):
             raise InputError(f"npt uses the thermostat nose-hoover, not {self.thermostat}.")
         if name == "npt" and self.pressure is None:
-            raise InputError("npt needs a pressure.")
+            raise InputError("npt needs a pressure, such as 1bar.")
         if name != "npt" and (self.pressure is not None or self.barostat is not None):
             setting = "pressure" if self.pressure is not None else "barostat"
             raise InputError(f"{name} keeps the cell constant: omit the {setting}, or choose npt.")

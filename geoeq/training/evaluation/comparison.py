@@ -94,7 +94,8 @@ def compare_recipes(
         draw_comparison(folder / "compare.png", comparison, folder)
     console.rule(style="dim")
     comparison.print(console)
-    console.print(f"Table and plot are in '{folder}': compare.md, compare.json, compare.png.", highlight=False)
+    where = f"'{folder}': compare.md, compare.json, compare.png"
+    console.print(f"Table and plot are in {where}.", highlight=False, soft_wrap=True)
     return comparison
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Contender"]
 
+_UNLIMITED = 10_000  # characters of a line in a file
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -158,14 +160,18 @@ class Comparison:
         write_json(folder / "compare.json", self.to_dict())
 
     def print(self, console: Console) -> None:
-        """Print the table."""
+        """Print the table: names are folded on a narrow terminal, and a file or a pipe gets the full width."""
         from rich.markup import escape
+        from rich.measure import Measurement
         from rich.table import Table
 
         table = Table(title=escape(self.title), title_justify="left", title_style="bold", header_style="")
         for index, name in enumerate(self.heading):
             head = escape(name.replace(" [", "\n[").replace("test ", "test\n"))
-            table.add_column(head, justify="left" if index < 2 else "right")
+            text = index < 2
+            table.add_column(head, justify="left" if text else "right", no_wrap=not text, overflow="fold")
         for row in self.rows():
             table.add_row(*map(escape, row))
-        console.print(table)
+        if not console.is_terminal:
+            table.width = Measurement.get(console, console.options.update_width(_UNLIMITED), table).maximum
+        console.print(table, crop=False)

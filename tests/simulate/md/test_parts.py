@@ -66,9 +66,9 @@ def test_a_time_is_so_many_steps(time, timestep, steps):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"ensemble": "nvt", "temperature": None}, "nvt needs a temperature"),
-        ({"ensemble": "nvt", "temperature": 0.0}, "nvt needs a temperature"),
-        ({"ensemble": "npt"}, "npt needs a pressure"),
+        ({"ensemble": "nvt", "temperature": None}, "nvt needs a temperature above 0 K, such as 300K."),
+        ({"ensemble": "nvt", "temperature": 0.0}, "nvt needs a temperature above 0 K, such as 300K."),
+        ({"ensemble": "npt"}, "npt needs a pressure, such as 1bar."),
         ({"ensemble": "npt", "pressure": 0.0, "thermostat": "langevin"}, "npt uses the thermostat nose-hoover"),
         ({"ensemble": "nve", "thermostat": "bussi"}, "nve has no thermostat"),
         ({"ensemble": "nvt", "barostat": "full"}, "omit the barostat"),

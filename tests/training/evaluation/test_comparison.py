@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 from pathlib import Path
@@ -14,7 +15,7 @@ from geoeq.errors import RecipeError
 from geoeq.files import read_log
 from geoeq.training.budget import Budget, parse_budget
 from geoeq.training.evaluation.comparison import compare_recipes
-from geoeq.training.evaluation.comparison_table import Comparison
+from geoeq.training.evaluation.comparison_table import Comparison, Contender
 from geoeq.training.parsing import read_recipe
 from geoeq.training.recipe import ScheduleSettings
 from geoeq.training.schedule import Schedule
@@ -164,6 +165,24 @@ def test_several_targets_have_a_column_each() -> None:
     comparison = Comparison.start(recipe, 60.0, dict.fromkeys(("commit", "geoeq", "torch", "gpu", "platform"), "?"))
     assert comparison.heading[5:7] == ["test MAE of gap [meV]", "test MAE of dipole norm [D]"]
     assert comparison.rows() == []
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_nothing_in_the_table_is_cut_off_on_80_columns(terminal: bool) -> None:
+    environment = dict.fromkeys(("commit", "geoeq", "torch", "gpu", "platform"), "?")
+    comparison = Comparison.start(read_recipe_of("qm9"), 60.0, environment)
+    name, kind = "iterative_se3_transformer-quick", "geoeq.models.IterativeSE3Transformer"
+    numbers = {"parameters": 1_238_368, "epochs": 12_345, "training_seconds": 300.1, "milliseconds": 3.392}
+    comparison.contenders.append(Contender(name, kind, **numbers, errors={"gap": 123.4}))
+    console = Console(file=io.StringIO(), width=80, force_terminal=terminal, color_system=None)
+    comparison.print(console)
+    lines = console.file.getvalue().splitlines()
+    assert not any("…" in line for line in lines)
+    assert any(name in line for line in lines) != terminal
+    assert all(len(line) <= 80 for line in lines) == terminal
+    cells = [line.split("│")[1:-1] for line in lines if line.startswith("│")]
+    assert "".join(row[0].strip() for row in cells) == name
+    assert [text.strip() for text in cells[0][2:]] == ["1,238,368", "12345", "300.1", "123.4", "3.392"]
 
 
 def read_recipe_of(dataset: str):

@@ -133,16 +133,21 @@ def test_an_unknown_element_is_named_with_its_frame(
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("name", "content", "message"),
     [
-        ("3\n\nO 0 0 0\nH 0 0 1\nH 0 1 zero\n", "broken.xyz, frame 0: it cannot be read"),
-        ("1\n\nO 0 0 0\n3\n\nO 0 0 0\nH 0 0 1\n", "broken.xyz, frame"),
-        ("", "broken.xyz"),
+        ("broken.xyz", b"3\n\nO 0 0 0\nH 0 0 1\nH 0 1 zero\n", "broken.xyz, frame 0: it cannot be read (ValueError: "),
+        ("broken.xyz", b"1\n\nO 0 0 0\n3\n\nO 0 0 0\nH 0 0 1\n", "broken.xyz, frame"),
+        ("broken.xyz", b"", "broken.xyz: the file is empty."),
+        ("broken.xyz", b"\xff\xfe", "broken.xyz, frame 0: it cannot be read: it is not text"),
+        ("broken.xyz", b"1\n\nXx 0 0 0\n", "broken.xyz, frame 0: it cannot be read: there is no element 'Xx'."),
+        ("broken.txt", b"hello", "such as .xyz, .cif or .sdf."),
     ],
 )
-def test_a_broken_file_is_named(run: Path, console: Console, tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / "broken.xyz"
-    path.write_text(content)
+def test_a_broken_file_is_named(
+    run: Path, console: Console, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
     with pytest.raises(DataError) as error:
         predict(run, console, file=path, output=tmp_path / "out.csv")
     assert message in str(error.value)
