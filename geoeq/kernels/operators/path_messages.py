@@ -62,17 +62,9 @@ def _filled(results: Sequence[Tensor | None], like: Tensor) -> tuple[Tensor, ...
     return tuple(like.new_empty(0) if result is None else result for result in results)
 
 
-def _gradients(
-    x: Tensor,
-    hidden: Tensor,
-    weight: Tensor,
-    basis: Tensor,
-    cotangent: Tensor,
-    pointers: Tensor,
-    code: Sequence[int],
-    wanted: Sequence[bool],
-) -> tuple[Tensor, ...]:
+def _gradients(*arguments: Any) -> tuple[Tensor, ...]:
     """Return the gradients of ``Σ m · cotangent`` by the four factors; those not wanted are empty."""
+    (x, hidden, weight, basis, cotangent), (pointers, code, wanted) = arguments[:5], arguments[5:]
     plan = _plan(tuple(code))
     by_x, by_hidden, by_weight, by_basis = results = _results((x, hidden, weight, basis), wanted)
     for chunk in chunks(plan, hidden, pointers):

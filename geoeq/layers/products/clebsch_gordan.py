@@ -11,7 +11,7 @@ from geoeq import kernels
 from geoeq.errors import TensorError
 from geoeq.graph import Graph
 from geoeq.layers.layer import Group
-from geoeq.layers.products.product import EdgeProduct, Triple, checked_degree, product_paths
+from geoeq.layers.products.product import EdgeProduct, checked_degree, product_paths
 
 __all__ = ["ClebschGordanProduct", "clebsch_gordan_product", "degree_of", "scaled_coupling"]
 
@@ -113,10 +113,6 @@ class ClebschGordanProduct(EdgeProduct):
             x_blocks=tuple((2 * degree + 1, channels) for degree in range(self.lmax + 1)),
             out_blocks=tuple((2 * degree + 1, channels) for degree in range(self.lmax_out + 1)),
         )
-
-    @property
-    def interactions(self) -> list[Triple]:
-        return product_paths(self.lmax, self.lmax_edge, self.lmax_out, self.group)
 
     @property
     def expressivity(self) -> int:

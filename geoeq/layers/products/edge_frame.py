@@ -11,7 +11,7 @@ from geoeq.errors import InputError
 from geoeq.graph import Graph, edge_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.layer import Group
-from geoeq.layers.products.product import EdgeProduct, Triple, product_paths
+from geoeq.layers.products.product import EdgeProduct
 
 __all__ = ["EdgeFrameProduct"]
 
@@ -56,10 +56,6 @@ class EdgeFrameProduct(EdgeProduct):
         self.shapes = [(self.lmax + 1 - m, self.lmax_out + 1 - m, 2 if m and group == "SE(3)" else 1) for m in orders]
         self.sizes = [math.prod(shape) for shape in self.shapes]
         self.weight_numel = sum(self.sizes) * channels
-
-    @property
-    def interactions(self) -> list[Triple]:
-        return product_paths(self.lmax, self.lmax_edge, self.lmax_out, self.group)
 
     @property
     def expressivity(self) -> int:

@@ -15,7 +15,7 @@ from geoeq.geometry.harmonics import harmonics
 from geoeq.graph import Graph
 from geoeq.layers.irreps.linear import degree_index
 from geoeq.layers.products.clebsch_gordan import degree_of, scaled_coupling
-from geoeq.layers.products.product import EdgeProduct, Triple, checked_degree, product_paths
+from geoeq.layers.products.product import EdgeProduct, checked_degree
 from geoeq.layers.sphere.sphere_points import quadrature_points
 
 __all__ = [
@@ -135,10 +135,6 @@ class GauntProduct(EdgeProduct):
             power[l3] += gaunt_factor(l1, l2, l3) ** 2
         norm = power.rsqrt().index_select(0, degree_index(self.lmax_out)).unsqueeze(-1)
         self.register_buffer("norm", norm, persistent=False)
-
-    @property
-    def interactions(self) -> list[Triple]:
-        return product_paths(self.lmax, self.lmax_edge, self.lmax_out, "E(3)")
 
     @property
     def expressivity(self) -> int:

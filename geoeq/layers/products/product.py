@@ -83,9 +83,9 @@ class EdgeProduct(nn.Module, ABC):
         self.lmax_edge = lmax_edge
 
     @property
-    @abstractmethod
     def interactions(self) -> list[Triple]:
         """The degrees (l1, l2, l3) that the product couples (the paper's interactability)."""
+        return product_paths(self.lmax, self.lmax_edge, self.lmax_out, self.group)
 
     @property
     @abstractmethod
