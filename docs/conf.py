@@ -1,6 +1,7 @@
 """Sphinx settings: Markdown pages, executed tutorials, and a reference page for each public name."""
 
 import os
+from typing import Any
 
 from geoeq import __version__
 
@@ -54,3 +55,15 @@ if os.environ.get("DOCS_ONLINE"):
         "e3nn": ("https://docs.e3nn.org/en/stable", None),
         "ase": ("https://ase-lib.org", None),
     }
+
+
+def collapse_sidebar(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Expand only the branch of the current page: 500 pages of the reference in each sidebar take minutes to write."""
+    if "toctree" in context:
+        toctree = context["toctree"]
+        context["toctree"] = lambda **options: toctree(**{**options, "collapse": True})
+
+
+def setup(app: Any) -> None:
+    """Connect the hook, before the theme's own, which renders the sidebar."""
+    app.connect("html-page-context", collapse_sidebar, priority=400)
