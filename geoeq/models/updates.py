@@ -41,8 +41,9 @@ def _check_self_interaction(arguments: Mapping[str, Any]) -> None:
     """Refuse the one combination of options whose numbers have changed."""
     if arguments.get("self_per_edge") and arguments.get("cutoff") is not None:
         raise CheckpointError(
-            "SE3Transformer with self_per_edge and a cutoff did not weight neighbours by the envelope in format version "
-            "1, so that its outputs jumped at the cutoff; now it does. Train it again, or use the geoeq that wrote it."
+            "SE3Transformer with self_per_edge and a cutoff did not weight neighbours by the envelope in format "
+            "version 1, so that its outputs jumped at the cutoff. Now it does: train it again, or use the geoeq that "
+            "wrote it."
         )
 
 

@@ -15,6 +15,7 @@ from geoeq.geometry.groups import Output, Symmetry, Turns, named_output, relativ
 from geoeq.symmetry.equivariance import equivariance_errors
 from geoeq.symmetry.probe_structures import (
     axis_structures,
+    beside_the_next,
     degenerate_structures,
     doubled,
     moved_by_lattice_vectors,
@@ -135,7 +136,7 @@ def _relative(subject: Subject, batch: Batch) -> dict[str, Tensor]:
 
 
 def size_extensivity(subject: Subject, seed: int) -> Measured | str:
-    """Check that two copies far apart have twice the energy, and equal atomic properties."""
+    """Check that energies of structures far apart add up, and that two copies have equal atomic properties."""
     if subject.complete:
         return "it has no cutoff: all atoms of a structure interact, however far apart"
     errors: dict[str, float] = {}
@@ -153,6 +154,13 @@ def size_extensivity(subject: Subject, seed: int) -> Measured | str:
                 errors[name + where] = relative_error(both[name], _twice(value, batch))
             elif name == "stress" and where:
                 errors[name + where] = relative_error(both[name], value)
+        if not where and batch.num_graphs > 1:  # of two copies, a mean over all atoms is that of one
+            with torch.no_grad():
+                pairs = subject.function(beside_the_next(batch, distance))
+            for name, value in once.items():
+                if name in errors and known_field(name).level == "graph":
+                    error = relative_error(pairs[name], value + value.roll(-1, 0))
+                    errors[name] = max(error, errors[name])
     return Measured(errors) if errors else "it has no extensive or atomic output"
 
 

@@ -10,6 +10,7 @@ __all__ = [
     "NODE_INPUTS",
     "PASSAGES",
     "axis_structures",
+    "beside_the_next",
     "degenerate_structures",
     "doubled",
     "moved_by_lattice_vectors",
@@ -110,6 +111,19 @@ def doubled(batch: Batch, distance: float) -> Batch:
         twice.pos = torch.cat([graph.pos, graph.pos + shift])
         graphs.append(twice)
     return Batch.from_data_list(graphs)
+
+
+def beside_the_next(batch: Batch, distance: float) -> Batch:
+    """Return each open structure at this distance from the next one of its batch, the last beside the first."""
+    graphs = batch.to_data_list()
+    pairs = []
+    for graph, other in zip(graphs, [*graphs[1:], graphs[0]]):
+        pair = Data(**{key: torch.cat([graph[key], other[key]]) for key in NODE_INPUTS if key in graph})
+        if "total_charge" in graph:
+            pair.total_charge = graph.total_charge + other.total_charge
+        pair.pos = torch.cat([graph.pos, other.pos + graph.pos.new_tensor([distance, 0.0, 0.0])])
+        pairs.append(pair)
+    return Batch.from_data_list(pairs)
 
 
 def moved_by_lattice_vectors(batch: Batch, seed: int) -> Batch:

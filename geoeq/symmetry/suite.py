@@ -79,7 +79,8 @@ CHECKS: dict[str, Check] = {
     ),
     "size extensivity": Check(
         size_extensivity, 1e-9, 1e-4, False,
-        "two structures far apart affect each other: a mean over atoms or a network after the sum, or no cutoff",
+        "two structures far apart affect each other: a mean or a norm over all atoms, a network after the sum, or no "
+        "cutoff",
     ),
     "float32 against float64": Check(
         precision, 1e-4, 1e-4, False,

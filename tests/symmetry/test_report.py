@@ -63,6 +63,9 @@ def potential(data, fault=""):
         energy = energy - density.mean()
     if fault == "mean":
         energy = energy / total(torch.ones_like(density), graph).squeeze(-1)
+    if fault == "norm":  # over the atoms of a structure, which is the same for two copies of it
+        count = total(torch.ones_like(density), graph)
+        energy = energy + total(density - (total(density, graph) / count)[graph.batch].exp(), graph).squeeze(-1)
     if fault == "detach":
         energy = energy + total(density.detach().square(), graph).squeeze(-1)
     if fault == "cancellation":
@@ -99,10 +102,11 @@ FAULTS = {
     "parity": ({"reflection"}, set()),
     "batch": ({"batch invariance", "size extensivity"}, {"derivatives", "smoothness at the cutoff", PASSAGES}),
     "mean": ({"size extensivity"}, set()),
+    "norm": ({"size extensivity"}, set()),
     "complete": ({"size extensivity"}, set()),
     "jump": ({"smoothness at the cutoff"}, {"continuity"}),
     "count": ({"smoothness at the cutoff"}, {PASSAGES}),
-    "angle": ({PASSAGES}, {"smoothness at the cutoff", "nearly degenerate frames", "derivatives"}),
+    "angle": ({PASSAGES}, {"edges along the axes", "nearly degenerate frames", "smoothness at the cutoff"}),
     "detach": ({"derivatives", "energy drift"}, set()),
     "cancellation": ({"float32 against float64"}, set()),
     "pole": ({"edges along the axes", PASSAGES}, {"nearly degenerate frames"}),
