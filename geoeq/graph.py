@@ -46,7 +46,7 @@ class Graph:
         numbers: [N] int64 atomic numbers, or None.
         frames: for l = 0, 1 .. the [E, 2l + 1, 2l + 1] of ``wigner_blocks``, or None.
         total_charge: [G] e, the net charges of the structures, or None.
-        pbc: [G, 3] bool, the periodic directions, or None.
+        cell: [G, 3, 3] Å, and pbc: [G, 3] bool, the cell vectors and the periodic directions, or None.
 
     Attributes:
         num_graphs: number G of structures.
@@ -71,6 +71,7 @@ class Graph:
     numbers: Tensor | None = None
     frames: tuple[Tensor, ...] | None = None
     total_charge: Tensor | None = None
+    cell: Tensor | None = None
     pbc: Tensor | None = None
 
     @property
@@ -84,7 +85,8 @@ class Graph:
         converted = {name: getattr(self, name).to(dtype) for name in names}
         edge_attr = None if self.edge_attr is None else self.edge_attr.to(dtype)
         frames = None if self.frames is None else tuple(block.to(dtype) for block in self.frames)
-        return replace(self, **converted, edge_attr=edge_attr, frames=frames)
+        cell = None if self.cell is None else self.cell.to(dtype)
+        return replace(self, **converted, edge_attr=edge_attr, frames=frames, cell=cell)
 
     @cached_property
     def by_sender(self) -> tuple[Tensor, Tensor]:
@@ -160,6 +162,7 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
         lmax=lmax,
         numbers=_get(data, "z"),
         total_charge=_get(data, "total_charge"),
+        cell=cell,
         pbc=pbc,
     )
 

@@ -15,11 +15,17 @@ __all__ = ["UPDATES", "Contents"]
 Contents: TypeAlias = tuple[dict[str, Any], dict[str, Tensor]]
 
 #: class path -> arguments that version 1 did not have, with the values that give its numbers.
-_AS_IN_VERSION_1: dict[str, dict[str, Any]] = {"geoeq.models.EGNN": {"count": "clamped"}}
+_AS_IN_VERSION_1: dict[str, dict[str, Any]] = {
+    "geoeq.models.EGNN": {"count": "clamped"},
+    "geoeq.models.FrameAveraging": {"images": "listed"},
+    "geoeq.models.FrameVectors": {"images": "listed"},
+    "geoeq.models.NetworkCanonicalizer": {"images": "listed"},
+    "geoeq.models.PCACanonicalizer": {"images": "listed"},
+}
 
 
 def _from_version_1(description: dict[str, Any], tensors: dict[str, Tensor]) -> Contents:
-    """Version 2 has smooth functions where version 1 had jumps: what was trained with a jump keeps it."""
+    """Add the arguments that version 1 did not have, so that a model keeps the numbers with which it was trained."""
 
     def updated(value: Any) -> Any:
         if isinstance(value, list):
