@@ -153,7 +153,10 @@ def _update(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor
                 f"which this geoeq {geoeq.__version__} cannot read: it has no update for version {version}. Use "
                 "the geoeq that wrote it."
             )
-        description, tensors = UPDATES[version](description, tensors)
+        try:
+            description, tensors = UPDATES[version](description, tensors)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
     _check_keys(path, description, ("model", "dtype", "elements", "meta"))
     if description["dtype"] not in ("float32", "float64"):
         raise CheckpointError(f"{path} is altered: its dtype is {description['dtype']!r}, not 'float32' or 'float64'.")

@@ -94,7 +94,9 @@ def _suspicion(values: Tensor) -> Tensor:
     """
     odd = values.diff(n=5, dim=0).norm(dim=-1)  # [S - 5]
     beside = torch.nn.functional.pad(odd[None], (3, 3), mode="replicate")[0]
-    return odd / (torch.maximum(beside[:-6], beside[6:]) + NOISE * (values - values[0]).abs().max() + 1e-300)
+    noise = NOISE * (values - values[0]).abs().max() + 1e-300
+    suspicion: Tensor = odd / (torch.maximum(beside[:-6], beside[6:]) + noise)
+    return suspicion
 
 
 def _halved(subject: Subject, path: Path, starts: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -111,7 +113,8 @@ def _halved(subject: Subject, path: Path, starts: dict[str, Tensor]) -> dict[str
         return [outputs[name].unflatten(0, (len(left), -1))[part] for name, part in zip(names, rows)]
 
     def differences(points: Tensor) -> Tensor:
-        return points.diff(n=5, dim=1).squeeze(1).norm(dim=-1)  # [J]
+        sizes: Tensor = points.diff(n=5, dim=1).squeeze(1).norm(dim=-1)  # [J]
+        return sizes
 
     # Six points with the suspicious interval in the middle; the half that is the less smooth becomes the next middle.
     points = values(tuple(width * k for k in range(-2, 4)))
