@@ -112,7 +112,7 @@ class Dipole(Head):
         check_open(
             graph.pbc,
             "and its dipole depends on which periodic images of its atoms are listed: set pbc to False for a molecule "
-            "in a box, after moving its atoms next to each other.",
+            "in a box, after moving its atoms next to each other, or leave the head Dipole out of the model.",
         )
         out = self.network(self.scalars(x))  # [N, 1 + V]
         charge = out[:, :1] - self._mean(out[:, :1], graph)
