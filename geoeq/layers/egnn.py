@@ -9,7 +9,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import InputError
+from geoeq.errors import InputError, check_positive, check_sizes
 from geoeq.geometry.neighbors import edge_lengths as safe_norm
 from geoeq.graph import Graph
 from geoeq.layers.chunked import chunked
@@ -78,6 +78,9 @@ class EGNNLayer(Layer):
         clamp: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, width=width)
+        check_sizes(self, least=0, edge_width=edge_width)
+        check_positive(self, cutoff=cutoff, clamp=clamp)
         if normalize not in ("none", "length", "length_plus_one"):
             raise InputError(f"normalize must be 'none', 'length' or 'length_plus_one', not {normalize!r}.")
         self.width, self.edge_width = width, edge_width

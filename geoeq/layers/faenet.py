@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from geoeq import kernels
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.irreps.norms import EquivariantGraphNorm, EquivariantLayerNorm
 from geoeq.layers.layer import EdgeLinear, Layer, RadialFunction, check_width, edge_attributes
@@ -90,6 +90,8 @@ class FAENetLayer(Layer):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, width=width, edge_width=edge_width)
+        check_positive(self, cutoff=cutoff)
         check_name("message", message, get_args(Message))
         check_name("norm", norm, get_args(NodeNorm))
         if message == "simple" and edge_width != width:

@@ -9,6 +9,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
+from geoeq.errors import check_positive
 from geoeq.graph import Graph
 from geoeq.layers.irreps.layout import irreps_blocks
 from geoeq.layers.layer import Layer, Rowwise
@@ -27,6 +28,7 @@ class EquivariantNorm(Rowwise):
 
     def __init__(self, irreps: o3.Irreps | str, eps: float = 1e-5, affine: bool = True) -> None:
         super().__init__()
+        check_positive(self, eps=eps)
         self.irreps_in = self.irreps_out = o3.Irreps(irreps)
         self.blocks, self.eps = irreps_blocks(self.irreps_in), eps
         self.scalar = tuple(ir == o3.Irrep("0e") for _, ir in self.irreps_in)
@@ -139,6 +141,7 @@ class EquivariantGraphNorm(Layer):
 
     def __init__(self, irreps: o3.Irreps | str, eps: float = 1e-5, affine: bool = True, shift: bool = True) -> None:
         super().__init__()
+        check_positive(self, eps=eps)
         self.norm = EquivariantLayerNorm(irreps, eps, affine)  # provides split and scale_and_join
         self.irreps_in = self.irreps_out = self.norm.irreps_in
         self.shift = nn.Parameter(torch.ones(self.irreps_in.count("0e"))) if shift else None

@@ -8,17 +8,11 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from geoeq.errors import InputError
+from geoeq.errors import check_positive, check_sizes
 from geoeq.layers.layer import RadialFunction
-from geoeq.layers.radial.envelope import CosineEnvelope, PolynomialEnvelope, positive_cutoff
+from geoeq.layers.radial.envelope import CosineEnvelope, PolynomialEnvelope
 
 __all__ = ["BesselBasis", "ExpNormalBasis", "GaussianBasis", "LearnedGaussianBasis", "SiLUBasis", "SigmoidBasis"]
-
-
-def _positive_width(width: int) -> int:
-    if width < 1:
-        raise InputError(f"width must be at least 1, not {width}.")
-    return width
 
 
 def _sine_over(x: Tensor) -> Tensor:
@@ -49,8 +43,9 @@ class GaussianBasis(RadialFunction):
 
     def __init__(self, width: int, cutoff: float, spread: float = 1.0) -> None:
         super().__init__()
-        self.width = _positive_width(width)
-        self.cutoff = positive_cutoff(cutoff)
+        check_sizes(self, width=width)
+        check_positive(self, cutoff=cutoff, spread=spread)
+        self.width, self.cutoff = width, float(cutoff)
         centers = torch.linspace(0, self.cutoff, width, dtype=torch.float64)
         self.register_buffer("centers", centers, persistent=False)
         self.sigma = spread * self.cutoff / max(width - 1, 1)
@@ -86,7 +81,9 @@ class BesselBasis(RadialFunction):
 
     def __init__(self, width: int, cutoff: float, power: int = 6, learned: bool = False) -> None:
         super().__init__()
-        self.width = _positive_width(width)
+        check_sizes(self, width=width)
+        check_positive(self, cutoff=cutoff)
+        self.width = width
         self.envelope = PolynomialEnvelope(cutoff, power)
         self.cutoff = self.envelope.cutoff
         if learned:
@@ -124,7 +121,9 @@ class ExpNormalBasis(RadialFunction):
 
     def __init__(self, width: int, cutoff: float) -> None:
         super().__init__()
-        self.width = _positive_width(width)
+        check_sizes(self, width=width)
+        check_positive(self, cutoff=cutoff)
+        self.width = width
         self.envelope = CosineEnvelope(cutoff)
         self.cutoff = self.envelope.cutoff
         self.alpha = 5 / self.cutoff
@@ -163,7 +162,9 @@ class LearnedGaussianBasis(RadialFunction):
 
     def __init__(self, width: int, cutoff: float) -> None:
         super().__init__()
-        self.width, self.cutoff = _positive_width(width), positive_cutoff(cutoff)
+        check_sizes(self, width=width)
+        check_positive(self, cutoff=cutoff)
+        self.width, self.cutoff = width, float(cutoff)
         self.mean = nn.Parameter(torch.empty(width).uniform_(0, 1))
         self.std = nn.Parameter(torch.empty(width).uniform_(1 / width, 1))
         self.weight = nn.Parameter(torch.ones(1))
@@ -204,10 +205,9 @@ class SigmoidBasis(RadialFunction):
 
     def __init__(self, width: int, cutoff: float, sharpness: float = 1.0, slope: float = 0.0) -> None:
         super().__init__()
-        if width < 2:
-            raise InputError(f"width must be at least 2, not {width}: the scale is the spacing of the centres.")
-        self.width, self.slope = width, slope
-        self.cutoff = positive_cutoff(cutoff)
+        check_sizes(self, least=2, width=width)  # the scale is the spacing of the centres
+        check_positive(self, cutoff=cutoff, sharpness=sharpness)
+        self.width, self.slope, self.cutoff = width, slope, float(cutoff)
         centers = torch.linspace(0, self.cutoff, width, dtype=torch.float64)
         self.register_buffer("centers", centers, persistent=False)
         self.scale = sharpness * (width - 1) / self.cutoff
@@ -236,6 +236,7 @@ class SiLUBasis(RadialFunction):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        check_sizes(self, width=width)
         self.width = width
         self.linear = nn.Linear(1, width)
 

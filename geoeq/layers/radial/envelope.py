@@ -8,21 +8,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from geoeq.errors import InputError
+from geoeq.errors import check_positive, check_sizes
 from geoeq.layers.layer import RadialFunction
 
-__all__ = ["CosineEnvelope", "PolynomialEnvelope", "positive_cutoff"]
-
-
-def positive_cutoff(cutoff: float) -> float:
-    """Return the cutoff as a float.
-
-    Raises:
-        InputError: the cutoff is not a positive, finite number.
-    """
-    if not (cutoff > 0 and math.isfinite(cutoff)):
-        raise InputError(f"cutoff must be a positive number of Å, not {cutoff}.")
-    return float(cutoff)
+__all__ = ["CosineEnvelope", "PolynomialEnvelope"]
 
 
 class CosineEnvelope(RadialFunction):
@@ -42,7 +31,8 @@ class CosineEnvelope(RadialFunction):
 
     def __init__(self, cutoff: float) -> None:
         super().__init__()
-        self.cutoff = positive_cutoff(cutoff)
+        check_positive(self, cutoff=cutoff)
+        self.cutoff = float(cutoff)
         self.width = 1
 
     @classmethod
@@ -72,9 +62,9 @@ class PolynomialEnvelope(RadialFunction):
 
     def __init__(self, cutoff: float, power: int = 6) -> None:
         super().__init__()
-        if power < 2:
-            raise InputError(f"power must be at least 2 to be smooth at zero distance, not {power}.")
-        self.cutoff = positive_cutoff(cutoff)
+        check_sizes(self, least=2, power=power)  # less is not smooth at zero distance
+        check_positive(self, cutoff=cutoff)
+        self.cutoff = float(cutoff)
         self.power = power
         self.width = 1
 

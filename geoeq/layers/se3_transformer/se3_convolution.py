@@ -10,6 +10,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
+from geoeq.errors import check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.irreps.layout import fiber, irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.layer import Layer
@@ -57,6 +58,9 @@ class SE3Convolution(Layer):
         self_per_edge: bool = False,
     ) -> None:
         super().__init__()
+        check_sizes(self, hidden=hidden)
+        check_sizes(self, least=0, edge_width=edge_width)
+        check_positive(self, cutoff=cutoff)
         self.irreps_in, self.irreps_out = o3.Irreps(irreps_in), o3.Irreps(irreps_out)
         self.edge_width, self.cutoff, self.self_per_edge = edge_width, cutoff, self_per_edge
         self.degrees_in, self.degrees_out = fiber(irreps_in), fiber(irreps_out)

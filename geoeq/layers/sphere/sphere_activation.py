@@ -9,7 +9,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from geoeq.errors import check_name
+from geoeq.errors import check_name, check_sizes
 from geoeq.layers.chunked import chunked
 from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.layer import Rowwise
@@ -184,6 +184,8 @@ class S2Activation(Rowwise):
 
     def __init__(self, lmax: int, channels: int, resolution: int | None = None) -> None:
         super().__init__()
+        check_sizes(self, channels=channels, resolution=resolution)
+        check_sizes(self, least=0, lmax=lmax)
         self.lmax, self.channels = lmax, channels
         self.irreps_in = self.irreps_out = sphere_irreps(lmax, channels)
         self.activation = GridSiLU(lmax, resolution=resolution or 2 * (lmax + 1))
@@ -215,6 +217,8 @@ class SeparableS2Activation(Rowwise):
 
     def __init__(self, lmax: int, channels: int, resolution: int | None = None) -> None:
         super().__init__()
+        check_sizes(self, channels=channels, resolution=resolution)
+        check_sizes(self, least=0, lmax=lmax)
         self.lmax, self.channels = lmax, channels
         self.irreps_out = sphere_irreps(lmax, channels)
         self.irreps_in = (o3.Irreps([(channels, "0e")]) + self.irreps_out).simplify()

@@ -10,7 +10,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import InputError, TensorError
+from geoeq.errors import InputError, TensorError, check_sizes
 from geoeq.fields import NUM_ELEMENTS, field
 from geoeq.graph import Graph
 from geoeq.models.heads.head import Head, checked_name, two_layers
@@ -169,6 +169,7 @@ class NodeFeatures(Head):
 
     def __init__(self, width_out: int, name: str = "features") -> None:
         super().__init__()
+        check_sizes(self, width_out=width_out)
         self.name = checked_name(name, "node", "0e")
         self.names = (name,)
         self.width_out = width_out

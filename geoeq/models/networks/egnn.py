@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import TensorError
+from geoeq.errors import TensorError, check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.egnn import EGNNLayer, Normalize
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, NodeEmbedding, NodeInput
@@ -85,6 +85,9 @@ class EGNN(Model):
         clamp: float | None = None,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, width=width, layers=layers, num_basis=num_basis)
+        check_sizes(self, least=0, features_width=features_width, edge_attr_width=edge_attr_width)
+        check_positive(self, clamp=clamp)
         vectors = 2 if velocity else 1
         super().__init__(heads, o3.Irreps(f"{width}x0e + {vectors}x1o"), cutoff, elements=elements)
         self.velocity = velocity

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.faenet import FAENetEdges, FAENetLayer, Message, NodeNorm
 from geoeq.layers.inputs.periodic_table import AtomEmbedding
@@ -137,6 +137,9 @@ class FAENet(Model):
         second_embedding: bool = True,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, width=width, filters=filters, layers=layers, num_basis=num_basis)
+        check_sizes(self, least=0, tag_width=tag_width, table_width=table_width, property_width=property_width)
+        check_positive(self, basis_cutoff=basis_cutoff)
         check_name("skip", skip, get_args(Skip))
         end = cutoff if basis_cutoff is None else basis_cutoff
         if end is None:

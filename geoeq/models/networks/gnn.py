@@ -10,6 +10,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from geoeq.errors import check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.gnn import GNNLayer
 from geoeq.layers.inputs.coordinates import CoordinateEmbedding, centred_vectors
@@ -83,6 +84,8 @@ class GNN(Model):
         velocity: bool = False,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, width=width, layers=layers, num_basis=num_basis)
+        check_sizes(self, least=0, features_width=features_width, edge_attr_width=edge_attr_width)
         super().__init__(heads, self.features_irreps(width), cutoff, elements=elements)
         self.velocity = velocity
         self.embedding = CoordinateEmbedding(width, node_inputs, features_width, velocity)
