@@ -15,7 +15,8 @@ from geoeq.models.heads.sampled_heads import SphereNetwork
 __all__ = ["MARGIN", "stated_error", "with_finer_grids"]
 
 #: Factor from the change of the outputs with finer grids to the error that is accepted. If g is the function with exact
-#: grids and ``d`` bounds ``|f - g|``, then ``|f(Rx) - R f(x)| <= 2 d``; ``d`` is measured in one orientation only.
+#: grids and ``d`` bounds ``|f - g|``, then ``|f(Rx) - R f(x)| <= 2 d``. With few features the change in one orientation
+#: may be a thousand times that in another: it is measured in the orientations that are compared, or in several.
 MARGIN = 16.0
 
 
@@ -45,7 +46,7 @@ def stated_error(
 
     Args:
         candidate: module, function or calculator.
-        evaluate: function that applies a candidate, this one or its copy with finer grids, to fixed inputs.
+        evaluate: function that applies a candidate, this one or its copy with finer grids, to fixed inputs, in one orientation or in several.
         twin: its copy with finer grids, if there is one already.
     """
     own = float(getattr(candidate, "equivariance_error", 0.0))
