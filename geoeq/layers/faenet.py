@@ -40,6 +40,7 @@ class FAENetEdges(nn.Module):
 
     def __init__(self, width: int, basis: RadialFunction, second: bool = False) -> None:
         super().__init__()
+        check_sizes(self, least=2, width=width)  # half of them see vectors, half distances
         self.basis = basis
         self.vector = nn.Linear(3, width // 2)
         self.distance = nn.Linear(basis.width, width - width // 2)

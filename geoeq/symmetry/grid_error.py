@@ -46,7 +46,7 @@ def stated_error(
 
     Args:
         candidate: module, function or calculator.
-        evaluate: function that applies a candidate, this one or its copy with finer grids, to fixed inputs, in one orientation or in several.
+        evaluate: function that applies a candidate, this one or its copy with finer grids, to fixed inputs.
         twin: its copy with finer grids, if there is one already.
     """
     own = float(getattr(candidate, "equivariance_error", 0.0))

@@ -94,7 +94,7 @@ def test_the_report_accepts_the_error_of_grids_in_derivatives_too():
 
 
 def test_the_error_is_measured_in_all_orientations_that_are_compared():
-    """With one degree and one hidden channel, grids hardly matter in one orientation, and 500 times as much in another."""
+    """With one hidden channel, grids hardly matter in one orientation, and 500 times as much in another."""
     torch.manual_seed(0)
     sizes = {"channels": 4, "hidden": 1, "edge_channels": 1, "edge_width": 1, "elements": False}
     layer = ESCNLayer(1, 0, **sizes, resolution=20, residual=False).double()

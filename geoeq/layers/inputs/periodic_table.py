@@ -80,6 +80,8 @@ class AtomEmbedding(nn.Module):
         count = len(properties[0]) if properties else 0
         if properties and [len(row) for row in properties] != [count] * NUM_ELEMENTS:
             raise InputError(f"properties need a row for each of the {NUM_ELEMENTS} atomic numbers from 0.")
+        if property_width and not count:
+            raise InputError(f"AtomEmbedding: property_width is {property_width}, but there are no properties to map.")
         element_width = width - tag_width - 2 * table_width - (property_width or count)
         if element_width < 1:
             raise InputError(

@@ -146,7 +146,7 @@ class EquiformerV2(Model):
         check_sizes(self, attention_heads=attention_heads, alpha_channels=alpha_channels, value_channels=value_channels)
         check_sizes(self, feed_forward_channels=feed_forward_channels, resolution=resolution)
         check_sizes(self, edge_channels=edge_channels, num_basis=num_basis)
-        check_sizes(self, least=0, lmax=lmax, edge_attr_width=edge_attr_width)
+        check_sizes(self, least=0, lmax=lmax, mmax=mmax, edge_attr_width=edge_attr_width)
         check_positive(self, average_degree=average_degree, basis_cutoff=basis_cutoff)
         check_rates(self, alpha_dropout=alpha_dropout, drop_path=drop_path)
         irreps = sphere_irreps(lmax, channels)

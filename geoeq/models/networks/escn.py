@@ -116,7 +116,7 @@ class ESCN(Model):
     ) -> None:
         check_sizes(self, channels=channels, hidden_channels=hidden_channels, edge_channels=edge_channels)
         check_sizes(self, layers=layers, resolution=resolution, num_basis=num_basis)
-        check_sizes(self, least=0, lmax=lmax, edge_attr_width=edge_attr_width)
+        check_sizes(self, least=0, lmax=lmax, mmax=mmax, edge_attr_width=edge_attr_width)
         check_positive(self, average_degree=average_degree, basis_spread=basis_spread, basis_cutoff=basis_cutoff)
         irreps = sphere_irreps(lmax, channels)
         super().__init__(heads, irreps, cutoff, elements=elements)

@@ -137,7 +137,8 @@ class FAENet(Model):
         second_embedding: bool = True,
         elements: Sequence[int] | None = None,
     ) -> None:
-        check_sizes(self, width=width, filters=filters, layers=layers, num_basis=num_basis)
+        check_sizes(self, width=width, layers=layers, num_basis=num_basis)
+        check_sizes(self, least=2, filters=filters)  # half of them see vectors, half distances
         check_sizes(self, least=0, tag_width=tag_width, table_width=table_width, property_width=property_width)
         check_positive(self, basis_cutoff=basis_cutoff)
         check_name("skip", skip, get_args(Skip))

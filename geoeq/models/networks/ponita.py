@@ -107,7 +107,7 @@ class PONITA(Model):
         check_sizes(self, least=0, scalars=scalars, vectors=vectors, edge_attr_width=edge_attr_width)
         check_name("kind of orientations", orientations, get_args(Orientations))
         if num_orientations in (1, 2, 3) or num_orientations < 0:
-            raise InputError(f"PONITA needs 4 orientations or more, or none (0), not {num_orientations}.")
+            raise InputError(f"PONITA: num_orientations is {num_orientations}; it must be 4 or more, or 0 for none.")
         oriented = num_orientations > 0
         self.scalars = channels if scalars is None else scalars
         self.vectors = (channels if oriented else 0) if vectors is None else vectors

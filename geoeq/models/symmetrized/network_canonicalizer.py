@@ -49,9 +49,7 @@ class FrameVectors(Head):
         self.names = ()
 
     def make(self, irreps: o3.Irreps) -> None:
-        if self.width == 0:
-            raise InputError(f"FrameVectors needs scalars (0e) among the features; the network gives {irreps}.")
-        self.network = two_layers(self.width, _COUNT * (1 + self.num_vectors))
+        self.network = two_layers(self, _COUNT * (1 + self.num_vectors))
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         centroids = kernels.segment_mean(graph.positions, graph.batch, graph.num_graphs)
