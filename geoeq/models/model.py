@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geoeq.checks import check_edges, check_inputs
-from geoeq.errors import FieldError, InputError, TensorError, check_positive, unknown_name
+from geoeq.errors import FieldError, InputError, TensorError, check_positive, check_sizes, unknown_name
 from geoeq.fields import Field, field
 from geoeq.graph import Graph, build_graph, in_dtype
 from geoeq.layers.layer import Group, WithExample
@@ -57,6 +57,7 @@ class Model(Configurable, nn.Module, WithExample):
     ) -> None:
         super().__init__()
         check_positive(self, cutoff=cutoff)
+        check_sizes(self, least=0, lmax=lmax)
         self.cutoff, self.lmax = cutoff, lmax
         self.elements = None if elements is None else tuple(sorted({int(number) for number in elements}))
         names = [name for head in heads for name in head.names]

@@ -339,7 +339,33 @@ ARGUMENTS = {
 }
 
 #: Arguments that may be negative.
-SIGNED = {"layer_scale"}
+SIGNED = {"layer_scale", "seed"}
+
+
+def plain():
+    return geoeq.models.GNN([GraphScalar("energy")], width=4, layers=1, cutoff=4.0)
+
+
+#: Name -> other arguments of heads, priors and wrappers with numbers among their arguments.
+PARTS = {
+    "AttentionVector": dict,
+    "Coulomb": dict,
+    "DecodedVector": lambda: {"name": "forces"},
+    "Dispersion": lambda: {"functional": "pbe"},
+    "GroupAveraging": lambda: {"model": plain()},
+    "NetworkCanonicalizer": lambda: {"network": geoeq.models.EGNN([geoeq.models.FrameVectors()], 4, 1)},
+    "NodeFeatures": dict,
+    "PCACanonicalizer": dict,
+    "SampledScalar": lambda: {"name": "energy"},
+    "SampledVector": lambda: {"name": "forces"},
+    "SoftEquivariance": lambda: {"model": plain()},
+    "SphereScalar": dict,
+    "TinvNN": lambda: {"model": geoeq.models.TinvNN.example().model},
+    "ZBL": dict,
+}
+
+#: Arguments of these for which zero means something.
+MAY_BE_ZERO = {"degree", "mmax", "noise", "power", "strength"}
 
 
 def few(examples):
@@ -375,7 +401,7 @@ def test_every_network_has_arguments():
         assert set(simplest(strategy)) == set(inspect.signature(getattr(geoeq.models, name)).parameters), name
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [8, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))
 def test_any_arguments_give_an_equivariant_network_that_can_be_made_again(name, examples):
     """It is finite too, with its derivative, on single atoms, pairs, and batches of one, two and three graphs."""
@@ -402,11 +428,27 @@ def test_any_arguments_give_an_equivariant_network_that_can_be_made_again(name, 
     check()
 
 
+def test_parts_of_models_refuse_numbers_out_of_range_by_name():
+    for name, others in PARTS.items():
+        part = getattr(geoeq.models, name)
+        for argument, is_float, _ in numbers(part):
+            zero = [0] * (argument not in MAY_BE_ZERO or name == "ZBL")
+            for bad in [-1, *zero, *([math.nan, math.inf] * is_float)]:
+                with pytest.raises(InputError, match=rf"\b{argument}\b"):
+                    print(part(**others() | {argument: bad}), "accepts", argument, bad)
+
+
+def test_every_part_with_numbers_is_tested():
+    parts = {name: getattr(geoeq.models, name) for name in geoeq.models.__all__}
+    classes = {name: part for name, part in parts.items() if inspect.isclass(part) and not inspect.isabstract(part)}
+    assert {name for name, part in classes.items() if list(numbers(part))} == {*ARGUMENTS, *PARTS}
+
+
 def numbers(constructor):
     """Names of the arguments of a constructor that are numbers, whether they are floats, and lists."""
     for name, parameter in inspect.signature(constructor).parameters.items():
         kind = re.search(r"\b(int|float)\b", str(parameter.annotation))
-        if kind and name not in SIGNED | {"elements", "properties"}:
+        if kind and name not in SIGNED | {"elements", "properties", "factors"}:
             yield name, kind[0] == "float", "Sequence" in str(parameter.annotation)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from geoeq import kernels
-from geoeq.errors import InputError
+from geoeq.errors import InputError, check_sizes
 from geoeq.geometry.frames import (
     FrameGroup,
     Frames,
@@ -123,7 +123,8 @@ class NetworkCanonicalizer(Canonicalizer):
         if network.group != "E(3)" and (network.group != "SE(3)" or has_reflections(group)):
             name = type(network).__name__
             raise InputError(f"{name} is equivariant under {network.group}, which does not cover frames of {group}.")
-        if noise < 0 or samples < 1 or (noise == 0 and samples > 1):
+        check_sizes(self, samples=samples)
+        if not 0 <= noise < float("inf") or (noise == 0 and samples > 1):
             raise InputError(f"noise is {noise} and samples is {samples}; more than one sample needs noise above 0.")
         self.network, self.noise, self.samples, self.seed = network, noise, samples, seed
         self.random = noise > 0
