@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral
+from typing import Any
 
 __all__ = [
     "BackendError",
@@ -119,9 +120,11 @@ def check_sizes(owner: object, *, least: int = 1, **sizes: int | Sequence[int] |
         InputError: a number is not whole, or less than ``least``.
     """
     for name, size in sizes.items():
-        for number in size if isinstance(size, Sequence) else [size]:
-            if number is not None and not (isinstance(number, Integral) and number >= least):
-                rule = f"{least} or more" if isinstance(number, Integral) else f"a whole number, {least} or more"
+        numbers: Sequence[Any] = size if isinstance(size, Sequence) else [size]
+        for number in numbers:
+            whole = isinstance(number, Integral)
+            if number is not None and not (whole and number >= least):
+                rule = f"{least} or more" if whole else f"a whole number, {least} or more"
                 raise _argument_error(owner, name, size, rule)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import get_args
 
 import torch
@@ -11,7 +12,16 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from geoeq.errors import check_name
-from geoeq.geometry.groups import Element, Symmetry, Turns, random_element, relative_error, symmetries_of, turns_of
+from geoeq.geometry.groups import (
+    Element,
+    Output,
+    Symmetry,
+    Turns,
+    random_element,
+    relative_error,
+    symmetries_of,
+    turns_of,
+)
 from geoeq.geometry.random_structures import random_batch
 from geoeq.symmetry.functions import INVARIANT_FEATURES, Function, as_function
 from geoeq.symmetry.grid_error import stated_error, with_finer_grids
@@ -109,10 +119,11 @@ def _stated_error(
     ]
     twin = with_finer_grids(candidate)
     with torch.no_grad():
-        return max(
-            stated_error(candidate, lambda version, data=data: as_function(version)[0](data), twin)  # type: ignore[misc]
-            for data in (data, *turned)
-        )
+        return max(stated_error(candidate, partial(_outputs, data), twin) for data in (data, *turned))
+
+
+def _outputs(data: Batch, candidate: object) -> dict[str, Output]:
+    return as_function(candidate)[0](data)
 
 
 def dtype_of(candidate: object, batch: Batch | None) -> torch.dtype:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
 from geoeq.errors import InputError
 from geoeq.geometry.groups import (
@@ -121,7 +122,7 @@ def layer_report(
         elements = {name: random_element(name, data, generator, turns_of(network)) for name in symmetries}
         if stated is None:
             turned = [data, *(elements[name].on_data(data, INVARIANT_FEATURES) for name in TURNS if name in elements)]
-            stated = max(stated_error(network, lambda version, data=data: _named(version(data))) for data in turned)
+            stated = max(stated_error(network, partial(_named_outputs, data)) for data in turned)
         walks = {name: _Walk(network, data, element, name, stated) for name, element in elements.items()}
         if not all(walk.rows for walk in walks.values()):
             raise InputError(f"{type(network).__name__} has no layer with irreps_in and irreps_out.")
@@ -135,8 +136,9 @@ def layer_report(
     return LayerReport(layers, culprits)
 
 
-def _named(outputs: object) -> Mapping[str, Tensor]:
+def _named_outputs(data: Data, network: nn.Module) -> Mapping[str, Tensor]:
     """Return the outputs of any network by name, as far as they are tensors."""
+    outputs = network(data)
     named = outputs if isinstance(outputs, Mapping) else {"output": outputs}
     return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 

@@ -96,7 +96,8 @@ def num_scalars(head: Head) -> int:
     """
     if head.width == 0:
         raise InputError(f"{type(head).__name__} needs scalars (0e); the network gives {head.irreps or 'no features'}.")
-    return head.width
+    width: int = head.width
+    return width
 
 
 def two_layers(head: Head, width_out: int) -> nn.Sequential:
