@@ -54,7 +54,7 @@ class EGNNLayer(Layer):
         displacement and velocity. Returns the same; the velocity is passed on unchanged.
 
     Raises:
-        InputError: ``normalize`` is not one of the values above.
+        InputError: ``normalize`` is not one of the values above, or a number is out of range.
         TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:

@@ -71,7 +71,7 @@ class EquivariantGraphAttention(Layer):
         x: [N, irreps.dim]; ``graph.edge_attr``: [E, K]. Returns [N, irreps.dim].
 
     Raises:
-        InputError: heads have no 0e, or an irrep cannot be reached.
+        InputError: heads have no 0e, or an irrep cannot be reached, or a number is out of range.
         TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:
@@ -246,6 +246,9 @@ class EquiformerBlock(Layer):
 
     Shapes:
         x: [N, irreps_in.dim]; ``graph.edge_attr`` as the attention needs it. Returns [N, irreps_out.dim].
+
+    Raises:
+        InputError: a number is out of range.
 
     Source:
         Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.1, figure 1.

@@ -51,7 +51,7 @@ class EquiformerV2Layer(Layer):
         x: [N, C (lmax + 1)²], irreps ``Cx0e + Cx1o + Cx2e + ...``. Returns the same.
 
     Raises:
-        InputError: an option is not one of those above, or the grid is too small.
+        InputError: an option is not one of those above, or the grid is too small, or a number is out of range.
         TensorError: the graph lacks the edge attributes or the elements.
 
     Source:

@@ -202,7 +202,7 @@ class ESCNLayer(Layer):
         x: [N, C (lmax + 1)²], irreps ``Cx0e + Cx1o + Cx2e + ...``. Returns the same.
 
     Raises:
-        InputError: mmax is not between 0 and lmax, or the grid is too small.
+        InputError: mmax is not between 0 and lmax, or the grid is too small, or a number is out of range.
         TensorError: x or the edge attributes of the graph have the wrong width, or elements are missing.
 
     Source:

@@ -36,6 +36,9 @@ class FAENetEdges(nn.Module):
 
     Shapes:
         Returns [E, F].
+
+    Raises:
+        InputError: a number is out of range.
     """
 
     def __init__(self, width: int, basis: RadialFunction, second: bool = False) -> None:
@@ -73,7 +76,8 @@ class FAENetLayer(Layer):
         x: [N, C], irreps ``Cx0e``. Returns the same.
 
     Raises:
-        InputError: an option is not one of those above, or "simple" is used with F other than C.
+        InputError: an option is not one of those above, or "simple" is used with F other than C, or a number is out of
+            range.
         TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:

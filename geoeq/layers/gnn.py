@@ -36,6 +36,7 @@ class GNNLayer(Layer):
         x: [N, C], irreps ``Cx0e``. Returns the same.
 
     Raises:
+        InputError: a number is out of range.
         TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:

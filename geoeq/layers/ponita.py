@@ -71,7 +71,7 @@ class OrientationKernels(nn.Module):
         vectors: [E, 3] Å. points: [P, 3], unit vectors; [1, 3] and ignored if not oriented.
 
     Raises:
-        InputError: an option is not one of those above.
+        InputError: an option is not one of those above, or a number is out of range.
     """
 
     def __init__(
@@ -139,6 +139,9 @@ class PonitaLayer(nn.Module):
 
     Shapes:
         x: [N, P, C]. Returns the same.
+
+    Raises:
+        InputError: a number is out of range.
 
     Source:
         Bekkers et al., ICLR 2024, arXiv:2310.02970, section 3 and figure 1, and its code. Differs: kernels are not

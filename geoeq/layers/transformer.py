@@ -46,7 +46,8 @@ class TransformerLayer(Layer):
         x: [N, C], irreps ``Cx0e``. Returns the same.
 
     Raises:
-        InputError: C is not a multiple of H, or Gaussians have neither ``basis_cutoff`` nor ``cutoff``.
+        InputError: C is not a multiple of H, or Gaussians have neither ``basis_cutoff`` nor ``cutoff``, or a number is
+            out of range.
         TensorError: x has the wrong width.
 
     Source:

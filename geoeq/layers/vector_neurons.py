@@ -83,6 +83,7 @@ class VectorNeuronLayer(Layer):
         x: [N, 4 C], irreps ``Cx0e + Cx1o``. Returns the same.
 
     Raises:
+        InputError: a number is out of range.
         TensorError: x has the wrong width.
 
     Source:

@@ -35,7 +35,7 @@ class Model(Configurable, nn.Module, WithExample):
 
     Raises:
         FieldError: two heads predict the same output, or an output is not in ``geoeq.fields``.
-        InputError: a head breaks the symmetry of the model.
+        InputError: a head breaks the symmetry of the model, or a number is out of range.
 
     Attributes:
         group: symmetry of the model. For "SE(3)" reflections are not respected, and heads see the features with the

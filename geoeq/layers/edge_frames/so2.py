@@ -155,7 +155,7 @@ class SO2Convolution(nn.Module):
         Returns [E, R, C_out], and [E, S] or None if S is 0.
 
     Raises:
-        InputError: mmax is not between 0 and lmax.
+        InputError: mmax is not between 0 and lmax, or a number is out of range.
         TensorError: x has the wrong shape, or edge features are missing.
 
     Source:

@@ -38,6 +38,9 @@ class DegreeEmbedding(Layer):
     Shapes:
         x: [N, irreps.dim]; ``graph.edge_attr``: [E, K]. Returns [N, irreps.dim].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.4 ("edge-degree embedding"). Differs: the published
         constant factor of each channel before w is part of w.

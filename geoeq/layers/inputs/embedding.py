@@ -66,7 +66,7 @@ class NodeEmbedding(nn.Module):
         Returns [N, C].
 
     Raises:
-        InputError: an input is unknown, or there are no inputs.
+        InputError: an input is unknown, or there are no inputs, or a number is out of range.
         TensorError: an input is missing from the data, or has the wrong width.
     """
 
@@ -212,7 +212,7 @@ class EdgeEmbedding(nn.Module):
         Returns [E, width], or None without inputs. The attribute ``width`` is this number of columns.
 
     Raises:
-        InputError: an input is unknown, or an argument that it needs is missing.
+        InputError: an input is unknown, or an argument that it needs is missing, or a number is out of range.
         TensorError: an input is missing from the data, or has the wrong width.
     """
 

@@ -53,7 +53,7 @@ class AtomEmbedding(nn.Module):
 
     Raises:
         InputError: no channels are left for the element, properties do not have one row per atomic number, or a tag is
-            not 0 to 2.
+            not 0 to 2, or a number is out of range.
         TensorError: ``data.z`` or ``data.tags`` is missing or has the wrong shape.
 
     Source:

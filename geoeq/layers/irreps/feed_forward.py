@@ -30,7 +30,7 @@ class GatedFeedForward(Rowwise):
         x: [N, irreps.dim]. Returns [N, irreps_out.dim].
 
     Raises:
-        InputError: an irrep cannot be reached.
+        InputError: an irrep cannot be reached, or a number is out of range.
 
     Source:
         Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.3.

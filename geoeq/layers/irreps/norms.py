@@ -24,6 +24,9 @@ class EquivariantNorm(Rowwise):
         irreps: irreps of the input and the output.
         eps: constant added to mean squares, so that zero features have finite derivatives.
         affine: whether to learn a scale for each copy of an irrep, and a bias for each scalar (0e).
+
+    Raises:
+        InputError: a number is out of range.
     """
 
     def __init__(self, irreps: o3.Irreps | str, eps: float = 1e-5, affine: bool = True) -> None:
@@ -134,6 +137,9 @@ class EquivariantGraphNorm(Layer):
 
     Shapes:
         x: [N, irreps.dim]. Returns the same.
+
+    Raises:
+        InputError: a number is out of range.
 
     Source:
         Cai et al., ICML 2021, arXiv:2009.03294; for irreps Brandstetter et al., ICLR 2022, arXiv:2110.02905.

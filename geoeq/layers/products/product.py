@@ -64,7 +64,8 @@ class EdgeProduct(nn.Module, ABC):
         Returns [N, (lmax_out + 1)², C].
 
     Raises:
-        InputError: a degree is negative, too high or cannot be reached, or the group is unknown.
+        InputError: a degree is negative, too high or cannot be reached, or the group is unknown, or a number is out of
+            range.
         TensorError: the harmonics of the graph end below lmax_edge.
     """
 

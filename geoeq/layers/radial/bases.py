@@ -35,6 +35,9 @@ class GaussianBasis(RadialFunction):
     Shapes:
         lengths: [E] Å. Returns [E, K].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Schütt et al., NeurIPS 2017, arXiv:1706.08566, section 4.2 (their γ is 1 / (2 σ²)).
     """
@@ -72,6 +75,9 @@ class BesselBasis(RadialFunction):
 
     Shapes:
         lengths: [E] Å. Returns [E, K].
+
+    Raises:
+        InputError: a number is out of range.
 
     Source:
         Gasteiger et al., ICLR 2020, arXiv:2003.03123, eq. 7. Differs: frequencies are fixed unless ``learned``.
@@ -111,6 +117,9 @@ class ExpNormalBasis(RadialFunction):
 
     Shapes:
         lengths: [E] Å. Returns [E, K].
+
+    Raises:
+        InputError: a number is out of range.
 
     Source:
         Unke & Meuwly, JCTC 15, 3678 (2019), eqs. 7-8, with the α of Thölke & De Fabritiis, ICLR 2022,
@@ -229,6 +238,9 @@ class SiLUBasis(RadialFunction):
 
     Shapes:
         lengths: [E] Å. Returns [E, K].
+
+    Raises:
+        InputError: a number is out of range.
 
     Source:
         Zitnick et al., NeurIPS 2022, arXiv:2206.14331, and its code ("silu").

@@ -25,6 +25,9 @@ class CosineEnvelope(RadialFunction):
     Shapes:
         lengths: [E] Å. Returns [E, 1].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Behler & Parrinello, PRL 98, 146401 (2007), eq. 4.
     """
@@ -55,6 +58,9 @@ class PolynomialEnvelope(RadialFunction):
 
     Shapes:
         lengths: [E] Å. Returns [E, 1].
+
+    Raises:
+        InputError: a number is out of range.
 
     Source:
         Gasteiger et al., ICLR 2020, arXiv:2003.03123, eq. 8. Differs: no division by the distance.

@@ -30,6 +30,9 @@ class RadialNetwork(Rowwise):
     Shapes:
         x: [E, K]. Returns [E, width_out].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Liao & Smidt, ICLR 2023, arXiv:2206.11990, appendix B ("radial functions").
     """

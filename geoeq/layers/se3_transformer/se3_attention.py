@@ -50,8 +50,8 @@ class SE3Attention(Layer):
         an input degree and an output degree.
 
     Raises:
-        InputError: the number of heads does not divide the channels of keys and values, or no degree occurs in both
-            the input and the output, so there are no keys.
+        InputError: the number of heads does not divide the channels of keys and values, or no degree occurs in both the
+            input and the output, so there are no keys, or a number is out of range.
 
     Source:
         Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eqs. 8-12; channels_div and the scale of the scores as in

@@ -36,7 +36,7 @@ class SE3Block(Layer):
         x: [N, irreps_in.dim]. Returns [N, irreps_out.dim]. The graph needs harmonics up to ``lmax``.
 
     Raises:
-        InputError: the number of sharings is not the number of layers plus one.
+        InputError: the number of sharings is not the number of layers plus one, or a number is out of range.
 
     Attributes:
         lmax: highest degree of the harmonics that the block needs.

@@ -37,6 +37,9 @@ class SE3Convolution(Layer):
         x: [N, irreps_in.dim]. Returns [N, irreps_out.dim]. The graph needs harmonics up to the largest sum of
         an input degree and an output degree.
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Thomas et al. 2018, arXiv:1802.08219; Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eq. 8. Differs: the
         self-interaction is added once (an atom without neighbours keeps it).

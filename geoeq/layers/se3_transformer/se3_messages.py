@@ -43,7 +43,7 @@ class SE3Messages(nn.Module):
         blocks: [N, 2 l + 1, C_l] of each degree. Returns [E, 2 k + 1, C_k] of each degree, in the order of the graph.
 
     Raises:
-        InputError: an option is unknown, or the radial networks have no input.
+        InputError: an option is unknown, or the radial networks have no input, or a number is out of range.
         TensorError: the edge attributes of the graph have the wrong width.
 
     Source:

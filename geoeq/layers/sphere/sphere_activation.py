@@ -178,6 +178,9 @@ class S2Activation(Rowwise):
     Shapes:
         x: [N, C (lmax + 1)²], irreps ``Cx0e + Cx1o + Cx2e + ...``. Returns the same.
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Cohen et al., ICLR 2018, arXiv:1801.10130; Passaro & Zitnick, ICML 2023, arXiv:2302.03655.
     """
@@ -210,6 +213,9 @@ class SeparableS2Activation(Rowwise):
     Shapes:
         x: [N, C + C (lmax + 1)²], irreps ``2Cx0e + Cx1o + Cx2e + ...``: first the separate scalars, then the
         functions. Returns [N, C (lmax + 1)²], ``Cx0e + Cx1o + Cx2e + ...``.
+
+    Raises:
+        InputError: a number is out of range.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, section 4.2.

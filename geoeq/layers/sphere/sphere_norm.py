@@ -49,7 +49,7 @@ class SphereNorm(nn.Module):
         x: [N, (lmax + 1)², C]. Returns the same.
 
     Raises:
-        InputError: the kind is unknown.
+        InputError: the kind is unknown, or a number is out of range.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, section 4.3 and figure 2; names of their code.
@@ -90,6 +90,9 @@ class SeparableLayerNorm(Rowwise):
 
     Shapes:
         x: [N, C (lmax + 1)²], irreps ``Cx0e + Cx1o + Cx2e + ...``. Returns the same.
+
+    Raises:
+        InputError: a number is out of range.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, section 4.3.

@@ -103,6 +103,9 @@ class SampledScalar(GraphScalar):
     Shapes:
         Returns [G].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Passaro & Zitnick, ICML 2023, arXiv:2302.03655. Differs: an exact quadrature unless ``samples``.
     """
@@ -146,6 +149,9 @@ class SampledVector(Head):
 
     Shapes:
         Returns [N, 3].
+
+    Raises:
+        InputError: a number is out of range.
 
     Source:
         Passaro & Zitnick, ICML 2023, arXiv:2302.03655. Differs: an exact quadrature unless ``samples``.

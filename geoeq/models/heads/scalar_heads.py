@@ -165,6 +165,9 @@ class NodeFeatures(Head):
 
     Shapes:
         Returns [N, width_out].
+
+    Raises:
+        InputError: a number is out of range.
     """
 
     def __init__(self, width_out: int, name: str = "features") -> None:

@@ -44,6 +44,9 @@ class EGNN(Model):
     Shapes:
         Positions in Å (or dimensionless throughout), velocities in Å per unit of time.
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Satorras et al., ICML 2021, arXiv:2102.09844. Differs: elements are embedded by a table instead of
         one-hot vectors times powers of the charge; with a cutoff, messages decay smoothly to zero there.

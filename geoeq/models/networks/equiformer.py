@@ -62,7 +62,8 @@ class Equiformer(Model):
         elements: atomic numbers that the model accepts; None for any.
 
     Raises:
-        InputError: an option is unknown, no length is given for the basis, or some irreps have no path to them.
+        InputError: an option is unknown, no length is given for the basis, or some irreps have no path to them, or a
+            number is out of range.
 
     Source:
         Liao & Smidt, ICLR 2023, arXiv:2206.11990. Differs: smooth at the cutoff; one table for all elements;

@@ -92,7 +92,7 @@ class EquiformerV2(Model):
         Positions in Å.
 
     Raises:
-        InputError: neither a cutoff nor a basis_cutoff is given, or an option is unknown.
+        InputError: neither a cutoff nor a basis_cutoff is given, or an option is unknown, or a number is out of range.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059. Differs: derivatives by the positions go through the frames, unless

@@ -48,7 +48,7 @@ class SphereScalar(GraphScalar):
         Returns [G].
 
     Raises:
-        InputError: the features are not functions on the sphere.
+        InputError: the features are not functions on the sphere, or a number is out of range.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, section 4.4. Differs: references, shift and scale are fitted to the
@@ -100,7 +100,7 @@ class AttentionVector(Head):
         Returns [N, 3].
 
     Raises:
-        InputError: the features are not functions on the sphere, or lmax is 0.
+        InputError: the features are not functions on the sphere, or lmax is 0, or a number is out of range.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, section 4.4.

@@ -70,7 +70,7 @@ class ESCN(Model):
         Positions in Å (or dimensionless throughout). Features are ``Cx0e + Cx1o + Cx2e + ...``.
 
     Raises:
-        InputError: an option is unknown, or neither a cutoff nor a basis_cutoff is given.
+        InputError: an option is unknown, or neither a cutoff nor a basis_cutoff is given, or a number is out of range.
 
     Source:
         Passaro & Zitnick, ICML 2023, arXiv:2302.03655. Differs: with a cutoff, messages decay smoothly to zero there;

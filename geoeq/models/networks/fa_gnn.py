@@ -49,7 +49,8 @@ class FAGNN(GNN):
         last layer, averaged over frames, and one vector decoded in each frame.
 
     Raises:
-        InputError: the number of channels beside the scalars is not a multiple of three, or an input is unknown.
+        InputError: the number of channels beside the scalars is not a multiple of three, or an input is unknown, or a
+            number is out of range.
 
     Source:
         Puny et al., ICLR 2022, arXiv:2110.03336, section 5.3, and the published code (preset "nbody"). Differs: the

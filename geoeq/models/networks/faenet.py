@@ -59,7 +59,7 @@ class FAENet(Model):
         Positions in Å. Features are scalars, ``Cx0e`` of each layer.
 
     Raises:
-        InputError: an option is unknown, or neither a cutoff nor a basis_cutoff is given.
+        InputError: an option is unknown, or neither a cutoff nor a basis_cutoff is given, or a number is out of range.
 
     Source:
         Duval et al. 2023, arXiv:2305.05577. Differs: norms are taken over each graph; the published ones run over the

@@ -142,7 +142,7 @@ class DecodedVector(Head):
         Returns [N, 3].
 
     Raises:
-        InputError: an option is unknown, or the features are not scalars.
+        InputError: an option is unknown, or the features are not scalars, or a number is out of range.
 
     Source:
         Duval et al. 2023, arXiv:2305.05577, and the published code. Differs: its norm is over a batch.

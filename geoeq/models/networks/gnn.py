@@ -50,7 +50,7 @@ class GNN(Model):
         Positions in Å (or dimensionless throughout). Features are scalars, ``Cx0e``.
 
     Raises:
-        InputError: an input is unknown, or data that it needs are missing.
+        InputError: an input is unknown, or data that it needs are missing, or a number is out of range.
 
     Source:
         The baseline "GNN" of Satorras et al., ICML 2021, arXiv:2102.09844, section 5.1. Differs: positions are relative

@@ -49,7 +49,7 @@ class IterativeSE3Transformer(Model):
         scalars and 1 + C vectors, the first of which is the displacement.
 
     Raises:
-        InputError: lmax is 0, so there are no vectors, or there is no block.
+        InputError: lmax is 0, so there are no vectors, or there is no block, or a number is out of range.
 
     Source:
         Fuchs et al. 2021, arXiv:2102.13419, section 3. Differs: all vectors move a node, with learned weights that

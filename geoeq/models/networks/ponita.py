@@ -63,7 +63,7 @@ class PONITA(Model):
         orientations.
 
     Raises:
-        InputError: an option is unknown, or vectors are requested without orientations.
+        InputError: an option is unknown, or vectors are requested without orientations, or a number is out of range.
 
     Source:
         Bekkers et al., ICLR 2024, arXiv:2310.02970. Differs: the orientations are a fixed arrangement, not

@@ -60,7 +60,8 @@ class SE3Transformer(Model):
         Positions in Å (or dimensionless throughout), velocities in Å per unit of time.
 
     Raises:
-        InputError: the attention heads do not divide the channels of keys and values, or an option is unknown.
+        InputError: the attention heads do not divide the channels of keys and values, or an option is unknown, or a
+            number is out of range.
 
     Source:
         Fuchs et al., NeurIPS 2020, arXiv:2006.10503. Differs: derivatives by positions are exact (the published code

@@ -51,7 +51,8 @@ class TensorFieldNetwork(Model):
         Positions in Å (or dimensionless throughout), velocities in Å per unit of time.
 
     Raises:
-        InputError: there are no edge inputs, or the product is unknown or does not have the given options.
+        InputError: there are no edge inputs, or the product is unknown or does not have the given options, or a number
+            is out of range.
 
     Source:
         Thomas et al. 2018, arXiv:1802.08219. Differs: gates instead of norm nonlinearities, self-interaction of each

@@ -48,7 +48,7 @@ class Transformer(Model):
         Positions in Å (or dimensionless throughout). Features are scalars, ``Cx0e``.
 
     Raises:
-        InputError: an input is unknown, or data that it needs are missing.
+        InputError: an input is unknown, or data that it needs are missing, or a number is out of range.
 
     Source:
         Vaswani et al., NeurIPS 2017, arXiv:1706.03762. Differs: see ``TransformerLayer``; coordinates are

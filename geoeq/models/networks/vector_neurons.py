@@ -35,6 +35,9 @@ class VectorNeurons(Model):
     Shapes:
         Positions in Å.
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Deng et al., ICCV 2021, arXiv:2104.12229 (its operations); as a canonicalizer Kaba et al., ICML 2023,
         arXiv:2211.06489. Differs: see ``VectorNeuronLayer``.

@@ -49,7 +49,8 @@ class GroupAveraging(FramedModel):
         Those of the network inside.
 
     Raises:
-        InputError: the group or axis is unknown, or the group is infinite and ``samples`` is None.
+        InputError: the group or axis is unknown, or the group is infinite and ``samples`` is None, or a number is out
+            of range.
         FieldError: an output is not in ``geoeq.fields``, or belongs to edges.
 
     Source:

@@ -94,7 +94,8 @@ class NetworkCanonicalizer(Canonicalizer):
         seed: random seed of the noise in evaluation, the same for every structure; None draws from PyTorch's generator.
 
     Raises:
-        InputError: an option is unknown, the symmetry of the network does not cover the group, or the head is missing.
+        InputError: an option is unknown, the symmetry of the network does not cover the group, or the head is missing,
+            or a number is out of range.
 
     Source:
         Kaba et al., ICML 2023, arXiv:2211.06489, section 4; "orbit" and noise: Nguyen et al. 2023,

@@ -73,7 +73,7 @@ class TinvNN(FramedModel):
 
     Raises:
         InputError: an option is unknown, there are fewer than four landmarks, or a structure is periodic: no points in
-            space have the distances to the images of an atom.
+            space have the distances to the images of an atom, or a number is out of range.
         FieldError: an output is not a scalar. Forces can be computed as derivatives of an energy.
 
     Source:
