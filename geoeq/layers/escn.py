@@ -118,6 +118,8 @@ class ESCNMessage(nn.Module):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, channels=channels, hidden=hidden, edge_channels=edge_channels, edge_width=edge_width)
+        check_positive(self, average_degree=average_degree, cutoff=cutoff)
         self.lmax, self.mmax, self.hidden, self.average_degree = lmax, mmax, hidden, average_degree
         sizes = order_sizes(lmax, mmax)
         self.rows = [sizes[0], *(size for size in sizes[1:] for _ in range(2))]
