@@ -20,7 +20,7 @@ from geoeq.errors import InputError
 from geoeq.graph import edge_frames
 from geoeq.layers import EquivariantGraphAttention, PonitaLayer
 from geoeq.layers.edge_frames.so2 import from_edge_frame, to_edge_frame
-from geoeq.layers.egnn import Normalize
+from geoeq.layers.egnn import Count, Normalize
 from geoeq.layers.equiformer import NormKind
 from geoeq.layers.faenet import Message, NodeNorm
 from geoeq.layers.inputs.embedding import EdgeInput, NodeInput
@@ -136,6 +136,7 @@ ARGUMENTS = {
         cutoff=CUTOFF,
         detach_norm=FLAG,
         clamp=st.none() | st.just(1e6),  # not equivariant where it acts
+        count=one_of(Count),
     ),
     "ESCNLayer": arguments(
         orders_within_degrees,

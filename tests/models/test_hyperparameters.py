@@ -16,7 +16,7 @@ from torch import nn
 
 import geoeq.models
 from geoeq.errors import InputError
-from geoeq.layers.egnn import Normalize
+from geoeq.layers.egnn import Count, Normalize
 from geoeq.layers.equiformer import NormKind
 from geoeq.layers.faenet import Message, NodeNorm
 from geoeq.layers.inputs.embedding import EdgeInput, NodeInput
@@ -179,6 +179,7 @@ ARGUMENTS = {
         update_positions=FLAG,
         detach_norm=FLAG,
         clamp=st.sampled_from([None, 1e6]),  # not equivariant where it acts
+        count=one_of(Count),
         **WITH_WIDTH | EDGES | COMMON,
     ),
     "ESCN": network(
