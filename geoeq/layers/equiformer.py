@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geoeq import kernels
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_positive, check_rates, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.chunked import chunked
 from geoeq.layers.edge_softmax import edge_softmax
@@ -71,7 +71,7 @@ class EquivariantGraphAttention(Layer):
         x: [N, irreps.dim]; ``graph.edge_attr``: [E, K]. Returns [N, irreps.dim].
 
     Raises:
-        InputError: heads have no 0e, or an irrep cannot be reached.
+        InputError: heads have no 0e, or an irrep cannot be reached, or a number is out of range.
         TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:
@@ -96,6 +96,9 @@ class EquivariantGraphAttention(Layer):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, num_heads=num_heads, edge_width=edge_width, radial_hidden=radial_hidden)
+        check_rates(self, attention_dropout=attention_dropout, dropout=dropout)
+        check_positive(self, cutoff=cutoff)
         self.irreps_in = self.irreps_out = irreps = o3.Irreps(irreps)
         harmonics, head = o3.Irreps(irreps_harmonics), o3.Irreps(irreps_head)
         message = irreps if irreps_message is None else o3.Irreps(irreps_message)
@@ -244,6 +247,9 @@ class EquiformerBlock(Layer):
     Shapes:
         x: [N, irreps_in.dim]; ``graph.edge_attr`` as the attention needs it. Returns [N, irreps_out.dim].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.1, figure 1.
     """
@@ -258,6 +264,7 @@ class EquiformerBlock(Layer):
         stochastic_depth: float = 0.0,
     ) -> None:
         super().__init__()
+        check_rates(self, dropout=dropout, stochastic_depth=stochastic_depth)
         irreps = self.irreps_in = attention.irreps_in
         self.irreps_out = irreps if irreps_out is None else o3.Irreps(irreps_out)
         self.group, self.edge_width = attention.group, attention.edge_width

@@ -9,7 +9,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from geoeq.errors import InputError
+from geoeq.errors import check_positive
 from geoeq.layers.irreps.activation import Activation, activation_function, activation_scale
 from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.layer import Rowwise
@@ -91,8 +91,7 @@ class NormActivation(Rowwise):
 
     def __init__(self, irreps: o3.Irreps | str, activation: str = "silu", bias: bool = True, eps: float = 1e-3) -> None:
         super().__init__()
-        if eps <= 0:
-            raise InputError(f"eps must be positive, not {eps}: the norm has no derivative at zero without it.")
+        check_positive(self, eps=eps)  # the norm has no derivative at zero without it
         self.irreps_in = self.irreps_out = o3.Irreps(irreps)
         self.blocks, self.eps = irreps_blocks(self.irreps_in), eps
         self.function = activation_function(activation)

@@ -9,6 +9,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
+from geoeq.errors import check_positive
 from geoeq.graph import Graph
 from geoeq.layers.irreps.layout import irreps_blocks
 from geoeq.layers.layer import Layer, Rowwise
@@ -23,10 +24,14 @@ class EquivariantNorm(Rowwise):
         irreps: irreps of the input and the output.
         eps: constant added to mean squares, so that zero features have finite derivatives.
         affine: whether to learn a scale for each copy of an irrep, and a bias for each scalar (0e).
+
+    Raises:
+        InputError: a number is out of range.
     """
 
     def __init__(self, irreps: o3.Irreps | str, eps: float = 1e-5, affine: bool = True) -> None:
         super().__init__()
+        check_positive(self, eps=eps)
         self.irreps_in = self.irreps_out = o3.Irreps(irreps)
         self.blocks, self.eps = irreps_blocks(self.irreps_in), eps
         self.scalar = tuple(ir == o3.Irrep("0e") for _, ir in self.irreps_in)
@@ -133,12 +138,16 @@ class EquivariantGraphNorm(Layer):
     Shapes:
         x: [N, irreps.dim]. Returns the same.
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Cai et al., ICML 2021, arXiv:2009.03294; for irreps Brandstetter et al., ICLR 2022, arXiv:2110.02905.
     """
 
     def __init__(self, irreps: o3.Irreps | str, eps: float = 1e-5, affine: bool = True, shift: bool = True) -> None:
         super().__init__()
+        check_positive(self, eps=eps)
         self.norm = EquivariantLayerNorm(irreps, eps, affine)  # provides split and scale_and_join
         self.irreps_in = self.irreps_out = self.norm.irreps_in
         self.shift = nn.Parameter(torch.ones(self.irreps_in.count("0e"))) if shift else None

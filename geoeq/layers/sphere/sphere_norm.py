@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from geoeq.constants import constant
-from geoeq.errors import check_name
+from geoeq.errors import check_name, check_positive, check_sizes
 from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.irreps.linear import degree_index
 from geoeq.layers.layer import Rowwise
@@ -49,7 +49,7 @@ class SphereNorm(nn.Module):
         x: [N, (lmax + 1)², C]. Returns the same.
 
     Raises:
-        InputError: the kind is unknown.
+        InputError: the kind is unknown, or a number is out of range.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, section 4.3 and figure 2; names of their code.
@@ -60,6 +60,9 @@ class SphereNorm(nn.Module):
 
     def __init__(self, lmax: int, channels: int, kind: SphereNormKind = "layer_norm_sh", eps: float = 1e-5) -> None:
         super().__init__()
+        check_sizes(self, channels=channels)
+        check_sizes(self, least=0, lmax=lmax)
+        check_positive(self, eps=eps)
         check_name("normalization", kind, get_args(SphereNormKind))
         self.kind, self.eps = kind, eps
         self.weight = nn.Parameter(torch.ones(lmax + 1, channels))
@@ -88,12 +91,18 @@ class SeparableLayerNorm(Rowwise):
     Shapes:
         x: [N, C (lmax + 1)²], irreps ``Cx0e + Cx1o + Cx2e + ...``. Returns the same.
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, section 4.3.
     """
 
     def __init__(self, lmax: int, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
+        check_sizes(self, channels=channels)
+        check_sizes(self, least=0, lmax=lmax)
+        check_positive(self, eps=eps)
         self.lmax, self.channels = lmax, channels
         self.irreps_in = self.irreps_out = sphere_irreps(lmax, channels)
         self.norm = SphereNorm(lmax, channels, "layer_norm_sh", eps)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_positive, check_rates, check_sizes
 from geoeq.graph import Graph, edge_frames, with_frames
 from geoeq.layers.edge_frames.edge_degree import EdgeDegreeEmbedding
 from geoeq.layers.edge_frames.so2 import frame_matrix
@@ -92,7 +92,7 @@ class EquiformerV2(Model):
         Positions in Å.
 
     Raises:
-        InputError: neither a cutoff nor a basis_cutoff is given, or an option is unknown.
+        InputError: neither a cutoff nor a basis_cutoff is given, or an option is unknown, or a number is out of range.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059. Differs: derivatives by the positions go through the frames, unless
@@ -142,6 +142,13 @@ class EquiformerV2(Model):
         checkpoint_blocks: bool = False,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, layers=layers, channels=channels, hidden_channels=hidden_channels)
+        check_sizes(self, attention_heads=attention_heads, alpha_channels=alpha_channels, value_channels=value_channels)
+        check_sizes(self, feed_forward_channels=feed_forward_channels, resolution=resolution)
+        check_sizes(self, edge_channels=edge_channels, num_basis=num_basis)
+        check_sizes(self, least=0, lmax=lmax, mmax=mmax, edge_attr_width=edge_attr_width)
+        check_positive(self, average_degree=average_degree, basis_cutoff=basis_cutoff)
+        check_rates(self, alpha_dropout=alpha_dropout, drop_path=drop_path)
         irreps = sphere_irreps(lmax, channels)
         super().__init__(heads, irreps, cutoff, lmax, elements)
         check_name("atom_edge_embedding", atom_edge_embedding, get_args(AtomEdgeEmbedding))

@@ -71,8 +71,8 @@ class Ensemble(Model):
         for name, factor in self.factors.items():
             if uncertainty_name(name) not in self.fields:
                 raise FieldError(f"There is a factor for '{name}', but the models have no uncertainty of it.")
-            if not factor > 0:
-                raise InputError(f"The factor for '{name}' is {factor}; it must be above 0.")
+            if not 0 < factor < float("inf"):
+                raise InputError(f"The factor for '{name}' is {factor}; it must be a positive, finite number.")
         self.group, self.axis = _common_group(models)
 
     @classmethod
