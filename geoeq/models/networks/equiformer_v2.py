@@ -119,7 +119,7 @@ class EquiformerV2(Model):
         alpha_channels: int = 64,
         value_channels: int = 16,
         feed_forward_channels: int = 128,
-        norm: SphereNormKind = "layer_norm_sh",
+        norm: SphereNormKind = "rms_norm_sh",
         activation: SphereNonlinearity = "separable_s2",
         feed_forward: FeedForwardKind = "separable_grid_mlp",
         resolution: int | None = None,
