@@ -64,8 +64,9 @@ class FAENetLayer(Layer):
             filters. "simple": no W_d, and e_ij itself is the filter, so F must be C. "updown_local_env": filters do not
             depend on the nodes, W_u is applied to ``(Norm(...) | Σ_j e_ij)``, and W and W_u have no SiLU.
         norm: "layer": of each atom separately. "graph": over the atoms of a graph. "batch": over the whole batch, as
-            published. "none". With "graph" atoms affect each other at any distance, with "batch" also across graphs;
-            both enlarge tiny differences between the atoms of a crystal (see ``EquivariantGraphNorm``).
+            published. "none". With "graph" atoms affect each other at any distance, so that energies are not
+            extensive, with "batch" also across graphs. Both enlarge tiny differences between the atoms of a crystal
+            (see ``EquivariantGraphNorm``).
         second: whether a second linear map with SiLU ends the layer ("complex" in the published code).
         cutoff: radius in Å at which messages vanish smoothly. None: as published.
 
@@ -77,8 +78,8 @@ class FAENetLayer(Layer):
         TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:
-        Duval et al. 2023, arXiv:2305.05577, section 5, and the published code. Differs: the norm is of each atom, not
-        over the batch; with a cutoff, an envelope.
+        Duval et al. 2023, arXiv:2305.05577, section 5, and the published code. Differs: the norm is of each
+        atom, not over the batch; with a cutoff, an envelope.
     """
 
     def __init__(
