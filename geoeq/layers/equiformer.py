@@ -26,7 +26,7 @@ from geoeq.layers.irreps.layout import (
     to_e3nn_layout,
 )
 from geoeq.layers.irreps.linear import Linear
-from geoeq.layers.irreps.norms import EquivariantGraphNorm, EquivariantLayerNorm
+from geoeq.layers.irreps.norms import EquivariantGraphNorm, EquivariantLayerNorm, EquivariantRMSNorm
 from geoeq.layers.layer import Layer, check_width, edge_attributes
 from geoeq.layers.products.product_linear import product_linear, product_maps
 from geoeq.layers.products.tensor_paths import depthwise_paths, harmonics_group
@@ -35,8 +35,8 @@ from geoeq.layers.radial.radial_network import RadialNetwork
 
 __all__ = ["EquiformerBlock", "EquiformerNorm", "EquivariantGraphAttention", "NormKind"]
 
-#: "layer": of each node; "graph": over its graph with a learned share of the mean; "instance": with the whole mean.
-NormKind = Literal["layer", "graph", "instance"]
+#: "rms": all degrees of a node together. As published: "layer", each degree; "graph", "instance", over a graph.
+NormKind = Literal["rms", "layer", "graph", "instance"]
 
 #: Edges per chunk: few enough that their products fit in a cache of some MB, enough for fast matrix products.
 CHUNK = 512
@@ -203,8 +203,9 @@ class EquiformerNorm(Layer):
 
     Args:
         irreps: irreps of the input and the output.
-        kind: "layer" (``EquivariantLayerNorm``), or ``EquivariantGraphNorm`` with a learned share of the mean ("graph")
-            or with the whole mean ("instance").
+        kind: "rms" (``EquivariantRMSNorm``), "layer" (``EquivariantLayerNorm``), or ``EquivariantGraphNorm`` with a
+            learned share of the mean ("graph") or with the whole mean ("instance"). In symmetric structures only "rms"
+            is sound: see ``EquivariantLayerNorm``.
 
     Shapes:
         x: [N, irreps.dim]. Returns the same.
@@ -213,12 +214,13 @@ class EquiformerNorm(Layer):
         InputError: the kind is unknown.
     """
 
-    def __init__(self, irreps: o3.Irreps | str, kind: NormKind = "layer") -> None:
+    def __init__(self, irreps: o3.Irreps | str, kind: NormKind = "rms") -> None:
         super().__init__()
         check_name("norm", kind, get_args(NormKind))
         self.irreps_in = self.irreps_out = o3.Irreps(irreps)
-        self.alone = EquivariantLayerNorm(irreps) if kind == "layer" else None
-        self.over_graph = None if kind == "layer" else EquivariantGraphNorm(irreps, shift=kind == "graph")
+        of_node = {"rms": EquivariantRMSNorm, "layer": EquivariantLayerNorm}.get(kind)
+        self.alone = None if of_node is None else of_node(irreps)
+        self.over_graph = EquivariantGraphNorm(irreps, shift=kind == "graph") if of_node is None else None
 
     @classmethod
     def example(cls) -> Self:
@@ -240,7 +242,7 @@ class EquiformerBlock(Layer):
         attention: attention layer; its irreps are those of the input.
         irreps_middle: irreps inside the feed-forward network.
         irreps_out: irreps of the output; None: as the input. If they differ, a linear map replaces the shortcut.
-        norm: kind of normalization: "layer", "graph" or "instance".
+        norm: kind of ``EquiformerNorm``; the published network has "layer".
         dropout: dropout probability of the feed-forward network's result.
         stochastic_depth: probability of skipping a branch, for each graph, in training.
 
@@ -251,7 +253,7 @@ class EquiformerBlock(Layer):
         InputError: a number is out of range.
 
     Source:
-        Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.1, figure 1.
+        Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.1, figure 1. Differs: the norm, by default.
     """
 
     def __init__(
@@ -259,7 +261,7 @@ class EquiformerBlock(Layer):
         attention: EquivariantGraphAttention,
         irreps_middle: o3.Irreps | str,
         irreps_out: o3.Irreps | str | None = None,
-        norm: NormKind = "layer",
+        norm: NormKind = "rms",
         dropout: float = 0.0,
         stochastic_depth: float = 0.0,
     ) -> None:

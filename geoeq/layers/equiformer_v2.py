@@ -74,7 +74,7 @@ class EquiformerV2Layer(Layer):
         edge_width: int,
         edge_channels: int,
         elements: bool = False,
-        norm: SphereNormKind = "layer_norm_sh",
+        norm: SphereNormKind = "rms_norm_sh",
         activation: SphereNonlinearity = "separable_s2",
         feed_forward: FeedForwardKind = "separable_grid_mlp",
         resolution: int | None = None,

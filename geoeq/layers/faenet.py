@@ -69,7 +69,8 @@ class FAENetLayer(Layer):
             depend on the nodes, W_u is applied to ``(Norm(...) | Σ_j e_ij)``, and W and W_u have no SiLU.
         norm: "layer": of each atom separately. "graph": over the atoms of a graph. "batch": over the whole batch, as
             published. "none". With "graph" atoms affect each other at any distance, so that energies are not
-            extensive, with "batch" also across graphs.
+            extensive, with "batch" also across graphs. Both enlarge tiny differences between the atoms of a crystal
+            (see ``EquivariantGraphNorm``).
         second: whether a second linear map with SiLU ends the layer ("complex" in the published code).
         cutoff: radius in Å at which messages vanish smoothly. None: as published.
 

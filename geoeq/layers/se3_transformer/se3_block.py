@@ -56,7 +56,7 @@ class SE3Block(Layer):
         edge_width: int,
         heads: int = 8,
         channels_div: int = 2,
-        norm: NormKind | Literal["none"] = "gate",
+        norm: NormKind | Literal["none"] = "bounded",
         distance: bool = False,
         hidden: int = 32,
         sharing: RadialSharing | Sequence[RadialSharing] = "all",

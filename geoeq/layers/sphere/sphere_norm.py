@@ -39,6 +39,11 @@ class SphereNorm(nn.Module):
         layer_norm_sh    t_0 = s_0, t_l = mean of s_1 .. s_L   scalars, and all higher degrees together
         rms_norm_sh      t_l = mean of s_0 .. s_L              all degrees together
 
+    **Only "rms_norm_sh" is sound for every structure.** The others multiply the rounding errors of degrees that vanish
+    by symmetry by 1/sqrt(eps), in each layer again: "layer_norm" always (see ``EquivariantLayerNorm``),
+    "layer_norm_sh" where all degrees from 1 to L vanish, as at the central atoms of CH4 (L < 3) and SF6 (L < 4), or of
+    an icosahedron (L < 6).
+
     Args:
         lmax: highest degree L.
         channels: number C of channels.
@@ -58,7 +63,7 @@ class SphereNorm(nn.Module):
     degree: Tensor
     mixing: Tensor
 
-    def __init__(self, lmax: int, channels: int, kind: SphereNormKind = "layer_norm_sh", eps: float = 1e-5) -> None:
+    def __init__(self, lmax: int, channels: int, kind: SphereNormKind = "rms_norm_sh", eps: float = 1e-5) -> None:
         super().__init__()
         check_sizes(self, channels=channels)
         check_sizes(self, least=0, lmax=lmax)
@@ -81,7 +86,8 @@ class SphereNorm(nn.Module):
 class SeparableLayerNorm(Rowwise):
     """Layer norm of the scalars, and one root mean square for all higher degrees, with equal weight for each degree.
 
-    The relative norms of the higher degrees are preserved, unlike in a separate norm of each degree.
+    The relative norms of the higher degrees are preserved, unlike in a separate norm of each degree. See ``SphereNorm``
+    for structures in which all of them vanish.
 
     Args:
         lmax: highest degree.

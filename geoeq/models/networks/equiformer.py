@@ -47,7 +47,8 @@ class Equiformer(Model):
         layers: number of blocks.
         nonlinear: pass values through a gate and a second tensor product.
         rescale_degree: multiply the attention by the number of neighbours.
-        norm: kind of normalization: "layer", "graph" or "instance".
+        norm: kind of normalization: "rms", all degrees of an atom together, or as published "layer", "graph" or
+            "instance", which multiply rounding errors in symmetric structures (see ``EquivariantLayerNorm``).
         basis: radial basis: "gaussian" (learned centres and widths), "bessel" (learned frequencies) or "expnormal".
         num_basis: number of radial basis functions.
         radial_hidden: hidden widths of the radial networks.
@@ -66,9 +67,10 @@ class Equiformer(Model):
             number is out of range.
 
     Source:
-        Liao & Smidt, ICLR 2023, arXiv:2206.11990. Differs: smooth at the cutoff; one table for all elements;
-        the head is geoeq's, with references and scale fitted to the training set. ``from_reference`` builds the
-        published QM9 network (and the one for MD17, without attention head), which is not smooth.
+        Liao & Smidt, ICLR 2023, arXiv:2206.11990. Differs: smooth at the cutoff; one norm for all degrees of an
+        atom; one table for all elements; the head is geoeq's, with references and scale fitted to the training set.
+        ``from_reference`` builds the published QM9 network (and the one for MD17, without attention head), which is not
+        smooth and has the norm "layer".
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -107,7 +109,7 @@ class Equiformer(Model):
         layers: int = 6,
         nonlinear: bool = True,
         rescale_degree: bool = False,
-        norm: NormKind = "layer",
+        norm: NormKind = "rms",
         basis: BasisKind = "gaussian",
         num_basis: int = 128,
         radial_hidden: Sequence[int] = (64, 64),

@@ -98,6 +98,7 @@ class EquiformerV2(Model):
         Liao et al., ICLR 2024, arXiv:2306.12059. Differs: derivatives by the positions go through the frames, unless
         ``detach_frames``; with a cutoff, messages decay smoothly to zero there; frames are a smooth function of the
         edge nearly everywhere and not rotated at random; all neighbours within the cutoff count, not the nearest 20.
+        Presets have the published norm, "layer_norm_sh", which is stable from lmax 4 on (see ``SphereNorm``).
     """
 
     group = "SE(3)"
@@ -119,7 +120,7 @@ class EquiformerV2(Model):
         alpha_channels: int = 64,
         value_channels: int = 16,
         feed_forward_channels: int = 128,
-        norm: SphereNormKind = "layer_norm_sh",
+        norm: SphereNormKind = "rms_norm_sh",
         activation: SphereNonlinearity = "separable_s2",
         feed_forward: FeedForwardKind = "separable_grid_mlp",
         resolution: int | None = None,

@@ -91,7 +91,7 @@ class IterativeSE3Transformer(Model):
         lmax: int = 2,
         attention_heads: int = 4,
         channels_div: int = 2,
-        norm: NormKind | Literal["none"] = "gate",
+        norm: NormKind | Literal["none"] = "bounded",
         cutoff: float | None = None,
         node_inputs: Sequence[NodeInput] = ("element",),
         features_irreps: str = "",

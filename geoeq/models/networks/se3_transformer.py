@@ -37,7 +37,7 @@ class SE3Transformer(Model):
         channels_div: keys and values have C / channels_div channels.
         irreps_out: irreps of the final convolution's output, for the heads; by default ``(lmax + 1) C`` scalars and C
             vectors.
-        norm: nonlinearity after each attention: "gate", "norm" (as published) or "none" (see ``SE3Norm``).
+        norm: nonlinearity after each attention: "bounded", "gate", "norm" (as published) or "none" (see ``SE3Norm``).
         cutoff: cutoff radius in Å; None takes ``data.edge_index``, or connects all atoms of a graph.
         node_inputs: inputs of a node: "element", "charge", "speed", "features" (``data.x``).
         features_irreps: irreps of ``data.x``.
@@ -95,7 +95,7 @@ class SE3Transformer(Model):
         attention_heads: int = 8,
         channels_div: int = 2,
         irreps_out: str | None = None,
-        norm: NormKind | Literal["none"] = "gate",
+        norm: NormKind | Literal["none"] = "bounded",
         cutoff: float | None = None,
         node_inputs: Sequence[NodeInput] = ("element",),
         features_irreps: str = "",

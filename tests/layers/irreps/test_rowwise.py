@@ -154,3 +154,19 @@ def test_non_equivariant_options_are_refused():
         Linear("4x0e + 2x1o", "4x0e + 2x1e + 1x2e")
     with pytest.raises(InputError, match="Did you mean 'silu'"):
         Gate("2x0e + 1x1o", activation="silo")
+
+
+@pytest.mark.parametrize("bias", [-1.0, 0.0, 1.0])
+def test_features_that_vanish_by_symmetry_are_not_enlarged(bias):
+    """What is 1e-12 of the scalars stays so; a norm of each degree would multiply it by 300."""
+    x = torch.randn(5, IRREPS.dim)
+    scalar = torch.zeros(IRREPS.dim, dtype=torch.bool)
+    scalar[IRREPS.slices()[0]] = True
+    x[:, ~scalar] *= 1e-12
+    before = x[:, ~scalar].norm() / x[:, scalar].norm()
+    out = EquivariantRMSNorm(IRREPS)(x)
+    torch.testing.assert_close(out[:, ~scalar].norm() / out[:, scalar].norm(), before)
+    assert (DegreeNorm(IRREPS)(x)[:, ~scalar].abs() > 100 * x[:, ~scalar].abs()).all()
+    layer = NormActivation(IRREPS)
+    torch.nn.init.constant_(layer.bias, bias)
+    assert (layer(x)[:, ~scalar].abs() < 2 * x[:, ~scalar].abs()).all()

@@ -145,3 +145,12 @@ def test_compiled_derivatives_are_the_same():
 
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(forces(compiled), forces(model))
+
+
+def test_the_bounded_norm_never_enlarges_a_feature():
+    norm = SE3Norm("4x0e + 4x1o + 4x2e")
+    for size in (1e-12, 1.0, 1e6):
+        x = size * torch.randn(5, 36)
+        out = norm(x)[:, 4:]
+        assert (out.abs() <= 1.6 * x[:, 4:].abs()).all()
+        assert out.abs().max() < 30
