@@ -80,11 +80,12 @@ def load_checkpoint(path: str | Path, *, trust: bool = False) -> tuple[Model, di
     folder = _checkpoint_folder(Path(path))
     description, tensors = _update(folder, *_read(folder))
     try:
-        model = from_config(description["model"], Model, trust=trust)  # type: ignore[type-abstract]
-        model = model.to(getattr(torch, description["dtype"]))
-        model.load_state_dict(tensors)
-        if description["elements"] is not None:
-            model.set_elements(description["elements"])
+        with torch.inference_mode(False):  # else the parameters could never be used in derivatives
+            model = from_config(description["model"], Model, trust=trust)  # type: ignore[type-abstract]
+            model = model.to(getattr(torch, description["dtype"]))
+            model.load_state_dict(tensors)
+            if description["elements"] is not None:
+                model.set_elements(description["elements"])
     except RuntimeError as error:
         class_path = description["model"]["class_path"]
         raise CheckpointError(f"{folder / WEIGHTS} does not fit {class_path}: {error}") from error

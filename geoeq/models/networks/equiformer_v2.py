@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import Data
 
+from geoeq.derivatives import in_transform
 from geoeq.errors import InputError, check_name
 from geoeq.graph import Graph, edge_frames, with_frames
 from geoeq.layers.edge_frames.edge_degree import EdgeDegreeEmbedding
@@ -203,7 +204,7 @@ class EquiformerV2(Model):
         x = x + self.edge_degree(graph)
         frame = frame_matrix(edge_frames(graph, self.lmax), self.lmax, self.mmax).to(x.dtype)
         for layer in self.layers:
-            if self.checkpoint_blocks and torch.is_grad_enabled():
+            if self.checkpoint_blocks and torch.is_grad_enabled() and not in_transform():
                 x = checkpoint(layer.on_sphere, x, graph, frame, use_reentrant=False)
             else:
                 x = layer.on_sphere(x, graph, frame)  # type: ignore[operator]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 import geoeq
+from geoeq.derivatives import derivatives, differentiable, gradients_enabled
 from geoeq.errors import InputError
 from geoeq.fields import field
 from geoeq.files import atomic_write
@@ -135,14 +135,14 @@ def _reference_case(potential: Model, data: Data) -> tuple[GraphInputs, list[Ten
 
 def _derivative(energies: Model, data: Data) -> Tensor:
     """Return the derivative of the energy by strain, [G, 3, 3] eV, whether or not there is a volume."""
-    moved = copy.copy(data)
-    count = len(graph_pointers(data)) - 1
-    strain = data.pos.new_zeros(count, 3, 3, requires_grad=True)
-    stretch(moved, (strain + strain.mT) / 2)
-    with torch.enable_grad():
-        energy = energies(moved)["energy"].sum()
-        gradient: Tensor = torch.autograd.grad(energy, strain, materialize_grads=True)[0]
-    return gradient.detach()
+    with gradients_enabled():
+        moved = differentiable(data)
+        moved.pos = pos = moved.pos.detach().requires_grad_()
+        strain = pos.new_zeros(len(graph_pointers(data)) - 1, 3, 3, requires_grad=True)
+        stretch(moved, (strain + strain.mT) / 2)
+        energy = energies(moved)["energy"]
+        moved.pos = pos
+        return derivatives(energy, moved, strain, name="energy")[1].detach()
 
 
 def _verify(run: Run, cases: Sequence[tuple[GraphInputs, list[Tensor]]], potential: Model) -> float:
