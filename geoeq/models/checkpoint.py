@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from geoeq.files import atomic_write, file_sha256, write_json
 from geoeq.models.config import from_config
 from geoeq.models.model import Model
 
-__all__ = ["FORMAT_VERSION", "UPDATES", "checkpoint_sha256", "load_checkpoint", "save_checkpoint"]
+__all__ = ["FORMAT_VERSION", "UPDATES", "checkpoint_sha256", "load_checkpoint", "save_checkpoint", "weights_sha256"]
 
 _Contents: TypeAlias = tuple[dict[str, Any], dict[str, Tensor]]
 
@@ -40,9 +41,8 @@ def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None 
     from safetensors.torch import save_file
 
     folder = Path(path)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with atomic_write(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
+        save_file(_tensors(model), temporary)
         digest = file_sha256(temporary)
     fields = {
         name: {"level": field.level, "irreps": field.irreps, "unit": field.unit} for name, field in model.fields.items()
@@ -101,6 +101,18 @@ def checkpoint_sha256(path: str | Path) -> str:
         CheckpointError: the folder has no checkpoint, or its description cannot be read.
     """
     return str(_read_description(_checkpoint_folder(Path(path)) / DESCRIPTION)["sha256"])
+
+
+def weights_sha256(model: Model) -> str:
+    """Return the checksum that the weights of a model have in a checkpoint."""
+    from safetensors.torch import save
+
+    separate = {name: value.clone() for name, value in _tensors(model).items()}  # others are refused
+    return hashlib.sha256(save(separate)).hexdigest()
+
+
+def _tensors(model: Model) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
 
 
 def _checkpoint_folder(run: Path) -> Path:

@@ -170,6 +170,11 @@ class EquiformerV2(Model):
         )
         self.norm = SphereNorm(lmax, channels, norm)
 
+    @property
+    def inexact_derivatives(self) -> str:
+        """Name of the option that makes derivatives by the positions inexact; empty if they are exact."""
+        return "detach_frames" if self.detach_frames else ""
+
     @classmethod
     def example(cls) -> Self:
         sizes: dict[str, Any] = {"mmax": 2, "hidden_channels": 4, "alpha_channels": 4, "value_channels": 2}
