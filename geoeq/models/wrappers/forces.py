@@ -107,6 +107,8 @@ class Forces(SameSymmetry):
         stress = self.stress and bool(has_volume(data).all())
         if in_transform():
             outputs, found = self._transformed(data, stress)
+        elif torch.is_grad_enabled():
+            outputs, found = self._uncompiled(data, stress)
         else:
             outputs, found = self._differentiated(data, stress)
         outputs["forces"] = -found[0]
@@ -114,6 +116,11 @@ class Forces(SameSymmetry):
             volume = torch.linalg.det(data.cell.reshape(-1, 3, 3)).abs()
             outputs["stress"] = found[1] / volume[:, None, None]
         return outputs
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _uncompiled(self, data: Data, stress: bool) -> tuple[dict[str, Tensor], list[Tensor]]:
+        with torch.compiler.set_stance("force_eager"):  # also if the network inside is compiled
+            return self._differentiated(data, stress)
 
     @_outside_compiled_code
     def _differentiated(self, data: Data, stress: bool) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -134,7 +141,7 @@ class Forces(SameSymmetry):
                 strain = pos.new_zeros(data.cell.reshape(-1, 3, 3).shape, requires_grad=True)  # [G, 3, 3]
                 strains.append(strain)
                 stretch(moved, (strain + strain.mT) / 2)
-            outputs = self._eager_outputs(moved) if keep else self._outputs(moved)
+            outputs = self._outputs(moved)
             moved.pos = pos
             found = derivatives(outputs["energy"], moved, *strains, name="energy", create_graph=keep)
             if keep:  # also constant forces can be differentiated, by the positions
@@ -150,19 +157,14 @@ class Forces(SameSymmetry):
             if strain is not None:
                 stretch(moved, (strain + strain.mT) / 2)
             outputs = self._outputs(moved)
-            level = torch._C._functorch.maybe_get_level(outputs["energy"])
-            if level != torch._C._functorch.maybe_current_level():
+            level = torch._C._functorch.maybe_get_level(outputs["energy"])  # of outer transforms, or of this one
+            if level != torch._C._functorch.maybe_current_level() or not outputs["energy"].requires_grad:
                 raise unconnected("energy")
             return outputs["energy"].sum(), outputs
 
         inputs = [data.pos, torch.zeros_like(data.cell.reshape(-1, 3, 3))] if stress else [data.pos]
         found, outputs = torch.func.grad(energy, argnums=tuple(range(len(inputs))), has_aux=True)(*inputs)
         return outputs, list(found)
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # and with the stance, neither is the network inside
-    def _eager_outputs(self, data: Data) -> dict[str, Tensor]:
-        with torch.compiler.set_stance("force_eager"):
-            return self._outputs(data)
 
     def _outputs(self, data: Data) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = dict(self.model(data))
