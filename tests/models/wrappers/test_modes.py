@@ -255,6 +255,18 @@ def test_transforms_of_functions(name):
         torch.testing.assert_close(value, expected, rtol=1e-8, atol=1e-10)
 
 
+def test_transforms_of_large_structures():
+    """Their edges are found without cell lists, which cannot read tensors of a transform."""
+    model, generator = network("EGNN", cutoff=3.0), torch.Generator().manual_seed(0)
+    pos = 18 * torch.rand(600, 3, dtype=torch.float64, generator=generator)
+
+    def energy(pos):
+        return model(Data(z=torch.ones(600, dtype=torch.int64), pos=pos))["energy"].sum()
+
+    found = torch.func.grad(energy)(pos)
+    torch.testing.assert_close(found, torch.autograd.functional.jacobian(energy, pos))
+
+
 def test_a_stress_within_a_transform():
     potential, data = Forces(network("EGNN"), stress=True), structures(periodic=True)
     torch.testing.assert_close(
