@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,9 @@ from torch import Tensor
 from geoeq.errors import InputError
 from geoeq.pointers import graph_pointers
 
-__all__ = ["derivatives", "differentiable", "gradients_enabled", "in_transform", "unconnected"]
+__all__ = ["derivatives", "differentiable", "gradients_enabled", "in_transform", "uncompiled", "unconnected"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def in_transform() -> bool:
@@ -37,7 +39,12 @@ def differentiable(data: Any) -> Any:
     return usable
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # PyTorch does not compile derivatives of compiled code
+def uncompiled(function: _Function) -> _Function:
+    """Decorate a function that differentiates: torch.compile compiles what it calls, and not the function itself."""
+    return torch.compiler.disable(function, recursive=False)  # type: ignore[no-any-return]
+
+
+@uncompiled
 def derivatives(
     value: Tensor, data: Any, *inputs: Tensor, name: str, weights: Tensor | None = None, create_graph: bool = False
 ) -> list[Tensor]:

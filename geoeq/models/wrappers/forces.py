@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.derivatives import derivatives, differentiable, gradients_enabled, in_transform, unconnected
+from geoeq.derivatives import derivatives, differentiable, gradients_enabled, in_transform, uncompiled, unconnected
 from geoeq.errors import FieldError, InputError
 from geoeq.fields import Field, field
 from geoeq.geometry.lattice import cell_faults
@@ -18,10 +18,6 @@ from geoeq.models.wrappers.wrapper import SameSymmetry
 from geoeq.pointers import batch_from_ptr, graph_pointers
 
 __all__ = ["Forces", "has_volume", "stretch"]
-
-
-#: Only the network inside is compiled, as PyTorch does not compile derivatives of compiled code.
-_outside_compiled_code = torch.compiler.disable(recursive=False)
 
 
 class Forces(SameSymmetry):
@@ -96,7 +92,7 @@ class Forces(SameSymmetry):
         """True, as forces are minus the derivative of the energy."""
         return True
 
-    @_outside_compiled_code
+    @uncompiled
     def forward(self, data: Data) -> dict[str, Tensor]:
         """Return energy, forces, stress, and the other outputs of the network.
 
@@ -122,7 +118,7 @@ class Forces(SameSymmetry):
         with torch.compiler.set_stance("force_eager"):  # also if the network inside is compiled
             return self._differentiated(data, stress)
 
-    @_outside_compiled_code
+    @uncompiled
     def _differentiated(self, data: Data, stress: bool) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return the outputs of the network, and the derivatives of its energy by positions and strain."""
         keep = torch.is_grad_enabled()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -92,7 +93,7 @@ def test_every_network_has_the_same_forces_in_every_mode(name, mode):
     assert any(parameter.grad is not None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("mode", (*MODES, contextlib.nullcontext))
+@pytest.mark.parametrize("mode", [*MODES, contextlib.nullcontext])
 def test_atoms_that_are_alone_have_no_forces(name, mode):
     model = Forces(network(name))
     with mode():
@@ -131,7 +132,7 @@ def test_hessians_and_checks_in_inference_mode():
 class Custom(nn.Module):
     """Somebody's potential, with a trained constant."""
 
-    fields = {"energy": None}
+    fields: ClassVar = {"energy": None}
 
     def __init__(self, energy):
         super().__init__()
@@ -141,7 +142,7 @@ class Custom(nn.Module):
         return {"energy": (self.constant * self.energy(data)).reshape(1)}
 
 
-@pytest.mark.parametrize("mode", (*MODES, contextlib.nullcontext))
+@pytest.mark.parametrize("mode", [*MODES, contextlib.nullcontext])
 @pytest.mark.parametrize(
     "energy",
     [
@@ -186,7 +187,7 @@ def test_priors_without_derivatives_are_an_error():
 
 def test_forces_that_are_no_function_have_no_hessian():
     class Frozen(nn.Module):
-        fields = {"energy": None, "forces": None}
+        fields: ClassVar = {"energy": None, "forces": None}
 
         def forward(self, data):
             return {"energy": data.pos.detach().sum().reshape(1), "forces": data.pos.detach()}
