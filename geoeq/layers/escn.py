@@ -11,6 +11,7 @@ from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 
 from geoeq import kernels
+from geoeq.derivatives import in_transform
 from geoeq.errors import check_positive, check_sizes
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.graph import Graph, edge_frames
@@ -273,7 +274,7 @@ class ESCNLayer(Layer):
 
 def _recompute(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Return ``function(*inputs)``, whose intermediate values are recomputed in the backward pass."""
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or in_transform():
         return function(*inputs)
     result: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
     return result

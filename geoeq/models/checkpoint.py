@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from geoeq.models.config import from_config
 from geoeq.models.model import Model
 from geoeq.models.updates import UPDATES, Contents
 
-__all__ = ["FORMAT_VERSION", "UPDATES", "checkpoint_sha256", "load_checkpoint", "save_checkpoint"]
+__all__ = ["FORMAT_VERSION", "UPDATES", "checkpoint_sha256", "load_checkpoint", "save_checkpoint", "weights_sha256"]
 
 FORMAT = "geoeq model"
 FORMAT_VERSION = 2
@@ -34,9 +35,8 @@ def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None 
     from safetensors.torch import save_file
 
     folder = Path(path)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with atomic_write(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
+        save_file(_tensors(model), temporary)
         digest = file_sha256(temporary)
     fields = {
         name: {"level": field.level, "irreps": field.irreps, "unit": field.unit} for name, field in model.fields.items()
@@ -74,11 +74,12 @@ def load_checkpoint(path: str | Path, *, trust: bool = False) -> tuple[Model, di
     folder = _checkpoint_folder(Path(path))
     description, tensors = _update(folder, *_read(folder))
     try:
-        model = from_config(description["model"], Model, trust=trust)  # type: ignore[type-abstract]
-        model = model.to(getattr(torch, description["dtype"]))
-        model.load_state_dict(tensors)
-        if description["elements"] is not None:
-            model.set_elements(description["elements"])
+        with torch.inference_mode(False):  # else the parameters could never be used in derivatives
+            model = from_config(description["model"], Model, trust=trust)  # type: ignore[type-abstract]
+            model = model.to(getattr(torch, description["dtype"]))
+            model.load_state_dict(tensors)
+            if description["elements"] is not None:
+                model.set_elements(description["elements"])
     except RuntimeError as error:
         class_path = description["model"]["class_path"]
         raise CheckpointError(f"{folder / WEIGHTS} does not fit {class_path}: {error}") from error
@@ -94,6 +95,18 @@ def checkpoint_sha256(path: str | Path) -> str:
         CheckpointError: the folder has no checkpoint, or its description cannot be read.
     """
     return str(_read_description(_checkpoint_folder(Path(path)) / DESCRIPTION)["sha256"])
+
+
+def weights_sha256(model: Model) -> str:
+    """Return the checksum that the weights of a model have in a checkpoint."""
+    from safetensors.torch import save
+
+    separate = {name: value.clone() for name, value in _tensors(model).items()}  # others are refused
+    return hashlib.sha256(save(separate)).hexdigest()
+
+
+def _tensors(model: Model) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
 
 
 def _checkpoint_folder(run: Path) -> Path:

@@ -133,6 +133,11 @@ class Model(Configurable, nn.Module, WithExample):
         return "forces" not in self.fields
 
     @property
+    def inexact_derivatives(self) -> str:
+        """Name of the option that makes derivatives by the positions inexact; empty if they are exact."""
+        return ""
+
+    @property
     def auxiliary_losses(self) -> Mapping[str, Callable[[Data], Tensor]]:
         """Losses of the model besides those of the targets: name -> function from a batch to a unitless scalar [].
 

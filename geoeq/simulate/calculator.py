@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from geoeq.data.structures import to_data
 from geoeq.errors import InputError
 from geoeq.models import Model, hessian
 from geoeq.simulate.neighbor_list import NeighborList
-from geoeq.simulate.potential import as_potential
+from geoeq.simulate.potential import as_potential, describe_potential
 
 __all__ = ["GeoeqCalculator"]
 
@@ -52,6 +53,13 @@ class GeoeqCalculator(Calculator):
 
     Only periodic structures whose cell has a volume have a stress; for a molecule, or a layer without a third cell
     vector, ASE raises ``PropertyNotImplementedError``. The volume of a slab includes its vacuum.
+
+    Threads may share a calculator: ``atoms.get_forces()`` and the like wait for each other. ``results`` belongs to the
+    last structure of any thread, and each change of the structure rebuilds the neighbour list; one calculator per
+    thread is faster.
+
+    ``parameters``, which ASE databases record, has the title of the model, the checksum of its weights, its dtype, the
+    path of the checkpoint if there is one, and the version of geoeq.
 
     Args:
         model: folder of a ``geoeq train`` run, a checkpoint, or a Model.
@@ -92,6 +100,15 @@ class GeoeqCalculator(Calculator):
             raise InputError(f"The model predicts {outputs}; ASE needs one of: {', '.join(_PROPERTIES)}.")
         self.implemented_properties = offered
         self.neighbor_list = None if loaded.cutoff is None else NeighborList(loaded.cutoff, skin)
+        self.parameters.update(describe_potential(model, loaded))
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
         """Return what changed since the last evaluation, compared bit by bit (dynamics asks three times per step)."""
@@ -101,6 +118,11 @@ class GeoeqCalculator(Calculator):
         changes = [name for name in all_changes if not _same(before, atoms, name)]
         return changes + ["total_charge"] * (before.info.get("total_charge") != atoms.info.get("total_charge"))
 
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """Return a property as ASE does, for one thread at a time."""
+        with self._lock:
+            return super().get_property(name, atoms, allow_calculation)  # type: ignore[no-untyped-call]
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -108,22 +130,26 @@ class GeoeqCalculator(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Compute all properties that the model predicts for these atoms."""
-        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
-        self.results = {}
-        structure: Any = self.atoms
-        data = self.data(structure)
+        with self._lock:
+            super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+            self.results = {}
+            outputs = self._outputs(self.atoms)
+            for name in self.implemented_properties:
+                output = outputs.get(_PROPERTIES[name])
+                if output is not None:
+                    self.results[name] = _as_ase(name, output)
+
+    def _outputs(self, atoms: Any) -> dict[str, Tensor]:
+        data = self.data(atoms)
         try:
             with torch.no_grad():
-                outputs = self.model(data)
+                outputs: dict[str, Tensor] = self.model(data)
         except torch.OutOfMemoryError as error:
             raise InputError(
-                f"{len(structure)} atoms do not fit into the memory of {self.device}: {str(error).splitlines()[0]} "
+                f"{len(atoms)} atoms do not fit into the memory of {self.device}: {str(error).splitlines()[0]} "
                 "Use fewer atoms, a float32 model or another device."
             ) from error
-        for name in self.implemented_properties:
-            output = outputs.get(_PROPERTIES[name])
-            if output is not None:
-                self.results[name] = _as_ase(name, output)
+        return outputs
 
     def hessian(self, atoms: Atoms, chunk_size: int | None = None) -> NDArray[np.float64]:
         """Compute the second derivatives of the energy by the positions, for ``ase.vibrations.VibrationsData``.
@@ -135,9 +161,14 @@ class GeoeqCalculator(Calculator):
         Shapes:
             Returns [3 N, 3 N], eV/Å^2.
         """
-        blocks = hessian(self.model, self.data(atoms), chunk_size=chunk_size)
+        with self._lock:
+            blocks = hessian(self.model, self.data(atoms), chunk_size=chunk_size)
         array: NDArray[np.float64] = blocks.cpu().numpy().reshape(3 * len(atoms), 3 * len(atoms))
         return array
+
+    def get_hessian(self, atoms: Atoms) -> NDArray[np.float64]:
+        """Compute the same as ``hessian``, under the name that other calculators use."""
+        return self.hessian(atoms)
 
     def data(self, atoms: Atoms) -> Data:
         """Convert a structure to model inputs, with edges from the neighbour list."""

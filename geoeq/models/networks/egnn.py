@@ -115,6 +115,12 @@ class EGNN(Model):
             for _ in range(layers)
         )
 
+    @property
+    def inexact_derivatives(self) -> str:
+        """Name of the option that makes derivatives by the positions inexact; empty if they are exact."""
+        inexact = any(layer.detach_norm and layer.normalize == "length" for layer in self.layers)
+        return "detach_norm" if inexact else ""
+
     @classmethod
     def example(cls) -> Self:
         return cls([GraphScalar("energy"), Positions()], width=8, layers=2, cutoff=4.0, attention=True)

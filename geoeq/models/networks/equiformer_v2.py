@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import Data
 
+from geoeq.derivatives import in_transform
 from geoeq.errors import InputError, check_name, check_positive, check_rates, check_sizes
 from geoeq.graph import Graph, edge_frames, with_frames
 from geoeq.layers.edge_frames.edge_degree import EdgeDegreeEmbedding
@@ -175,6 +176,11 @@ class EquiformerV2(Model):
         )
         self.norm = SphereNorm(lmax, channels, norm)
 
+    @property
+    def inexact_derivatives(self) -> str:
+        """Name of the option that makes derivatives by the positions inexact; empty if they are exact."""
+        return "detach_frames" if self.detach_frames else ""
+
     @classmethod
     def example(cls) -> Self:
         sizes: dict[str, Any] = {"mmax": 2, "hidden_channels": 4, "alpha_channels": 4, "value_channels": 2}
@@ -209,7 +215,7 @@ class EquiformerV2(Model):
         x = x + self.edge_degree(graph)
         frame = frame_matrix(edge_frames(graph, self.lmax), self.lmax, self.mmax).to(x.dtype)
         for layer in self.layers:
-            if self.checkpoint_blocks and torch.is_grad_enabled():
+            if self.checkpoint_blocks and torch.is_grad_enabled() and not in_transform():
                 x = checkpoint(layer.on_sphere, x, graph, frame, use_reentrant=False)
             else:
                 x = layer.on_sphere(x, graph, frame)  # type: ignore[operator]

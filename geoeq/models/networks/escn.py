@@ -140,6 +140,11 @@ class ESCN(Model):
             for layer in range(layers)
         )
 
+    @property
+    def inexact_derivatives(self) -> str:
+        """Name of the option that makes derivatives by the positions inexact; empty if they are exact."""
+        return "detach_frames" if self.detach_frames else ""
+
     @classmethod
     def example(cls) -> Self:
         heads = [SampledScalar("energy"), SampledVector("forces")]

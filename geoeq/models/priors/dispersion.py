@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from geoeq import kernels
 from geoeq.errors import InputError, TensorError, UnknownElementError, check_name, check_positive
 from geoeq.models.priors.prior import Prior, pairs_within
 from geoeq.resources import import_extra
@@ -92,7 +93,7 @@ class Dispersion(Prior):
             )
         graph = pairs_within(data, self.cutoff)
         if len(graph.lengths) == 0:
-            return graph.lengths.new_zeros(graph.num_nodes)
+            return kernels.segment_sum(graph.lengths, graph)
         energies = self.energy(
             numbers,
             graph.lengths / self.bohr,

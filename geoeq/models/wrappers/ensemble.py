@@ -103,6 +103,11 @@ class Ensemble(Model):
         return all(model.conservative for model in self.models)
 
     @property
+    def inexact_derivatives(self) -> str:
+        """First option of a member that makes derivatives inexact."""
+        return next((model.inexact_derivatives for model in self.models if model.inexact_derivatives), "")
+
+    @property
     def cutoff(self) -> float | None:  # type: ignore[override]
         """Largest cutoff of the members; None if a member has none. Each member builds its own graph."""
         cutoffs = [model.cutoff for model in self.models]

@@ -87,6 +87,7 @@ def _units(model: Model, units: Mapping[str, str]) -> dict[str, str]:
     return {name: units.get(name, known.unit) for name, known in model.fields.items()}
 
 
+@torch.inference_mode(False)  # tensors of inference mode could not be used in derivatives
 def predict_structures(
     model: Model, structures: Sequence[Structure], console: Console, *, batch_size: int = 256
 ) -> list[dict[str, Values]]:
