@@ -12,6 +12,7 @@ from geoeq.data.card_schema import DIMENSIONLESS, Card, Published, Sample, Sourc
 from geoeq.errors import DataError, FieldError, check_name, unknown_name
 from geoeq.fields import FIELDS
 from geoeq.resources import share
+from geoeq.trust import Trust, check_trusted
 from geoeq.typed import parse
 
 __all__ = [
@@ -85,12 +86,16 @@ def card_path(name_or_path: str | Path) -> Path | None:
     return card if not is_name(str(name_or_path)) and card.is_file() else None
 
 
-def read_card(path: Path) -> Card:
-    """Read and validate the card in the file ``path``.
+def read_card(path: Path, *, trust: Trust = False) -> Card:
+    """Read and validate the card in the file ``path``; its reader is not imported.
+
+    Args:
+        path: path of the card.
+        trust: modules outside geoeq that the card may name as its reader, as for ``load``.
 
     Raises:
         DataError: the file is not YAML, a key is unknown or missing, a value has the wrong type or refers to something
-            that does not exist; the message names file and key.
+            that does not exist, or the reader is not trusted; the message names file and key.
     """
     where = f"{path.parent.name}/{path.name}"
     try:
@@ -102,6 +107,7 @@ def read_card(path: Path) -> Card:
     card = replace(parse(Card, content, where), folder=str(path.parent))
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", card.name):
         raise DataError(f"{where}: the key 'name' may contain a-z, 0-9, - and _, but it is {card.name!r}.")
+    check_trusted(card.reader, trust, DataError, f"{where}: the reader '{card.reader}'")
     holders: list[Card | Variant] = [card, *card.variants.values()]
     splits = {name: split for holder in holders for name, split in holder.splits.items()}
     _check_targets(card, where)

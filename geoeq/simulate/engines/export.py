@@ -31,6 +31,7 @@ from geoeq.simulate.engines.graph_inputs import DERIVATIVE, GraphInputs, graph_i
 from geoeq.simulate.engines.tracing import example_inputs, output_names, trace
 from geoeq.simulate.engines.verification import Run, check_errors, structures_to_compare, worst_error
 from geoeq.simulate.potential import as_potential, energies_within
+from geoeq.trust import Trust
 
 __all__ = ["Export", "export_potential"]
 
@@ -61,7 +62,7 @@ def export_potential(
     dtype: torch.dtype | None = None,
     compiled: bool | None = None,
     structures: Sequence[Atoms] = (),
-    trust: bool = False,
+    trust: Trust = False,
 ) -> Export:
     """Write a potential to ``path`` and its compiled form beside it (``water.pt2`` and ``water-compiled.pt2``).
 
@@ -77,7 +78,7 @@ def export_potential(
         dtype: dtype of the model; None leaves it unchanged. Positions are float64 in any case.
         compiled: whether to compile, which takes minutes; None compiles if there is a C++ compiler.
         structures: structures for the comparison, besides random ones of the elements of the model.
-        trust: whether the checkpoint may import and run classes that are not part of geoeq.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.

@@ -18,6 +18,7 @@ from geoeq.simulate.calculator import GeoeqCalculator
 from geoeq.simulate.md.settings import MDSettings
 from geoeq.simulate.md.simulation import LAST, LOG, STATE, TRAJECTORY, Outcome, Simulation, StopRule
 from geoeq.simulate.md.summary import PICTURE, RESULTS, result_lines, write_summary
+from geoeq.trust import Trust
 from geoeq.typed import differences
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def run_md(
     skin: float = 0.5,
     again: bool = False,
     stop: StopRule | None = None,
-    trust: bool = False,
+    trust: Trust = False,
 ) -> Outcome:
     """Run a simulation, resuming an interrupted run of the same simulation.
 
