@@ -41,7 +41,7 @@ def check_trusted(class_path: str, trust: Trust, error: type[GeoeqError], subjec
     named = [trust] if isinstance(trust, str) else [] if isinstance(trust, bool) else trust
     if trust is True or any(f"{module}.".startswith(f"{name}.") for name in ["geoeq", *named]):
         return
-    if module in sys.modules and module != "__main__":
+    if not module or (module in sys.modules and module != "__main__"):  # without a module, nothing can be imported
         return
     raise error(
         f"{subject} is not part of geoeq, and its code would be executed. If you trust it, allow it with "

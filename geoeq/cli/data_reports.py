@@ -11,7 +11,7 @@ from geoeq.data import load
 from geoeq.data.card import Card, card_path, is_name, load_card, names, read_card
 from geoeq.data.dataset import Dataset
 from geoeq.data.preparation.cache import cache_folder, prepare
-from geoeq.data.preparation.fetch import fetch_sources
+from geoeq.data.preparation.fetch import chosen_sources, fetch_sources, unverified
 from geoeq.data.ragged import Array
 from geoeq.data.store import INDEX
 from geoeq.fields import FIELDS
@@ -41,7 +41,8 @@ def fetch_lines(name: str, root: str | Path | None = None, trust: Trust = False)
     if not card.sources:
         return [f"{card.name} needs no files: geoeq generates the data. Next: geoeq data prepare {name}"]
     paths = fetch_sources(card, cache_root(root))
-    return [f"{file}  {path}" for file, path in paths.items()]
+    lines = [f"{file}  {path}" for file, path in paths.items()]
+    return lines + [f"note: {note}" for note in unverified(chosen_sources(card, cache_root(root)))]
 
 
 def prepare_lines(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import yaml
 from geoeq.data.card_schema import DIMENSIONLESS, Card, Published, Sample, Source, Split, Target, Variant
 from geoeq.errors import DataError, FieldError, check_name, unknown_name
 from geoeq.fields import FIELDS
-from geoeq.resources import share
+from geoeq.resources import is_shared, share
 from geoeq.trust import Trust, check_trusted
 from geoeq.typed import parse
 
@@ -114,7 +116,8 @@ def read_card(path: Path, *, trust: Trust = False) -> Card:
     _check_references(card, splits, where)
     for name, split in splits.items():
         _check_split(name, split, where)
-    _check_sources([source for holder in holders for source in holder.sources], where)
+    _check_sources([source for holder in holders for source in holder.sources], path.parent, where)
+    _check_within(path.parent, "sample.files", card.sample.files if card.sample else (), where)
     return card
 
 
@@ -160,9 +163,18 @@ def _check_split(name: str, split: Split, where: str) -> None:
         )
 
 
-def _check_sources(sources: list[Source], where: str) -> None:
+def _check_sources(sources: list[Source], folder: Path, where: str) -> None:
     for i, source in enumerate(sources):
         if source.url is None and not source.shipped:
             raise DataError(f"{where}: the key 'sources[{i}]' needs a url, or 'shipped: true'.")
         if Path(source.file).name != source.file and not source.shipped:
             raise DataError(f"{where}: the key 'sources[{i}].file' must be a plain file name, not {source.file!r}.")
+        _check_within(folder, f"sources[{i}].file", [source.file], where)
+
+
+def _check_within(folder: Path, key: str, files: Iterable[str], where: str) -> None:
+    """Refuse files outside the folder of the card; geoeq's own cards share files."""
+    root = Path(os.path.abspath(folder.parent if is_shared(folder) else folder))
+    for file in files:
+        if root not in Path(os.path.abspath(folder / file)).parents:
+            raise DataError(f"{where}: the key '{key}' must name a file in the folder of the card, not {file!r}.")
