@@ -60,7 +60,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     """Test a model and print the table; return 1 if a check failed."""
     from geoeq.resources import import_extra
 
-    import_extra("matplotlib", "train")
+    import_extra("matplotlib", "plots")
     lines, passed = check(
         arguments.model,
         file=arguments.data,

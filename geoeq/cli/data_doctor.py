@@ -51,7 +51,7 @@ def run_data_doctor(arguments: argparse.Namespace) -> int:
     """Diagnose data, and write doctor.json and doctor.png; return 1 for errors, with ``--strict`` also for warnings."""
     from geoeq.resources import import_extra
 
-    import_extra("matplotlib", "train")
+    import_extra("matplotlib", "plots")
     from geoeq.data_doctor import Diagnosis, diagnose, open_patient
     from geoeq.data_doctor.findings_plot import draw_diagnosis
     from geoeq.files import write_json

@@ -35,7 +35,7 @@ def new_console() -> Console:
     """Return the console that a command prints to.
 
     Raises:
-        MissingExtraError: the extra "train" is not installed.
+        MissingExtraError: the extra "plots" is not installed.
     """
-    console: Console = import_extra("rich.console", "train").Console()
+    console: Console = import_extra("rich.console", "plots").Console()
     return console

@@ -64,8 +64,8 @@ def calibrate(
         DataError: the data are missing, there is no validation set, or the runs were trained with different splits.
         GeoeqError: the models cannot form an ensemble, or the head has no supported last layer (see ``LastLayer``).
     """
-    import_extra("rich", "train")
-    import_extra("matplotlib", "train")
+    import_extra("rich", "plots")
+    import_extra("matplotlib", "plots")
     from geoeq.uncertainty.calibration_plot import draw_calibration
 
     if len(runs) > 1 and output is None:

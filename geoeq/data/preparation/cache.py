@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import IO, Any
 
@@ -76,6 +77,9 @@ def prepare(
         if isinstance(reader, KeyedReader):
             survey = reader.survey(files)
             details |= {"notes": [*notes, *survey.notes], "graphs": dict(survey.counts), "lists": dict(survey.lists)}
+        for work in folder.parent.glob(".sample-*-work"):  # of killed runs with other files or options
+            if work.name != f".{folder.name}-work":
+                shutil.rmtree(work, ignore_errors=True)
         if isinstance(reader, ShardedReader):
             write_shards(folder, card, sample, reader, files, details, processes, dask)
             return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -98,8 +99,10 @@ def export_potential(
     program = trace(potential, example_inputs(potential))
     error = _verify(program.module(), cases, potential)
     description = _description(potential, source, cases[-1])
+    content = io.BytesIO()  # on a full disk, torch's own writer ends the process
+    torch.export.save(program, content, extra_files={ENTRY: json.dumps(description)})
     with atomic_write(path) as temporary:
-        torch.export.save(program, temporary, extra_files={ENTRY: json.dumps(description)})
+        temporary.write_bytes(content.getbuffer())
     if reason is not None:
         return Export(path, None, reason, error)
     package = path.with_name(f"{path.stem}-compiled.pt2")

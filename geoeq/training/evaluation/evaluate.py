@@ -68,7 +68,7 @@ def evaluate(run: Path, console: Console, part: str | None = None, *, trust: Tru
         DataError: the data set does not exist, or its split differs from that of the training.
         RecipeError: the split has no such part.
     """
-    import_extra("rich", "train")
+    import_extra("rich", "plots")
     model, meta = load_checkpoint(run, trust=trust)
     dataset, split = trained_on(run, meta, trust=trust)
     data = meta["data"]

@@ -104,7 +104,7 @@ def predict_structures(
     Raises:
         InputError: ``check_inputs`` refuses a structure; the message names it.
     """
-    import_extra("rich", "train")
+    import_extra("rich", "plots")
     from rich.progress import track
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
