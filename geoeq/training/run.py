@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import warnings
@@ -20,7 +21,13 @@ from geoeq.files import read_log, write_json
 from geoeq.models.checkpoint import save_checkpoint
 from geoeq.resources import import_extra
 from geoeq.training.distributed import ProcessGroup, join_processes
-from geoeq.training.evaluation.results import TargetResults, compare, predict_parts, print_results
+from geoeq.training.evaluation.results import (
+    TargetResults,
+    compare,
+    note_ignored_charge,
+    predict_parts,
+    print_results,
+)
 from geoeq.training.folder import RunFolder
 from geoeq.training.loaders import Epochs, train_loader, validation_loader
 from geoeq.training.memory import is_out_of_memory
@@ -171,6 +178,7 @@ def _announce(console: Console, experiment: Experiment, folder: Path, processes:
         highlight=False,
         soft_wrap=True,
     )
+    note_ignored_charge(copy.deepcopy(experiment.model).eval(), experiment.dataset, console)
     for note in experiment.dataset.notes:
         console.print(f"{experiment.recipe.dataset}: {note}", highlight=False, markup=False, soft_wrap=True)
 

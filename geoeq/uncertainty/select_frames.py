@@ -13,6 +13,7 @@ from ase.io.extxyz import write_xyz
 from numpy.typing import NDArray
 from torch import nn
 
+from geoeq.data.molecules.net_charge import net_charge
 from geoeq.data.structures import Structure, read_structures
 from geoeq.errors import GeoeqError, InputError
 from geoeq.fields import uncertainty_name
@@ -158,8 +159,9 @@ def _unlabelled(frame: Structure, estimates: dict[str, float]) -> Atoms:
     """Return the structure without energies or forces that could be mistaken for labels."""
     atoms = Atoms(frame.atoms.numbers, frame.atoms.positions, cell=frame.atoms.cell, pbc=frame.atoms.pbc)
     file, _, number = frame.where.rpartition(", frame ")
-    net_charge = {name: frame.atoms.info[name] for name in ("total_charge",) if name in frame.atoms.info}
-    atoms.info = {**net_charge, **estimates, "source": file, "source_frame": int(number)}
+    charge = net_charge(frame.atoms.info)
+    charged = {} if charge is None else {"total_charge": charge}
+    atoms.info = {**charged, **estimates, "source": file, "source_frame": int(number)}
     return atoms
 
 
