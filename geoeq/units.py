@@ -21,6 +21,10 @@ _QUANTITY = re.compile(r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?
 _FACTOR = re.compile(r"(?P<symbol>[^\d\s^*/·.-][^\s^*/·]*)(?:\^(?P<power>-?\d+))?$")
 
 
+#: Energies that are only used for a mole, as in kcal/mol.
+_MOLAR = ("kcal", "cal", "kJ")
+
+
 @functools.cache
 def _symbols() -> dict[str, tuple[float, dict[str, int]]]:
     """Return the table symbol -> (value in eV, Å, e, K and ASE's time; dimension)."""
@@ -59,7 +63,7 @@ def _symbols() -> dict[str, tuple[float, dict[str, int]]]:
 
 @functools.cache
 def _parse(unit: str) -> tuple[float, dict[str, int]]:
-    factor, dimension = 1.0, Counter[str]()
+    factor, dimension, symbols = 1.0, Counter[str](), Counter[str]()
     for position, part in enumerate(re.split(r"([/*·])", unit.replace(" ", ""))):
         if position % 2:
             sign = -1 if part == "/" else 1
@@ -76,8 +80,15 @@ def _parse(unit: str) -> tuple[float, dict[str, int]]:
             raise FieldError(f"In the unit '{unit}': {unknown_name('unit', symbol, _symbols())}")
         value, powers = _symbols()[symbol]
         factor *= value**power
+        symbols[symbol] += power
         for name, count in powers.items():
             dimension[name] += power * count
+    molar = sum(count for symbol, count in symbols.items() if symbol in _MOLAR)
+    if molar != -symbols["mol"]:
+        raise FieldError(
+            f"'{unit}' is not a unit of a molecule: kcal, cal and kJ are energies of a mole here. Write "
+            f"{next((symbol for symbol in symbols if symbol in _MOLAR), 'kcal')}/mol, or eV."
+        )
     return factor, {name: count for name, count in dimension.items() if count}
 
 

@@ -21,7 +21,7 @@ def ignored_charge(model: Model, data: Data) -> str | None:
         model: a model in evaluation mode.
         data: Data or Batch on its device; evaluated twice if it has a net charge.
     """
-    charges = data["total_charge"] if "total_charge" in data else None
+    charges = data.get("total_charge")
     if charges is None or not bool((charges != 0).any()):
         return None
     neutral = copy.copy(data)

@@ -118,8 +118,8 @@ def choose_keys(
 ) -> tuple[dict[str, Key], list[str]]:
     """Choose the key of each quantity.
 
-    Specified keys are used. Another quantity is read if exactly one of its common names occurs, in all structures; a net
-    charge may be missing in neutral ones.
+    Specified keys are used. Another quantity is read if exactly one of its common names occurs, in all structures; a
+    net charge may be missing in neutral ones.
 
     Args:
         specified: quantity -> key, or None to skip the quantity.
