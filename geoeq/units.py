@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from geoeq.errors import FieldError, unknown_name
 
-__all__ = ["conversion", "convert", "format_number", "parse_quantity"]
+__all__ = ["conversion", "convert", "counted", "format_number", "parse_quantity"]
 
 Value = TypeVar("Value")
 
@@ -123,6 +123,11 @@ def parse_quantity(text: str, unit: str) -> float:
     if match["unit"] is None:
         raise FieldError(f"'{text}' has no unit.")
     return float(match["number"]) * conversion(match["unit"], unit)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 epoch, 2 epochs."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def format_number(value: float) -> str:

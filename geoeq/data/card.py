@@ -92,7 +92,7 @@ def read_card(path: Path) -> Card:
         DataError: the file is not YAML, a key is unknown or missing, a value has the wrong type or refers to something
             that does not exist; the message names file and key.
     """
-    where = f"{path.parent.name}/{path.name}"
+    where = str(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -94,7 +94,7 @@ def test_a_class_of_the_user(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "qm7/egnn", "--sampel"], "arguments: --sampel; 'geoeq train --help' lists the known ones\n"),
+        (["train", "qm7/egnn", "--sampel"], "arguments: --sampel; 'geoeq train --help' lists the known ones"),
         (["--debug", "trian"], "error: No command is called 'trian'. Did you mean 'train'? Known: "),
         (["train"], "the following arguments are required: recipe\n"),
         ([], "Example: geoeq train qm7/egnn."),
