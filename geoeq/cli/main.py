@@ -88,9 +88,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     settings = [text for text in rest if takes_settings and "=" in text and not text.startswith("-")]
     if len(settings) < len(rest):
         unknown = [text for text in rest if text not in settings]
-        hint = f" {_setting_hint(unknown[0], words)}" if takes_settings and unknown[0].startswith("--") else ""
+        hint = f". {_setting_hint(unknown[0], words)}" if takes_settings and unknown[0].startswith("--") else ""
         known = f"'geoeq {arguments.command} --help' lists the known ones"
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}; {known}.{hint}")
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}; {known}{hint}")
     if settings:  # argparse ends a list of positional arguments at the first option between them
         arguments.settings += settings
     return arguments
