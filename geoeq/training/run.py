@@ -94,9 +94,11 @@ def train(
     results = [TargetResults.from_dict(entry) for entry in summary["targets"]]
     for entry in results:
         print_results(console, entry, summary["dataset"], summary["sizes"])
+    best = f"the best of {counted(summary['epochs'], 'epoch')} was epoch {summary['best_epoch']}"
+    if not summary["sizes"]["valid"]:
+        best = f"the weights are those of the last of {counted(summary['epochs'], 'epoch')}"
     console.print(
-        f"Training took {summary['training_seconds']:.0f} s; the best of {counted(summary['epochs'], 'epoch')} was "
-        f"epoch {summary['best_epoch']}. Model, log and plots are in '{folder.path}'.",
+        f"Training took {summary['training_seconds']:.0f} s; {best}. Model, log and plots are in '{folder.path}'.",
         highlight=False,
         soft_wrap=True,
     )
@@ -187,6 +189,12 @@ def _announce(console: Console, experiment: Experiment, folder: Path, processes:
         soft_wrap=True,
     )
     note_ignored_charge(copy.deepcopy(experiment.model).eval(), experiment.dataset, console)
+    empty = [part for part in ("valid", "test") if not experiment.sizes[part]]
+    if empty:
+        lost = {"valid": "the best epoch cannot be chosen", "test": "the error of the model stays unknown"}
+        text = f"The split '{experiment.split_name}' has no structures for {' and '.join(empty)}: "
+        text += f"{' and '.join(lost[part] for part in empty)}. Add structures, or choose another split."
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
     for note in experiment.dataset.notes:
         console.print(f"{experiment.recipe.dataset}: {note}", highlight=False, markup=False, soft_wrap=True)
 

@@ -22,6 +22,7 @@ from geoeq.models import Ensemble, Forces, LastLayer, Model
 from geoeq.models.checkpoint import load_checkpoint
 from geoeq.uncertainty.calibration_run import uncertain_folder
 from geoeq.uncertainty.deduplicate import batches, fingerprints, first_of_each
+from geoeq.units import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,9 +103,9 @@ def sample(
         write_xyz(text, selected)
     in_mev, chosen = 1000 * per_atom, 1000 * per_atom[uncertain[order]]
     console.print(
-        f"{len(frames)} frames, {len(candidates)} of them distinct and new, with an uncertainty of "
-        f"{np.median(in_mev):.3g} meV/atom (median) and {in_mev.max():.3g} meV/atom (maximum). Wrote {len(selected)} "
-        f"frames with {chosen.min():.3g} to {chosen.max():.3g} meV/atom to '{output}'.",
+        f"{counted(len(frames), 'frame')}, {len(candidates)} of them distinct and new, with an uncertainty of "
+        f"{np.median(in_mev):.3g} meV/atom (median) and {in_mev.max():.3g} meV/atom (maximum). Wrote "
+        f"{counted(len(selected), 'frame')} with {chosen.min():.3g} to {chosen.max():.3g} meV/atom to '{output}'.",
         highlight=False,
         soft_wrap=True,
     )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ase.build import molecule
+from ase.io import write
 
 from geoeq.cli.main import main
 from geoeq.training.folder import choose_folder
@@ -142,3 +144,17 @@ def test_again_deletes_nothing_if_the_recipe_has_a_mistake(folder, capsys):
     assert (folder / "runs" / "qm7-small" / "results.json").is_file()
     assert main(["train", "small.yaml", "target=gap", "run=runs/qm7-small"]) == 2
     assert "No target of qm7 is called 'gap'" in capsys.readouterr().err
+
+
+def test_what_two_structures_cannot_tell(folder, capsys):
+    frames = [molecule("H2O"), molecule("H2O")]
+    for number, atoms in enumerate(frames):
+        atoms.rattle(0.05, seed=number)
+        atoms.info["energy"] = -14.0 - number
+    write(folder / "two.extxyz", frames)
+    settings = ["dataset=two.extxyz", "target=energy", "sample=false", "run=two", "doctor=false", "epochs=1"]
+    assert main(["train", "small.yaml", *settings]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "has no structures for valid and test: the best epoch cannot be chosen and the error of the model" in out
+    assert "the error of energy is unknown: no structures are left for validation and test" in out
+    assert "the weights are those of the last of 1 epoch." in out

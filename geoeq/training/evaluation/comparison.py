@@ -91,11 +91,12 @@ def compare_recipes(
         console.rule(f"{name} ({number} of {len(recipes)})", align="left")
         comparison.contenders.append(_contender(name, names[name], recipe, console, again, settings))
         comparison.write(folder)
-        draw_comparison(folder / "compare.png", comparison, folder)
+        if comparison.finished:
+            draw_comparison(folder / "compare.png", comparison, folder)
     console.rule(style="dim")
     comparison.print(console)
-    where = f"'{folder}': compare.md, compare.json, compare.png"
-    console.print(f"Table and plot are in {where}.", highlight=False, soft_wrap=True)
+    files = ["compare.md", "compare.json", *(["compare.png"] if comparison.finished else [])]
+    console.print(f"The results are in '{folder}': {', '.join(files)}.", highlight=False, soft_wrap=True)
     return comparison
 
 

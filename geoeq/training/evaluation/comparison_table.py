@@ -11,7 +11,7 @@ from geoeq.data import load
 from geoeq.errors import RecipeError
 from geoeq.files import write_json, write_text
 from geoeq.training.evaluation.metrics import headline, metric_unit
-from geoeq.units import format_number
+from geoeq.units import counted, format_number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -145,7 +145,8 @@ class Comparison:
             *(f"| {' | '.join(cells)} |" for cells in (self.heading, align, *self.rows())),
             "",
             f"Commit {environment['commit']}, geoeq {environment['geoeq']}, torch {environment['torch']}, "
-            f"{environment['gpu'] or environment['platform']}, {environment['cpu_threads']} CPU threads.",
+            f"{environment['gpu'] or environment['platform']}, "
+            f"{counted(int(environment['cpu_threads'] or 0), 'CPU thread')}.",
         ]
         lines += [f"\n{entry.name} failed: {entry.failure}" for entry in self.contenders if entry.failure]
         return "\n".join(lines) + "\n"
@@ -161,13 +162,17 @@ class Comparison:
 
     def print(self, console: Console) -> None:
         """Print the table: names are folded on a narrow terminal, and a file or a pipe gets the full width."""
+        from rich.box import SIMPLE_HEAD
         from rich.markup import escape
         from rich.measure import Measurement
         from rich.table import Table
 
-        table = Table(title=escape(self.title), title_justify="left", title_style="bold", header_style="")
+        table = Table(
+            title=escape(self.title), title_justify="left", title_style="bold", header_style="", box=SIMPLE_HEAD
+        )
+        table.padding = (0, 0)
         for index, name in enumerate(self.heading):
-            head = escape(name.replace(" [", "\n[").replace("test ", "test\n"))
+            head = escape(name.replace(" [", "\n[").replace("test ", "test\n").replace("/structure", "\n/structure"))
             text = index < 2
             table.add_column(head, justify="left" if text else "right", no_wrap=not text, overflow="fold")
         for row in self.rows():

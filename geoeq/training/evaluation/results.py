@@ -193,6 +193,10 @@ def print_results(console: Console, results: TargetResults, dataset: str, sizes:
 
     metrics = ("MSE", "MAE") if headline(results.target) == "MSE" else ("MAE", "RMSE")
     parts = [part for part in sizes if part in results.model.errors]
+    if not parts:
+        text = f"{dataset}: the error of {results.target} is unknown: no structures are left for validation and test."
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        return
     unit = "" if results.unit == "1" else f" [{results.unit}]"
     squared = metric_unit("MSE", results.unit)
     notes = {"MSE": f" [{squared}]"} if squared else {}
