@@ -95,8 +95,8 @@ def compare_recipes(
             draw_comparison(folder / "compare.png", comparison, folder)
     console.rule(style="dim")
     comparison.print(console)
-    files = ["compare.md", "compare.json", *(["compare.png"] if comparison.finished else [])]
-    console.print(f"The results are in '{folder}': {', '.join(files)}.", highlight=False, soft_wrap=True)
+    written = ["compare.md", "compare.json", *(["compare.png"] if comparison.finished else [])]
+    console.print(f"The results are in '{folder}': {', '.join(written)}.", highlight=False, soft_wrap=True)
     return comparison
 
 

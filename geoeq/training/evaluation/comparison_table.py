@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Contender"]
 
-_UNLIMITED = 10_000  # characters of a line in a file
-
 
 @dataclass(frozen=True)
 class Contender:
@@ -161,10 +159,9 @@ class Comparison:
         write_json(folder / "compare.json", self.to_dict())
 
     def print(self, console: Console) -> None:
-        """Print the table: names are folded on a narrow terminal, and a file or a pipe gets the full width."""
+        """Print the table, with names folded to the width of the console; compare.md contains them in full."""
         from rich.box import SIMPLE_HEAD
         from rich.markup import escape
-        from rich.measure import Measurement
         from rich.table import Table
 
         table = Table(
@@ -177,6 +174,4 @@ class Comparison:
             table.add_column(head, justify="left" if text else "right", no_wrap=not text, overflow="fold")
         for row in self.rows():
             table.add_row(*map(escape, row))
-        if not console.is_terminal:
-            table.width = Measurement.get(console, console.options.update_width(_UNLIMITED), table).maximum
         console.print(table, crop=False)
