@@ -99,7 +99,7 @@ def read_card(path: Path, *, trust: Trust = False) -> Card:
         DataError: the file is not YAML, a key is unknown or missing, a value has the wrong type or refers to something
             that does not exist, or the reader is not trusted; the message names file and key.
     """
-    where = f"{path.parent.name}/{path.name}"
+    where = str(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

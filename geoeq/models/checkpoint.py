@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +80,33 @@ def load_checkpoint(path: str | Path, *, trust: Trust = False) -> tuple[Model, d
         with torch.inference_mode(False):  # else the parameters could never be used in derivatives
             model = from_config(description["model"], Model, trust=trust)  # type: ignore[type-abstract]
             model = model.to(getattr(torch, description["dtype"]))
-            model.load_state_dict(tensors)
             if description["elements"] is not None:
                 model.set_elements(description["elements"])
-    except RuntimeError as error:
-        class_path = description["model"]["class_path"]
-        raise CheckpointError(f"{folder / WEIGHTS} does not fit {class_path}: {error}") from error
     except GeoeqError as error:
         raise CheckpointError(f"{folder / DESCRIPTION}: {error}") from error
+    mismatch = _mismatch(model.state_dict(), tensors)
+    if mismatch:
+        raise CheckpointError(f"{folder / WEIGHTS} does not fit {description['model']['class_path']}: {mismatch}.")
+    model.load_state_dict(tensors)
     return model.eval(), description["meta"]
+
+
+def _mismatch(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """Describe in a line how tensors differ from those of a model; empty if they fit."""
+    shapes = [name for name in expected if name in tensors and tensors[name].shape != expected[name].shape]
+    groups = {
+        "missing": [name for name in expected if name not in tensors],
+        "left over": [name for name in tensors if name not in expected],
+        "of another shape": [
+            f"{name} {[*tensors[name].shape]} instead of {[*expected[name].shape]}" for name in shapes
+        ],
+    }
+    parts = [
+        f"{len(names)} {kind}, such as {names[0]}" if len(names) > 1 else f"{names[0]} is {kind}"
+        for kind, names in groups.items()
+        if names
+    ]
+    return "; ".join(parts)
 
 
 def checkpoint_sha256(path: str | Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
+from geoeq.data.molecules.net_charge import net_charge
 from geoeq.data.structures import to_data
 from geoeq.errors import InputError
 from geoeq.models import Model, hessian
+from geoeq.models.charge_use import ignored_charge
 from geoeq.simulate.neighbor_list import NeighborList
 from geoeq.simulate.potential import as_potential, describe_potential
 from geoeq.trust import Trust
@@ -47,7 +50,8 @@ class GeoeqCalculator(Calculator):
     derivatives of its energy, together with a stress if the model has a cutoff. Positions are float64 whatever the
     dtype of the model (``Model.forward``).
 
-    For models that conserve charge, ``atoms.info["total_charge"]`` is the net charge of the structure (default 0).
+    For models that conserve charge, ``atoms.info["total_charge"]`` (or ``"charge"``, ``"net_charge"``,
+    ``"molecular_charge"``) is the net charge of the structure (default 0); other models warn that they ignore it.
 
     Models with an uncertainty (``Ensemble``, ``LastLayer``) add ``results["energy_uncertainty"]`` in eV and, for
     ensembles, ``results["forces_uncertainty"]`` [N] in eV/Å, one norm per atom.
@@ -100,6 +104,7 @@ class GeoeqCalculator(Calculator):
             outputs = ", ".join(loaded.fields) or "nothing"
             raise InputError(f"The model predicts {outputs}; ASE needs one of: {', '.join(_PROPERTIES)}.")
         self.implemented_properties = offered
+        self._charge_is_checked = False
         self.neighbor_list = None if loaded.cutoff is None else NeighborList(loaded.cutoff, skin)
         self.parameters.update(describe_potential(model, loaded))
         self._lock = threading.RLock()
@@ -117,7 +122,7 @@ class GeoeqCalculator(Calculator):
         if before is None:
             return list(all_changes)
         changes = [name for name in all_changes if not _same(before, atoms, name)]
-        return changes + ["total_charge"] * (before.info.get("total_charge") != atoms.info.get("total_charge"))
+        return changes + ["total_charge"] * (net_charge(before.info) != net_charge(atoms.info))
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """Return a property as ASE does, for one thread at a time."""
@@ -150,6 +155,11 @@ class GeoeqCalculator(Calculator):
                 f"{len(atoms)} atoms do not fit into the memory of {self.device}: {str(error).splitlines()[0]} "
                 "Use fewer atoms, a float32 model or another device."
             ) from error
+        if not self._charge_is_checked and data.get("total_charge"):
+            self._charge_is_checked = True
+            note = ignored_charge(self.model, data)
+            if note is not None:
+                warnings.warn(f"{atoms.get_chemical_formula()}: {note}", stacklevel=3)
         return outputs
 
     def hessian(self, atoms: Atoms, chunk_size: int | None = None) -> NDArray[np.float64]:
