@@ -15,6 +15,7 @@ from geoeq.layers.irreps.feed_forward import GatedFeedForward
 from geoeq.layers.irreps.gate import Gate, NormActivation
 from geoeq.layers.irreps.linear import Linear
 from geoeq.layers.irreps.norms import DegreeNorm, EquivariantGraphNorm, EquivariantLayerNorm, EquivariantRMSNorm
+from geoeq.layers.nequip import NequIPLayer
 from geoeq.layers.ponita import OrientationKernels, PonitaLayer
 from geoeq.layers.products.tensor_convolution import TensorConvolution
 from geoeq.layers.products.tensor_product_conv import TensorProductConv
@@ -26,8 +27,8 @@ from geoeq.layers.radial.bases import (
     SigmoidBasis,
     SiLUBasis,
 )
-from geoeq.layers.radial.envelope import CosineEnvelope, PolynomialEnvelope
-from geoeq.layers.radial.radial_network import RadialNetwork
+from geoeq.layers.radial.envelope import CosineEnvelope, PolynomialEnvelope, XPLOREnvelope
+from geoeq.layers.radial.radial_network import PlainRadialNetwork, RadialNetwork
 from geoeq.layers.se3_transformer.se3_attention import SE3Attention
 from geoeq.layers.se3_transformer.se3_block import SE3Block
 from geoeq.layers.se3_transformer.se3_convolution import SE3Convolution
@@ -62,9 +63,11 @@ __all__ = [
     "IrrepsEmbedding",
     "LearnedGaussianBasis",
     "Linear",
+    "NequIPLayer",
     "NodeEmbedding",
     "NormActivation",
     "OrientationKernels",
+    "PlainRadialNetwork",
     "PolynomialEnvelope",
     "PonitaLayer",
     "RadialNetwork",
@@ -84,4 +87,5 @@ __all__ = [
     "TransformerLayer",
     "VectorActivation",
     "VectorNeuronLayer",
+    "XPLOREnvelope",
 ]

@@ -24,6 +24,7 @@ from geoeq.models.networks.faenet import FAENet
 from geoeq.models.networks.faenet_heads import DecodedVector, EveryLayerScalar
 from geoeq.models.networks.gnn import GNN
 from geoeq.models.networks.iterative_se3_transformer import IterativeSE3Transformer
+from geoeq.models.networks.nequip import NequIP
 from geoeq.models.networks.ponita import PONITA
 from geoeq.models.networks.se3_transformer import SE3Transformer
 from geoeq.models.networks.tensor_field_network import TensorFieldNetwork
@@ -57,6 +58,7 @@ NETWORKS = (
     "EquiformerV2",
     "FAENet",
     "IterativeSE3Transformer",
+    "NequIP",
     "PONITA",
     "SE3Transformer",
     "TensorFieldNetwork",
@@ -101,6 +103,7 @@ __all__ = [
     "IterativeSE3Transformer",
     "LastLayer",
     "Model",
+    "NequIP",
     "NetworkCanonicalizer",
     "NodeFeatures",
     "NodeScalar",

@@ -12,7 +12,7 @@ from torch_geometric.data import Batch, Data
 from geoeq.errors import DataError
 from geoeq.geometry.frames import inputs_that_turn, pca_frames
 from geoeq.graph import build_graph
-from geoeq.models import EGNN, ESCN, PONITA, Equiformer, EquiformerV2, FAENet, Model, SE3Transformer
+from geoeq.models import EGNN, ESCN, PONITA, Equiformer, EquiformerV2, FAENet, Model, NequIP, SE3Transformer
 from geoeq.parity.recovery import contradicts, recover_orientations, recover_positions
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "EnergyNetwork",
     "Network",
     "OrientationNetwork",
+    "PotentialNetwork",
     "PrincipalFrames",
 ]
 
@@ -52,8 +53,12 @@ class Network:
         data.pos.requires_grad_()
         outputs = self.outputs_of(model, data)
         if "grad_pos" in parts["output"]:
-            (outputs["grad_pos"],) = torch.autograd.grad(_probe(outputs), data.pos)
+            (outputs["grad_pos"],) = torch.autograd.grad(self.probe(outputs), data.pos)
         return outputs, remark
+
+    def probe(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Return the number whose derivative by the positions a case stores as ``grad_pos``."""
+        return _probe(outputs)
 
     def data(self, tensors: dict[str, Tensor]) -> Data:
         """Return the inputs of a case as Data."""
@@ -118,6 +123,18 @@ class EnergyNetwork(Network):
         return {name: value.unsqueeze(-1) for name, value in super().outputs_of(model, data).items()}
 
 
+class PotentialNetwork(EnergyNetwork):
+    """Adapter for the energy [G, 1] of a potential, its atomic energies [N, 1], and forces from its derivative."""
+
+    def outputs_of(self, model: Model, data: Data) -> dict[str, Tensor]:
+        outputs = super().outputs_of(model, data)
+        (gradient,) = torch.autograd.grad(outputs["energy"].sum(), data.pos, retain_graph=True)
+        return outputs | {"forces": -gradient}
+
+    def probe(self, outputs: dict[str, Tensor]) -> Tensor:
+        return outputs["energy"].sum()
+
+
 class OrientationNetwork(Network):
     """Adapter for functions on positions and orientations, before any head: outputs scalar and vector."""
 
@@ -169,7 +186,7 @@ class PrincipalFrames:
 
 
 def _probe(outputs: dict[str, Tensor]) -> Tensor:
-    """Return the number whose derivative by the positions a case stores as ``grad_pos``."""
+    """Return a sum of all outputs."""
     total = next(iter(outputs.values())).new_zeros(())
     for name, value in outputs.items():
         weights = torch.linspace(0, 1, value.numel(), dtype=value.dtype) if name == "pos" else torch.ones(value.numel())
@@ -190,6 +207,7 @@ NETWORKS: dict[str, Network | PrincipalFrames] = {
     "escn": Network(ESCN, _ATOM_INPUTS, _POTENTIAL),
     "faenet": ColumnNetwork(FAENet, _ATOM_INPUTS | {"tags": "tags"}, _POTENTIAL),
     "frames": PrincipalFrames(),
+    "nequip": PotentialNetwork(NequIP, _ATOM_INPUTS, {"energy": "energy", "atomic_energy": "atomic_energies"}),
     "ponita": OrientationNetwork(PONITA, {"x": "x", "pos": "pos", "edge_index": "edge_index", "batch": "batch"}, {}),
     "se3_transformer": DegreeNetwork(SE3Transformer, _EGNN_INPUTS | {"batch": "batch"}, {}),
 }

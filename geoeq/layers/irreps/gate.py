@@ -9,7 +9,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from geoeq.errors import check_positive
+from geoeq.errors import InputError, check_positive
 from geoeq.layers.irreps.activation import Activation, activation_function, activation_scale
 from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.layer import Rowwise
@@ -24,30 +24,40 @@ class Gate(Rowwise):
         irreps: irreps of the result. Its scalars (0e) come first; all other irreps are gated.
         activation: activation of the scalars, see ``Activation``.
         gate: activation of the gates.
-        normalize: whether to multiply both activations by the factor that preserves a variance of one, as in e3nn.
+        normalize: whether to multiply the activations by the factor that preserves a variance of one, as in e3nn.
+        odd: activation of pseudoscalars (0o), an odd one such as "tanh"; by default they are gated.
 
     Shapes:
-        x: [N, irreps_in.dim], scalars and gates in one block of 0e, then the gated irreps. Returns [N, irreps_out.dim].
+        x: [N, irreps_in.dim], scalars and gates in one block of 0e, then the other irreps. Returns [N, irreps_out.dim].
 
     Raises:
-        InputError: an activation is unknown.
+        InputError: an activation is unknown, or that of pseudoscalars is not odd.
 
     Source:
         Weiler et al., NeurIPS 2018, arXiv:1807.02547, section 4.2; as ``e3nn.nn.Gate``.
     """
 
     def __init__(
-        self, irreps: o3.Irreps | str, activation: str = "silu", gate: str = "sigmoid", normalize: bool = True
+        self,
+        irreps: o3.Irreps | str,
+        activation: str = "silu",
+        gate: str = "sigmoid",
+        normalize: bool = True,
+        odd: str | None = None,
     ) -> None:
         super().__init__()
         irreps = o3.Irreps(irreps)
         self.num_scalars = irreps.count("0e")
-        gated = o3.Irreps([entry for entry in irreps if entry.ir != o3.Irrep("0e")])
-        self.gate_sizes = [mul for mul, _ in gated]
+        others = o3.Irreps([entry for entry in irreps if entry.ir != o3.Irrep("0e")])
+        self.gated = [odd is None or ir != o3.Irrep("0o") for _, ir in others]
+        self.gate_sizes = [mul for (mul, _), gated in zip(others, self.gated, strict=True) if gated]
         scalars = o3.Irreps([(self.num_scalars, "0e")] if self.num_scalars else [])
-        self.irreps_in = o3.Irreps([(self.num_scalars + gated.num_irreps, "0e")]) + gated
-        self.irreps_out = scalars + gated
+        self.irreps_in = o3.Irreps([(self.num_scalars + sum(self.gate_sizes), "0e")]) + others
+        self.irreps_out = scalars + others
         self.blocks_in = irreps_blocks(self.irreps_in)
+        self.odd = None if odd is None else Activation("0o", odd, normalize)
+        if self.odd is not None and self.odd.irreps_out != o3.Irreps("0o"):
+            raise InputError(f"Gate: '{odd}' would make pseudoscalars (0o) scalars; odd must be an odd one: 'tanh'.")
         self.activation = Activation(scalars, activation, normalize)
         self.gate = activation_function(gate)
         self.gate_scale = activation_scale(gate) if normalize else 1.0
@@ -63,8 +73,12 @@ class Gate(Rowwise):
         """Apply the gate to channels-last blocks, [N, 2 l + 1, channels] each."""
         scalars, *gates = blocks[0].split([self.num_scalars, *self.gate_sizes], dim=2)
         result = [self.activation(scalars)] if self.num_scalars else []
-        for gate, block in zip(gates, blocks[1:], strict=True):
-            result.append(block * (self.gate(gate) * self.gate_scale))
+        remaining = iter(gates)
+        for gated, block in zip(self.gated, blocks[1:], strict=True):
+            if gated:
+                result.append(block * (self.gate(next(remaining)) * self.gate_scale))
+            elif self.odd is not None:
+                result.append(self.odd(block))
         return result
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from geoeq.errors import check_positive, check_sizes
 from geoeq.layers.layer import RadialFunction
-from geoeq.layers.radial.envelope import CosineEnvelope, PolynomialEnvelope
+from geoeq.layers.radial.envelope import CosineEnvelope, PolynomialEnvelope, XPLOREnvelope
 
 __all__ = ["BesselBasis", "ExpNormalBasis", "GaussianBasis", "LearnedGaussianBasis", "SiLUBasis", "SigmoidBasis"]
 
@@ -63,15 +63,18 @@ class GaussianBasis(RadialFunction):
 
 
 class BesselBasis(RadialFunction):
-    """``sqrt(2 / c) sin(k π r / c) / r`` times a polynomial envelope, for k = 1 .. K.
+    """``sqrt(2 / c) sin(k π r / c) / r`` times an envelope, for k = 1 .. K.
 
     At zero distance the value is the limit ``sqrt(2 / c) k π / c``, with finite derivatives.
 
     Args:
         width: number K of functions.
         cutoff: cutoff c in Å; the functions are 0 beyond it.
-        power: power of the envelope.
+        power: power of the polynomial envelope.
         learned: whether to learn the frequencies, starting from k; by default they are fixed.
+        onset: distance in Å at which the envelope begins to decay, which is then ``XPLOREnvelope``; by default it is
+            ``PolynomialEnvelope``.
+        prefactor: factor in place of ``sqrt(2 / c)``, such as the ``2 / c`` of NequIP.
 
     Shapes:
         lengths: [E] Å. Returns [E, K].
@@ -85,13 +88,22 @@ class BesselBasis(RadialFunction):
 
     frequencies: Tensor
 
-    def __init__(self, width: int, cutoff: float, power: int = 6, learned: bool = False) -> None:
+    def __init__(
+        self,
+        width: int,
+        cutoff: float,
+        power: int = 6,
+        learned: bool = False,
+        onset: float | None = None,
+        prefactor: float | None = None,
+    ) -> None:
         super().__init__()
         check_sizes(self, width=width)
-        check_positive(self, cutoff=cutoff)
+        check_positive(self, cutoff=cutoff, prefactor=prefactor)
         self.width = width
-        self.envelope = PolynomialEnvelope(cutoff, power)
+        self.envelope = PolynomialEnvelope(cutoff, power) if onset is None else XPLOREnvelope(cutoff, onset)
         self.cutoff = self.envelope.cutoff
+        self.prefactor = math.sqrt(2 / self.cutoff) if prefactor is None else prefactor
         if learned:
             self.frequencies = nn.Parameter(torch.arange(1.0, width + 1))
         else:
@@ -105,7 +117,7 @@ class BesselBasis(RadialFunction):
         frequencies = self.frequencies.to(lengths.dtype) / self.cutoff  # [K]
         waves = frequencies * math.pi * _sine_over(lengths.unsqueeze(-1) * frequencies * math.pi)  # [E, K]
         envelope: Tensor = self.envelope(lengths)  # [E, 1]
-        return math.sqrt(2 / self.cutoff) * waves * envelope
+        return self.prefactor * waves * envelope
 
 
 class ExpNormalBasis(RadialFunction):

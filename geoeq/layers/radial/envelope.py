@@ -8,10 +8,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from geoeq.errors import check_positive, check_sizes
+from geoeq.errors import InputError, check_positive, check_sizes
 from geoeq.layers.layer import RadialFunction
 
-__all__ = ["CosineEnvelope", "PolynomialEnvelope"]
+__all__ = ["CosineEnvelope", "PolynomialEnvelope", "XPLOREnvelope"]
 
 
 class CosineEnvelope(RadialFunction):
@@ -85,3 +85,40 @@ class PolynomialEnvelope(RadialFunction):
         for k in reversed(range(self.power)):
             inner = inner * d + (k + 1) * (k + 2) / 2
         return (1 - d).pow(3) * inner
+
+
+class XPLOREnvelope(RadialFunction):
+    """1 up to an onset, then ``(c² - r²)² (c² + 2 r² - 3 o²) / (c² - o²)³`` up to the cutoff c, 0 outside.
+
+    Value and slope are continuous; the curvature is discontinuous at the onset o and at the cutoff.
+
+    Args:
+        cutoff: cutoff in Å.
+        onset: distance in Å at which the decay begins, less than the cutoff.
+
+    Shapes:
+        lengths: [E] Å. Returns [E, 1].
+
+    Raises:
+        InputError: a number is out of range, or the onset is not below the cutoff.
+
+    Source:
+        Brooks et al., J. Comput. Chem. 4, 187 (1983), eq. 12 (the switching function of CHARMM and X-PLOR).
+    """
+
+    def __init__(self, cutoff: float, onset: float) -> None:
+        super().__init__()
+        check_positive(self, cutoff=cutoff, onset=onset)
+        if onset >= cutoff:
+            raise InputError(f"XPLOREnvelope: onset is {onset} Å; it must be less than the cutoff, {cutoff} Å.")
+        self.cutoff, self.onset = float(cutoff), float(onset)
+        self.width = 1
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(cutoff=4.0, onset=3.5)
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        start = (self.onset / self.cutoff) ** 2
+        square = (lengths / self.cutoff).square().clamp(min=start, max=1).unsqueeze(-1)  # [E, 1]
+        return (1 - square).square() * (1 + 2 * square - 3 * start) / (1 - start) ** 3

@@ -12,9 +12,10 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq.errors import check_sizes
+from geoeq.layers.irreps.activation import activation_scale
 from geoeq.layers.layer import Rowwise
 
-__all__ = ["RadialNetwork"]
+__all__ = ["PlainRadialNetwork", "RadialNetwork"]
 
 
 class RadialNetwork(Rowwise):
@@ -78,3 +79,49 @@ class RadialNetwork(Rowwise):
         """Return the matrix [width_out, H] and the offset [width_out] of the last linear map."""
         linear: nn.Linear = self.network[-1]  # type: ignore[assignment]
         return linear.weight, linear.bias if self.offset is None else self.offset
+
+
+class PlainRadialNetwork(Rowwise):
+    """Matrices with SiLU between them, from invariants of an edge to the weights of its paths.
+
+    It has no biases and no norms, so that the weights vanish smoothly where the invariants do, as those of a basis with
+    an envelope do at the cutoff. SiLU has the factor that preserves a variance of one.
+
+    Args:
+        width: number K of invariants, such as those of a radial basis.
+        hidden: widths of the hidden layers.
+        width_out: number of weights.
+
+    Shapes:
+        x: [E, K]. Returns [E, width_out].
+
+    Raises:
+        InputError: a number is out of range.
+
+    Source:
+        Batzner et al. 2022, arXiv:2101.03164, Methods; as ``e3nn.nn.FullyConnectedNet``. Differs: no normalization in
+        the forward pass; matrices are initialized normally with variance 1 / fan-in.
+    """
+
+    def __init__(self, width: int, hidden: Sequence[int], width_out: int) -> None:
+        super().__init__()
+        check_sizes(self, width=width, hidden=hidden, width_out=width_out)
+        self.irreps_in, self.irreps_out = o3.Irreps(f"{width}x0e"), o3.Irreps(f"{width_out}x0e")
+        sizes = itertools.pairwise([width, *hidden, width_out])
+        self.matrices = nn.ParameterList(torch.randn(before, after) / math.sqrt(before) for before, after in sizes)
+        self.scale = activation_scale("silu")
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(4, [8, 8], 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden, matrix = self.factors(x)
+        return hidden @ matrix
+
+    def factors(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return two factors of the result: the last hidden layer [E, H], and the last matrix [H, width_out]."""
+        *matrices, last = self.matrices
+        for matrix in matrices:
+            x = nn.functional.silu(x @ matrix) * self.scale
+        return x, last

@@ -54,7 +54,8 @@ class Head(Configurable, nn.Module, ABC):
         """Return the input of the last linear map, for heads with one scalar per graph; ``LastLayer`` uses it.
 
         Shapes:
-            Returns [G, W], with ``output = scale · last_features @ last_weights + terms without parameters``.
+            Returns [G, W], with ``output = scale · last_features @ last_weights + terms without parameters``; scales of
+            elements are part of the features.
 
         Raises:
             InputError: the head does not define a last linear map.

@@ -36,12 +36,14 @@ class GraphScalar(Head):
         after_pooling: apply a second network to the pooled features, as EGNN does on QM9; a sum is then no longer
             extensive.
         atomic: also output "atomic_energies", the contributions of the atoms to a sum called "energy".
+        linear: a linear map of the scalars instead of a network with a hidden layer, as in NequIP.
+        element_scales: a scale for each element instead of one, for a sum; fitting sets them all to one value.
 
     Shapes:
         Returns [G], in float64 for a sum over atoms; atomic_energies: [N], float64.
 
     Raises:
-        InputError: an option is unknown, or atomic energies are requested for something other than a sum of energies.
+        InputError: an option is unknown, or options exclude each other.
     """
 
     references: Tensor
@@ -54,6 +56,8 @@ class GraphScalar(Head):
         reduce: Literal["sum", "mean"] | None = None,
         after_pooling: bool = False,
         atomic: bool = False,
+        linear: bool = False,
+        element_scales: bool = False,
     ) -> None:
         super().__init__()
         if reduce not in (None, "sum", "mean"):
@@ -65,14 +69,22 @@ class GraphScalar(Head):
                 "atomic_energies are the parts of a sum over atoms called 'energy': leave out atomic, or use "
                 "GraphScalar('energy', atomic=True) without reduce='mean' and after_pooling."
             )
+        if after_pooling and (linear or element_scales):
+            raise InputError("after_pooling is a network of the pooled features: leave out linear and element_scales.")
+        if element_scales and self.reduce != "sum":
+            raise InputError("element_scales belong to the terms of a sum over atoms: leave it out for a mean.")
         self.names = (name, "atomic_energies") if atomic else (name,)
         self.after_pooling, self.atomic = after_pooling, atomic
+        self.linear, self.element_scales = linear, element_scales
         self.register_buffer("references", torch.zeros(NUM_ELEMENTS, dtype=torch.float64))
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("scale", torch.ones(NUM_ELEMENTS if element_scales else ()))
         self.register_buffer("shift", torch.zeros(()))
 
     def make(self, irreps: o3.Irreps) -> None:
-        self.network = two_layers(self, self.width if self.after_pooling else 1)
+        if self.linear:
+            self.network = nn.Sequential(nn.Linear(num_scalars(self), 1))
+        else:
+            self.network = two_layers(self, self.width if self.after_pooling else 1)
         self.pooled = two_layers(self, 1) if self.after_pooling else None
 
     def fit(self, data: TrainingSet) -> None:
@@ -91,7 +103,7 @@ class GraphScalar(Head):
     def last_features(self, x: Tensor, graph: Graph) -> Tensor:
         """Return the input of the last linear map: pooled over atoms, or that of the network after pooling."""
         if self.pooled is None:
-            return self._reduced(self.last_of_atoms(x).double(), graph)
+            return self._reduced(self._with_element_scales(self.last_of_atoms(x).double(), graph), graph)
         return with_one(self.pooled[:-1](self._reduced(self.network(self.scalars(x)), graph)))
 
     def last_of_atoms(self, x: Tensor) -> Tensor:
@@ -102,23 +114,33 @@ class GraphScalar(Head):
         """Return the weights of the last linear map of the network, or of the network after pooling."""
         return linear_weights((self.network if self.pooled is None else self.pooled)[-1])  # type: ignore[arg-type]
 
+    def _with_element_scales(self, atoms: Tensor, graph: Graph) -> Tensor:
+        """Multiply values [N, W] of atoms by the scales of their elements, if there are any."""
+        if not self.element_scales:
+            return atoms
+        if graph.numbers is None:
+            raise TensorError("GraphScalar with element_scales needs the elements (data.z), which are missing.")
+        return atoms * kernels.gather(self.scale, graph.numbers).unsqueeze(-1)
+
     def _reduced(self, value: Tensor, graph: Graph) -> Tensor:
         reduce = kernels.segment_sum if self.reduce == "sum" else kernels.segment_mean
         return reduce(value, graph.batch, graph.num_graphs)
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         value = self.network(self.scalars(x))  # [N, 1 or C]
-        atoms = value = value.double() if self.reduce == "sum" and self.pooled is None else value
+        value = value.double() if self.reduce == "sum" and self.pooled is None else value
+        atoms = value = self._with_element_scales(value, graph)
         value = self._reduced(value, graph)  # [G, 1 or C]
         if self.pooled is not None:
             value = self.pooled(value)
-        value = self.scale * value.squeeze(-1) + self.shift  # [G]
+        scale = 1.0 if self.element_scales else self.scale
+        value = scale * value.squeeze(-1) + self.shift  # [G]
         if graph.numbers is not None:
             reference = kernels.gather(self.references, graph.numbers)  # [N]
             value = value + kernels.segment_sum(reference, graph.batch, graph.num_graphs)
         if not self.atomic:
             return {self.name: value}
-        atoms = self.scale * atoms.squeeze(-1)  # [N]
+        atoms = scale * atoms.squeeze(-1)  # [N]
         if graph.numbers is not None:
             atoms = atoms + reference
         count = graph.ptr.diff().clamp(min=1)
