@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from geoeq.errors import DataError, unknown_name
-from geoeq.parity.networks import NETWORKS
+from geoeq.parity.networks import NETWORKS, Network
 
 __all__ = ["NETWORKS", "SHIPPED", "CaseResult", "check_case", "run", "shipped_cases"]
 
@@ -75,6 +75,8 @@ def check_case(path: Path, network: str | None = None) -> CaseResult:
     if name not in NETWORKS:
         raise DataError(f"{path}: {unknown_name('network', name, NETWORKS)} Name it with --network.")
     parts = {kind: _part(tensors, kind) for kind in ("param", "input", "output")}
+    if not parts["param"] and isinstance(NETWORKS[name], Network):
+        raise DataError(f"{path}: has no parameters (param.*), from which the network could be made.")
     dtype = parts["input"]["pos"].dtype if "pos" in parts["input"] else torch.float64
     outputs, remark = NETWORKS[name].run(parts, hyperparameters)
     missing = sorted(set(parts["output"]) - set(outputs))

@@ -197,6 +197,7 @@ def _probe(outputs: dict[str, Tensor]) -> Tensor:
 _EGNN_INPUTS = {"h": "x", "pos": "pos", "vel": "vel", "edge_index": "edge_index", "edge_attr": "edge_attr"}
 _ATOM_INPUTS = {"z": "z", "pos": "pos", "edge_index": "edge_index", "batch": "batch"}
 _POTENTIAL = {"energy": "energy", "forces": "forces"}
+_ATOMIC = {"energy": "energy", "atomic_energy": "atomic_energies"}
 
 #: name of the folder of a case -> the adapter for its network, or for something else that is compared.
 NETWORKS: dict[str, Network | PrincipalFrames] = {
@@ -207,7 +208,8 @@ NETWORKS: dict[str, Network | PrincipalFrames] = {
     "escn": Network(ESCN, _ATOM_INPUTS, _POTENTIAL),
     "faenet": ColumnNetwork(FAENet, _ATOM_INPUTS | {"tags": "tags"}, _POTENTIAL),
     "frames": PrincipalFrames(),
-    "nequip": PotentialNetwork(NequIP, _ATOM_INPUTS, {"energy": "energy", "atomic_energy": "atomic_energies"}),
+    "nequip": PotentialNetwork(NequIP, _ATOM_INPUTS, _ATOMIC),
     "ponita": OrientationNetwork(PONITA, {"x": "x", "pos": "pos", "edge_index": "edge_index", "batch": "batch"}, {}),
+    "sevennet": PotentialNetwork(NequIP, _ATOM_INPUTS, _ATOMIC),
     "se3_transformer": DegreeNetwork(SE3Transformer, _EGNN_INPUTS | {"batch": "batch"}, {}),
 }

@@ -11,6 +11,7 @@ from geoeq.simulate.md.settings import MDSettings
 from geoeq.simulate.md.simulation import Outcome, Simulation, StopRule
 from geoeq.simulate.md.summary import write_summary
 from geoeq.simulate.neighbor_list import NeighborList
+from geoeq.simulate.published_potentials import load_sevennet
 
 __all__ = [
     "Export",
@@ -24,6 +25,7 @@ __all__ = [
     "StopRule",
     "export_potential",
     "load_potential",
+    "load_sevennet",
     "radial_distribution",
     "write_summary",
 ]

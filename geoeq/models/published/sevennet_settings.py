@@ -10,7 +10,7 @@ from e3nn import o3
 from geoeq.errors import CheckpointError, unknown_name
 from geoeq.models.published.parameters import check_hyperparameters
 
-__all__ = ["ENTRIES", "irreps_of_layers", "lmax_of_edges", "settings_of"]
+__all__ = ["ENTRIES", "columns_are_sorted", "irreps_of_layers", "lmax_of_edges", "settings_of"]
 
 #: entries of the configuration that describe the network, with the defaults of sevenn.
 _DEFAULTS: dict[str, Any] = {
@@ -84,6 +84,22 @@ def lmax_of_edges(settings: Mapping[str, Any]) -> int:
     """Return the highest degree of the harmonics."""
     lmax: int = settings["lmax_edge"] if settings["lmax_edge"] > 0 else settings["lmax"]
     return lmax
+
+
+def columns_are_sorted(settings: Mapping[str, Any]) -> bool:
+    """Return whether weights of a convolution are sorted by the irrep of the result, as since version 0.11.
+
+    Raises:
+        CheckpointError: the version is not a version.
+    """
+    version = str(settings["version"])
+    try:
+        number = tuple(int(part) for part in version.split(".")[:2])
+    except ValueError as error:
+        raise CheckpointError(
+            f"SevenNet: the version is {version!r}; it must be that of sevenn, such as '0.13.0'."
+        ) from error
+    return number >= (0, 11) and version != "0.11.0.dev0"
 
 
 def irreps_of_layers(settings: Mapping[str, Any]) -> list[o3.Irreps]:

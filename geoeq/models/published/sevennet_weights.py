@@ -26,7 +26,7 @@ from geoeq.models.published.nequip_layer_weights import (
     take_matrices,
 )
 from geoeq.models.published.parameters import NamedParameters
-from geoeq.models.published.sevennet_settings import irreps_of_layers, lmax_of_edges, settings_of
+from geoeq.models.published.sevennet_settings import columns_are_sorted, irreps_of_layers, lmax_of_edges, settings_of
 
 __all__ = ["is_sevennet", "reference_arguments", "reference_parameters"]
 
@@ -54,11 +54,11 @@ def reference_arguments(state_dict: Mapping[str, Tensor], hyperparameters: Mappi
         )
     kinds = settings["self_connection_type"]
     kinds = [kinds] * settings["num_convolution_layer"] if isinstance(kinds, str) else list(kinds)
-    ours = {"linear": "linear", "nequip": "element", "none": "none"}
+    ours = {"linear": "linear", "nequip": "element"}
     if len(set(kinds[1:])) > 1 or not set(kinds) <= set(ours):
         raise CheckpointError(
-            f"SevenNet: self_connection_type is {kinds}; all layers but the first must have the same: 'linear', "
-            "'nequip' or 'none'."
+            f"SevenNet: self_connection_type is {kinds}; all layers but the first must have the same, 'linear' or "
+            "'nequip'."
         )
     irreps = irreps_of_layers(settings)
     return {
@@ -111,10 +111,9 @@ def reference_parameters(
     }
     parity = -1 if settings["is_parity"] else 1
     harmonics = o3.Irreps.spherical_harmonics(lmax_of_edges(settings), parity)
-    by_result = tuple(int(part) for part in settings["version"].split(".")[:2]) >= (0, 11)
     for k, layer in enumerate(model.layers):  # type: ignore[arg-type]
         unused = (1,) if k == len(irreps) - 2 else (1, -1)
-        published = PublishedLayer(irreps[k], irreps[k + 1], harmonics, by_result, unused)
+        published = PublishedLayer(irreps[k], irreps[k + 1], harmonics, columns_are_sorted(settings), unused)
         values = _layer(maps, k, published, layer, settings, state_dict)
         ours |= {f"layers.{k}.{name}": value for name, value in values.items()}
     ours |= _head(maps, settings, irreps[-1], elements)
