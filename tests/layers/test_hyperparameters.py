@@ -25,6 +25,7 @@ from geoeq.layers.equiformer import NormKind
 from geoeq.layers.faenet import Message, NodeNorm
 from geoeq.layers.inputs.embedding import EdgeInput, NodeInput
 from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
+from geoeq.layers.nequip import SelfConnection
 from geoeq.layers.ponita import Invariants
 from geoeq.symmetry import assert_equivariant, random_batch
 
@@ -33,6 +34,7 @@ SIZE, COUNT = st.integers(1, 5), st.integers(0, 3)
 SIZES = st.lists(st.integers(1, 6), max_size=2)
 LENGTH = st.floats(2, 6)  # Å
 CUTOFF = st.none() | LENGTH
+ONSET = st.floats(0.5, 1.9)  # below LENGTH
 POSITIVE, EPS = st.floats(0.5, 20), st.floats(1e-6, 0.1)
 EVEN_OR_ODD, ANY = st.sampled_from(["abs", "tanh"]), st.sampled_from(["silu", "sigmoid", "tanh", "softplus"])
 #: Numbers of atoms in a batch of one, two or three graphs, with single atoms and pairs.
@@ -113,7 +115,14 @@ ATTENTION = {
 #: Name -> valid arguments of its constructor.
 ARGUMENTS = {
     "Activation": arguments(irreps=irreps("0e", optional=("0o",)), activation=EVEN_OR_ODD, normalize=FLAG),
-    "BesselBasis": arguments(width=SIZE, cutoff=LENGTH, power=st.integers(2, 8), learned=FLAG),
+    "BesselBasis": arguments(
+        width=SIZE,
+        cutoff=LENGTH,
+        power=st.integers(2, 8),
+        learned=FLAG,
+        onset=st.none() | ONSET,
+        prefactor=st.none() | POSITIVE,
+    ),
     "CosineEnvelope": arguments(cutoff=LENGTH),
     "DegreeEmbedding": arguments(
         irreps=irreps("0e", "1o", optional=("0o", "1e", "2e")),
@@ -205,7 +214,11 @@ ARGUMENTS = {
     ),
     "GNNLayer": arguments(width=SIZE, edge_width=COUNT, cutoff=CUTOFF),
     "Gate": arguments(
-        irreps=SCALARS_FIRST, activation=ANY, gate=st.sampled_from(["sigmoid", "tanh", "silu"]), normalize=FLAG
+        irreps=SCALARS_FIRST,
+        activation=ANY,
+        gate=st.sampled_from(["sigmoid", "tanh", "silu"]),
+        normalize=FLAG,
+        odd=st.sampled_from([None, "tanh"]),
     ),
     "GatedFeedForward": arguments(
         irreps=irreps("0e", "1o"), irreps_middle=irreps("0e", "1o"), irreps_out=st.none() | FIBER, dropout=RATE
@@ -221,6 +234,19 @@ ARGUMENTS = {
     ),
     "LearnedGaussianBasis": arguments(width=SIZE, cutoff=LENGTH),
     "Linear": arguments(irreps_in=irreps("0e", "1o", "0e", "2e", optional=("0o",)), irreps_out=FIBER, bias=FLAG),
+    "NequIPLayer": arguments(
+        irreps_in=ANY_IRREPS.map(lambda drawn: f"2x0e+{drawn}"),
+        irreps_out=SCALARS_FIRST,
+        edge_width=SIZE,
+        hidden=SIZES,
+        lmax_edge=st.integers(0, 2),
+        self_connection=one_of(SelfConnection),
+        element_width=SIZE,
+        group=st.sampled_from(["E(3)", "SE(3)"]),
+        neighbors=POSITIVE,
+        bias=FLAG,
+        residual=FLAG,
+    ),
     "NodeEmbedding": arguments(
         with_widths, width=SIZE, inputs=some_of(NodeInput).filter(bool), features_width=st.just(0)
     ),
@@ -234,6 +260,7 @@ ARGUMENTS = {
         edge_width=COUNT,
         cutoff=CUTOFF,
     ),
+    "PlainRadialNetwork": arguments(width=SIZE, hidden=SIZES, width_out=SIZE),
     "PolynomialEnvelope": arguments(cutoff=LENGTH, power=st.integers(2, 8)),
     "PonitaLayer": arguments(
         channels=SIZE,
@@ -308,6 +335,7 @@ ARGUMENTS = {
     ),
     "VectorActivation": arguments(channels=SIZE, activation=ANY, eps=EPS),
     "VectorNeuronLayer": arguments(width=SIZE, cutoff=CUTOFF),
+    "XPLOREnvelope": arguments(cutoff=LENGTH, onset=ONSET),
 }
 
 

@@ -20,6 +20,7 @@ from geoeq.layers.egnn import Count, Normalize
 from geoeq.layers.equiformer import NormKind
 from geoeq.layers.faenet import Message, NodeNorm
 from geoeq.layers.inputs.embedding import EdgeInput, NodeInput
+from geoeq.layers.nequip import SelfConnection
 from geoeq.layers.ponita import Invariants
 from geoeq.layers.products import Product
 from geoeq.layers.sphere.s2_grid import Normalization
@@ -79,6 +80,7 @@ WITH_IRREPS = NODES | {"features_irreps": st.just("")}
 EDGES = {"edge_inputs": some_of(EdgeInput), "edge_attr_width": st.just(0)}
 COMMON = {"cutoff": st.none() | LENGTH, "elements": st.sampled_from([None, [1, 6, 7, 8, 16]])}
 BASIS = {"num_basis": SIZE, "basis_cutoff": st.none() | LENGTH}
+NEQUIP_IRREPS = irreps("0e", optional=("0o", "1o", "1e", "2e"))
 SE3 = WITH_IRREPS | EDGES | COMMON | BASIS
 SE3 |= {"width": SIZE, "channels_div": FEW, "attention_heads": FEW, "hidden": SIZE, "norm": st.sampled_from(["gate"])}
 SE3 |= {"distance": st.sampled_from([None, True]), "radial_norm": FLAG, "activation": st.just("silu")}
@@ -156,6 +158,19 @@ def whole_heads(drawn):
 
 def vectors_if_any(drawn):
     return scalar_and_vector(drawn) if drawn["lmax"] else [GraphScalar("energy")]
+
+
+def nequip_heads(drawn):
+    """Vectors need a harmonic, and a place in the last layer."""
+    last = drawn["irreps_last"] or (drawn["irreps"] if isinstance(drawn["irreps"], str) else drawn["irreps"][-1])
+    return scalar_and_vector(drawn) if "1o" in last and drawn["lmax_edge"] != 0 else [GraphScalar("energy")]
+
+
+def nequip(drawn):
+    """Irreps of each layer, and a length."""
+    length = {} if drawn["cutoff"] or drawn["basis_cutoff"] else {"basis_cutoff": 4.0}
+    several = {} if isinstance(drawn["irreps"], str) else {"irreps": drawn["irreps"] * drawn["layers"]}
+    return drawn | length | several
 
 
 def options_of_the_product(drawn):
@@ -287,6 +302,27 @@ ARGUMENTS = {
     ),
     "IterativeSE3Transformer": network(
         scalar_and_vector, whole_heads, blocks=FEW, layers=FEW, **SE3 | {"lmax": st.just(1)}
+    ),
+    "NequIP": network(
+        nequip_heads,
+        nequip,
+        irreps=NEQUIP_IRREPS | NEQUIP_IRREPS.map(lambda each: [each]),
+        irreps_last=st.none() | NEQUIP_IRREPS,
+        layers=FEW,
+        lmax_edge=st.integers(0, 2) | st.none(),
+        group=st.sampled_from(["E(3)", "SE(3)"]),
+        self_connection=one_of(SelfConnection),
+        self_connection_first=st.none() | one_of(SelfConnection),
+        element_width=SIZE,
+        embedding_width=st.none() | SIZE,
+        hidden=st.lists(SIZE, max_size=2),
+        neighbors=POSITIVE,
+        bias=FLAG,
+        residual=FLAG,
+        learned_basis=FLAG,
+        power=st.integers(2, 8),
+        onset=st.none() | st.floats(0.5, 1.9),
+        **WITH_IRREPS | EDGES | COMMON | BASIS,
     ),
     "PONITA": network(
         lambda drawn: scalar_and_vector(drawn) if drawn["vectors"] else [GraphScalar("energy")],

@@ -28,6 +28,7 @@ from geoeq.models import (
     GraphScalar,
     IterativeSE3Transformer,
     Model,
+    NequIP,
     SampledScalar,
     SE3Transformer,
     SphereScalar,
@@ -67,6 +68,8 @@ def sized(network: type[Model], **sizes: object) -> Callable[[], Model]:
 
 _ATTENTION = {"attention_heads": 2, "hidden": 8, "num_basis": 4}
 
+_PUBLISHED = {"self_connection": "element", "self_connection_first": "none", "element_width": 4}
+
 #: Name -> network with the number of layers of its paper, and everything else that is not width by default.
 DEEP: dict[str, Callable[[], Model]] = {
     "EGNN 7": sized(EGNN, width=8),
@@ -77,6 +80,9 @@ DEEP: dict[str, Callable[[], Model]] = {
     "EquiformerV2 12": partial(equiformer_v2, 12),
     "EquiformerV2 20": partial(equiformer_v2, 20),
     "IterativeSE3Transformer 3x4": sized(IterativeSE3Transformer, width=8, **_ATTENTION),
+    "NequIP 5": sized(NequIP, irreps="4x0e+4x1o+2x2e", layers=5, hidden=(8,)),
+    "NequIP 5 parities": sized(NequIP, irreps="4x0e+2x0o+2x1e+4x1o+2x2e+2x2o", layers=5, hidden=(8,), **_PUBLISHED),
+    "NequIP 5 SE(3)": sized(NequIP, irreps="4x0e+4x1e+2x2e", layers=5, hidden=(8,), group="SE(3)", onset=3.5),
     "PONITA 5": sized(PONITA, channels=8, num_orientations=0, basis_width=8),
     "SE3Transformer 7": sized(SE3Transformer, width=4, **_ATTENTION),
     "TensorFieldNetwork 5": sized(TensorFieldNetwork, width=4, layers=5, hidden=(8,)),

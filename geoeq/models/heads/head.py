@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from e3nn import o3
 from torch import Tensor, nn
 
@@ -33,10 +34,11 @@ class Head(Configurable, nn.Module, ABC):
     with_last_layer: bool = False
 
     def bind(self, irreps: o3.Irreps) -> None:
-        """Create the parameters for features of these irreps: scalars (0e) first, then vectors (1o)."""
+        """Create the parameters for features of these irreps, in which scalars (0e) and vectors (1o) may be anywhere."""
         self.irreps = irreps
         self.width = irreps.count("0e")
         self.num_vectors = irreps.count("1o")
+        self._scalars, self._vectors = _columns(irreps, "0e"), _columns(irreps, "1o")
         self.make(irreps)
 
     @abstractmethod
@@ -54,8 +56,7 @@ class Head(Configurable, nn.Module, ABC):
         """Return the input of the last linear map, for heads with one scalar per graph; ``LastLayer`` uses it.
 
         Shapes:
-            Returns [G, W], with ``output = scale · last_features @ last_weights + terms without parameters``; scales of
-            elements are part of the features.
+            Returns [G, W], with ``output = scale · last_features @ last_weights + terms without parameters``.
 
         Raises:
             InputError: the head does not define a last linear map.
@@ -75,11 +76,23 @@ class Head(Configurable, nn.Module, ABC):
 
     def scalars(self, x: Tensor) -> Tensor:
         """Return the scalars among the features, [N, C]."""
-        return x[:, : self.width]
+        return _selected(x, self._scalars)
 
     def vectors(self, x: Tensor) -> Tensor:
         """Return the vectors among the features, [N, V, 3]."""
-        return x[:, self.width : self.width + 3 * self.num_vectors].reshape(-1, self.num_vectors, 3)
+        return _selected(x, self._vectors).reshape(-1, self.num_vectors, 3)
+
+
+def _columns(irreps: o3.Irreps, kind: str) -> list[slice]:
+    """Return the columns of the blocks of one irrep."""
+    blocks = irreps.simplify()
+    return [part for (_, ir), part in zip(blocks, blocks.slices(), strict=True) if ir == o3.Irrep(kind)]
+
+
+def _selected(x: Tensor, columns: list[slice]) -> Tensor:
+    if len(columns) == 1:
+        return x[:, columns[0]]
+    return torch.cat([x[:, part] for part in columns], dim=1) if columns else x[:, :0]
 
 
 def _no_last_layer(head: Head) -> InputError:

@@ -37,7 +37,8 @@ class GraphScalar(Head):
             extensive.
         atomic: also output "atomic_energies", the contributions of the atoms to a sum called "energy".
         linear: a linear map of the scalars instead of a network with a hidden layer, as in NequIP.
-        element_scales: a scale for each element instead of one, for a sum; fitting sets them all to one value.
+        element_scales: also multiply the terms of a sum by a factor for each element. Fitting leaves the factors as they
+            are, 1 at the start; published potentials have others.
 
     Shapes:
         Returns [G], in float64 for a sum over atoms; atomic_energies: [N], float64.
@@ -48,6 +49,7 @@ class GraphScalar(Head):
 
     references: Tensor
     scale: Tensor
+    element_scales: Tensor | None
     shift: Tensor
 
     def __init__(
@@ -75,9 +77,10 @@ class GraphScalar(Head):
             raise InputError("element_scales belong to the terms of a sum over atoms: leave it out for a mean.")
         self.names = (name, "atomic_energies") if atomic else (name,)
         self.after_pooling, self.atomic = after_pooling, atomic
-        self.linear, self.element_scales = linear, element_scales
+        self.linear = linear
         self.register_buffer("references", torch.zeros(NUM_ELEMENTS, dtype=torch.float64))
-        self.register_buffer("scale", torch.ones(NUM_ELEMENTS if element_scales else ()))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("element_scales", torch.ones(NUM_ELEMENTS) if element_scales else None)
         self.register_buffer("shift", torch.zeros(()))
 
     def make(self, irreps: o3.Irreps) -> None:
@@ -115,12 +118,12 @@ class GraphScalar(Head):
         return linear_weights((self.network if self.pooled is None else self.pooled)[-1])  # type: ignore[arg-type]
 
     def _with_element_scales(self, atoms: Tensor, graph: Graph) -> Tensor:
-        """Multiply values [N, W] of atoms by the scales of their elements, if there are any."""
-        if not self.element_scales:
+        """Multiply values [N, W] of atoms by the factors of their elements, if there are any."""
+        if self.element_scales is None:
             return atoms
         if graph.numbers is None:
             raise TensorError("GraphScalar with element_scales needs the elements (data.z), which are missing.")
-        return atoms * kernels.gather(self.scale, graph.numbers).unsqueeze(-1)
+        return atoms * kernels.gather(self.element_scales, graph.numbers).unsqueeze(-1)
 
     def _reduced(self, value: Tensor, graph: Graph) -> Tensor:
         reduce = kernels.segment_sum if self.reduce == "sum" else kernels.segment_mean
@@ -133,14 +136,13 @@ class GraphScalar(Head):
         value = self._reduced(value, graph)  # [G, 1 or C]
         if self.pooled is not None:
             value = self.pooled(value)
-        scale = 1.0 if self.element_scales else self.scale
-        value = scale * value.squeeze(-1) + self.shift  # [G]
+        value = self.scale * value.squeeze(-1) + self.shift  # [G]
         if graph.numbers is not None:
             reference = kernels.gather(self.references, graph.numbers)  # [N]
             value = value + kernels.segment_sum(reference, graph.batch, graph.num_graphs)
         if not self.atomic:
             return {self.name: value}
-        atoms = scale * atoms.squeeze(-1)  # [N]
+        atoms = self.scale * atoms.squeeze(-1)  # [N]
         if graph.numbers is not None:
             atoms = atoms + reference
         count = graph.ptr.diff().clamp(min=1)

@@ -190,9 +190,8 @@ class NequIP(Model):
         model = cls(**published.reference_arguments(state_dict, hyperparameters))
         values = published.reference_parameters(state_dict, hyperparameters, model)
         model.to(values["basis.frequencies"].dtype)
-        head: GraphScalar = model.heads[0]  # type: ignore[assignment]
-        head.scale.copy_(values.pop("heads.0.scale"))
-        head.references.copy_(values.pop("heads.0.references"))
+        for name in ("element_scales", "references"):
+            model.heads[0].get_buffer(name).copy_(values.pop(f"heads.0.{name}"))
         fill_parameters(model, values)
         return model
 

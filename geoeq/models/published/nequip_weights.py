@@ -209,7 +209,7 @@ def _head(theirs: NamedParameters, settings: Mapping[str, Any], width: int, elem
         gain = math.sqrt(2) if k else 1.0
         ours[f"heads.0.network.{2 * k}.weight"] = matrix.mT * gain / math.sqrt(width)
         ours[f"heads.0.network.{2 * k}.bias"] = matrix.new_zeros(out)
-    for name, key, default in (("scale", "scales", 1.0), ("references", "shifts", 0.0)):
+    for name, key, default in (("element_scales", "scales", 1.0), ("references", "shifts", 0.0)):
         value = _of_types(settings.get(f"per_type_energy_{key}"), default, elements)
         buffer = f"per_type_energy_scale_shift.{key}"
         if buffer in theirs.values:

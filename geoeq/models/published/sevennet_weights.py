@@ -209,7 +209,7 @@ def _head(
         "heads.0.network.0.weight": (first[scalar].squeeze(1) @ matrix).mT,
         "heads.0.network.0.bias": offset @ matrix + bias,
     }
-    for name, key in (("scale", "scale"), ("references", "shift")):
+    for name, key in (("element_scales", "scale"), ("references", "shift")):
         value = maps.theirs.values.get(f"rescale_atomic_energy.{key}")
         if value is None:
             raise CheckpointError(f"The state dict lacks: rescale_atomic_energy.{key}.")

@@ -21,6 +21,7 @@ from geoeq.models import (
     FrameAveraging,
     GraphScalar,
     Model,
+    NequIP,
     NodeScalar,
     PCACanonicalizer,
     SE3Transformer,
@@ -66,12 +67,16 @@ NETWORKS = [
     for name in (*geoeq.models.NETWORKS, "GNN", "Transformer")
 ]
 
+NEQUIP = {"irreps": "4x0e+2x1e+4x1o+2x2e", "layers": 2, "hidden": (8,)}
+
 #: Options and wrappers with thresholds of their own.
 OPTIONS = {
     "EGNN length": lambda: egnn(normalize="length"),
     "EGNN length plus one": lambda: egnn(normalize="length_plus_one", attention=True, tanh=True),
     "EGNN without a cutoff": lambda: egnn(cutoff=None),
     "EGNN of a Bessel basis": lambda: egnn(edge_inputs=["bessel"]),
+    "NequIP with the envelope of X-PLOR": lambda: NequIP([GraphScalar("energy")], **NEQUIP, cutoff=4.0, onset=3.0),
+    "NequIP on a complete graph": lambda: NequIP([GraphScalar("energy")], **NEQUIP, cutoff=None, basis_cutoff=4.0),
     "SE3Transformer with self-interactions per edge": lambda: se3_transformer(self_per_edge=True),
     "FAENet with a norm over the graph": lambda: faenet(norm="graph"),
     "weighted frames": lambda: FrameAveraging(faenet(), frames="weighted"),
