@@ -73,7 +73,10 @@ class Linear(Rowwise):
         result = []
         for sources, weight in zip(self.sources, self.weights, strict=True):
             x = blocks[sources[0]] if len(sources) == 1 else torch.cat([blocks[n] for n in sources], dim=2)
-            result.append(x @ weight)  # [N, 2 l + 1, V]
+            rows = (
+                x.flatten(0, 1) @ weight
+            )  # one matrix: blocks may be transposed views, a product for each node is slow
+            result.append(rows.view(*x.shape[:2], weight.shape[1]))  # [N, 2 l + 1, V]
         return self.add_bias(result)
 
     def add_bias(self, blocks: Sequence[Tensor], bias: Tensor | None = None) -> list[Tensor]:

@@ -34,7 +34,7 @@ class Head(Configurable, nn.Module, ABC):
     with_last_layer: bool = False
 
     def bind(self, irreps: o3.Irreps) -> None:
-        """Create the parameters for features of these irreps, in which scalars (0e) and vectors (1o) may be anywhere."""
+        """Create the parameters for features of these irreps; scalars (0e) and vectors (1o) may be anywhere."""
         self.irreps = irreps
         self.width = irreps.count("0e")
         self.num_vectors = irreps.count("1o")

@@ -37,8 +37,8 @@ class GraphScalar(Head):
             extensive.
         atomic: also output "atomic_energies", the contributions of the atoms to a sum called "energy".
         linear: a linear map of the scalars instead of a network with a hidden layer, as in NequIP.
-        element_scales: also multiply the terms of a sum by a factor for each element. Fitting leaves the factors as they
-            are, 1 at the start; published potentials have others.
+        element_scales: also multiply the terms of a sum by a factor for each element. Fitting leaves them at 1;
+            published potentials have others.
 
     Shapes:
         Returns [G], in float64 for a sum over atoms; atomic_energies: [N], float64.

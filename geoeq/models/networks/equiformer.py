@@ -42,7 +42,7 @@ class Equiformer(Model):
         irreps_head: irreps of the values of one attention head.
         num_heads: number of attention heads.
         irreps_middle: irreps inside the feed-forward networks.
-        irreps_out: irreps of the last block's output, for the heads: scalars first, then vectors, if any.
+        irreps_out: irreps of the last block's output, for the heads.
         irreps_message: irreps of messages before the tensor product; None takes those of the features.
         layers: number of blocks.
         nonlinear: pass values through a gate and a second tensor product.
@@ -133,7 +133,7 @@ class Equiformer(Model):
         check_positive(self, average_degree=average_degree, basis_cutoff=basis_cutoff)
         check_rates(self, attention_dropout=attention_dropout, dropout=dropout, out_dropout=out_dropout)
         check_rates(self, stochastic_depth=stochastic_depth)
-        harmonics, out = o3.Irreps(irreps_harmonics), _checked_order(o3.Irreps(irreps_out))
+        harmonics, out = o3.Irreps(irreps_harmonics), o3.Irreps(irreps_out)
         self.group = harmonics_group(harmonics)
         super().__init__(heads, out, cutoff, harmonics.lmax, elements)
         scale = basis_cutoff if basis_cutoff is not None else cutoff
@@ -222,11 +222,3 @@ def _basis(kind: BasisKind, width: int, scale: float) -> RadialFunction:
     if kind == "expnormal":
         return ExpNormalBasis(width, scale)
     raise InputError(unknown_name("basis", kind, get_args(BasisKind)))
-
-
-def _checked_order(irreps: o3.Irreps) -> o3.Irreps:
-    """Check that irreps are ordered as heads need them: scalars first, then vectors."""
-    degrees = [ir.l for _, ir in irreps]
-    if not degrees or irreps[0].ir != o3.Irrep("0e") or (1 in degrees and degrees.index(1) != 1):
-        raise InputError(f"irreps_out is {irreps}; heads need scalars (0e) first, then vectors.")
-    return irreps
