@@ -71,9 +71,11 @@ def settings_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     places = {int(number): int(place) for number, place in settings["_type_map"].items()}
     settings["_type_map"] = dict(sorted(places.items(), key=lambda pair: pair[1]))
     if settings["use_modality"]:
-        known, name = settings["_modal_map"], settings.get("modality")
-        if name not in known:
-            asked = unknown_name("modality", str(name), known) if name else f"Known: {', '.join(sorted(known))}."
+        known, modality = settings["_modal_map"], settings.get("modality")
+        if modality not in known:
+            asked = (
+                unknown_name("modality", str(modality), known) if modality else f"Known: {', '.join(sorted(known))}."
+            )
             raise CheckpointError(f"SevenNet has several modalities; name one with modality=. {asked}")
     elif settings.get("modality") is not None:
         raise CheckpointError(f"SevenNet: this network has no modalities; leave out '{settings['modality']}'.")

@@ -101,12 +101,13 @@ def reference_parameters(
     elements, irreps = list(settings["_type_map"]), irreps_of_layers(settings)
     maps = _LinearMaps(theirs, settings)
 
-    basis = model.basis.frequencies  # type: ignore[union-attr]
     one_hot = o3.Irreps(f"{len(elements)}x0e")
     rows, bias = maps.take("onehot_to_feature_x", one_hot, irreps[0], "use_modal_node_embedding")
     table = rows[o3.Irrep("0e")].squeeze(1) + bias
     ours = {
-        "basis.frequencies": theirs.take(_BASIS, basis.shape) * settings["cutoff"] / math.pi,
+        "basis.frequencies": theirs.take(_BASIS, [settings["radial_basis"].get("bessel_basis_num", 8)])
+        * settings["cutoff"]
+        / math.pi,
         "embedding.scalars.element.weight": element_table(table, elements),
     }
     parity = -1 if settings["is_parity"] else 1
