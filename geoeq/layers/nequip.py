@@ -85,6 +85,7 @@ class NequIPLayer(Layer):
         check_sizes(self, least=0, lmax_edge=lmax_edge)
         check_positive(self, neighbors=neighbors)
         check_name("self_connection", self_connection, get_args(SelfConnection))
+        check_name("group", group, ("E(3)", "SE(3)"))
         self.group, self.edge_width, self.scale = group, edge_width, 1 / math.sqrt(neighbors)
         self.irreps_in = features_of_group(irreps_in, group)
         harmonics = features_of_group(o3.Irreps.spherical_harmonics(lmax_edge), group)

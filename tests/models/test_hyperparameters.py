@@ -167,8 +167,10 @@ def nequip_heads(drawn):
 
 
 def nequip(drawn):
-    """Irreps of each layer, and a length."""
+    """Irreps of each layer, and a length, which is not beyond the cutoff."""
     length = {} if drawn["cutoff"] or drawn["basis_cutoff"] else {"basis_cutoff": 4.0}
+    if drawn["cutoff"] and drawn["basis_cutoff"]:
+        length = {"basis_cutoff": min(drawn["cutoff"], drawn["basis_cutoff"])}
     several = {} if isinstance(drawn["irreps"], str) else {"irreps": drawn["irreps"] * drawn["layers"]}
     return drawn | length | several
 

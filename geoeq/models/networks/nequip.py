@@ -43,7 +43,7 @@ class NequIP(Model):
         embedding_width: number of scalars before the first layer, by default that of the first irreps.
         hidden: widths of the hidden layers of the radial networks.
         cutoff: cutoff radius in Å; None takes ``data.edge_index``, or connects all atoms of a graph.
-        basis_cutoff: radius at which the basis and its envelope end, in Å; by default the cutoff.
+        basis_cutoff: radius at which the basis and its envelope end, in Å, at most the cutoff, which is the default.
         num_basis: number of Bessel functions.
         learned_basis: whether to learn their frequencies.
         power: power of the polynomial envelope, which multiplies the basis.
@@ -60,8 +60,8 @@ class NequIP(Model):
         Positions in Å (or dimensionless throughout), velocities in Å per unit of time.
 
     Raises:
-        InputError: an option is unknown, a number is out of range, neither a cutoff nor a basis_cutoff is given, or a
-            layer has no irreps.
+        InputError: an option is unknown, a number is out of range, neither a cutoff nor a basis_cutoff is given, the
+            basis ends beyond the cutoff, or the irreps do not fit the layers.
 
     Source:
         Batzner et al., Nat. Commun. 13, 2453 (2022), arXiv:2101.03164. Differs: the self-connection is linear by
@@ -132,6 +132,10 @@ class NequIP(Model):
         end = basis_cutoff or cutoff
         if end is None:
             raise InputError("NequIP needs a cutoff or a basis_cutoff: its messages vanish there.")
+        if cutoff is not None and end > cutoff:
+            raise InputError(
+                f"NequIP: basis_cutoff is {end} Å, beyond the cutoff, {cutoff} Å, where messages would jump."
+            )
         after = _irreps_of_layers(irreps, irreps_last, layers)
         lmax_edge = max(entry.lmax for entry in after) if lmax_edge is None else lmax_edge
         first = _embedded_irreps(embedding_width or after[0].count("0e"), features_irreps, velocity, group)

@@ -131,7 +131,6 @@ class PublishedLayer:
             matrix: theirs, [H, num_weights].
             layer: our layer.
             symbols: the 3j symbols "_w3j_1_1_2" that the authors' modules store, whose sign depends on e3nn's version.
-
         """
         couplings = self._couplings()
         if self.sorted_columns:

@@ -58,7 +58,7 @@ def reference_arguments(state_dict: Mapping[str, Tensor], hyperparameters: Mappi
     """
     check_hyperparameters("NequIP", hyperparameters, _NEEDED, _OPTIONAL | _WITHOUT_EFFECT)
     settings = hyperparameters
-    widths, parities = _features(settings)
+    widths = _widths(settings)
     depth = settings.get("readout_mlp_hidden_layers_depth", 0)
     if depth not in (0, 1) or settings.get("readout_mlp_hidden_layers_width") not in (None, widths[0]):
         raise CheckpointError(
@@ -75,8 +75,10 @@ def reference_arguments(state_dict: Mapping[str, Tensor], hyperparameters: Mappi
         neighbors = next(iter(neighbors.values()))
     return {
         "heads": [GraphScalar("energy", atomic=True, linear=not depth, element_scales=True)],
-        "irreps": str(
-            o3.Irreps([(mul, (degree, parity)) for degree, mul in enumerate(widths) for parity in parities(degree)])
+        "irreps": " + ".join(
+            f"{mul}x{degree}{parity}"
+            for degree, mul in enumerate(widths)
+            for parity in ("eo" if settings["parity"] else "eo"[degree % 2])
         ),
         "irreps_last": f"{widths[0]}x0e",
         "layers": settings["num_layers"],
@@ -138,19 +140,19 @@ def _is_constant(name: str, value: Tensor) -> bool:
     return value.numel() == 0 or name.endswith(("output_mask", "_rmax_recip")) or "._w3j_" in name
 
 
-def _features(settings: Mapping[str, Any]) -> tuple[list[int], Any]:
-    """Return the number of features of each degree, and a function from a degree to its parities."""
+def _widths(settings: Mapping[str, Any]) -> list[int]:
+    """Return the number of features of each degree."""
     lmax, widths = settings["l_max"], settings["num_features"]
     widths = [widths] * (lmax + 1) if isinstance(widths, int) else list(widths)
     if len(widths) != lmax + 1:
         raise CheckpointError(
             f"NequIP.from_reference: num_features is {widths}; l_max {lmax} needs {lmax + 1} of them."
         )
-    return widths, (lambda degree: (1, -1)) if settings["parity"] else (lambda degree: ((-1) ** degree,))
+    return widths
 
 
 def _embedding_width(settings: Mapping[str, Any]) -> int:
-    width: int = settings.get("type_embed_num_features") or _features(settings)[0][0]
+    width: int = settings.get("type_embed_num_features") or _widths(settings)[0]
     return width
 
 
@@ -210,15 +212,8 @@ def _head(theirs: NamedParameters, settings: Mapping[str, Any], width: int, elem
         ours[f"heads.0.network.{2 * k}.weight"] = matrix.mT * gain / math.sqrt(width)
         ours[f"heads.0.network.{2 * k}.bias"] = matrix.new_zeros(out)
     for name, key, default in (("element_scales", "scales", 1.0), ("references", "shifts", 0.0)):
-        value = _of_types(settings.get(f"per_type_energy_{key}"), default, elements)
-        buffer = f"per_type_energy_scale_shift.{key}"
-        if buffer in theirs.values:
-            value = theirs.take(buffer, theirs.values[buffer].shape).flatten().double().expand(len(elements))
-        ours[f"heads.0.{name}"] = element_table(value, elements)
+        value, buffer = torch.tensor([default]), f"per_type_energy_scale_shift.{key}"
+        if buffer in theirs.values or settings.get(f"per_type_energy_{key}") is not None:
+            value = theirs.take(buffer, theirs.values.get(buffer, value).shape).flatten()
+        ours[f"heads.0.{name}"] = element_table(value.double().expand(len(elements)), elements)
     return ours
-
-
-def _of_types(value: Mapping[str, float] | float | None, default: float, elements: list[int]) -> Tensor:
-    """Return a hyperparameter, which is a number or one for each type, as a tensor of the types."""
-    values = list(value.values()) if isinstance(value, Mapping) else [default if value is None else value]
-    return torch.tensor(values, dtype=torch.float64).expand(len(elements))

@@ -67,6 +67,8 @@ def test_irreps_of_each_layer_and_of_the_last() -> None:
         NequIP([GraphScalar("energy")], "4x1o", **SMALL)
     with pytest.raises(InputError, match="NequIP needs a cutoff or a basis_cutoff"):
         NequIP([GraphScalar("energy")], cutoff=None)
+    with pytest.raises(InputError, match=r"basis_cutoff is 5\.0 Å, beyond the cutoff, 4\.0 Å"):
+        NequIP([GraphScalar("energy")], cutoff=4.0, basis_cutoff=5.0)
 
 
 def test_the_groups_have_their_products() -> None:
