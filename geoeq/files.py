@@ -11,6 +11,7 @@ import os
 import pickle
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +19,14 @@ from typing import Any
 
 import torch
 
-from geoeq.errors import CheckpointError, InputError
+from geoeq.errors import CheckpointError, DataError, GeoeqError, InputError
 
 __all__ = [
     "STATE_VERSION",
     "AppendLog",
     "atomic_folder",
     "atomic_write",
+    "check_regular",
     "file_digest",
     "file_sha256",
     "load_state",
@@ -34,6 +36,29 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+
+_KINDS = {stat.S_IFIFO: "a pipe (fifo)", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def check_regular(path: Path, error: type[GeoeqError] = DataError) -> None:
+    """Check, without opening it, that ``path`` is not a pipe, socket or device, which may have no end.
+
+    Files, folders and missing files pass.
+
+    Args:
+        path: path of a file to be read.
+        error: class of the exception.
+
+    Raises:
+        GeoeqError: it is neither a file nor a folder.
+    """
+    try:
+        kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode))
+    except (OSError, ValueError):  # missing, or an impossible name: whoever opens the file says so
+        return
+    if kind is not None:
+        raise error(f"{path} is {kind}, which is not read. Save its content in a file.")
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import geoeq
+from geoeq.documents import read_json
 from geoeq.errors import CheckpointError, GeoeqError
 from geoeq.files import atomic_write, file_sha256, write_json
 from geoeq.models.config import from_config
@@ -129,12 +129,9 @@ def _read(folder: Path) -> _Contents:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; it belongs beside {WEIGHTS}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is truncated or altered: it is not JSON ({error}).") from error
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; it belongs beside {WEIGHTS}.")
+    description = read_json(path, CheckpointError)
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CheckpointError(f"{path} does not describe a model of geoeq.")
     version = description.get("version")

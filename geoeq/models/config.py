@@ -8,12 +8,15 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from geoeq.errors import CheckpointError, RecipeError, unknown_name
+from geoeq.errors import CheckpointError, GeoeqError, RecipeError, unknown_name
 from geoeq.typed import Origin, import_object
 
 __all__ = ["Configurable", "from_config"]
 
 _Object = TypeVar("_Object", bound="Configurable")
+
+#: Errors of a constructor whose arguments have the wrong type or impossible values.
+_CONSTRUCTOR_ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 
 
 class Configurable:
@@ -103,8 +106,10 @@ def from_config(config: Mapping[str, Any], kind: type[_Object], *, trust: bool =
     arguments = {name: _from_json(value, trust) for name, value in settings.items()}
     try:
         return cls(**arguments)
-    except TypeError as error:
-        raise RecipeError(f"{cls.__name__}: {error}") from error
+    except GeoeqError:
+        raise
+    except _CONSTRUCTOR_ERRORS as error:
+        raise RecipeError(f"{cls.__name__}: it cannot be built with these arguments: {error}") from error
 
 
 def _from_json(value: Any, trust: bool) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import torch
@@ -11,7 +12,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.checks import check_edges, check_inputs
+from geoeq.checks import LAST_ELEMENT, check_edges, check_inputs
 from geoeq.errors import FieldError, InputError, TensorError, unknown_name
 from geoeq.fields import Field, field
 from geoeq.graph import Graph, build_graph, in_dtype
@@ -57,7 +58,7 @@ class Model(Configurable, nn.Module, WithExample):
     ) -> None:
         super().__init__()
         self.cutoff, self.lmax = cutoff, lmax
-        self.elements = None if elements is None else tuple(sorted({int(number) for number in elements}))
+        self.elements = None if elements is None else _checked_elements(elements)
         names = [name for head in heads for name in head.names]
         for name in names:
             field(name)
@@ -178,7 +179,7 @@ class Model(Configurable, nn.Module, WithExample):
 
     def set_elements(self, elements: Sequence[int]) -> None:
         """Accept only these atomic numbers from now on."""
-        self.elements = tuple(sorted({int(number) for number in elements}))
+        self.elements = _checked_elements(elements)
         if "elements" in self.arguments:  # a user's network need not have the argument
             self.arguments["elements"] = list(self.elements)
 
@@ -199,3 +200,12 @@ class Model(Configurable, nn.Module, WithExample):
             self.set_elements(numbers)
         for head in self.heads:
             head.fit(parts)  # type: ignore[operator]
+
+
+def _checked_elements(elements: Sequence[int]) -> tuple[int, ...]:
+    """Return the different atomic numbers in ascending order."""
+    numbers = list(elements) if isinstance(elements, Iterable) else [None]
+    known = range(1, LAST_ELEMENT + 1)
+    if not all(isinstance(number, Integral) and number is not True and number in known for number in numbers):
+        raise InputError(f"'elements' must be a list of atomic numbers from 1 to {LAST_ELEMENT}, not {elements!r:.60}.")
+    return tuple(sorted({int(number) for number in numbers}))

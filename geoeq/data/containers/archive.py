@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from geoeq.errors import DataError
+from geoeq.files import check_regular
 
 __all__ = ["check_name", "open_members"]
 
@@ -39,6 +40,7 @@ def open_members(path: Path, most: int | None = None) -> Iterator[tuple[str, IO[
     Raises:
         DataError: the file is truncated, altered, not such an archive, or not safe to unpack.
     """
+    check_regular(path)
     try:
         limit = _FREE_BYTES + _RATIO * path.stat().st_size
         limit = limit if most is None else min(limit, most)

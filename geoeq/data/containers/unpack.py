@@ -15,6 +15,7 @@ from typing import IO, Any, cast
 
 from geoeq.data.containers.archive import open_members
 from geoeq.errors import DataError
+from geoeq.files import check_regular
 
 __all__ = ["bare_suffix", "is_archive", "read_lines", "unpacked", "unpacked_folder"]
 
@@ -48,12 +49,16 @@ def read_lines(path: Path) -> Iterator[str]:
     Raises:
         DataError: the file is truncated, altered or not text, or has a line of more than 16 MiB.
     """
+    check_regular(path)
     open_file = _COMPRESSED.get(path.suffix.lower(), open)
-    number = 0
+    number = count = 0
     try:
+        limit = _FREE_BYTES + _RATIO * path.stat().st_size
         with cast(IO[bytes], open_file(path, "rb")) as file:
             while line := file.readline(_LONGEST_LINE):
-                number += 1
+                number, count = number + 1, count + len(line)
+                if count > limit:
+                    raise DataError(f"{path} unpacks to more than {_RATIO} times its size. Do not trust this file.")
                 if len(line) == _LONGEST_LINE:
                     raise DataError(f"{path}: line {number} is longer than {_LONGEST_LINE} bytes: this is not a text.")
                 yield line.decode("utf-8").rstrip("\r\n")
@@ -73,8 +78,9 @@ def unpacked(path: Path, member: str | None = None) -> Iterator[Path]:
     if not is_archive(path) and path.suffix.lower() not in _COMPRESSED:
         yield path
         return
+    check_regular(path)
     with tempfile.TemporaryDirectory(prefix="geoeq-") as folder:
-        plain = Path(folder) / "file"
+        plain = Path(folder) / (path.name if is_archive(path) else path.stem)  # readers go by the suffix
         with plain.open("wb") as file:
             if is_archive(path):
                 _copy_member(path, member, file)

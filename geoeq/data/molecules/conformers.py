@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoeq.errors import DataError, InputError
+from geoeq.files import check_regular
 from geoeq.resources import import_extra
 
 __all__ = ["Molecule", "conformers", "embed", "parse_smiles", "read_smiles"]
@@ -47,6 +48,7 @@ def read_smiles(path: Path) -> list[str]:
     Raises:
         DataError: the file does not exist or is empty.
     """
+    check_regular(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

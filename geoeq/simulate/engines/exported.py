@@ -16,6 +16,7 @@ import geoeq
 from geoeq.checks import check_inputs
 from geoeq.errors import CheckpointError, InputError
 from geoeq.fields import Field, field
+from geoeq.files import check_regular
 from geoeq.graph import Graph
 from geoeq.models import Model
 from geoeq.models.wrappers.forces import has_volume
@@ -129,6 +130,7 @@ def load_potential(path: str | Path) -> ExportedPotential:
             from those on the machine that exported it.
     """
     path = Path(path)
+    check_regular(path, CheckpointError)
     try:
         with zipfile.ZipFile(path) as archive:
             compiled = any("/aotinductor/" in name for name in archive.namelist())
