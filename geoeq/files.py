@@ -213,7 +213,7 @@ def read_log(path: Path) -> list[dict[str, float]]:
     columns = next(rows, [])
     return [
         {
-            name: float(cell) if "." in cell or not cell.lstrip("-").isdigit() else int(cell)
+            name: float(cell) if "." in cell or not cell.lstrip("-").isdecimal() else int(cell)
             for name, cell in cells
             if cell
         }

@@ -235,7 +235,10 @@ def import_object(path: object, origin: Origin | None = None, key: str = "class_
         classes = [entry for entry, value in public.items() if inspect.isclass(value) and issubclass(value, kind)]
         noun, known = ("object", public) if kind is object else ("class", classes or public)
         raise _unimportable(where, key, f"the module '{module_name}' has no {noun} '{name}'.{suggestion(name, known)}")
-    return getattr(module, name)
+    found = getattr(module, name)
+    if not callable(found):
+        raise _unimportable(where, key, f"'{path}' is a {type(found).__name__}, not a class or function.")
+    return found
 
 
 def _unimportable(origin: Origin, key: str, text: str) -> GeoeqError:

@@ -147,3 +147,21 @@ def test_elements_that_are_none(elements, tmp_path):
     (tmp_path / "model.json").write_text(json.dumps(description))
     with pytest.raises(CheckpointError, match=r"model\.json: 'elements' must be a list of atomic numbers"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["geoeq.models", "geoeq.fields.FIELDS"])
+def test_class_paths_of_what_is_not_called(path, tmp_path):
+    (tmp_path / "r.yaml").write_text(f"dataset: qm7\ntarget: x\nmodel: {{class_path: {path}}}\n")
+    with pytest.raises(RecipeError, match=r"r\.yaml: .* is a (module|dict), not a class or function"):
+        read_recipe(tmp_path / "r.yaml")
+
+
+def test_a_checkpoint_that_announces_endless_layers(tmp_path):
+    save_checkpoint(EGNN.example(), tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text())
+    description["model"]["init_args"]["layers"] = 999_999_999_999
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    with pytest.raises(
+        CheckpointError, match=r"model\.json: it describes far more parameters than the \d+ numbers in model"
+    ):
+        load_checkpoint(tmp_path)

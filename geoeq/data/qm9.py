@@ -92,7 +92,7 @@ def _read(path: Path) -> Iterator[_Molecule]:
 def _read_list(path: Path) -> set[int]:
     """Read the indices in uncharacterized.txt: the first word of each line, if it is a number."""
     words = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    indices = {int(word[0]) for word in words if word and word[0].isdigit()}
+    indices = {int(word[0]) for word in words if word and word[0].isdecimal() and len(word[0]) < 10}
     if len(indices) != _UNCHARACTERIZED:
         raise DataError(
             f"{path} lists {len(indices)} molecules instead of {_UNCHARACTERIZED}. It is truncated, or another file. "

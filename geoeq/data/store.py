@@ -93,7 +93,12 @@ def open_store(folder: Path, verify: bool = False) -> tuple[dict[str, Array], di
     """
     index = read_index(folder)
     for name, entry in index["arrays"].items():
-        if not isinstance(entry, dict) or not entry.keys() >= _ENTRY or Path(name).name != name:
+        if (
+            not isinstance(entry, dict)
+            or not entry.keys() >= _ENTRY
+            or not isinstance(entry["shape"], list)
+            or Path(name).name != name
+        ):
             raise _broken(folder / INDEX, f"is altered: the entry '{name[:40]}' is not that of an array")
     arrays = {name: _open_array(folder / f"{name}.npy", entry, verify) for name, entry in index["arrays"].items()}
     return arrays, index["details"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import geoeq
 from geoeq.documents import read_json
@@ -23,6 +25,9 @@ _Contents: TypeAlias = tuple[dict[str, Any], dict[str, Tensor]]
 FORMAT = "geoeq model"
 FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+#: A model may be built with this many parameters plus twice the numbers in its file.
+_FREE_PARAMETERS = 1_000_000
 
 #: older version -> function (description, tensors) -> (description, tensors) of the version after it. Whoever raises
 #: FORMAT_VERSION adds a function here; stored checkpoints of all versions are among the tests.
@@ -80,17 +85,36 @@ def load_checkpoint(path: str | Path, *, trust: bool = False) -> tuple[Model, di
     folder = _checkpoint_folder(Path(path))
     description, tensors = _update(folder, *_read(folder))
     try:
-        model = from_config(description["model"], Model, trust=trust)  # type: ignore[type-abstract]
+        with _at_most(sum(tensor.numel() for tensor in tensors.values())):
+            model = from_config(description["model"], Model, trust=trust)  # type: ignore[type-abstract]
         model = model.to(getattr(torch, description["dtype"]))
         model.load_state_dict(tensors)
         if description["elements"] is not None:
             model.set_elements(description["elements"])
     except RuntimeError as error:
         class_path = description["model"]["class_path"]
-        raise CheckpointError(f"{folder / WEIGHTS} does not fit {class_path}: {error}") from error
+        raise CheckpointError(f"{folder / WEIGHTS} does not fit {class_path}: {error!s:.1000}") from error
     except GeoeqError as error:
         raise CheckpointError(f"{folder / DESCRIPTION}: {error}") from error
     return model.eval(), description["meta"]
+
+
+@contextlib.contextmanager
+def _at_most(count: int) -> Iterator[None]:
+    """Stop building a model with far more parameters than the weights have: an altered number of layers has no end."""
+    total = 0
+
+    def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal total
+        total += 0 if parameter is None else parameter.numel()
+        if total > _FREE_PARAMETERS + 2 * count:
+            raise CheckpointError(f"it describes far more parameters than the {count} numbers in {WEIGHTS}.")
+
+    handle = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def checkpoint_sha256(path: str | Path) -> str:

@@ -339,7 +339,7 @@ def test_altered_bytes_are_read_or_refused_by_name(name, tmp_path, altered):
             kept.write_bytes(content)
             raise AssertionError(f"{name}, seed {seed}: {type(error).__name__}, see {kept}") from error
         if message is not None:
-            named = {path.name, *(other.name for other in files)}
+            named = {path.name, path.parent.name, *(other.name for other in files)}
             assert any(part in message for part in named), (seed, message)
             assert len(message) < 2000, (seed, message)
         file.write_bytes(contents[file])
