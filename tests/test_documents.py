@@ -161,7 +161,5 @@ def test_a_checkpoint_that_announces_endless_layers(tmp_path):
     description = json.loads((tmp_path / "model.json").read_text())
     description["model"]["init_args"]["layers"] = 999_999_999_999
     (tmp_path / "model.json").write_text(json.dumps(description))
-    with pytest.raises(
-        CheckpointError, match=r"model\.json: it describes far more parameters than the \d+ numbers in model"
-    ):
+    with pytest.raises(CheckpointError, match=r"model\.json: it describes far more parameters than the \d+"):
         load_checkpoint(tmp_path)

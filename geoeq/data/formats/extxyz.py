@@ -217,11 +217,12 @@ def _numbers(block: _Block) -> Array:
     column = block.layout[name][0]
     words = [row[column] for row in block.rows]
     known = {
-        word: int(word[:4]) if word.isdecimal() else atomic_numbers.get(word.capitalize(), 0) for word in set(words)
+        word: int(word) if word.isdecimal() and len(word) < 40 else atomic_numbers.get(word.capitalize(), 0)
+        for word in set(words)
     }
     for word, number in known.items():
         if not 0 < number < 119:
-            raise DataError(f"{block.where} cannot be read: there is no element '{word}'.")
+            raise DataError(f"{block.where} cannot be read: there is no element '{word[:40]}'.")
     return np.array([known[word] for word in words], dtype=np.uint8)
 
 
