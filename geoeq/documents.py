@@ -75,7 +75,7 @@ def parse_yaml(text: str, where: str, error: type[GeoeqError] = DataError) -> An
             self.depth += 1
             if self.depth > _DEEPEST:
                 raise _LimitError(f"it is nested more than {_DEEPEST} deep")
-            node: Node | None = super().compose_node(parent, index)  # type: ignore[no-untyped-call, arg-type]
+            node: Node | None = super().compose_node(parent, index)
             self.depth -= 1
             return node
 
@@ -84,11 +84,11 @@ def parse_yaml(text: str, where: str, error: type[GeoeqError] = DataError) -> An
     loader: Loader | None = None
     try:
         loader = Loader(text)
-        root = loader.get_single_node()  # type: ignore[no-untyped-call]
+        root = loader.get_single_node()
         if root is None:
             return None
         _count_values(root, {})
-        return loader.construct_document(root)  # type: ignore[no-untyped-call]
+        return loader.construct_document(root)
     except _LimitError as fault:
         raise error(f"{where}: {fault}. Do not trust this file.") from None
     except yaml.YAMLError as fault:
@@ -97,7 +97,7 @@ def parse_yaml(text: str, where: str, error: type[GeoeqError] = DataError) -> An
         raise error(f"{where}: it has a value that is invalid in YAML: {shorten(str(fault))}") from fault
     finally:
         if loader is not None:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
 
 
 def _count_values(node: Node, known: dict[int, int]) -> int:

@@ -202,10 +202,10 @@ class Model(Configurable, nn.Module, WithExample):
             head.fit(parts)  # type: ignore[operator]
 
 
-def _checked_elements(elements: Sequence[int]) -> tuple[int, ...]:
+def _checked_elements(elements: Any) -> tuple[int, ...]:
     """Return the different atomic numbers in ascending order."""
-    numbers = list(elements) if isinstance(elements, Iterable) else [None]
+    numbers: list[Any] = list(elements) if isinstance(elements, Iterable) else [None]
     known = range(1, LAST_ELEMENT + 1)
-    if not all(isinstance(number, Integral) and number is not True and number in known for number in numbers):
+    if not all(isinstance(number, Integral) and not isinstance(number, bool) and number in known for number in numbers):
         raise InputError(f"'elements' must be a list of atomic numbers from 1 to {LAST_ELEMENT}, not {elements!r:.60}.")
     return tuple(sorted({int(number) for number in numbers}))

@@ -38,7 +38,7 @@ _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OS
 _FREE_BYTES, _RATIO = 1 << 26, 100
 
 #: What the description must have, and its types.
-_DESCRIPTION = {
+_DESCRIPTION: Mapping[str, Any] = {
     "version": int,
     "geoeq": str,
     "title": str,
