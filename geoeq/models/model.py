@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Integral
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from e3nn import o3
 from torch import Tensor, nn
@@ -205,7 +205,10 @@ class Model(Configurable, nn.Module, WithExample):
 def _checked_elements(elements: Any) -> tuple[int, ...]:
     """Return the different atomic numbers in ascending order."""
     numbers: list[Any] = list(elements) if isinstance(elements, Iterable) else [None]
-    known = range(1, LAST_ELEMENT + 1)
-    if not all(isinstance(number, Integral) and not isinstance(number, bool) and number in known for number in numbers):
+    known = set(range(1, LAST_ELEMENT + 1))
+    if (
+        any(isinstance(number, bool) or not isinstance(number, int | np.integer) for number in numbers)
+        or not {*numbers} <= known
+    ):
         raise InputError(f"'elements' must be a list of atomic numbers from 1 to {LAST_ELEMENT}, not {elements!r:.60}.")
     return tuple(sorted({int(number) for number in numbers}))

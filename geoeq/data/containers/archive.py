@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from geoeq.documents import shorten
 from geoeq.errors import DataError
 from geoeq.files import check_regular
 
@@ -94,7 +95,7 @@ def _zip_members(path: Path, limit: int) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _broken(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} is truncated or altered ({error}). Delete it and fetch it again.")
+    return DataError(f"{path} is truncated or altered ({shorten(str(error))}). Delete it and fetch it again.")
 
 
 def check_name(path: Path, name: str) -> None:

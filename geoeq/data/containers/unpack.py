@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -20,13 +20,13 @@ from geoeq.files import check_regular
 __all__ = ["bare_suffix", "is_archive", "read_lines", "unpacked", "unpacked_folder"]
 
 #: Suffix of a compressed file -> function that opens it.
-_COMPRESSED: dict[str, Callable[[Path, str], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_COMPRESSED: dict[str, Callable[[IO[bytes], str], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 #: Longest line of a text file, bytes.
 _LONGEST_LINE = 1 << 24
 
 #: A file may unpack to this many bytes plus this many times its own size; arrays of numbers compress about twice.
-_FREE_BYTES, _RATIO = 1 << 26, 100
+_FREE_BYTES, _RATIO = 1 << 24, 100
 _BLOCK = 1 << 20
 
 
@@ -43,6 +43,29 @@ def bare_suffix(path: Path) -> str:
     return Path(name).suffix
 
 
+@contextmanager
+def _decompressed(path: Path) -> Iterator[tuple[IO[bytes], Callable[[int], None]]]:
+    """Open a plain or compressed file; yield it and a function to be called with the number of bytes of each piece.
+
+    The function raises a DataError as soon as the pieces are far larger than the part of the file that they come from,
+    so that a bomb is refused at its beginning.
+    """
+    open_file = _COMPRESSED.get(path.suffix.lower())
+    count, limit = 0, _FREE_BYTES
+    with path.open("rb") as raw:
+
+        def check(size: int) -> None:
+            nonlocal count, limit
+            count += size
+            if count > limit:
+                limit = _FREE_BYTES + _RATIO * raw.tell()
+            if count > limit:
+                raise DataError(f"{path} unpacks to more than {_RATIO} times its size. Do not trust this file.")
+
+        with cast(IO[bytes], open_file(raw, "rb")) if open_file else nullcontext(raw) as file:
+            yield file, check
+
+
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a plain or compressed text file, without their ends.
 
@@ -50,15 +73,12 @@ def read_lines(path: Path) -> Iterator[str]:
         DataError: the file is truncated, altered or not text, or has a line of more than 16 MiB.
     """
     check_regular(path)
-    open_file = _COMPRESSED.get(path.suffix.lower(), open)
-    number = count = 0
+    number = 0
     try:
-        limit = _FREE_BYTES + _RATIO * path.stat().st_size
-        with cast(IO[bytes], open_file(path, "rb")) as file:
+        with _decompressed(path) as (file, check):
             while line := file.readline(_LONGEST_LINE):
-                number, count = number + 1, count + len(line)
-                if count > limit:
-                    raise DataError(f"{path} unpacks to more than {_RATIO} times its size. Do not trust this file.")
+                number += 1
+                check(len(line))
                 if len(line) == _LONGEST_LINE:
                     raise DataError(f"{path}: line {number} is longer than {_LONGEST_LINE} bytes: this is not a text.")
                 yield line.decode("utf-8").rstrip("\r\n")
@@ -124,13 +144,10 @@ def _copy_member(path: Path, member: str | None, file: IO[bytes]) -> None:
 
 
 def _decompress(path: Path, file: IO[bytes]) -> None:
-    limit = _FREE_BYTES + _RATIO * path.stat().st_size
     try:
-        with cast(IO[bytes], _COMPRESSED[path.suffix.lower()](path, "rb")) as source:
+        with _decompressed(path) as (source, check):
             while block := source.read(_BLOCK):
-                limit -= len(block)
-                if limit < 0:
-                    raise DataError(f"{path} unpacks to more than {_RATIO} times its size. Do not trust this file.")
+                check(len(block))
                 file.write(block)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path}: it is truncated or altered ({error}).") from error

@@ -14,6 +14,7 @@ from typing import IO, Any, NamedTuple, Self
 import numpy as np
 
 from geoeq.data.ragged import Array
+from geoeq.documents import shorten
 from geoeq.errors import DataError
 
 __all__ = ["NpzArrays"]
@@ -134,4 +135,4 @@ class NpzArrays:
         return _Header(shape, dtype, fortran and len(shape) > 1)
 
     def _broken(self, error: Exception) -> DataError:
-        return DataError(f"{self.where}: it is truncated or altered ({error}).")
+        return DataError(f"{self.where}: it is truncated or altered ({shorten(str(error))}).")

@@ -159,7 +159,9 @@ def load_potential(path: str | Path) -> ExportedPotential:
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no file '{path}'.") from error
     except _ZIP_ERRORS as error:
-        raise CheckpointError(f"{path} is not an exported potential, or is truncated or altered: {error}.") from error
+        raise CheckpointError(
+            f"{path} is not an exported potential, or is truncated or altered: {error!s:.200}."
+        ) from error
     read = _read_compiled if compiled else _read_program
     try:
         run, text = read(path)
