@@ -13,10 +13,10 @@ from geoeq.files import check_regular
 if TYPE_CHECKING:
     from yaml import Node
 
-__all__ = ["parse_json", "parse_yaml", "read_json", "read_yaml", "shorten"]
+__all__ = ["parse_json", "parse_yaml", "read_json", "read_text", "read_yaml", "shorten"]
 
 #: Largest sizes in bytes, and the deepest nesting. The largest YAML file of geoeq has about 10 000 bytes.
-_MOST_YAML, _MOST_JSON, _DEEPEST = 1 << 20, 1 << 26, 100
+_MOST_YAML, _MOST_TEXT, _DEEPEST = 1 << 20, 1 << 26, 100
 
 #: Largest number of values in a YAML file, in which an alias counts as the values it stands for.
 _MOST_VALUES = 100_000
@@ -45,7 +45,7 @@ def read_yaml(path: Path, error: type[GeoeqError] = DataError, where: str = "") 
             nested more deeply than any file of settings.
     """
     where = where or path.name
-    return parse_yaml(_text(path, where, _MOST_YAML, error), where, error)
+    return parse_yaml(read_text(path, error, where, _MOST_YAML), where, error)
 
 
 def read_json(path: Path, error: type[GeoeqError] = DataError) -> Any:
@@ -59,7 +59,7 @@ def read_json(path: Path, error: type[GeoeqError] = DataError) -> Any:
         GeoeqError: the file is missing, is a pipe or device, is not UTF-8 or not JSON, is larger than 64 MiB, or is
             nested more than 100 deep.
     """
-    return parse_json(_text(path, str(path), _MOST_JSON, error), str(path), error)
+    return parse_json(read_text(path, error), str(path), error)
 
 
 def parse_yaml(text: str, where: str, error: type[GeoeqError] = DataError) -> Any:
@@ -142,7 +142,19 @@ def parse_json(text: str | bytes, where: str, error: type[GeoeqError] = DataErro
     raise error(f"{where}: it is nested more than {_DEEPEST} deep. Do not trust this file.")
 
 
-def _text(path: Path, where: str, most: int, error: type[GeoeqError]) -> str:
+def read_text(path: Path, error: type[GeoeqError] = DataError, where: str = "", most: int = _MOST_TEXT) -> str:
+    """Return the content of a text file.
+
+    Args:
+        path: path of the file.
+        error: class of the exceptions.
+        where: name of the file, for messages; its path if empty.
+        most: largest size in bytes.
+
+    Raises:
+        GeoeqError: the file is missing, is a pipe or device, is not UTF-8, or is larger than ``most``.
+    """
+    where = where or str(path)
     check_regular(path, error)
     try:
         with path.open("rb") as file:

@@ -10,11 +10,10 @@ from typing import IO, ClassVar, NamedTuple
 import numpy as np
 
 from geoeq.data.containers.archive import open_members
-from geoeq.data.containers.ase_source import ASE_ERRORS, read_with_ase
+from geoeq.data.containers.ase_source import ASE_ERRORS, cause, read_with_ase
 from geoeq.data.molecules.sdf import read_sdf
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
-from geoeq.documents import shorten
 from geoeq.errors import DataError
 
 __all__ = ["ATOM_REFERENCES", "QM9Reader"]
@@ -171,9 +170,7 @@ def _read_sample(path: Path) -> Iterator[_Molecule]:
                 raise DataError(f"{path}: molecule {index} has no '{missing[0]}'.")
             yield _Molecule(index, atoms.numbers, atoms.positions, [float(values[name]) for name in _PROPERTIES])
     except ASE_ERRORS as error:
-        raise DataError(
-            f"{path}: it is truncated or altered near molecule {index + 1} ({shorten(repr(error))})."
-        ) from error
+        raise DataError(f"{path}: it is truncated or altered near molecule {index + 1} ({cause(error)}).") from error
 
 
 def _records(molecules: list[_Molecule], where: str) -> Records:

@@ -18,7 +18,7 @@ import numpy as np
 from geoeq.data.ragged import Array
 from geoeq.documents import read_json
 from geoeq.errors import DataError
-from geoeq.files import atomic_folder, file_sha256, write_text
+from geoeq.files import atomic_folder, check_regular, file_sha256, write_text
 
 __all__ = ["INDEX", "open_store", "read_index", "write_index", "write_store"]
 
@@ -105,6 +105,7 @@ def open_store(folder: Path, verify: bool = False) -> tuple[dict[str, Array], di
 
 
 def _open_array(path: Path, entry: Mapping[str, Any], verify: bool) -> Array:
+    check_regular(path)
     try:
         status = path.stat()
     except FileNotFoundError as error:

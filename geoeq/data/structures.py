@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from geoeq.data.containers.ase_source import cause
 from geoeq.data.formats.ase_files import read_frames
 from geoeq.data.molecules.conformers import embed, parse_smiles
-from geoeq.documents import shorten
 from geoeq.errors import DataError, InputError
 from geoeq.files import check_regular
 
@@ -80,7 +80,7 @@ def _cause(error: Exception) -> str:
         return " as ASE does not know its format; use the suffix of the format, such as .xyz, .cif or .sdf"
     if isinstance(error, KeyError) and re.fullmatch("[A-Z][a-z]?", str(error.args[0])):
         return f": there is no element '{error.args[0]}'"
-    return f" ({type(error).__name__}: {shorten(str(error))})"
+    return f" ({cause(error)})"
 
 
 def from_smiles(smiles: Sequence[str]) -> list[Structure]:

@@ -8,10 +8,11 @@ import lzma
 import shutil
 import tempfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from geoeq.data.containers.archive import open_members
 from geoeq.errors import DataError
@@ -43,27 +44,25 @@ def bare_suffix(path: Path) -> str:
     return Path(name).suffix
 
 
-@contextmanager
-def _decompressed(path: Path) -> Iterator[tuple[IO[bytes], Callable[[int], None]]]:
-    """Open a plain or compressed file; yield it and a function to be called with the number of bytes of each piece.
+def _blocks(path: Path) -> Iterator[bytes]:
+    """Yield the content of a compressed file, block by block.
 
-    The function raises a DataError as soon as the pieces are far larger than the part of the file that they come from,
-    so that a bomb is refused at its beginning.
+    Raises:
+        DataError: the file is truncated or altered, or the blocks become far larger than the part of the file that they
+            come from, so that a bomb is refused at its beginning.
     """
-    open_file = _COMPRESSED.get(path.suffix.lower())
     count, limit = 0, _FREE_BYTES
-    with path.open("rb") as raw:
-
-        def check(size: int) -> None:
-            nonlocal count, limit
-            count += size
-            if count > limit:
-                limit = _FREE_BYTES + _RATIO * raw.tell()
-            if count > limit:
-                raise DataError(f"{path} unpacks to more than {_RATIO} times its size. Do not trust this file.")
-
-        with cast(IO[bytes], open_file(raw, "rb")) if open_file else nullcontext(raw) as file:
-            yield file, check
+    try:
+        with path.open("rb") as raw, _COMPRESSED[path.suffix.lower()](raw, "rb") as source:
+            while block := source.read(_BLOCK):
+                count += len(block)
+                if count > limit:
+                    limit = _FREE_BYTES + _RATIO * raw.tell()
+                if count > limit:
+                    raise DataError(f"{path} unpacks to more than {_RATIO} times its size. Do not trust this file.")
+                yield block
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(f"{path}: it is truncated or altered ({error}).") from error
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -73,12 +72,14 @@ def read_lines(path: Path) -> Iterator[str]:
         DataError: the file is truncated, altered or not text, or has a line of more than 16 MiB.
     """
     check_regular(path)
+    compressed = _COMPRESSED.get(path.suffix.lower())
+    if compressed is not None:
+        deque(_blocks(path), maxlen=0)  # parsing takes far longer than unpacking: refuse a bomb before it starts
     number = 0
     try:
-        with _decompressed(path) as (file, check):
+        with path.open("rb") as raw, compressed(raw, "rb") if compressed else nullcontext(raw) as file:
             while line := file.readline(_LONGEST_LINE):
                 number += 1
-                check(len(line))
                 if len(line) == _LONGEST_LINE:
                     raise DataError(f"{path}: line {number} is longer than {_LONGEST_LINE} bytes: this is not a text.")
                 yield line.decode("utf-8").rstrip("\r\n")
@@ -95,17 +96,17 @@ def unpacked(path: Path, member: str | None = None) -> Iterator[Path]:
     Raises:
         DataError: the file is truncated, altered or not safe to unpack, or has no such member.
     """
+    check_regular(path)
     if not is_archive(path) and path.suffix.lower() not in _COMPRESSED:
         yield path
         return
-    check_regular(path)
     with tempfile.TemporaryDirectory(prefix="geoeq-") as folder:
         plain = Path(folder) / (path.name if is_archive(path) else path.stem)  # readers go by the suffix
         with plain.open("wb") as file:
             if is_archive(path):
                 _copy_member(path, member, file)
             else:
-                _decompress(path, file)
+                file.writelines(_blocks(path))
         yield plain
 
 
@@ -141,13 +142,3 @@ def _copy_member(path: Path, member: str | None, file: IO[bytes]) -> None:
             return
         names.append(name)
     raise DataError(f"{path}: the archive contains no '{member}', but {', '.join(sorted(names)[:20]) or 'nothing'}.")
-
-
-def _decompress(path: Path, file: IO[bytes]) -> None:
-    try:
-        with _decompressed(path) as (source, check):
-            while block := source.read(_BLOCK):
-                check(len(block))
-                file.write(block)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise DataError(f"{path}: it is truncated or altered ({error}).") from error

@@ -10,13 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from geoeq.data.containers.ase_source import ASE_ERRORS, read_with_ase
+from geoeq.data.containers.ase_source import ASE_ERRORS, cause, read_with_ase
 from geoeq.data.formats.keyed import KeyedReader
 from geoeq.data.formats.quantities import Key, Survey, choose_keys, column_of, columns
 from geoeq.data.molecules.sdf import read_sdf
 from geoeq.data.preparation.chunks import Frame, chunk_frames
 from geoeq.data.records import Records
-from geoeq.documents import shorten
 from geoeq.errors import DataError
 from geoeq.fields import FIELDS
 
@@ -147,7 +146,7 @@ def _read(path: Path) -> Iterator[Any]:
     except UnknownFileTypeError as error:
         raise DataError(f"{path}: ASE does not know this kind of file ({error}).") from error
     except failures as error:
-        raise DataError(f"{path}: structure {count} (counted from 0) cannot be read: {shorten(repr(error))}") from error
+        raise DataError(f"{path}: structure {count} (counted from 0) cannot be read: {cause(error)}") from error
 
 
 def _values(atoms: Any) -> dict[str, Any]:

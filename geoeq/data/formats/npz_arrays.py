@@ -16,6 +16,7 @@ import numpy as np
 from geoeq.data.ragged import Array
 from geoeq.documents import shorten
 from geoeq.errors import DataError
+from geoeq.files import check_regular
 
 __all__ = ["NpzArrays"]
 
@@ -50,6 +51,7 @@ class NpzArrays:
 
     def __init__(self, path: Path, where: str = "") -> None:
         self.where = where or str(path)
+        check_regular(path)
         try:
             self._archive = zipfile.ZipFile(path)
         except _ERRORS as error:
