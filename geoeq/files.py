@@ -93,7 +93,12 @@ def write_json(path: Path, value: Any, *, allow_nan: bool = True) -> None:
 
 
 def file_digest(path: Path, kind: str) -> str:
-    """Return the checksum of a file, "sha256" or "md5", in hexadecimal."""
+    """Return the checksum of a file, "sha256" or "md5", in hexadecimal.
+
+    Raises:
+        DataError: it is a pipe or device.
+    """
+    check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, kind).hexdigest()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from geoeq.documents import shorten
 from geoeq.errors import CheckpointError, GeoeqError, RecipeError, unknown_name
 from geoeq.typed import Origin, import_object
 
@@ -92,13 +94,15 @@ def from_config(config: Mapping[str, Any], kind: type[_Object], *, trust: bool =
         RecipeError: the class does not exist or is not of this kind, or an argument is unknown, missing or wrong.
         CheckpointError: the class is not part of geoeq, and ``trust`` is False.
     """
-    extra = set(config) - {"class_path", "init_args"}
-    if "class_path" not in config or extra:
+    found = sorted(config) if isinstance(config, Mapping) else [type(config).__name__]
+    if not {"class_path"} <= {*found} <= {"class_path", "init_args"}:
         raise RecipeError(
-            f"A {kind.__name__} is written as class_path and init_args; found: {', '.join(sorted(config)) or 'none'}."
+            f"A {kind.__name__} is written as class_path and init_args; found: {shorten(', '.join(found)) or 'none'}."
         )
     cls = _import_class(str(config["class_path"]), kind, trust)
     settings = config.get("init_args") or {}
+    if not isinstance(settings, Mapping):
+        raise RecipeError(f"{cls.__name__}: init_args must be a mapping of arguments, not {reprlib.repr(settings)}.")
     known = list(inspect.signature(cls).parameters)
     for name in settings:
         if name not in known:
