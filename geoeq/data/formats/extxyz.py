@@ -188,6 +188,8 @@ def _layout(properties: str, where: str) -> dict[str, tuple[int, int]]:
     for name, kind, width in zip(words[::3], words[1::3], words[2::3]):
         if kind not in ("S", "R", "I", "L") or not width.isdecimal() or len(width) > 3 or not 0 < int(width) < 1000:
             raise DataError(f"{where} cannot be read: Properties has '{name}:{kind}:{width}'.")
+        if name in _POSITIONS and int(width) != 3:
+            raise DataError(f"{where} cannot be read: '{name}' must have 3 columns, not {width}.")
         layout[name] = (first, int(width))
         first += int(width)
     if len(words) % 3 or not layout:

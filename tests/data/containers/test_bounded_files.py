@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 from pathlib import Path
 
 import ase.io
@@ -63,6 +64,33 @@ def test_a_bomb(read, kind, tmp_path, monkeypatch):
     assert path.stat().st_size * 100 < 1_200_000
     with pytest.raises(DataError, match=rf"x\.xyz\.{kind} unpacks to more than 100 times its size"):
         read(path)
+
+
+def test_a_bomb_is_refused_before_its_structures_are_parsed(tmp_path):
+    """Valid structures, so many that a reader that parses them first needs a minute."""
+    path = tmp_path / "x.xyz.gz"
+    path.write_bytes(gzip.compress(b"1\nx\nH 0 0 0\n" * 3_000_000))
+    with pytest.raises(DataError, match=r"x\.xyz\.gz unpacks to more than 100 times its size"):
+        next(unpack.read_lines(path))
+
+
+def test_time_steps_are_no_counts_of_atoms(tmp_path):
+    path = tmp_path / "x.lammpstrj"
+    path.write_text(DUMP.format(1).replace("TIMESTEP\n0", "TIMESTEP\n2000000000") + "1 1 0 0 0\n")
+    (structure,) = read_structures(path)
+    assert len(structure.atoms) == 1
+
+
+@pytest.mark.parametrize("part", ["type.raw", "type_map.raw", "set.000/coord.npy"])
+def test_parts_of_a_folder_that_are_pipes(part, tmp_path):
+    (tmp_path / "set.000").mkdir()
+    (tmp_path / "type.raw").write_text("0\n")
+    (tmp_path / "type_map.raw").write_text("H\n")
+    np.save(tmp_path / "set.000" / "coord.npy", np.zeros((1, 3)))
+    (tmp_path / part).unlink()
+    os.mkfifo(tmp_path / part)
+    with pytest.raises(DataError, match=rf"{part}( is a pipe|: it is missing)|nothing below it has"):
+        load_file(tmp_path)
 
 
 @pytest.mark.parametrize("kind", COMPRESSED)

@@ -224,17 +224,17 @@ def refusal(path):
 
 
 def test_altered_bytes_are_refused_by_name(argon, tmp_path):
-    """All checksums are compared, before the loader of PyTorch sees the file."""
+    """All checksums are compared, before the loader of PyTorch sees them; ``GEOEQ_FUZZ`` is the number of files."""
     random, content, path = np.random.default_rng(0), argon.read_bytes(), tmp_path / "x.pt2"
     messages = []
-    for number in range(30):
+    for number in range(int(os.environ.get("GEOEQ_FUZZ", "30"))):
         damaged = bytearray(content[: len(content) - (int(random.integers(len(content))) if number % 3 == 0 else 0)])
         damaged[int(random.integers(len(damaged)))] ^= 1 << int(random.integers(8))
         path.write_bytes(damaged)
         messages.append(refusal(path))
     refused = [message for message in messages if message is not None]
     assert all("x.pt2" in message for message in refused)
-    assert len(refused) > 20, "the others differ in names, dates or padding of the archive"
+    assert len(refused) > 2 / 3 * len(messages), "the others differ in names, dates or padding of the archive"
 
 
 @pytest.mark.slow
