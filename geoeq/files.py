@@ -9,10 +9,11 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import secrets
 import shutil
+import socket
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ __all__ = [
     "load_state",
     "publish",
     "read_log",
+    "remove_stale",
     "save_state",
     "write_json",
     "write_text",
@@ -66,15 +68,66 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; it is renamed to ``path`` on success and deleted after an error.
 
     Readers find the old file or the new one, never a part of it, even if the process is killed or several processes
-    write the same file. Missing parent folders are created.
+    write the same file. Missing parent folders are created. Temporary files of killed processes are deleted.
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full. The error names the file, and it
+            stands for those of torch and safetensors, too.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+    temporary = _new_temporary(path)
     try:
         yield temporary
         os.replace(temporary, path)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        if not isinstance(error, OSError) and _WRITE_ERRORS.search(str(error)):
+            reason = str(error).partition("\n")[0]
+            raise OSError(f"{path} could not be written; is the disk full? ({reason})") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+#: Parts of the messages of torch and safetensors when a file cannot be written; they have no exception class for it.
+_WRITE_ERRORS = re.compile(r"inline_container|PytorchStreamWriter|I/O error|os error \d+")
+
+#: End of the names of temporary files, with the machine and the process that writes: processes of others may live.
+_HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()) or "host"
+_TEMPORARY = re.compile(rf"\..*-{_HOST}-(\d+)-[a-z0-9_]{{8}}(\.[^.]*)?")
+_swept: set[Path] = set()
+
+
+def remove_stale(folder: Path) -> None:
+    """Delete the temporary files and folders in ``folder`` that killed processes of this machine have left."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None or _is_running(int(match[1])):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OverflowError, PermissionError):  # of another user
+        return True
+    return True
+
+
+def _new_temporary(path: Path) -> Path:
+    """Return a temporary path beside ``path``; stale ones are deleted once per process and folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent not in _swept:
+        _swept.add(path.parent)
+        with contextlib.suppress(OSError):
+            remove_stale(path.parent)
+    return path.with_name(f".{path.stem}-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -111,8 +164,8 @@ def file_sha256(path: Path) -> str:
 @contextlib.contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder that replaces ``folder`` on success and is deleted after an error."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    temporary = _new_temporary(folder)
+    temporary.mkdir(mode=0o700)
     try:
         yield temporary
         publish(temporary, folder)
@@ -197,17 +250,25 @@ class AppendLog:
         return self._file.tell()
 
     def append(self, text: str) -> None:
-        """Append text and hand it to the operating system, so that it survives the end of this process."""
-        self._file.write(text.encode("utf-8"))
-        self._file.flush()
+        """Append text and hand it to the operating system, so that it survives the end of this process.
+
+        Raises:
+            OSError: the text cannot be written, for example because the disk is full. The error names the file.
+        """
+        try:
+            self._file.write(text.encode("utf-8"))
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._file.name) from error
 
     def sync(self) -> None:
         """Wait until everything is on disk, so that it survives a crash of the machine."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file and release its lock."""
-        self._file.close()
+        """Close the file and release its lock; text that could not be written is dropped."""
+        with contextlib.suppress(OSError):  # ``append`` has raised it already, and closes the file all the same
+            self._file.close()
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

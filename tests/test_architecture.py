@@ -28,6 +28,7 @@ RANKS = {
     "documents": 0,
     "environment": 0,
     "plots": 0,
+    "trust": 0,
     "typed": 0,
     "kernels": 1,
     "geometry": 1,

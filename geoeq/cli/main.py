@@ -11,6 +11,7 @@ from typing import Any
 
 import geoeq
 from geoeq.errors import GeoeqError, unknown_name
+from geoeq.trust import import_from_current_folder
 
 __all__ = ["COMMANDS", "build_parser", "main", "parse"]
 
@@ -47,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         explained on stderr, 130 if interrupted (143 if SIGTERM ended a simulation).
     """
     arguments = parse(argv)
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # for the user's own classes, named by class path such as my_module.MyModel
+    if getattr(arguments, "trust", None):
+        import_from_current_folder()
     try:
         return int(_function("run", arguments.command)(arguments))
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from geoeq.cli.options import new_console
+from geoeq.trust import import_from_current_folder
 
 __all__ = ["add_train", "run_train"]
 
@@ -56,6 +57,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 def run_train(arguments: argparse.Namespace) -> int:
     """Train, or plan a training, and return the exit status."""
     console = new_console()
+    import_from_current_folder()  # a recipe names the user's own classes by class path
     from geoeq.training.distributed import launched
     from geoeq.training.parsing import find_recipe, read_recipe
 

@@ -18,6 +18,7 @@ from geoeq.files import atomic_write, file_sha256, write_json
 from geoeq.models.config import from_config
 from geoeq.models.model import Model
 from geoeq.models.updates import UPDATES, Contents
+from geoeq.trust import Trust
 
 __all__ = ["FORMAT_VERSION", "UPDATES", "checkpoint_sha256", "load_checkpoint", "save_checkpoint"]
 
@@ -63,19 +64,20 @@ def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None 
     write_json(folder / DESCRIPTION, description)
 
 
-def load_checkpoint(path: str | Path, *, trust: bool = False) -> tuple[Model, dict[str, Any]]:
+def load_checkpoint(path: str | Path, *, trust: Trust = False) -> tuple[Model, dict[str, Any]]:
     """Load the model of a run or checkpoint folder, in evaluation mode on the CPU, and its metadata.
 
-    Nothing is unpickled, and code that is not geoeq's is neither imported nor executed unless ``trust`` is True.
+    Nothing is unpickled, and code that is not geoeq's is neither imported nor executed unless ``trust`` allows it.
     Checkpoints of older versions are updated.
 
     Args:
         path: folder of a run or of a checkpoint.
-        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
+        trust: True, or names of modules outside geoeq whose classes the checkpoint may name, such as "my_module".
+            Modules that are already imported are allowed.
 
     Raises:
         CheckpointError: a file is missing, truncated, altered or written by a newer geoeq, the weights do not fit the
-            class, or the class is not part of geoeq and ``trust`` is False. The message names the file.
+            class, or the class is not part of geoeq and not trusted. The message names the file.
     """
     folder = _checkpoint_folder(Path(path))
     description, tensors = _update(folder, *_read(folder))

@@ -20,6 +20,7 @@ from geoeq.errors import InputError
 from geoeq.models import Model, hessian
 from geoeq.simulate.neighbor_list import NeighborList
 from geoeq.simulate.potential import as_potential
+from geoeq.trust import Trust
 
 __all__ = ["GeoeqCalculator"]
 
@@ -59,7 +60,7 @@ class GeoeqCalculator(Calculator):
         dtype: dtype of the model; None keeps the dtype of the checkpoint.
         skin: Verlet skin in Å; the neighbour list is rebuilt once an atom may have crossed it.
         stress: whether to compute the stress; None computes it if the model has a cutoff.
-        trust: whether the checkpoint may import and run classes that are not part of geoeq.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Attributes:
         model: the model that is evaluated.
@@ -80,7 +81,7 @@ class GeoeqCalculator(Calculator):
         dtype: torch.dtype | None = None,
         skin: float = 0.5,
         stress: bool | None = None,
-        trust: bool = False,
+        trust: Trust = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.model = loaded = as_potential(model, device, dtype, stress, trust)

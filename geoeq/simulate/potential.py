@@ -11,6 +11,7 @@ from geoeq.errors import InputError
 from geoeq.models import Ensemble, Forces, Model
 from geoeq.models.checkpoint import load_checkpoint
 from geoeq.simulate.engines.exported import ExportedPotential, load_potential
+from geoeq.trust import Trust
 
 __all__ = ["as_potential", "energies_within"]
 
@@ -20,7 +21,7 @@ def as_potential(
     device: str | torch.device = "auto",
     dtype: torch.dtype | None = None,
     stress: bool | None = None,
-    trust: bool = False,
+    trust: Trust = False,
 ) -> Model:
     """Return a copy of a model for an engine, in evaluation mode and without gradients of parameters.
 
@@ -32,7 +33,7 @@ def as_potential(
         device: "auto" (a GPU if available), "cpu", "cuda" ...
         dtype: dtype of the model; None leaves it unchanged.
         stress: whether to compute the stress; None computes it if the model has a cutoff.
-        trust: whether the checkpoint may import and run classes that are not part of geoeq.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Raises:
         CheckpointError: the checkpoint or file cannot be read.

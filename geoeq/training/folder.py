@@ -10,7 +10,7 @@ import yaml
 
 from geoeq.documents import read_json, read_yaml
 from geoeq.errors import CheckpointError, RecipeError
-from geoeq.files import write_text
+from geoeq.files import remove_stale, write_text
 from geoeq.training.recipe import ModelSettings, Recipe
 from geoeq.typed import differences
 
@@ -41,6 +41,7 @@ class RunFolder:
         Raises:
             RecipeError: the folder contains a run of another recipe, or other files.
         """
+        remove_stale(self.path)
         file = self.path / "recipe.yaml"
         if again and file.is_file():
             self._clear()

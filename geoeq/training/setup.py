@@ -129,7 +129,7 @@ def build_experiment(recipe: Recipe, file: str) -> Experiment:
         RecipeError: a setting names something unknown, or cannot work here; the message gives file and section.
     """
     with error_context(file, "dataset"):
-        dataset = load(recipe.dataset, sample=recipe.sample)
+        dataset = load(recipe.dataset, sample=recipe.sample, trust=True)  # as the class paths of the recipe
     with error_context(file, "target"):
         for name in recipe.targets:
             if name not in dataset.targets or name not in dataset.card.targets:

@@ -19,6 +19,7 @@ from geoeq.fields import uncertainty_name
 from geoeq.files import atomic_write
 from geoeq.models import Ensemble, Forces, LastLayer, Model
 from geoeq.models.checkpoint import load_checkpoint
+from geoeq.trust import Trust
 from geoeq.uncertainty.calibration_run import uncertain_folder
 from geoeq.uncertainty.deduplicate import batches, fingerprints, first_of_each
 
@@ -43,7 +44,7 @@ def sample(
     known: Sequence[Path] = (),
     pool: int | None = None,
     least: float = 0.0,
-    trust: bool = False,
+    trust: Trust = False,
 ) -> list[Atoms]:
     """Select frames and write them, without labels, as extended XYZ.
 
@@ -61,7 +62,7 @@ def sample(
         known: structure files whose frames are not selected again, such as the training set.
         pool: number of most uncertain frames to select from; by default five times the count.
         least: smallest uncertainty in eV/atom; frames below it are dropped.
-        trust: whether the checkpoint may import and run classes that are not part of geoeq.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Returns:
         The selected frames, in the order of selection.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -31,6 +32,7 @@ from geoeq.simulate.engines.graph_inputs import DERIVATIVE, GraphInputs, graph_i
 from geoeq.simulate.engines.tracing import example_inputs, output_names, trace
 from geoeq.simulate.engines.verification import Run, check_errors, structures_to_compare, worst_error
 from geoeq.simulate.potential import as_potential, energies_within
+from geoeq.trust import Trust
 
 __all__ = ["Export", "export_potential"]
 
@@ -61,7 +63,7 @@ def export_potential(
     dtype: torch.dtype | None = None,
     compiled: bool | None = None,
     structures: Sequence[Atoms] = (),
-    trust: bool = False,
+    trust: Trust = False,
 ) -> Export:
     """Write a potential to ``path`` and its compiled form beside it (``water.pt2`` and ``water-compiled.pt2``).
 
@@ -77,7 +79,7 @@ def export_potential(
         dtype: dtype of the model; None leaves it unchanged. Positions are float64 in any case.
         compiled: whether to compile, which takes minutes; None compiles if there is a C++ compiler.
         structures: structures for the comparison, besides random ones of the elements of the model.
-        trust: whether the checkpoint may import and run classes that are not part of geoeq.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
@@ -97,8 +99,10 @@ def export_potential(
     program = trace(potential, example_inputs(potential))
     error = _verify(program.module(), cases, potential)
     description = _description(potential, source, cases[-1])
+    content = io.BytesIO()  # on a full disk, torch's own writer ends the process
+    torch.export.save(program, content, extra_files={ENTRY: json.dumps(description)})
     with atomic_write(path) as temporary:
-        torch.export.save(program, temporary, extra_files={ENTRY: json.dumps(description)})
+        temporary.write_bytes(content.getbuffer())
     if reason is not None:
         return Export(path, None, reason, error)
     package = path.with_name(f"{path.stem}-compiled.pt2")

@@ -54,9 +54,9 @@ def write_summary(simulation: Simulation, title: str, *, stopped: str | None = N
         drift of the conserved energy, and the speed.
 
     Raises:
-        MissingExtraError: the extra "train" is not installed.
+        MissingExtraError: the extra "plots" is not installed.
     """
-    import_extra("matplotlib", "train")
+    import_extra("matplotlib", "plots")
     from geoeq.simulate.md.md_plot import draw_summary
 
     folder, settings = simulation.folder, simulation.settings

@@ -139,7 +139,7 @@ def _speed(run: RunFolder, recipe: Recipe) -> float:
     known = run.read_json("speed.json")
     if known is None:
         model, meta = load_checkpoint(run.path, trust=True)  # trained here, of a class that the recipe names
-        dataset: Dataset = load(recipe.dataset, sample=recipe.sample)
+        dataset: Dataset = load(recipe.dataset, sample=recipe.sample, trust=True)
         split = dataset.split(meta["data"]["split"])
         indices = split["test"] if len(split["test"]) else split["train"]
         cuda = recipe.device == "cuda" or (recipe.device == "auto" and torch.cuda.is_available())
@@ -189,7 +189,7 @@ def _check_same_task(recipes: dict[str, Recipe]) -> None:
         for setting in _SHARED:
             ours, theirs = _value(reference, setting), _value(other, setting)
             if ours != theirs and setting == "split" and None in (ours, theirs):
-                default = load(reference.dataset, sample=reference.sample).card.default_split
+                default = load(reference.dataset, sample=reference.sample, trust=True).card.default_split
                 ours, theirs = ours or default, theirs or default
             if ours != theirs:
                 raise RecipeError(

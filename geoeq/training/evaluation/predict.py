@@ -17,6 +17,7 @@ from geoeq.models import Model
 from geoeq.models.checkpoint import load_checkpoint
 from geoeq.resources import import_extra
 from geoeq.training.evaluation.outputs import print_predictions, write_predictions
+from geoeq.trust import Trust
 from geoeq.units import conversion
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def predict(
     output: Path | None = None,
     units: Mapping[str, str] | None = None,
     batch_size: int = 256,
-    trust: bool = False,
+    trust: Trust = False,
 ) -> list[dict[str, Values]]:
     """Predict, and write an extended xyz or CSV file, or print a table of the scalars.
 
@@ -51,7 +52,7 @@ def predict(
         output: file to write, with suffix .xyz, .extxyz or .csv; None prints a table.
         units: output -> unit that replaces the unit of the report.
         batch_size: number of structures per batch.
-        trust: import and run classes outside geoeq that the checkpoint names.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
@@ -103,7 +104,7 @@ def predict_structures(
     Raises:
         InputError: ``check_inputs`` refuses a structure; the message names it.
     """
-    import_extra("rich", "train")
+    import_extra("rich", "plots")
     from rich.progress import track
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
