@@ -20,6 +20,7 @@ PACKAGE = ROOT / "geoeq"
 RANKS = {
     "errors": 0,
     "constants": 0,
+    "derivatives": 0,
     "units": 0,
     "fields": 0,
     "pointers": 0,

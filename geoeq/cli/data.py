@@ -8,10 +8,10 @@ from geoeq.cli.data_doctor import add_data_doctor, run_data_doctor
 from geoeq.cli.make import add_make, run_make
 from geoeq.cli.options import add_trust
 
-__all__ = ["add_data", "run_data"]
+__all__ = ["ACTIONS", "add_data", "run_data"]
 
 #: Action and its summary, in the order of ``geoeq data --help``.
-_ACTIONS = {
+ACTIONS = {
     "list": "list the data sets that geoeq knows",
     "fetch": "download the published files of a data set, resuming interrupted downloads, and verify them",
     "prepare": "fetch a data set and convert it to arrays in the cache",
@@ -27,7 +27,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions = {
         name: group.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        for name, summary in _ACTIONS.items()
+        for name, summary in ACTIONS.items()
     }
     add_make(actions["make"])
     add_data_doctor(actions["doctor"])

@@ -98,7 +98,7 @@ def read_card(path: Path, *, trust: Trust = False) -> Card:
         DataError: the file is not YAML, a key is unknown or missing, a value has the wrong type or refers to something
             that does not exist, or the reader is not trusted; the message names file and key.
     """
-    where = f"{path.parent.name}/{path.name}"
+    where = str(path)
     if not path.exists():
         raise DataError(f"There is no card at {path}.")
     card = replace(parse(Card, read_yaml(path, where=where), where), folder=str(path.parent))

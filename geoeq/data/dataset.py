@@ -48,6 +48,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
         ptr: [G + 1]; atoms ptr[g] to ptr[g + 1] belong to structure g.
         numbers: [N], atomic numbers; None for point sets.
         targets: field name -> values, in the unit of the field.
+        total_charge: [G] e, net charges, which are an input of models; None if the data have none.
         parts: name -> number of structures, in order; empty if the data set has no parts.
     """
 
@@ -75,6 +76,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
         self._nodes = numbers | {"pos": self.positions} | _with_prefix(arrays, "node.")
         self._graphs = _with_prefix(arrays, "graph.")
         self._graphs |= {name: array for name, array in arrays.items() if name in ("cell", "pbc")}
+        self.total_charge = self._graphs.get("total_charge")
         edges = _with_prefix(arrays, "edge.")
         self._edges: dict[float | None, EdgeTable] = {None: EdgeTable(**edges)} if edges else {}
 

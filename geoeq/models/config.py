@@ -19,7 +19,7 @@ __all__ = ["Configurable", "from_config"]
 _Object = TypeVar("_Object", bound="Configurable")
 
 #: Errors of a constructor whose arguments have the wrong type or impossible values.
-_CONSTRUCTOR_ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
+_CONSTRUCTOR_ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 class Configurable:

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import torch
 
+import geoeq
 from geoeq.errors import InputError
 from geoeq.models import Ensemble, Forces, Model
-from geoeq.models.checkpoint import load_checkpoint
+from geoeq.models.checkpoint import checkpoint_sha256, load_checkpoint, weights_sha256
 from geoeq.simulate.engines.exported import ExportedPotential, load_potential
 from geoeq.trust import Trust
 
-__all__ = ["as_potential", "energies_within"]
+__all__ = ["as_potential", "describe_potential", "energies_within"]
 
 
+@torch.inference_mode(False)  # tensors of inference mode could not be used in derivatives
 def as_potential(
     model: str | Path | Model,
     device: str | torch.device = "auto",
@@ -49,6 +51,22 @@ def as_potential(
     if "energy" in loaded.fields and loaded.conservative:
         loaded = _with_forces(loaded, loaded.cutoff is not None if stress is None else stress)
     return loaded.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def describe_potential(model: str | Path | Model, potential: Model) -> dict[str, str]:
+    """Return what identifies a potential in a database: title, checksum of the weights, dtype, path, version of geoeq.
+
+    Args:
+        model: what the potential was loaded from.
+        potential: the result of ``as_potential``.
+    """
+    described = {"model": potential.title, "geoeq": geoeq.__version__}
+    described["dtype"] = str(next(potential.parameters()).dtype).removeprefix("torch.")
+    if isinstance(potential, ExportedPotential):
+        described["sha256"] = str(potential.description["sha256"])
+    else:
+        described["sha256"] = weights_sha256(model) if isinstance(model, Model) else checkpoint_sha256(model)
+    return described if isinstance(model, Model) else described | {"path": str(model)}
 
 
 def energies_within(potential: Model) -> Model | None:

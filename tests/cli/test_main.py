@@ -97,7 +97,7 @@ def test_a_class_of_the_user(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "qm7/egnn", "--sampel"], "arguments: --sampel; 'geoeq train --help' lists the known ones\n"),
+        (["train", "qm7/egnn", "--sampel"], "arguments: --sampel; 'geoeq train --help' lists the known ones"),
         (["--debug", "trian"], "error: No command is called 'trian'. Did you mean 'train'? Known: "),
         (["train"], "the following arguments are required: recipe\n"),
         ([], "Example: geoeq train qm7/egnn."),

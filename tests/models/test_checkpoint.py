@@ -215,5 +215,8 @@ def test_weights_of_another_model_are_named(saved: Path) -> None:
     config = EGNN.example().config()
     config["init_args"]["width"] = 16
     edit(saved, model=config)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors does not fit geoeq\.models\.EGNN"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors does not fit geoeq\.models\.EGNN: ") as error:
         load_checkpoint(saved)
+    assert "of another shape, such as " in str(error.value)
+    assert len(str(error.value)) < 400
+    assert "\n" not in str(error.value)

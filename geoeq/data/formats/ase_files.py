@@ -36,7 +36,7 @@ class ASEReader(KeyedReader):
         order: order of the six components of a stress or virial.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def look(self, files: Mapping[str, Path]) -> Survey:
         """Read the structures, and count their quantities."""

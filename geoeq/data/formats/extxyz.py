@@ -65,7 +65,7 @@ class ExtxyzReader(KeyedReader):
         order: order of the six components of a stress or virial.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def look(self, files: Mapping[str, Path]) -> Survey:
         """Count structures, keys and elements."""
@@ -122,6 +122,7 @@ class ExtxyzReader(KeyedReader):
         values = {
             key.name: _column(block, key.name) if is_of_nodes(name) else _values(block, key.name)
             for name, key in survey.keys.items()
+            if is_of_nodes(name) or key.name in block.info
         }
         of_graph, of_nodes = columns(survey.keys, values, (), (len(numbers),), cell, block.where, self.order)
         if "atomization_energy" in survey.units:

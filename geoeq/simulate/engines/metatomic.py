@@ -132,6 +132,7 @@ class MetatomicEnergy(torch.nn.Module):
         return results
 
 
+@torch.inference_mode(False)  # tensors of inference mode could not be used in derivatives
 def export_metatomic(
     model: Union[str, Path, Model],  # noqa: UP007
     path: Union[str, Path],  # noqa: UP007

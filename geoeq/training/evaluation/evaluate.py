@@ -17,7 +17,13 @@ from geoeq.models.checkpoint import load_checkpoint
 from geoeq.resources import import_extra
 from geoeq.training.evaluation.baselines import fit_baselines
 from geoeq.training.evaluation.catalyst_metrics import catalyst_metrics
-from geoeq.training.evaluation.results import TargetResults, compare, predict_parts, print_results
+from geoeq.training.evaluation.results import (
+    TargetResults,
+    compare,
+    note_ignored_charge,
+    predict_parts,
+    print_results,
+)
 from geoeq.trust import Trust
 
 if TYPE_CHECKING:
@@ -77,6 +83,7 @@ def evaluate(run: Path, console: Console, part: str | None = None, *, trust: Tru
     parts = {name: split[name] for name in ((part,) if part else ("valid", "test")) if len(split[name])}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predicted = predict_parts(model, dataset, parts, meta["targets"], device=device)
+    note_ignored_charge(model.to(device).eval(), dataset, console)
     results = []
     for target, predictions in predicted.items():
         baselines = fit_baselines(dataset, split, target)
