@@ -284,7 +284,8 @@ FORMATS = {
 }  # fmt: skip
 
 
-#: Formats whose refusals may quote errors of ASE, or of Python for an impossible step of a pickle; those of geoeq's own readers tell no Python internals.
+#: Formats whose refusals may quote errors of ASE, or of Python for an impossible step of a pickle; those of geoeq's own
+#: readers tell no Python internals.
 BY_OTHERS = {
     name for name, form in FORMATS.items() if form.read is read_structures or name in ("cif", "traj", "json of ase")
 } | {"sdf", "qm9 sample", "qm9 sdf and csv", "ase database", "catalysts", "pickle", "torch"}
