@@ -13,19 +13,21 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from geoeq.errors import CheckpointError, InputError
+from geoeq.errors import CheckpointError, DataError, GeoeqError, InputError
 
 __all__ = [
     "STATE_VERSION",
     "AppendLog",
     "atomic_folder",
     "atomic_write",
+    "check_regular",
     "file_digest",
     "file_sha256",
     "load_state",
@@ -36,6 +38,29 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+
+_KINDS = {stat.S_IFIFO: "a pipe (fifo)", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def check_regular(path: Path, error: type[GeoeqError] = DataError) -> None:
+    """Check, without opening it, that ``path`` is not a pipe, socket or device, which may have no end.
+
+    Files, folders and missing files pass.
+
+    Args:
+        path: path of a file to be read.
+        error: class of the exception.
+
+    Raises:
+        GeoeqError: it is neither a file nor a folder.
+    """
+    try:
+        kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode))
+    except (OSError, ValueError):  # missing, or an impossible name: whoever opens the file says so
+        return
+    if kind is not None:
+        raise error(f"{path} is {kind}, which is not read. Save its content in a file.")
 
 
 @contextlib.contextmanager
@@ -121,7 +146,12 @@ def write_json(path: Path, value: Any, *, allow_nan: bool = True) -> None:
 
 
 def file_digest(path: Path, kind: str) -> str:
-    """Return the checksum of a file, "sha256" or "md5", in hexadecimal."""
+    """Return the checksum of a file, "sha256" or "md5", in hexadecimal.
+
+    Raises:
+        DataError: it is a pipe or device.
+    """
+    check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, kind).hexdigest()
 
@@ -249,7 +279,7 @@ def read_log(path: Path) -> list[dict[str, float]]:
     columns = next(rows, [])
     return [
         {
-            name: float(cell) if "." in cell or not cell.lstrip("-").isdigit() else int(cell)
+            name: float(cell) if "." in cell or not cell.lstrip("-").isdecimal() else int(cell)
             for name, cell in cells
             if cell
         }

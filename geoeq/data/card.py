@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
 from geoeq.data.card_schema import DIMENSIONLESS, Card, Published, Sample, Source, Split, Target, Variant
+from geoeq.documents import read_yaml
 from geoeq.errors import DataError, FieldError, check_name, unknown_name
 from geoeq.fields import FIELDS
 from geoeq.resources import is_shared, share
@@ -100,13 +99,9 @@ def read_card(path: Path, *, trust: Trust = False) -> Card:
             that does not exist, or the reader is not trusted; the message names file and key.
     """
     where = str(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"There is no card at {path}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: it is not YAML: {error}") from error
-    card = replace(parse(Card, content, where), folder=str(path.parent))
+    if not path.exists():
+        raise DataError(f"There is no card at {path}.")
+    card = replace(parse(Card, read_yaml(path, where=where), where), folder=str(path.parent))
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", card.name):
         raise DataError(f"{where}: the key 'name' may contain a-z, 0-9, - and _, but it is {card.name!r}.")
     check_trusted(card.reader, trust, DataError, f"{where}: the reader '{card.reader}'")

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from geoeq.data.containers.ase_source import cause
 from geoeq.data.formats.ase_files import read_frames
 from geoeq.data.molecules.conformers import embed, parse_smiles
 from geoeq.data.molecules.net_charge import net_charge
 from geoeq.errors import DataError, InputError
+from geoeq.files import check_regular
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -46,6 +48,7 @@ def read_structures(path: Path) -> list[Structure]:
     Raises:
         DataError: the file is missing, empty or damaged; the message names it and the frame.
     """
+    check_regular(path)
     if not path.is_file():
         raise DataError(f"There is no file '{path}'.")
     if path.stat().st_size == 0:
@@ -78,7 +81,7 @@ def _cause(error: Exception) -> str:
         return " as ASE does not know its format; use the suffix of the format, such as .xyz, .cif or .sdf"
     if isinstance(error, KeyError) and re.fullmatch("[A-Z][a-z]?", str(error.args[0])):
         return f": there is no element '{error.args[0]}'"
-    return f" ({type(error).__name__}: {error})"
+    return f" ({cause(error)})"
 
 
 def from_smiles(smiles: Sequence[str]) -> list[Structure]:

@@ -22,6 +22,7 @@ from geoeq.data.preparation.chunks import join
 from geoeq.data.splits import scale_sizes
 from geoeq.errors import DataError, InputError, unknown_name
 from geoeq.fields import FIELDS
+from geoeq.files import check_regular
 
 __all__ = ["find_reader", "load_file"]
 
@@ -51,6 +52,7 @@ def load_file(path: Path, *, keys: Mapping[str, str | None] | None = None, check
         DataError: the file does not exist, cannot be read, or lacks a key.
         InputError: a structure is invalid, or a quantity is unknown.
     """
+    check_regular(path)
     if not path.exists():
         raise DataError(f"There is no file {path}. {unknown_name('data set', str(path), names())}")
     try:

@@ -9,7 +9,6 @@ difference between a few runs of the published code, where that code rotates edg
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from geoeq.documents import read_json
 from geoeq.errors import DataError, unknown_name
 from geoeq.parity.networks import NETWORKS
 
@@ -152,7 +152,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, object], dict[str, f
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is not a whole safetensors file ({error}).") from error
     try:
-        settings = json.loads(description.read_text())
+        settings = read_json(description)
         hyperparameters = dict(settings["hyperparameters"]) if _part(tensors, "param") else {}
         spread = settings.get("frame_spread", {})
         if isinstance(spread, list):  # in the order of the outputs

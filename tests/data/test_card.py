@@ -97,7 +97,7 @@ def test_a_missing_key_and_a_file_that_is_no_card(tmp_path, content):
         read_card(tmp_path / "nowhere" / "card.yaml")
     path = write(tmp_path, content)
     path.write_text("a: [", encoding="utf-8")
-    with pytest.raises(DataError, match="it is not YAML"):
+    with pytest.raises(DataError, match="this is not YAML"):
         read_card(path)
 
 

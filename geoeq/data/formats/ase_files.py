@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from geoeq.data.containers.ase_source import ASE_ERRORS, cause, read_with_ase
 from geoeq.data.formats.keyed import KeyedReader
 from geoeq.data.formats.quantities import Key, Survey, choose_keys, column_of, columns
 from geoeq.data.molecules.sdf import read_sdf
@@ -22,10 +23,6 @@ __all__ = ["ASEReader", "read_frames"]
 
 #: Outputs of programs, by ASE's name of the format: they are expected to contain energies and forces.
 _OUTPUTS = {"vasp-xml": "VASP", "vasp-out": "VASP", "orca-output": "ORCA"}
-
-#: Errors of ASE when a file is truncated or altered.
-_ERRORS: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, AttributeError, EOFError, LookupError)
-_ERRORS += (MemoryError, OSError, RuntimeError, SyntaxError, TypeError, ValueError)
 
 
 class ASEReader(KeyedReader):
@@ -126,10 +123,9 @@ def read_frames(path: Path) -> Iterator[Any]:
         Exception: any error of ASE, if another file is damaged.
     """
     from ase import Atoms
-    from ase.io import iread
 
     if path.suffix.lower() not in (".sdf", ".mol"):
-        yield from iread(path, index=":")
+        yield from read_with_ase(path)
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         for molecule in read_sdf(file, path.name):
@@ -141,7 +137,7 @@ def _read(path: Path) -> Iterator[Any]:
     from ase.io import ParseError
     from ase.io.formats import UnknownFileTypeError
 
-    failures: tuple[type[Exception], ...] = (*_ERRORS, ParseError)
+    failures: tuple[type[Exception], ...] = (*ASE_ERRORS, ParseError)
     count = 0
     try:
         for atoms in read_frames(path):
@@ -150,7 +146,7 @@ def _read(path: Path) -> Iterator[Any]:
     except UnknownFileTypeError as error:
         raise DataError(f"{path}: ASE does not know this kind of file ({error}).") from error
     except failures as error:
-        raise DataError(f"{path}: structure {count} (counted from 0) cannot be read: {error!r}") from error
+        raise DataError(f"{path}: structure {count} (counted from 0) cannot be read: {cause(error)}") from error
 
 
 def _values(atoms: Any) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def _blocks(path: Path) -> Iterator[_Block]:
             if rest:
                 raise DataError(f"{where} cannot be read: line {number + 1} before it is empty.")
             return
-        if not first.strip().isdecimal() or not 0 < int(first) <= _MOST_ATOMS:
+        if not first.strip().isdecimal() or len(first) > 40 or not 0 < int(first) <= _MOST_ATOMS:
             raise DataError(f"{where} cannot be read: line {number + 1} must be a number of atoms, not {first[:40]!r}.")
         atoms = int(first)
         comment = next(source, None)
@@ -187,8 +187,10 @@ def _layout(properties: str, where: str) -> dict[str, tuple[int, int]]:
     words = properties.split(":")
     layout, first = {}, 0
     for name, kind, width in zip(words[::3], words[1::3], words[2::3]):
-        if kind not in ("S", "R", "I", "L") or not width.isdecimal() or not 0 < int(width) < 1000:
+        if kind not in ("S", "R", "I", "L") or not width.isdecimal() or len(width) > 3 or not 0 < int(width) < 1000:
             raise DataError(f"{where} cannot be read: Properties has '{name}:{kind}:{width}'.")
+        if name in _POSITIONS and int(width) != 3:
+            raise DataError(f"{where} cannot be read: '{name}' must have 3 columns, not {width}.")
         layout[name] = (first, int(width))
         first += int(width)
     if len(words) % 3 or not layout:
@@ -217,10 +219,13 @@ def _numbers(block: _Block) -> Array:
     name = _named(block, [name for name in (*_SYMBOLS, *_NUMBERS) if name in block.layout] or _SYMBOLS)
     column = block.layout[name][0]
     words = [row[column] for row in block.rows]
-    known = {word: int(word) if word.isdecimal() else atomic_numbers.get(word.capitalize(), 0) for word in set(words)}
+    known = {
+        word: int(word) if word.isdecimal() and len(word) < 40 else atomic_numbers.get(word.capitalize(), 0)
+        for word in set(words)
+    }
     for word, number in known.items():
         if not 0 < number < 119:
-            raise DataError(f"{block.where} cannot be read: there is no element '{word}'.")
+            raise DataError(f"{block.where} cannot be read: there is no element '{word[:40]}'.")
     return np.array([known[word] for word in words], dtype=np.uint8)
 
 

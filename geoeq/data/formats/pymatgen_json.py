@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from geoeq.data.formats.quantities import Survey, choose_keys, column_of, column
 from geoeq.data.formats.uniform import atomic_numbers
 from geoeq.data.preparation.chunks import Frame, chunk_frames
 from geoeq.data.records import Records
+from geoeq.documents import parse_json
 from geoeq.errors import DataError
 from geoeq.fields import FIELDS
 
@@ -82,10 +82,7 @@ class PymatgenReader(KeyedReader):
 
 def _entries(path: Path) -> list[Any]:
     with unpacked(path) as plain:
-        try:
-            entries = json.loads(plain.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: it is truncated or altered ({error}).") from error
+        entries = parse_json(plain.read_bytes(), str(path))
     if not isinstance(entries, list):
         raise DataError(f"{path}: it must be a list of entries, each with a structure of pymatgen.")
     return entries

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoeq.documents import read_text
 from geoeq.errors import DataError, InputError
 from geoeq.resources import import_extra
 
@@ -45,12 +46,9 @@ def read_smiles(path: Path) -> list[str]:
     """Read the SMILES in a file: the first word of each line, except lines that begin with #.
 
     Raises:
-        DataError: the file does not exist or is empty.
+        DataError: the file does not exist, is not text or is empty.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the file of SMILES cannot be read ({error}).") from error
+    lines = read_text(path).splitlines()
     smiles = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
     if not smiles:
         raise DataError(f"{path}: it contains no SMILES.")

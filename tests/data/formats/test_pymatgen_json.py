@@ -127,5 +127,5 @@ def test_what_does_not_fit(tmp_path, content, message):
 def test_what_is_no_such_file(tmp_path, text):
     path = tmp_path / "x.json"
     path.write_text(text)
-    with pytest.raises(DataError, match=r"x.json: it (is truncated or altered|must be a list)"):
+    with pytest.raises(DataError, match=r"x.json( is truncated or altered|: it is nested|: it must be a list)"):
         read(path)
