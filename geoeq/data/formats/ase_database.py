@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from geoeq.data.formats.keyed import KeyedReader, normalize_unit
+from geoeq.data.formats.keyed import KeyedReader
 from geoeq.data.formats.quantities import Survey, choose_keys, column_of, columns
+from geoeq.data.formats.stated_units import normalize_unit
 from geoeq.data.formats.uniform import atomic_numbers
 from geoeq.data.preparation.chunks import Frame, chunk_frames
 from geoeq.data.records import Records

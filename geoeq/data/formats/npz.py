@@ -10,9 +10,10 @@ from typing import ClassVar
 import numpy as np
 
 from geoeq.data.containers.unpack import unpacked
-from geoeq.data.formats.keyed import KeyedReader, normalize_unit, units_of
+from geoeq.data.formats.keyed import KeyedReader, units_of
 from geoeq.data.formats.npz_arrays import NpzArrays
 from geoeq.data.formats.quantities import Survey, choose_keys, columns
+from geoeq.data.formats.stated_units import normalize_unit
 from geoeq.data.formats.uniform import atomic_numbers, slices, uniform
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records

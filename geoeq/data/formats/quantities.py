@@ -83,6 +83,7 @@ class Survey:
         counts: file -> number of structures that are read from it.
         notes: remarks for the user, as sentences: what was detected, chosen and left out.
         lists: name of a published list -> indices of its structures, for splits.
+        stated: column -> unit that the file itself states, which a card must not contradict.
     """
 
     keys: Mapping[str, Key]
@@ -90,6 +91,7 @@ class Survey:
     counts: Mapping[str, int]
     notes: Sequence[str] = ()
     lists: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    stated: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_keys(keys: Mapping[str, str | None] | None) -> dict[str, Key | None]:
@@ -153,6 +155,8 @@ def choose_keys(
             continue
         counts = nodes if is_of_nodes(name) else graphs
         matches = [key for key in counts if key.rpartition(".")[2].casefold() in DETECTED[name]]
+        if name == "energy":  # in trajectories of ASE there are often "energies", those of the atoms, beside "energy"
+            matches = [key for key in matches if counts[key] > nodes.get(key, 0)] or matches
         matches.sort(key=str.casefold)
         if len(matches) > 1:
             raise _ambiguous(where, name, matches)

@@ -11,7 +11,8 @@ import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from geoeq.data import Records, join, load, load_card
-from geoeq.data.formats.extxyz import ExtxyzReader, parse_comment
+from geoeq.data.formats.extxyz import ExtxyzReader
+from geoeq.data.formats.extxyz_text import parse_comment
 from geoeq.errors import DataError
 
 SAMPLE = Path(load_card("3bpa").folder, "sample", "train_300K.xyz.gz")
