@@ -79,11 +79,12 @@ def _from_file(path: Path) -> Result:
     starts, failures = [], []
     for index, structure in enumerate(read_structures(path)):
         info = structure.atoms.info
-        charge = round(float(info.get("charge", 0)))
+        stated = float(info.get("charge", info.get("total_charge", 0)))
+        charge = round(stated)
         multiplicity = round(float(info.get("multiplicity", fewest_unpaired(structure.atoms, charge))))
         fault = spin_fault(structure.atoms, charge, multiplicity)
-        if charge != float(info.get("charge", 0)):
-            fault = f"its charge {info['charge']} is not a whole number"
+        if charge != stated:
+            fault = f"its charge {stated:g} is not a whole number"
         if fault is not None:
             failures.append(Failure(path.name, index, "spin", fault))
             continue

@@ -20,6 +20,7 @@ from geoeq.errors import DataError
 
 __all__ = [
     "STRUCTURE",
+    "SYMBOLS",
     "Block",
     "is_periodic",
     "numbers_of",
@@ -40,13 +41,13 @@ _PAIR = re.compile(
 _BRACKETS = str.maketrans("[],", "   ")
 _TRUE, _FALSE = {"T", "TRUE", "1"}, {"F", "FALSE", "0"}
 _PLAIN = "species:S:1:pos:R:3"
-_SYMBOLS, _NUMBERS, _POSITIONS = (
+SYMBOLS, _NUMBERS, _POSITIONS = (
     ("species", "element", "symbols"),
     ("Z", "numbers", "atomic_numbers"),
     ("pos", "positions"),
 )
 #: Keys and columns that are part of the structure.
-STRUCTURE = {"Lattice", "pbc", *_SYMBOLS, *_NUMBERS, *_POSITIONS}
+STRUCTURE = {"Lattice", "pbc", *SYMBOLS, *_NUMBERS, *_POSITIONS}
 #: The keys that describe the structure, which are recognised in any case.
 _NAMES = {name.casefold(): name for name in ("Lattice", "Properties", "pbc")}
 #: Other names of a cell, whose form differs from program to program.
@@ -58,7 +59,7 @@ class Block(NamedTuple):
     """One structure as text.
 
     Attributes:
-        comment: second line, with the names of keys in their usual case.
+        comment: second line without the cell and the periodic directions, for ASE.
         info: its pairs, except ``Properties``.
         layout: column -> first word and width.
         rows: rows of atoms.
@@ -131,7 +132,7 @@ def read_blocks(path: Path) -> Iterator[Block]:
         for atom, row in enumerate(rows):
             if len(row) < width:
                 raise DataError(f"{where} cannot be read: atom {atom} has {len(row)} columns instead of {width}.")
-        yield Block(comment, info, layout, rows, where)
+        yield Block(_PAIR.sub(_without_cell, comment), info, layout, rows, where)
         count, number = count + 1, number + 2 + atoms
 
 
@@ -139,6 +140,10 @@ def _usual_case(match: re.Match[str]) -> str:
     key = match["key"]
     name = _NAMES.get(key.casefold())
     return match[0] if name is None or match[0] == key else name + match[0].removeprefix(key)
+
+
+def _without_cell(match: re.Match[str]) -> str:
+    return "" if match["key"] in ("Lattice", "pbc") else match[0]
 
 
 def _layout(properties: str, where: str) -> dict[str, tuple[int, int]]:
@@ -182,10 +187,10 @@ def numbers_of(block: Block, types: Mapping[int, int]) -> Array:
     Raises:
         DataError: a word is not an element, or a type without a map.
     """
-    symbols = [name for name in _SYMBOLS if name in block.layout]
+    symbols = [name for name in SYMBOLS if name in block.layout]
     if not symbols and any(name in block.layout for name in _NUMBERS):
         return atomic_numbers(values_of_column(block, _named(block, _NUMBERS)).reshape(-1), block.where)
-    first, _ = block.layout[_named(block, symbols or _SYMBOLS)]
+    first, _ = block.layout[_named(block, symbols or SYMBOLS)]
     return numbers_of_symbols([row[first] for row in block.rows], types, block.where)
 
 
