@@ -145,9 +145,10 @@ def _check_split(name: str, split: Split, where: str) -> None:
             f"{where}: the key 'splits.{name}.parts' must have train, valid and test for the method 'parts', and must "
             "be absent for other methods."
         )
-    if set(split.sizes) != {"train", "valid", "test"}:
+    parts = {"train", "valid", "test"}
+    if not (parts >= {*split.sizes} if split.method == "lists" else parts == {*split.sizes}):
         raise DataError(f"{where}: the key 'splits.{name}.sizes' must have train, valid and test, not {split.sizes}.")
-    if (split.method == "lists") != (split.lists is not None) or not {*(split.lists or {})} <= {*split.sizes}:
+    if (split.method == "lists") != (split.lists is not None) or not {*(split.lists or {})} <= parts:
         raise DataError(
             f"{where}: the key 'splits.{name}.lists' must name the files or lists of train, valid and test for the "
             "method 'lists', and must be absent for other methods."

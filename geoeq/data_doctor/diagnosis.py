@@ -15,7 +15,7 @@ from geoeq.data_doctor.duplicates import check_duplicates
 from geoeq.data_doctor.energies import check_energies
 from geoeq.data_doctor.findings import SEVERITIES, Diagnosis, Finding, error, note
 from geoeq.data_doctor.forces import check_forces
-from geoeq.data_doctor.geometry import check_elements, check_geometry, check_neighbours
+from geoeq.data_doctor.geometry import check_elements, check_geometry, check_molecules, check_neighbours
 from geoeq.data_doctor.label_checks import check_labels, check_values
 from geoeq.data_doctor.statistics import Statistics, choose_structures, compute_statistics, unusable
 from geoeq.errors import DataError, InputError
@@ -26,6 +26,7 @@ __all__ = ["CHECKS", "diagnose", "open_patient"]
 CHECKS: tuple[Callable[[Statistics], Iterator[Finding]], ...] = (
     check_elements,
     check_geometry,
+    check_molecules,
     check_neighbours,
     check_energies,
     check_forces,

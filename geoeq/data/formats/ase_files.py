@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from geoeq.data.formats.ase_frames import ERRORS, file_format, read_frames
+from geoeq.data.formats.atom_types import check_types
 from geoeq.data.formats.keyed import KeyedReader
 from geoeq.data.formats.quantities import Key, Survey, choose_keys, column_of, columns
 from geoeq.data.formats.scf_convergence import unconverged_steps
 from geoeq.data.formats.stated_units import StatedUnits
-from geoeq.data.formats.type_map import check_types
 from geoeq.data.preparation.chunks import Frame, chunk_frames
 from geoeq.data.records import Records
 from geoeq.errors import DataError

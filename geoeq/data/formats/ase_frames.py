@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from geoeq.data.containers.unpack import bare_suffix, read_lines
+from geoeq.data.formats.atom_types import LammpsFile, is_lammps_data
 from geoeq.data.formats.extxyz_text import SYMBOLS, read_blocks, structure_of
-from geoeq.data.formats.lammps_files import LammpsFile, is_lammps_data
 from geoeq.data.formats.stated_units import StatedUnits
 from geoeq.data.molecules.conformers import embed_molfile
 from geoeq.data.molecules.plausibility import drawing_fault

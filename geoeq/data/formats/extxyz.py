@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from geoeq.data.formats.atom_types import check_types
 from geoeq.data.formats.extxyz_text import (
     STRUCTURE,
     Block,
@@ -21,7 +22,6 @@ from geoeq.data.formats.isolated import FreeAtoms, is_free_atom
 from geoeq.data.formats.keyed import KeyedReader
 from geoeq.data.formats.quantities import Key, Survey, choose_keys, column_of, columns, is_of_nodes
 from geoeq.data.formats.stated_units import StatedUnits, states_unit
-from geoeq.data.formats.type_map import check_types
 from geoeq.data.preparation.chunks import Frame, chunk_frames
 from geoeq.data.records import Records
 from geoeq.errors import DataError

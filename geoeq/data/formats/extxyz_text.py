@@ -13,7 +13,7 @@ import numpy as np
 
 from geoeq.data.containers.text_numbers import to_floats
 from geoeq.data.containers.unpack import read_lines
-from geoeq.data.formats.type_map import numbers_of_symbols
+from geoeq.data.formats.atom_types import numbers_of_symbols
 from geoeq.data.formats.uniform import atomic_numbers
 from geoeq.data.ragged import Array
 from geoeq.errors import DataError

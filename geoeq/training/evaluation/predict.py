@@ -36,6 +36,7 @@ def predict(
     output: Path | None = None,
     units: Mapping[str, str] | None = None,
     batch_size: int = 256,
+    conformers: bool = False,
     trust: bool = False,
 ) -> list[dict[str, Values]]:
     """Predict, and write an extended xyz or CSV file, or print a table of the scalars.
@@ -51,6 +52,7 @@ def predict(
         output: file to write, with suffix .xyz, .extxyz or .csv; None prints a table.
         units: output -> unit that replaces the unit of the report.
         batch_size: number of structures per batch.
+        conformers: for an sdf file: whether to generate the geometries from the bonds instead of reading them.
         trust: import and run classes outside geoeq that the checkpoint names.
 
     Raises:
@@ -64,7 +66,7 @@ def predict(
         raise InputError(f"'{output.name}': the output file must end with .xyz, .extxyz or .csv.")
     model, meta = load_checkpoint(run, trust=trust)
     output_units = _units(model, {**meta.get("report", {}), **(units or {})})
-    structures = read_structures(file) if file is not None else from_smiles(smiles)
+    structures = read_structures(file, conformers=conformers) if file is not None else from_smiles(smiles)
     predictions = predict_structures(model, structures, console, batch_size=batch_size)
     factors = {name: conversion(field(name).unit, unit) if unit != "1" else 1.0 for name, unit in output_units.items()}
     values = [{name: value * factors[name] for name, value in entry.items()} for entry in predictions]
