@@ -54,10 +54,10 @@ class Statistics:
         full: whether every structure was measured (at most two million).
         columns: name -> [S]: "size", "periodic" (0 or 1), "nearest" (shortest distance, Å), "contact" (the shortest
             distance over the sum of the covalent radii), "bonds" (the median of that over the nearest neighbours of
-            the atoms), "thickness" (root mean square distance from the best plane, Å), "isolated" (atoms without a neighbour), "neighbours" (mean), "most_neighbours"; with forces
-            "force_rms" (of components), "largest_force", "net_force" (length of the sum), eV/Å, "net_share" (relative
-            to the root of the sum of squares) and "torque_share" (relative to the torque of forces in random
-            directions).
+            the atoms), "thickness" (root mean square distance from the best plane, Å), "isolated" (atoms without a
+            neighbour), "neighbours" (mean), "most_neighbours"; with forces "force_rms" (of components),
+            "largest_force", "net_force" (length of the sum), eV/Å, "net_share" (relative to the root of the sum of
+            squares) and "torque_share" (relative to the torque of forces in random directions).
         prints: [S, WIDTH] fingerprints.
         counts: [S, 119] atoms of each element; None for points.
     """

@@ -108,9 +108,8 @@ def _check_units(card: Card, stated: Mapping[str, str]) -> None:
     """Refuse a card whose units contradict those that the files state."""
     for name, target in card.targets.items():
         unit = stated.get(target.column)
-        if unit is not None and not np.isclose(
-            target.to_internal(name), conversion(unit, FIELDS[name].unit), rtol=1e-6
-        ):
+        factor = None if unit is None else conversion(unit, FIELDS[name].unit)
+        if factor is not None and not np.isclose(target.to_internal(name), factor, rtol=1e-6):
             raise DataError(
                 f"{card.name}/card.yaml: the key 'targets.{name}.unit' is '{target.unit}', but the file states "
                 f"'{unit}' for '{target.column}'."
