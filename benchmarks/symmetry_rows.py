@@ -78,7 +78,7 @@ class Row:
 
 PLAIN = (
     Row("GNN", "none", "gnn-frames-quick", alone),
-    Row("GNN, turned at random", "learned", "gnn-frames-quick", wrapped("augmentation.RandomTurns")),
+    Row("GNN, rotated at random", "learned", "gnn-frames-quick", wrapped("augmentation.RandomTurns")),
     Row("GNN, all frames", "wrapped", "gnn-frames-quick", framed(frames="full")),
     Row("GNN, one frame at random", "wrapped, on average", "gnn-frames-quick", framed(frames="stochastic")),
     Row(

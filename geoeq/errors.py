@@ -53,7 +53,7 @@ class EmptyGraphError(InputError):
 
 
 class CellError(InputError):
-    """A periodic direction has no cell vector, or the cell has no volume."""
+    """A cell has no volume or lacks a vector, or a structure is periodic where only open ones make sense."""
 
 
 class ExtentError(InputError):

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from geoeq.errors import CellError, InputError, TensorError
+from geoeq.errors import InputError, TensorError
 from geoeq.geometry.harmonics import MAX_LMAX, harmonics
+from geoeq.geometry.lattice import check_open
 from geoeq.geometry.neighbors import (
     Edges,
     edge_lengths,
@@ -26,6 +27,8 @@ from geoeq.geometry.rotations import wigner_blocks
 from geoeq.pointers import batch_from_ptr, graph_pointers, row_pointers, sorted_by
 
 __all__ = ["MAX_LMAX", "Graph", "build_graph", "displace", "edge_frames", "harmonics", "in_dtype", "with_frames"]
+
+_ONLY_OPEN = "for open structures: give a cutoff, or set pbc to False."
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Graph:
         numbers: [N] int64 atomic numbers, or None.
         frames: for l = 0, 1 .. the [E, 2l + 1, 2l + 1] of ``wigner_blocks``, or None.
         total_charge: [G] e, the net charges of the structures, or None.
+        cell: [G, 3, 3] Å, and pbc: [G, 3] bool, the cell vectors and the periodic directions, or None.
 
     Attributes:
         num_graphs: number G of structures.
@@ -67,6 +71,8 @@ class Graph:
     numbers: Tensor | None = None
     frames: tuple[Tensor, ...] | None = None
     total_charge: Tensor | None = None
+    cell: Tensor | None = None
+    pbc: Tensor | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -79,7 +85,8 @@ class Graph:
         converted = {name: getattr(self, name).to(dtype) for name in names}
         edge_attr = None if self.edge_attr is None else self.edge_attr.to(dtype)
         frames = None if self.frames is None else tuple(block.to(dtype) for block in self.frames)
-        return replace(self, **converted, edge_attr=edge_attr, frames=frames)
+        cell = None if self.cell is None else self.cell.to(dtype)
+        return replace(self, **converted, edge_attr=edge_attr, frames=frames, cell=cell)
 
     @cached_property
     def by_sender(self) -> tuple[Tensor, Tensor]:
@@ -129,7 +136,7 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
 
     edge_attr = None
     if k is not None:
-        _check_open(pbc, f"the {k} nearest neighbours are")
+        check_open(pbc, f"but the {k} nearest neighbours are {_ONLY_OPEN}")
         edges = nearest_edges(positions, ptr, k)
     elif _get(data, "edge_index") is not None and (cutoff is None or _same_cutoff(data, cutoff)):
         edges, edge_attr = _data_edges(data, num_nodes)
@@ -138,7 +145,7 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
     elif cutoff is not None:
         edges = radius_edges(positions, ptr, cutoff, cell, pbc)
     else:
-        _check_open(pbc, "the complete graph is")
+        check_open(pbc, f"but the complete graph is {_ONLY_OPEN}")
         edges = full_edges(ptr)
 
     vectors = edge_vectors(positions, edges.sender, edges.receiver, edges.shifts, cell, batch)
@@ -160,6 +167,8 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
         lmax=lmax,
         numbers=_get(data, "z"),
         total_charge=_get(data, "total_charge"),
+        cell=cell,
+        pbc=pbc,
     )
 
 
@@ -227,14 +236,6 @@ def in_dtype(data: Any, dtype: torch.dtype) -> Any:
 
 def _get(data: Any, name: str) -> Any:
     return getattr(data, name, None)
-
-
-def _check_open(pbc: Tensor | None, what: str) -> None:
-    if pbc is not None and bool(pbc.any()):
-        graph = int(pbc.any(1).nonzero()[0, 0])
-        raise CellError(
-            f"Graph {graph} is periodic, but {what} for open structures: give a cutoff, or set pbc to False."
-        )
 
 
 def _same_cutoff(data: Any, cutoff: float) -> bool:

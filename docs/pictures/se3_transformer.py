@@ -67,7 +67,7 @@ def main() -> None:
     error = float((features[1][0] - features[0][0] @ rotation.T).abs().max() / features[0][0].abs().max())
     scale = 0.9 / float(features[0][0].norm(dim=-1).max())
 
-    figure = Figure(figsize=(7.2, 3.7), dpi=110, layout="constrained")
+    figure = Figure(figsize=(7.2, 4.0), dpi=110, layout="constrained")
     titles = ["f(x)", "f(Rx); circles: R f(x)"]
     for axes, pos, (vectors, senders, weights), title in zip(
         figure.subplots(1, 2), [start, rotated], features, titles, strict=True

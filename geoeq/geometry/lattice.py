@@ -13,6 +13,7 @@ __all__ = [
     "Lattice",
     "cell_error",
     "cell_faults",
+    "check_open",
     "extents",
     "lattice",
     "to_cartesian",
@@ -22,6 +23,23 @@ __all__ = [
 
 #: A cell is flat if its volume is below this fraction of the product of its edges.
 FLATNESS = 1e-6
+
+
+def check_open(pbc: Tensor | None, reason: str) -> None:
+    """Refuse periodic structures, except in compiled code, which cannot look.
+
+    Args:
+        pbc: [G, 3] bool, or None.
+        reason: why, and what to use instead, as it follows "Graph 3 is periodic, ".
+
+    Raises:
+        CellError: a structure is periodic in some direction.
+    """
+    if pbc is None or torch.compiler.is_compiling():
+        return
+    periodic = pbc.reshape(-1, 3).any(1)
+    if bool(periodic.any()):
+        raise CellError(f"Graph {int(periodic.nonzero()[0, 0])} is periodic, {reason}")
 
 
 class Lattice(NamedTuple):

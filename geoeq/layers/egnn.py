@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import torch
 from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import InputError
+from geoeq.errors import InputError, check_name
 from geoeq.geometry.neighbors import edge_lengths as safe_norm
 from geoeq.graph import Graph
 from geoeq.layers.chunked import chunked
 from geoeq.layers.layer import EdgeLinear, Layer, check_width, edge_attributes
 from geoeq.layers.radial.envelope import PolynomialEnvelope
 
-__all__ = ["EGNNLayer", "Normalize"]
+__all__ = ["Count", "EGNNLayer", "Normalize"]
 
 #: Size in bytes of an [E, C] tensor above which a frozen layer computes its messages in chunks of CHUNK edges.
 LARGE, CHUNK = 2**24, 4096
 
 Normalize = Literal["none", "length", "length_plus_one"]
+Count = Literal["smooth", "clamped"]
 
 
 class EGNNLayer(Layer):
@@ -48,19 +49,22 @@ class EGNNLayer(Layer):
             derivatives are then not those of the computed function.
         clamp: bound on each component of ``d_ij φ_x(m_ij)``, as in the published N-body code (100). The layer is not
             equivariant where the bound acts. None: no bound.
+        count: number n of neighbours in eq. 4 with a cutoff, where it is the sum of the envelope. "smooth":
+            ``(1 + n⁴)^(1/4)``, which is 1 for no neighbours and n for many. "clamped": ``max(n, 1)``, with a kink at
+            n = 1 where forces jump, as in geoeq before version 2 of its checkpoints.
 
     Shapes:
         x: [N, C + 3], irreps ``Cx0e + 1x1o``, displacement in Å; with velocity [N, C + 6], ``Cx0e + 2x1o``,
         displacement and velocity. Returns the same; the velocity is passed on unchanged.
 
     Raises:
-        InputError: ``normalize`` is not one of the values above.
+        InputError: ``normalize`` or ``count`` is not one of the values above.
         TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:
         Satorras et al., ICML 2021, arXiv:2102.09844, eqs. 3-8. Differs: eq. 4 divides by the number of
         neighbours (as the authors' code does), not by the number of nodes less one; "length" has exact
-        derivatives unless ``detach_norm``; with a cutoff, eq. 4 divides by the sum of the envelope, at least 1.
+        derivatives unless ``detach_norm``; with a cutoff, eq. 4 divides by the smooth ``count``.
     """
 
     def __init__(
@@ -76,12 +80,14 @@ class EGNNLayer(Layer):
         cutoff: float | None = None,
         detach_norm: bool = False,
         clamp: float | None = None,
+        count: Count = "smooth",
     ) -> None:
         super().__init__()
         if normalize not in ("none", "length", "length_plus_one"):
             raise InputError(f"normalize must be 'none', 'length' or 'length_plus_one', not {normalize!r}.")
+        check_name("count", count, get_args(Count))
         self.width, self.edge_width = width, edge_width
-        self.normalize, self.detach_norm, self.clamp = normalize, detach_norm, clamp
+        self.normalize, self.detach_norm, self.clamp, self.count = normalize, detach_norm, clamp, count
         self.velocity, self.residual, self.update_positions = velocity, residual, update_positions
         self.irreps_in = self.irreps_out = o3.Irreps(f"{width}x0e + {2 if velocity else 1}x1o")
         self.dim = self.irreps_in.dim  # torch.compile cannot read Irreps
@@ -155,8 +161,10 @@ class EGNNLayer(Layer):
 
     def _num_neighbors(self, envelope: Tensor | None, graph: Graph) -> Tensor:
         """Return the number of neighbours, weighted by the envelope and at least 1, [N, 1]."""
-        count = graph.degree.unsqueeze(-1) if envelope is None else kernels.segment_sum(envelope, graph)
-        return count.clamp(min=1)
+        if envelope is None:
+            return graph.degree.unsqueeze(-1).clamp(min=1)
+        count = kernels.segment_sum(envelope, graph)
+        return count.clamp(min=1) if self.count == "clamped" else (1 + count.pow(4)).pow(0.25)
 
     def _sum_messages(
         self, scalars: Tensor, shift: Tensor, envelope: Tensor | None, graph: Graph

@@ -59,8 +59,6 @@ class EquiformerV2Layer(Layer):
     """
 
     group = "SE(3)"
-    #: Equivariance error of the example.
-    equivariance_error = 1e-4
 
     def __init__(
         self,

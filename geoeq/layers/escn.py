@@ -213,8 +213,6 @@ class ESCNLayer(Layer):
     """
 
     group: Group = "SE(3)"
-    #: Equivariance error of the example.
-    equivariance_error = 1e-5
 
     def __init__(
         self,

@@ -63,8 +63,9 @@ class FAENetLayer(Layer):
         message: "updownscale_base": as above. "updownscale": filters do not depend on the nodes. "base": no W_d, and C
             filters. "simple": no W_d, and e_ij itself is the filter, so F must be C. "updown_local_env": filters do not
             depend on the nodes, W_u is applied to ``(Norm(...) | Σ_j e_ij)``, and W and W_u have no SiLU.
-        norm: "graph": over the atoms of a graph. "layer": of each atom separately. "batch": over the whole batch, as
-            published. "none". With "graph" atoms affect each other at any distance, with "batch" also across graphs.
+        norm: "layer": of each atom separately. "graph": over the atoms of a graph. "batch": over the whole batch, as
+            published. "none". With "graph" atoms affect each other at any distance, so that energies are not
+            extensive, with "batch" also across graphs.
         second: whether a second linear map with SiLU ends the layer ("complex" in the published code).
         cutoff: radius in Å at which messages vanish smoothly. None: as published.
 
@@ -76,8 +77,8 @@ class FAENetLayer(Layer):
         TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:
-        Duval et al. 2023, arXiv:2305.05577, section 5, and the published code. Differs: the norm is over a graph, not
-        over the batch; with a cutoff, an envelope.
+        Duval et al. 2023, arXiv:2305.05577, section 5, and the published code. Differs: the norm is of each
+        atom, not over the batch; with a cutoff, an envelope.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class FAENetLayer(Layer):
         width: int,
         edge_width: int,
         message: Message = "updownscale_base",
-        norm: NodeNorm = "graph",
+        norm: NodeNorm = "layer",
         second: bool = False,
         cutoff: float | None = None,
     ) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,18 +14,13 @@ from geoeq.errors import CheckpointError, GeoeqError
 from geoeq.files import atomic_write, file_sha256, write_json
 from geoeq.models.config import from_config
 from geoeq.models.model import Model
+from geoeq.models.updates import UPDATES, Contents
 
 __all__ = ["FORMAT_VERSION", "UPDATES", "checkpoint_sha256", "load_checkpoint", "save_checkpoint"]
 
-_Contents: TypeAlias = tuple[dict[str, Any], dict[str, Tensor]]
-
 FORMAT = "geoeq model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
-
-#: older version -> function (description, tensors) -> (description, tensors) of the version after it. Whoever raises
-#: FORMAT_VERSION adds a function here; stored checkpoints of all versions are among the tests.
-UPDATES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], _Contents]] = {}
 
 
 def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None = None) -> None:
@@ -112,7 +106,7 @@ def _checkpoint_folder(run: Path) -> Path:
     )
 
 
-def _read(folder: Path) -> _Contents:
+def _read(folder: Path) -> Contents:
     """Return the description and the tensors of a checkpoint of any version."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -149,7 +143,7 @@ def _read_description(path: Path) -> dict[str, Any]:
     return description
 
 
-def _update(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> _Contents:
+def _update(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> Contents:
     """Bring a checkpoint of an older version to today's, one version after the other."""
     path = folder / DESCRIPTION
     for version in range(description["version"], FORMAT_VERSION):
@@ -159,7 +153,10 @@ def _update(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor
                 f"which this geoeq {geoeq.__version__} cannot read: it has no update for version {version}. Use "
                 "the geoeq that wrote it."
             )
-        description, tensors = UPDATES[version](description, tensors)
+        try:
+            description, tensors = UPDATES[version](description, tensors)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
     _check_keys(path, description, ("model", "dtype", "elements", "meta"))
     if description["dtype"] not in ("float32", "float64"):
         raise CheckpointError(f"{path} is altered: its dtype is {description['dtype']!r}, not 'float32' or 'float64'.")

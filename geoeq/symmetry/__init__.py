@@ -9,6 +9,7 @@ from geoeq.geometry.groups import Symmetry
 from geoeq.geometry.random_structures import random_batch
 from geoeq.symmetry.equivariance import assert_equivariant, equivariance_errors
 from geoeq.symmetry.functions import layer_graph
+from geoeq.symmetry.grid_error import stated_error, with_finer_grids
 from geoeq.symmetry.hooks import LayerError
 from geoeq.symmetry.layers import Culprit, LayerReport, layer_report
 from geoeq.symmetry.suite import CHECKS
@@ -28,4 +29,6 @@ __all__ = [
     "layer_report",
     "random_batch",
     "report",
+    "stated_error",
+    "with_finer_grids",
 ]

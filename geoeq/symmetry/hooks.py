@@ -16,6 +16,7 @@ from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import EdgeEmbedding, IrrepsEmbedding, NodeEmbedding
 from geoeq.layers.irreps.layout import from_coefficients, to_coefficients
 from geoeq.models.heads.head import Head
+from geoeq.symmetry.grid_error import stated_error, with_finer_grids
 
 __all__ = ["Call", "LayerError", "Pair", "record_calls"]
 
@@ -52,14 +53,16 @@ def record_calls(network: nn.Module) -> Iterator[list[Call]]:
     A layer is a module with irreps_in and irreps_out; a nested layer precedes the one that contains it.
     """
     calls: list[Call] = []
+    twin = with_finer_grids(network)
     undo: list[Callable[[], None]] = []
     for name, module in network.named_modules():
         if not _is_layer(module) or module is network:
             continue
-        hook = module.register_forward_hook(_hook(name, calls), with_kwargs=True)
+        finer = None if twin is None else twin.get_submodule(name)
+        hook = module.register_forward_hook(_hook(name, calls, finer), with_kwargs=True)
         undo.append(hook.remove)
         if callable(getattr(module, "on_sphere", None)):
-            _record_on_sphere(module, name, calls)
+            _record_on_sphere(module, name, calls, finer)
             undo.append(lambda module=module: delattr(module, "on_sphere"))  # type: ignore[misc]
     try:
         yield calls
@@ -73,7 +76,7 @@ def _is_layer(module: nn.Module) -> bool:
     return has_irreps or isinstance(module, Head | NodeEmbedding | IrrepsEmbedding | EdgeEmbedding)
 
 
-def _hook(name: str, calls: list[Call]) -> Callable[..., None]:
+def _hook(name: str, calls: list[Call], finer: nn.Module | None) -> Callable[..., None]:
     def record(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
         irreps: o3.Irreps = module.irreps if isinstance(module, Head) else getattr(module, "irreps_in", o3.Irreps())
         x = args[0] if args and isinstance(args[0], Tensor) and irreps.dim else None
@@ -84,13 +87,16 @@ def _hook(name: str, calls: list[Call]) -> Callable[..., None]:
             return _outputs(module, module.forward(features, *args[1:], **kwargs))
 
         graph = next((argument for argument in (*args, *kwargs.values()) if isinstance(argument, Graph)), None)
-        own = float(getattr(module, "equivariance_error", 0.0))
-        calls.append(Call(name, type(module).__name__, x, irreps, _outputs(module, value), again, graph, own))
+        outputs = _outputs(module, value)
+        own = stated_error(
+            module, lambda part: outputs if part is module else _outputs(part, part(*args, **kwargs)), finer
+        )
+        calls.append(Call(name, type(module).__name__, x, irreps, outputs, again, graph, own))
 
     return record
 
 
-def _record_on_sphere(module: Any, name: str, calls: list[Call]) -> None:
+def _record_on_sphere(module: Any, name: str, calls: list[Call], finer: Any) -> None:
     """Record calls of layers to which networks pass features with the channels last."""
     original, irreps = module.on_sphere, module.irreps_in
 
@@ -101,8 +107,12 @@ def _record_on_sphere(module: Any, name: str, calls: list[Call]) -> None:
             sphere = to_coefficients(features, module.lmax, module.channels)
             return _outputs(module, from_coefficients(original(sphere, graph, *rest), module.lmax))
 
-        outputs, own = _outputs(module, from_coefficients(value, module.lmax)), float(module.equivariance_error)
-        features = from_coefficients(x, module.lmax)
+        outputs, features = _outputs(module, from_coefficients(value, module.lmax)), from_coefficients(x, module.lmax)
+        own = stated_error(
+            module,
+            lambda part: {"features": value if part is module else part.on_sphere(x, graph, *rest)},
+            finer,
+        )
         calls.append(Call(name, type(module).__name__, features, irreps, outputs, again, graph, own))
         return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -10,9 +11,16 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from geoeq.fields import field as known_field
-from geoeq.geometry.groups import Symmetry, Turns, named_output, relative_error, symmetries_of
+from geoeq.geometry.groups import Output, Symmetry, Turns, named_output, relative_error, symmetries_of
 from geoeq.symmetry.equivariance import equivariance_errors
-from geoeq.symmetry.probe_structures import axis_structures, degenerate_structures, doubled
+from geoeq.symmetry.probe_structures import (
+    axis_structures,
+    beside_the_next,
+    degenerate_structures,
+    doubled,
+    moved_by_lattice_vectors,
+    wrapped,
+)
 from geoeq.symmetry.subject import Outputs, Subject
 
 __all__ = [
@@ -20,9 +28,11 @@ __all__ = [
     "axis_edges",
     "continuity",
     "degenerate_frames",
+    "periodic_images",
     "precision",
     "size_extensivity",
     "symmetry",
+    "wrapping",
 ]
 
 #: Number of group elements per symmetry.
@@ -92,8 +102,41 @@ def _errors(
     return largest
 
 
+def periodic_images(subject: Subject, seed: int) -> Measured | str:
+    """Move one atom of each crystal by a lattice vector; derivatives are included."""
+    return _images(subject, moved_by_lattice_vectors, seed)
+
+
+def wrapping(subject: Subject, seed: int) -> Measured | str:
+    """Shift crystals and bring all their atoms back into the cell; derivatives are included."""
+    return _images(subject, wrapped, seed)
+
+
+def _images(subject: Subject, move: Callable[[Batch, int], Batch], seed: int) -> Measured | str:
+    periodic = [batch for batch in subject.batches if "cell" in batch and bool(batch.pbc.any())]
+    if not periodic:
+        return "it is not tested on periodic structures"
+    errors: dict[str, float] = {}
+    for batch in periodic:
+        moved = move(batch, seed)
+        before, after = _relative(subject, batch), _relative(subject, moved)
+        for name, value in before.items():
+            errors[name] = max(relative_error(after[name], value), errors.get(name, 0.0))
+    return Measured(errors)
+
+
+def _relative(subject: Subject, batch: Batch) -> dict[str, Tensor]:
+    """Return outputs and derivatives; those that translate are relative to the position of their atom."""
+    values = {}
+    for name, output in subject.with_derivatives(batch).items():
+        value = output.value if isinstance(output, Output) else output
+        translates = not name.startswith("d ") and known_field(name).translates and known_field(name).level == "node"
+        values[name] = value.detach() - batch.pos if translates else value.detach()
+    return values
+
+
 def size_extensivity(subject: Subject, seed: int) -> Measured | str:
-    """Check that two copies far apart have twice the energy, and equal atomic properties."""
+    """Check that energies of structures far apart add up, and that two copies have equal atomic properties."""
     if subject.complete:
         return "it has no cutoff: all atoms of a structure interact, however far apart"
     errors: dict[str, float] = {}
@@ -111,6 +154,13 @@ def size_extensivity(subject: Subject, seed: int) -> Measured | str:
                 errors[name + where] = relative_error(both[name], _twice(value, batch))
             elif name == "stress" and where:
                 errors[name + where] = relative_error(both[name], value)
+        if not where and batch.num_graphs > 1:  # of two copies, a mean over all atoms is that of one
+            with torch.no_grad():
+                pairs = subject.function(beside_the_next(batch, distance))
+            for name, value in once.items():
+                if name in errors and known_field(name).level == "graph":
+                    error = relative_error(pairs[name], value + value.roll(-1, 0))
+                    errors[name] = max(error, errors[name])
     return Measured(errors) if errors else "it has no extensive or atomic output"
 
 

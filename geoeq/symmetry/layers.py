@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from geoeq.errors import InputError
@@ -23,6 +23,7 @@ from geoeq.geometry.groups import (
 from geoeq.geometry.random_structures import random_batch
 from geoeq.symmetry.equivariance import dtype_of
 from geoeq.symmetry.functions import INVARIANT_FEATURES
+from geoeq.symmetry.grid_error import stated_error
 from geoeq.symmetry.hooks import LayerError, Pair, record_calls
 
 __all__ = ["Culprit", "LayerReport", "layer_report"]
@@ -102,7 +103,8 @@ def layer_report(
         batch: test structures; by default ``random_batch()`` in the dtype of the network.
         symmetries: symmetries to check; by default rotation, reflection, translation and permutation, as far as they
             are in the group of the network.
-        stated: error of rotations that is accepted; by default the one that network and layers state themselves.
+        stated: error of rotations that is accepted; by default that of the grids of network and layers
+            (``stated_error``).
         seed: random seed of the group elements.
 
     Raises:
@@ -111,9 +113,9 @@ def layer_report(
     data = random_batch(dtype=dtype_of(network, batch)) if batch is None else batch
     if symmetries is None:
         symmetries = [name for name in symmetries_of(getattr(network, "group", "E(3)")) if name != "batch"]
-    stated = float(getattr(network, "equivariance_error", 0.0)) if stated is None else stated
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
+        stated = stated_error(network, lambda version: _named(version(data))) if stated is None else stated
         elements = {name: random_element(name, data, generator, turns_of(network)) for name in symmetries}
         walks = {name: _Walk(network, data, element, name, stated) for name, element in elements.items()}
         if not all(walk.rows for walk in walks.values()):
@@ -126,6 +128,12 @@ def layer_report(
             if culprit is not None:
                 culprits[str(symmetry)] = culprit
     return LayerReport(layers, culprits)
+
+
+def _named(outputs: object) -> Mapping[str, Tensor]:
+    """Return the outputs of any network by name, as far as they are tensors."""
+    named = outputs if isinstance(outputs, Mapping) else {"output": outputs}
+    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
 
 class _Walk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,12 +14,13 @@ from torch_geometric.data import Batch, Data
 from geoeq.data.structures import collate, model_inputs
 from geoeq.errors import FieldError, InputError
 from geoeq.fields import field
-from geoeq.geometry.groups import relative_error, turns_of
+from geoeq.geometry.groups import Output, relative_error, turns_of
 from geoeq.geometry.random_structures import random_batch
 from geoeq.graph import in_dtype
 from geoeq.layers.layer import Group, Layer, RadialFunction, Rowwise
 from geoeq.models import Model
 from geoeq.symmetry.calculators import from_calculator, is_calculator
+from geoeq.symmetry.grid_error import stated_error
 from geoeq.symmetry.subject import Outputs, Subject
 
 __all__ = ["one_line", "prepare"]
@@ -84,7 +86,7 @@ def prepare(
     ]
     known_cutoff = getattr(candidate, "cutoff", None) if isinstance(candidate, nn.Module) else None
     own_forces = isinstance(candidate, Model) and not candidate.conservative
-    return Subject(
+    subject = Subject(
         name=name or _name(candidate),
         function=function,
         single=versions[torch.float32][0] if not calculator and dtype == torch.float64 else None,
@@ -94,7 +96,7 @@ def prepare(
         remarks=tuple(remarks),
         group=group or str(getattr(candidate, "group", "E(3)")),
         turns=None if group else turns_of(candidate),
-        symmetric_to=float(getattr(candidate, "equivariance_error", 0.0)),
+        symmetric_to=0.0,
         cutoff=cutoff or (float(known_cutoff) if isinstance(known_cutoff, int | float) else None),
         calculator=calculator,
         complete=isinstance(candidate, Model) and candidate.cutoff is None,
@@ -102,6 +104,11 @@ def prepare(
         differentiable=not calculator and _differentiable(function, batches[0]),
         module=versions[dtype][1],
     )
+
+    def evaluate(version: Any) -> dict[str, Tensor | Output]:
+        return dataclasses.replace(subject, function=version.__call__).with_derivatives(batches[0])
+
+    return dataclasses.replace(subject, symmetric_to=stated_error(subject.module or candidate, evaluate))
 
 
 def _name(candidate: Any) -> str:

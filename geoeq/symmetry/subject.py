@@ -34,7 +34,7 @@ class Subject:
         group: symmetries that it claims: "E(3)" all, "SE(3)" no reflections, and so on.
         turns: coordinate that the rotations of its group leave unchanged, or all elements of a finite group; None if it
             has all rotations.
-        symmetric_to: error of rotations that it states itself, because it samples on a grid.
+        symmetric_to: error of rotations that it cannot avoid because it samples the sphere, see ``stated_error``.
         cutoff: cutoff in Å, if known.
         calculator: whether it is an ASE calculator.
         complete: whether all atoms of a structure interact, whatever their distance.

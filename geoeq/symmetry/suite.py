@@ -11,12 +11,14 @@ from geoeq.symmetry.invariance import (
     axis_edges,
     continuity,
     degenerate_frames,
+    periodic_images,
     precision,
     size_extensivity,
     symmetry,
+    wrapping,
 )
 from geoeq.symmetry.mechanics import derivatives, energy_drift, forces, stress
-from geoeq.symmetry.smoothness import smoothness
+from geoeq.symmetry.smoothness import passages, smoothness
 from geoeq.symmetry.subject import Subject
 
 __all__ = ["CHECKS", "Check"]
@@ -65,9 +67,20 @@ CHECKS: dict[str, Check] = {
         partial(symmetry, "batch"), 1e-9, 1e-4, False,
         "structures of one batch affect each other: a pooling or normalisation over all nodes, or edges between graphs",
     ),
+    "periodic images": Check(
+        periodic_images, 1e-9, 1e-4, False,
+        "outputs depend on which periodic image of an atom is listed: absolute or centred coordinates are used where "
+        "there should be edge vectors, or edges are searched without the images",
+    ),
+    "wrapping": Check(
+        wrapping, 1e-9, 1e-4, False,
+        "outputs change as atoms are brought back into the cell, which a simulation may do at any step; see periodic "
+        "images",
+    ),
     "size extensivity": Check(
         size_extensivity, 1e-9, 1e-4, False,
-        "two structures far apart affect each other: a mean over atoms or a network after the sum, or no cutoff",
+        "two structures far apart affect each other: a mean or a norm over all atoms, a network after the sum, or no "
+        "cutoff",
     ),
     "float32 against float64": Check(
         precision, 1e-4, 1e-4, False,
@@ -97,6 +110,11 @@ CHECKS: dict[str, Check] = {
         smoothness, 1e-6, 1e-2, False,
         "a contribution is switched abruptly: messages that are not zero at the cutoff, a potential truncated without "
         "a switching function, or a limit on neighbours",
+    ),
+    "smooth passages": Check(
+        passages, 1e-6, 1e-2, False,
+        "outputs or forces jump as an atom passes through a line, a plane or an axis: frames or angles defined by "
+        "directions that vanish there, or a choice between alternatives that are equal there",
     ),
     "stress": Check(
         stress, 1e-6, 1e-2, False,

@@ -121,6 +121,30 @@ def test_an_older_version_is_updated_step_by_step(saved: Path, monkeypatch: pyte
         load_checkpoint(saved)
 
 
+def test_version_1_keeps_what_jumped(saved: Path) -> None:
+    """Also in models inside models."""
+    inner = EGNN.example().config()
+    del inner["init_args"]["count"]
+    framed = {"class_path": "geoeq.models.FrameAveraging", "init_args": {"model": inner}}
+    model = {"class_path": "geoeq.models.Ensemble", "init_args": {"models": [inner, framed]}}
+    updated, _ = checkpoint.UPDATES[1]({"model": model}, {})
+    first, second = updated["model"]["init_args"]["models"]
+    assert first["init_args"] == {**inner["init_args"], "count": "clamped"}
+    assert second["init_args"] == {"images": "listed", "model": first}
+    assert "count" not in inner["init_args"]
+    assert load_checkpoint(saved)[0].arguments["count"] == "smooth"
+
+
+def test_version_1_of_what_can_no_longer_be_computed_is_refused(saved: Path) -> None:
+    arguments = {"heads": [], "self_per_edge": True}
+    for cutoff, refused in ((4.0, True), (None, False)):
+        model = {"class_path": "geoeq.models.SE3Transformer", "init_args": {**arguments, "cutoff": cutoff}}
+        edit(saved, model=model, version=1)
+        with pytest.raises(CheckpointError, match=r"model\.(json|safetensors)") as caught:  # without its weights
+            load_checkpoint(saved)
+        assert ("train it again" in str(caught.value)) == refused
+
+
 def test_every_older_version_has_an_update() -> None:
     assert set(checkpoint.UPDATES) == set(range(1, checkpoint.FORMAT_VERSION))
 

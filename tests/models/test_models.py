@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch_geometric.data import Batch, Data
 
 import geoeq.models
-from geoeq.errors import CoincidentAtomsError, InputError, NonFiniteError, TensorError
+from geoeq.errors import CellError, CoincidentAtomsError, InputError, NonFiniteError, TensorError
 from geoeq.graph import build_graph
 from geoeq.models import Model, from_config
 from geoeq.symmetry import assert_equivariant, random_batch
@@ -21,6 +21,9 @@ DTYPES = [torch.float64, torch.float32]
 
 
 EVERY = (*geoeq.models.NETWORKS, *geoeq.models.COORDINATE_NETWORKS)
+
+#: Each network with the structures that it takes: those of coordinates refuse periodic ones.
+PLACES = [(name, False) for name in EVERY] + [(name, True) for name in geoeq.models.NETWORKS]
 
 #: Compiled in five seconds or more.
 LONG = ("ESCN", "EquiformerV2", "FAGNN", "IterativeSE3Transformer")
@@ -44,9 +47,30 @@ def total(outputs):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize(("name", "periodic"), PLACES)
 def test_is_equivariant_and_batch_is_one_by_one(name, periodic, dtype):
     assert_equivariant(example(name, dtype), random_batch(periodic=periodic, dtype=dtype))
+
+
+@pytest.mark.parametrize("name", geoeq.models.COORDINATE_NETWORKS)
+def test_networks_of_coordinates_refuse_periodic_structures(name):
+    """Their energies depended on which image of an atom was listed."""
+    model, data = example(name), random_batch((4, 3), periodic=True)
+    data.pbc[0] = False
+    with pytest.raises(CellError, match=r"Graph 1 is periodic.*edge vectors, such as FAENet"):
+        model(data)
+
+
+@pytest.mark.parametrize("name", geoeq.models.NETWORKS)
+def test_any_periodic_image_of_an_atom_may_be_listed(name):
+    model, data = example(name), random_batch((4, 3), periodic=True)
+    moved = data.clone()
+    moved.pos[2] += 2 * data.cell[0, 0] - data.cell[0, 1]
+    moved.pos[5] -= data.cell[1, 2]
+    for key, value in model(moved).items():
+        expected = model(data)[key]
+        shift = moved.pos - data.pos if key == "positions" else 0.0
+        torch.testing.assert_close(value - shift, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_outputs_are_those_it_names(name):
@@ -73,7 +97,7 @@ def test_derivatives_are_finite_differences(name):
     assert torch.autograd.gradgradcheck(run, (pos,))
 
 
-@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize(("name", "periodic"), PLACES)
 def test_isolated_atoms_are_legal(name, periodic):
     model = example(name)
     data = random_batch((1, 1), periodic=periodic)

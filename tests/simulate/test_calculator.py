@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
-from ase.build import bulk, fcc111
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.constraints import FixAtoms
 from ase.eos import EquationOfState
@@ -238,9 +238,14 @@ def test_offers_what_the_model_gives_and_nothing_else():
     assert set(calculator.implemented_properties) == expected
     atoms = bulk("Si", cubic=True)
     atoms.calc = calculator
-    assert atoms.get_dipole_moment().shape == (3,)
-    assert atoms.get_charges().shape == (8,)
+    with pytest.raises(CellError, match="dipole depends on which periodic images"):
+        atoms.get_dipole_moment()
+    atoms.calc = GeoeqCalculator(model(GraphScalar("energy"), NodeScalar("charges")))
     assert atoms.get_stress().shape == (6,)
+    atoms = molecule("H2O")
+    atoms.calc = calculator
+    assert atoms.get_dipole_moment().shape == (3,)
+    assert atoms.get_charges().shape == (3,)
     assert atoms.get_potential_energy(force_consistent=True) == atoms.get_potential_energy()
     assert set(GeoeqCalculator(model(cutoff=None)).implemented_properties) == {"energy", "free_energy", "forces"}
     assert GeoeqCalculator(model(Dipole())).implemented_properties == ["dipole"]

@@ -14,7 +14,7 @@ from geoeq.geometry.frames.frames import (
 from geoeq.geometry.frames.pca import pca_frames
 from geoeq.geometry.frames.scaling import Scaling, multidimensional_scaling, spread_landmarks
 from geoeq.geometry.frames.signs import signed_frames
-from geoeq.geometry.frames.structure_frames import Framed, average, in_frames, inputs_that_turn
+from geoeq.geometry.frames.structure_frames import Framed, Images, average, between_images, in_frames, inputs_that_turn
 from geoeq.geometry.frames.vectors import needed_vectors, vector_frames
 from geoeq.geometry.frames.weighted import weighted_frames
 
@@ -22,9 +22,11 @@ __all__ = [
     "FrameGroup",
     "Framed",
     "Frames",
+    "Images",
     "Scaling",
     "average",
     "axis_number",
+    "between_images",
     "checked_threshold",
     "eigenvectors",
     "fixed_frames",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from typing import Any, Literal, NamedTuple
 
 import torch
 from e3nn import o3
@@ -14,7 +15,10 @@ from geoeq.geometry.frames.frames import Frames, has_translations
 from geoeq.geometry.rotations import irreps_to_matrix, matrix_to_irreps, wigner_d
 from geoeq.pointers import batch_from_ptr, graph_pointers
 
-__all__ = ["Framed", "average", "in_frames", "inputs_that_turn"]
+__all__ = ["Framed", "Images", "average", "between_images", "in_frames", "inputs_that_turn"]
+
+#: Whether frames of a periodic structure depend on which images of its atoms are listed.
+Images = Literal["any", "listed"]
 
 #: Attributes that are handled by name instead of by their number of rows.
 _HANDLED = ("pos", "vel", "cell", "pbc", "batch", "ptr", "edge_index")
@@ -33,8 +37,14 @@ class Framed(NamedTuple):
     node: Tensor
 
 
-def inputs_that_turn(data: Any, group: str) -> tuple[Tensor, Tensor, Tensor]:
+def inputs_that_turn(data: Any, group: str, images: Images = "listed") -> tuple[Tensor, Tensor, Tensor]:
     """Return all vectors that a model may use: positions relative to the centroid, velocities, cell vectors.
+
+    Args:
+        data: structures.
+        group: symmetry group; the origin is the centroid if it contains translations.
+        images: "listed" takes positions as they are; "any" replaces those of periodic structures by vectors that are
+            the same whichever image of an atom is listed (``between_images``).
 
     Shapes:
         Returns vectors [P, 3], their graphs [P], and the centroids [G, 3] (zero for groups without translations).
@@ -46,7 +56,10 @@ def inputs_that_turn(data: Any, group: str) -> tuple[Tensor, Tensor, Tensor]:
     if has_translations(group):
         count = ptr.diff().clamp(min=1).unsqueeze(1).to(positions)
         centroids = centroids.index_add(0, batch, positions) / count
-    vectors, graphs = [positions - centroids[batch]], [batch]
+    relative = positions - centroids[batch]
+    if images == "any" and getattr(data, "cell", None) is not None and getattr(data, "pbc", None) is not None:
+        relative = between_images(relative, data.cell.reshape(-1, 3, 3), data.pbc.reshape(-1, 3), ptr)
+    vectors, graphs = [relative], [batch]
     if getattr(data, "vel", None) is not None:
         vectors.append(data.vel)
         graphs.append(batch)
@@ -54,6 +67,27 @@ def inputs_that_turn(data: Any, group: str) -> tuple[Tensor, Tensor, Tensor]:
         vectors.append(data.cell.reshape(-1, 3))
         graphs.append(torch.arange(num_graphs, device=ptr.device).repeat_interleave(3))
     return torch.cat(vectors), torch.cat(graphs), centroids
+
+
+def between_images(positions: Tensor, cell: Tensor, pbc: Tensor, ptr: Tensor) -> Tensor:
+    """Return a vector of each atom that depends neither on the origin nor on the listed images, [N, 3].
+
+    In periodic directions, with fractional coordinates s and cell vectors a, it is the mean over the atoms j of
+    ``sin(2π (s_i - s_j)) a / 2π``, which is smooth, and close to the position relative to the centroid for atoms close
+    to each other; in open directions it is the position as it is.
+    """
+    batch = batch_from_ptr(ptr, len(positions))
+    vectors = cell.double() * pbc.unsqueeze(-1)  # [G, 3, 3]
+    reciprocal = vectors.mT @ torch.linalg.inv(vectors @ vectors.mT + torch.diag_embed((~pbc).double()))
+    fractions = torch.einsum("nx,nxk->nk", positions.double(), reciprocal[batch])
+    open_part = positions - torch.einsum("nk,nkx->nx", fractions, vectors[batch]).to(positions.dtype)
+    sine, cosine = (2 * math.pi * fractions).sin(), (2 * math.pi * fractions).cos()
+    count = ptr.diff().clamp(min=1).unsqueeze(1)
+    mean_sine, mean_cosine = (
+        part.new_zeros(len(count), 3).index_add(0, batch, part) / count for part in (sine, cosine)
+    )
+    between = (sine * mean_cosine[batch] - cosine * mean_sine[batch]) / (2 * math.pi)  # sin(a - b)
+    return open_part + torch.einsum("nk,nkx->nx", between, vectors[batch]).to(positions.dtype)
 
 
 def in_frames(data: Any, frames: Frames) -> Framed:

@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 
 from geoeq import kernels
 from geoeq.errors import TensorError
+from geoeq.geometry.lattice import check_open
 from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import NodeEmbedding, NodeInput
 
@@ -19,12 +20,20 @@ __all__ = ["CoordinateEmbedding", "centred_vectors"]
 def centred_vectors(data: Data, graph: Graph, velocity: bool) -> Tensor:
     """Return positions relative to the centroid of their graph, and optionally velocities.
 
+    In a crystal they would depend on which periodic image of an atom is listed.
+
     Shapes:
         Returns [N, 1, 3] or [N, 2, 3].
 
     Raises:
+        CellError: a structure is periodic.
         TensorError: velocities are requested, but the data have none.
     """
+    check_open(
+        graph.pbc,
+        "and coordinates relative to the centroid depend on which periodic images of its atoms are listed: use a "
+        "network whose messages are made from edge vectors, such as FAENet or PONITA, or set pbc to False.",
+    )
     centroids = kernels.segment_mean(graph.positions, graph.batch, graph.num_graphs)
     vectors = [graph.positions - kernels.gather(centroids, graph.batch)]
     if velocity:

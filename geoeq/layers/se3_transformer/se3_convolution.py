@@ -30,7 +30,8 @@ class SE3Convolution(Layer):
         edge_width: number of columns of ``graph.edge_attr``, inputs of the radial networks.
         distance, hidden, sharing, radial_norm, activation: as for ``SE3Messages``.
         cutoff: radius in Å at which messages vanish smoothly. None: messages as published.
-        self_per_edge: whether to add the self-interaction once for each neighbour, as the published code does.
+        self_per_edge: whether to add the self-interaction once for each neighbour, as the published code does; with a
+            cutoff, neighbours are weighted by the envelope.
 
     Shapes:
         x: [N, irreps_in.dim]. Returns [N, irreps_out.dim]. The graph needs harmonics up to the largest sum of
@@ -84,6 +85,10 @@ class SE3Convolution(Layer):
         basis = EdgeBasis(graph, self.cutoff) if basis is None else basis
         blocks = to_channels_last(x, self.blocks)
         x_by_degree = {degree: block for (degree, _), block in zip(self.degrees_in, blocks, strict=True)}
+        count = torch.ones_like(x[:, :1])  # [N, 1], of self-interactions
+        if self.self_per_edge:
+            envelope = basis.envelope
+            count = graph.degree.unsqueeze(-1) if envelope is None else kernels.segment_sum(envelope, graph)
         result = []
         for (degree, _), message in zip(self.degrees_out, self.messages(blocks, basis), strict=True):
             if basis.envelope is not None:
@@ -91,6 +96,6 @@ class SE3Convolution(Layer):
             total = kernels.segment_sum(message, graph)  # Σ_j Σ_l W^{kl}(ij) x_j^l, [N, 2 k + 1, C_k]
             if str(degree) in self.own:
                 own = x_by_degree[degree] @ self.own[str(degree)].T  # V^k x_i^k
-                total = total + (own * graph.degree.view(-1, 1, 1) if self.self_per_edge else own)
+                total = total + own * count.unsqueeze(-1)
             result.append(total)
         return to_e3nn_layout(result)

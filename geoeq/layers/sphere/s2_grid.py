@@ -107,9 +107,16 @@ class S2Grid(nn.Module):
                 f"even number of latitudes, at least {2 * (lmax + 1)}, and at least {2 * mmax + 1} longitudes."
             )
         self.lmax, self.mmax, self.resolution = lmax, mmax, resolution
+        self.options = normalization, rescale, by_order
         to_grid, from_grid = _matrices(lmax, mmax, resolution, normalization, rescale, by_order)
         self.register_buffer("to_grid", to_grid, persistent=False)
         self.register_buffer("from_grid", from_grid, persistent=False)
+
+    def finer(self, factor: int = 2) -> S2Grid:
+        """Return a grid for the same coefficients with ``factor`` times as many latitudes and longitudes."""
+        latitudes, longitudes = self.resolution
+        grid = S2Grid(self.lmax, self.mmax, (factor * latitudes, factor * longitudes), *self.options)
+        return grid.to(self.to_grid.device)
 
     def sample(self, x: Tensor) -> Tensor:
         """Return the values on the grid [..., P, C] of coefficients [..., K, C]."""

@@ -182,9 +182,6 @@ class S2Activation(Rowwise):
         Cohen et al., ICLR 2018, arXiv:1801.10130; Passaro & Zitnick, ICML 2023, arXiv:2302.03655.
     """
 
-    #: Equivariance error of the example.
-    equivariance_error = 1e-6
-
     def __init__(self, lmax: int, channels: int, resolution: int | None = None) -> None:
         super().__init__()
         self.lmax, self.channels = lmax, channels
@@ -215,9 +212,6 @@ class SeparableS2Activation(Rowwise):
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, section 4.2.
     """
-
-    #: Equivariance error of the example.
-    equivariance_error = 1e-6
 
     def __init__(self, lmax: int, channels: int, resolution: int | None = None) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import torch
@@ -59,16 +60,25 @@ class SphereNetwork(nn.Module):
     def __init__(self, irreps: o3.Irreps, vector: bool, degree: int | None, samples: int | None) -> None:
         super().__init__()
         self.lmax, self.channels = sphere_sizes(irreps)
+        self.vector, self.degree = vector, 4 * self.lmax + 8 if degree is None else degree
         if samples is None:
-            points, weights = quadrature_points(4 * self.lmax + 8 if degree is None else degree)
+            self._set_points(*quadrature_points(self.degree))
         else:
-            points, weights = fibonacci_points(samples), torch.full((samples,), 1 / samples, dtype=torch.float64)
-        moments = points if vector else torch.ones_like(points[:, :1])
-        self.register_buffer("weights", weights.unsqueeze(-1) * moments)  # [P, 1 or 3] float64
-        self.register_buffer("harmonics", point_harmonics(points, self.lmax))  # [P, (L + 1)²] float64
+            self._set_points(fibonacci_points(samples), torch.full((samples,), 1 / samples, dtype=torch.float64))
         self.first = nn.Linear(self.channels, self.channels)
         self.second = nn.Linear(self.channels, self.channels)
         self.last = nn.Linear(self.channels, 1, bias=False)
+
+    def _set_points(self, points: Tensor, weights: Tensor) -> None:
+        moments = points if self.vector else torch.ones_like(points[:, :1])
+        self.register_buffer("weights", weights.unsqueeze(-1) * moments)  # [P, 1 or 3] float64
+        self.register_buffer("harmonics", point_harmonics(points, self.lmax))  # [P, (L + 1)²] float64
+
+    def finer(self, factor: int = 2) -> SphereNetwork:
+        """Return a copy that averages over a quadrature of ``factor`` times the degree."""
+        network = copy.deepcopy(self)
+        network._set_points(*(part.to(self.weights.device) for part in quadrature_points(factor * self.degree)))
+        return network
 
     def sampled(self, x: Tensor) -> Tensor:
         """Return the input of the last linear map at every point, [N, P, C]."""

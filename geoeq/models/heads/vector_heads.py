@@ -8,6 +8,7 @@ from torch import Tensor
 
 from geoeq import kernels
 from geoeq.errors import FieldError, InputError
+from geoeq.geometry.lattice import check_open
 from geoeq.geometry.neighbors import edge_lengths as safe_norm
 from geoeq.graph import Graph
 from geoeq.models.heads.head import Head, checked_name, two_layers
@@ -80,6 +81,9 @@ class Dipole(Head):
     Shapes:
         Returns [G, 3] e·Å for the vector, [G] for the length.
 
+    Raises:
+        CellError: a structure is periodic: its dipole depends on which periodic images of its atoms are listed.
+
     Source:
         Schütt et al., ICML 2021, arXiv:2102.03150, eq. 9 (charges and atomic dipoles). Differs: charges are
         neutralized.
@@ -105,6 +109,11 @@ class Dipole(Head):
         self.scale.copy_(torch.as_tensor(spread.value or 1.0))
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
+        check_open(
+            graph.pbc,
+            "and its dipole depends on which periodic images of its atoms are listed: set pbc to False for a molecule "
+            "in a box, after moving its atoms next to each other, or leave the head Dipole out of the model.",
+        )
         out = self.network(self.scalars(x))  # [N, 1 + V]
         charge = out[:, :1] - self._mean(out[:, :1], graph)
         moments = charge * (graph.positions - self._mean(graph.positions, graph))  # [N, 3]

@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 
 from geoeq.errors import TensorError
 from geoeq.graph import Graph
-from geoeq.layers.egnn import EGNNLayer, Normalize
+from geoeq.layers.egnn import Count, EGNNLayer, Normalize
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, NodeEmbedding, NodeInput
 from geoeq.models.heads import GraphScalar, Head, Positions
 from geoeq.models.model import Model
@@ -38,7 +38,7 @@ class EGNN(Model):
         edge_attr_width: number of columns of ``data.edge_attr``.
         num_basis: number of Bessel functions.
         velocity: use ``data.vel`` (the form of the network for N-body dynamics).
-        attention, normalize, tanh, residual, update_positions, detach_norm, clamp: see ``EGNNLayer``.
+        attention, normalize, tanh, residual, update_positions, detach_norm, clamp, count: see ``EGNNLayer``.
         elements: atomic numbers that the model accepts; None for any.
 
     Shapes:
@@ -83,6 +83,7 @@ class EGNN(Model):
         update_positions: bool = True,
         detach_norm: bool = False,
         clamp: float | None = None,
+        count: Count = "smooth",
         elements: Sequence[int] | None = None,
     ) -> None:
         vectors = 2 if velocity else 1
@@ -103,6 +104,7 @@ class EGNN(Model):
                 cutoff=cutoff,
                 detach_norm=detach_norm,
                 clamp=clamp,
+                count=count,
             )
             for _ in range(layers)
         )

@@ -101,8 +101,6 @@ class EquiformerV2(Model):
     """
 
     group = "SE(3)"
-    #: equivariance error of the example under rotations
-    equivariance_error = 1e-6
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "oc20": _OC20,
         "oc20-31m": _OC20 | {"layers": 8, "lmax": 4, "drop_path": 0.1},

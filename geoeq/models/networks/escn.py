@@ -81,8 +81,6 @@ class ESCN(Model):
     """
 
     group: Group = "SE(3)"
-    #: equivariance error of the example; for other sizes see docs/families/escn.md
-    equivariance_error = 1e-4
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
         "oc20": _OC20 | {"lmax": 6, "mmax": 2, "layers": 12, "channels": 128, "hidden_channels": 256},

@@ -50,6 +50,7 @@ class FAGNN(GNN):
 
     Raises:
         InputError: the number of channels beside the scalars is not a multiple of three, or an input is unknown.
+        CellError: a structure is periodic (see ``centred_vectors``).
 
     Source:
         Puny et al., ICLR 2022, arXiv:2110.03336, section 5.3, and the published code (preset "nbody"). Differs: the

@@ -62,10 +62,11 @@ class FAENet(Model):
         InputError: an option is unknown, or neither a cutoff nor a basis_cutoff is given.
 
     Source:
-        Duval et al. 2023, arXiv:2305.05577. Differs: norms are taken over each graph; the published ones run over the
+        Duval et al. 2023, arXiv:2305.05577. Differs: norms are taken of each atom; the published ones run over the
         whole batch, so a prediction depends on the rest of the batch (``norm="batch"``); with a cutoff, messages decay
         smoothly to zero there, and all neighbours count, not the nearest 30 or 40. Presets are the published
-        configurations without their table of physical properties ("oc20_is2re" and "qm7x" have one).
+        configurations, with norms over each graph and without their table of physical properties ("oc20_is2re" and
+        "qm7x" have one).
     """
 
     group: Group = "T(3)"
@@ -82,6 +83,7 @@ class FAENet(Model):
             "message": "base",
             "second": True,
             "second_embedding": False,
+            "norm": "graph",
         },
         "oc20_s2ef": {
             "width": 256,
@@ -94,6 +96,7 @@ class FAENet(Model):
             "second": True,
             "second_embedding": False,
             "skip": "none",
+            "norm": "graph",
         },
         "qm9": {
             "width": 400,
@@ -104,6 +107,7 @@ class FAENet(Model):
             "table_width": 32,
             "second": True,
             "skip": "none",
+            "norm": "graph",
         },
         "qm7x": {
             "width": 500,
@@ -124,7 +128,7 @@ class FAENet(Model):
         filters: int = 128,
         layers: int = 4,
         message: Message = "updownscale_base",
-        norm: NodeNorm = "graph",
+        norm: NodeNorm = "layer",
         second: bool = False,
         skip: Skip = "layers",
         cutoff: float | None = None,

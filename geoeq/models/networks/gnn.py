@@ -50,6 +50,7 @@ class GNN(Model):
 
     Raises:
         InputError: an input is unknown, or data that it needs are missing.
+        CellError: a structure is periodic (see ``centred_vectors``).
 
     Source:
         The baseline "GNN" of Satorras et al., ICML 2021, arXiv:2102.09844, section 5.1. Differs: positions are relative

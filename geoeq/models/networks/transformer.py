@@ -48,6 +48,7 @@ class Transformer(Model):
 
     Raises:
         InputError: an input is unknown, or data that it needs are missing.
+        CellError: a structure is periodic (see ``centred_vectors``).
 
     Source:
         Vaswani et al., NeurIPS 2017, arXiv:1706.03762. Differs: see ``TransformerLayer``; coordinates are

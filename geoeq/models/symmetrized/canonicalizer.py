@@ -15,6 +15,7 @@ from geoeq.errors import check_name
 from geoeq.geometry.frames import (
     FrameGroup,
     Frames,
+    Images,
     axis_number,
     checked_threshold,
     has_reflections,
@@ -76,6 +77,7 @@ class PCACanonicalizer(Canonicalizer):
         group: "E(3)", "O(3)", "E(2)" and "SE(3)", "SO(3)", "SE(2)", as for ``FrameAveraging``.
         axis: "x", "y" or "z" (the default) for SE(2) and E(2).
         threshold: skewness below which both signs have a weight; see ``geoeq.geometry.frames.signed_frames``.
+        images: see ``FrameAveraging``.
 
     Raises:
         InputError: an option is unknown or out of range.
@@ -84,8 +86,16 @@ class PCACanonicalizer(Canonicalizer):
         Kaba et al., ICML 2023, arXiv:2211.06489. Differs: see ``geoeq.geometry.frames.signed_frames``.
     """
 
-    def __init__(self, group: FrameGroup = "E(3)", axis: str | None = None, threshold: float = 0.02) -> None:
+    def __init__(
+        self,
+        group: FrameGroup = "E(3)",
+        axis: str | None = None,
+        threshold: float = 0.02,
+        images: Images = "any",
+    ) -> None:
         super().__init__()
+        check_name("choice of images", images, get_args(Images))
+        self.images: Images = images
         self.group, self.axis = checked_group(group, axis)
         self.threshold = checked_threshold(threshold)
 
@@ -95,7 +105,7 @@ class PCACanonicalizer(Canonicalizer):
 
     def forward(self, data: Data) -> Frames:
         group: FrameGroup = self.group  # type: ignore[assignment]
-        vectors, graph, centroids = inputs_that_turn(data, group)
+        vectors, graph, centroids = inputs_that_turn(data, group, self.images)
         frames = pca_frames(vectors, graph, centroids, group, self.axis)
         return signed_frames(frames, vectors, graph, group, self.axis, self.threshold)
 

@@ -9,7 +9,15 @@ from torch import nn
 from torch_geometric.data import Data
 
 from geoeq.errors import check_name
-from geoeq.geometry.frames import FrameGroup, Frames, axis_number, inputs_that_turn, pca_frames, weighted_frames
+from geoeq.geometry.frames import (
+    FrameGroup,
+    Frames,
+    Images,
+    axis_number,
+    inputs_that_turn,
+    pca_frames,
+    weighted_frames,
+)
 from geoeq.models.heads.scalar_heads import GraphScalar
 from geoeq.models.networks.egnn import EGNN
 from geoeq.models.symmetrized.framed import FramedModel
@@ -36,9 +44,7 @@ class FrameAveraging(FramedModel):
     linear structures.
 
     Frames are computed from the positions, the velocities and the cell vectors: with only some of them, the network
-    could read the orientation of a symmetric structure from the others. A periodic structure has another centroid and
-    other frames when its atoms are listed in other images: wrap positions always or never. ``x`` and ``edge_attr`` are
-    assumed invariant.
+    could read the orientation of a symmetric structure from the others. ``x`` and ``edge_attr`` are assumed invariant.
 
     Args:
         model: the network, from Data to a dict with names of ``geoeq.fields``: a Model or any other module. In a
@@ -52,6 +58,8 @@ class FrameAveraging(FramedModel):
         seed: random seed of the frames drawn in evaluation; None draws from PyTorch's generator, as in training.
         evaluation: kind of frames in evaluation, such as "full" after training with "stochastic"; None for the same
             kind as in training.
+        images: for periodic structures, "any": frames do not depend on which image of an atom is listed; "listed":
+            frames of the listed positions, as published. Then outputs change when atoms are wrapped into the cell.
 
     Shapes:
         Those of the network inside.
@@ -77,14 +85,17 @@ class FrameAveraging(FramedModel):
         axis: str | None = None,
         seed: int | None = None,
         evaluation: FrameKind | None = None,
+        images: Images = "any",
     ) -> None:
         super().__init__(model)
         axis_number(group, axis)
         for kind in (frames, evaluation or frames):
             check_name("kind of frames", kind, get_args(FrameKind))
         check_name("group", group, get_args(FrameGroup))
+        check_name("choice of images", images, get_args(Images))
         self.group, self.frames, self.seed = group, frames, seed
         self.evaluation = evaluation
+        self.images: Images = images
         self.axis = axis or ("z" if group in ("SE(2)", "E(2)") else None)
 
     @classmethod
@@ -97,7 +108,7 @@ class FrameAveraging(FramedModel):
         Raises:
             InputError: the group or axis is unknown.
         """
-        vectors, graph, centroids = inputs_that_turn(data, self.group)
+        vectors, graph, centroids = inputs_that_turn(data, self.group, self.images)
         kind = self.frames if self.training or self.evaluation is None else self.evaluation
         make = weighted_frames if kind == "weighted" else pca_frames
         frames = make(vectors, graph, centroids, self.group, self.axis)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Self
+from typing import Self, get_args
 
 import torch
 from e3nn import o3
@@ -11,10 +11,12 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from geoeq import kernels
-from geoeq.errors import InputError
+from geoeq.errors import InputError, check_name
 from geoeq.geometry.frames import (
     FrameGroup,
     Frames,
+    Images,
+    between_images,
     checked_threshold,
     has_reflections,
     inputs_that_turn,
@@ -40,13 +42,17 @@ class FrameVectors(Head):
     features, and a is a network of the scalars; the factors of the position are taken relative to their mean, whose
     contribution cancels. The mean of the squares ``|a_kc(h) u_c|²`` measures how much of the sum has cancelled.
 
-    Shapes:
-        Returns "vectors" [G, 3, 3], rows, in Å, and "squares" [G, 3], in Å².
-    """
+    Args:
+        images: see ``FrameAveraging``.
 
-    def __init__(self) -> None:
+    Shapes:
+        Returns "vectors" [G, 3, 3], rows, in Å, and "squares" [G, 3], in Å²."""
+
+    def __init__(self, images: Images = "any") -> None:
         super().__init__()
+        check_name("choice of images", images, get_args(Images))
         self.names = ()
+        self.images: Images = images
 
     def make(self, irreps: o3.Irreps) -> None:
         if self.width == 0:
@@ -56,6 +62,8 @@ class FrameVectors(Head):
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         centroids = kernels.segment_mean(graph.positions, graph.batch, graph.num_graphs)
         positions = graph.positions - kernels.gather(centroids, graph.batch)
+        if self.images == "any" and graph.cell is not None and graph.pbc is not None:
+            positions = between_images(positions, graph.cell, graph.pbc, graph.ptr)
         inputs = torch.cat([positions.unsqueeze(1), self.vectors(x)], dim=1)  # [N, 1 + V, 3]
         factors = self.network(self.scalars(x)).unflatten(-1, (-1, _COUNT))  # [N, 1 + V, 3]
         mean = kernels.segment_mean(factors[:, 0], graph.batch, graph.num_graphs)
@@ -94,6 +102,7 @@ class NetworkCanonicalizer(Canonicalizer):
         noise: standard deviation of the noise in Å; 0 for none.
         samples: number of frames drawn for each structure; 1 without noise.
         seed: random seed of the noise in evaluation, the same for every structure; None draws from PyTorch's generator.
+        images: see ``FrameAveraging``.
 
     Raises:
         InputError: an option is unknown, the symmetry of the network does not cover the group, or the head is missing.
@@ -116,8 +125,11 @@ class NetworkCanonicalizer(Canonicalizer):
         noise: float = 0.0,
         samples: int = 1,
         seed: int | None = None,
+        images: Images = "any",
     ) -> None:
         super().__init__()
+        check_name("choice of images", images, get_args(Images))
+        self.images: Images = images
         self.group, self.axis = checked_group(group, axis)
         self.threshold = checked_threshold(threshold)
         if not any(isinstance(head, FrameVectors) for head in network.heads):
@@ -146,7 +158,7 @@ class NetworkCanonicalizer(Canonicalizer):
         if self.random:
             noise = self._draw(len(vectors)).to(vectors)
             vectors, squares = vectors + noise, squares + noise.square().sum(-1)
-        inputs, graph, centroids = inputs_that_turn(data, group)
+        inputs, graph, centroids = inputs_that_turn(data, group, self.images)
         return vector_frames(vectors, squares, inputs, graph, centroids, group, self.axis, self.threshold)
 
     def _draw(self, num_graphs: int) -> Tensor:

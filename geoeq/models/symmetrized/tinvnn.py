@@ -21,6 +21,7 @@ from geoeq.geometry.frames import (
     signed_frames,
     spread_landmarks,
 )
+from geoeq.geometry.lattice import check_open
 from geoeq.models.networks.faenet import FAENet
 from geoeq.models.networks.faenet_heads import EveryLayerScalar
 from geoeq.models.symmetrized.framed import FramedModel
@@ -72,8 +73,8 @@ class TinvNN(FramedModel):
         Those of the network inside.
 
     Raises:
-        InputError: an option is unknown, there are fewer than four landmarks, or a structure is periodic: no points in
-            space have the distances to the images of an atom.
+        InputError: an option is unknown, or there are fewer than four landmarks.
+        CellError: a structure is periodic: no points in space have the distances to the images of an atom.
         FieldError: an output is not a scalar. Forces can be computed as derivatives of an energy.
 
     Source:
@@ -101,15 +102,13 @@ class TinvNN(FramedModel):
         """Return the coordinates, with arbitrary signs of the axes, and how well they are determined.
 
         Raises:
-            InputError: a structure is periodic.
+            CellError: a structure is periodic.
         """
-        cell, pbc = getattr(data, "cell", None), getattr(data, "pbc", None)
-        if cell is not None and (pbc is None or bool(pbc.any())):
-            graph = 0 if pbc is None else int(pbc.reshape(-1, 3).any(-1).nonzero()[0, 0])
-            raise InputError(
-                f"Graph {graph} is periodic, and no points in space have the distances to the images of its atoms: "
-                "use FrameAveraging, or set pbc to False."
-            )
+        check_open(
+            getattr(data, "pbc", None),
+            "and no points in space have the distances to the images of its atoms: use FrameAveraging, or set pbc to "
+            "False.",
+        )
         ptr, pos = graph_pointers(data), data.pos.double()
         landmarks = spread_landmarks(pos, ptr, self.landmarks)
         batch = batch_from_ptr(ptr, len(pos))

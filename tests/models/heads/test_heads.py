@@ -7,7 +7,7 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from geoeq import fields
-from geoeq.errors import FieldError, InputError, TensorError, UnknownElementError
+from geoeq.errors import CellError, FieldError, InputError, TensorError, UnknownElementError
 from geoeq.models import (
     EGNN,
     Dipole,
@@ -118,6 +118,16 @@ def test_the_dipole_of_two_charges():
     dipole = model(data)["dipole"]
     charge = captured["out"][:, :1] - captured["out"][:, :1].mean()
     torch.testing.assert_close(dipole, (charge * data.pos).sum(0, keepdim=True))
+
+
+@pytest.mark.parametrize("name", ["dipole", "dipole_norm"])
+def test_a_crystal_has_no_dipole(name):
+    """It would depend on which periodic image of an atom is listed."""
+    model, data = network(Dipole(name), cutoff=4.0), random_batch((4, 3), periodic=True)
+    with pytest.raises(CellError, match=r"Graph 0 is periodic.*pbc to False for a molecule"):
+        model(data)
+    data.pbc[:] = False
+    assert model(data)[name].isfinite().all()
 
 
 @pytest.mark.parametrize("name", sorted(fields.FIELDS))

@@ -13,9 +13,9 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 
 from geoeq.errors import EmptyGraphError, FieldError, InputError, RecipeError
-from geoeq.geometry.frames import FrameGroup
+from geoeq.geometry.frames import FrameGroup, inputs_that_turn
 from geoeq.geometry.rotations import irreps_to_matrix, random_orthogonals
-from geoeq.models import EGNN, FrameAveraging, GraphScalar, Model, NodeVector, from_config
+from geoeq.models import EGNN, EveryLayerScalar, FAENet, FrameAveraging, GraphScalar, Model, NodeVector, from_config
 from geoeq.models.checkpoint import load_checkpoint, save_checkpoint
 from geoeq.models.symmetrized import framed as module
 from geoeq.symmetry import assert_equivariant, equivariance_errors, random_batch
@@ -136,6 +136,36 @@ class FrameSpace:
     def __call__(self, data):
         self.model.group, self.model.axis = self.own
         return self.model(data)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False), (False, True, False)])
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("frames", ["full", "weighted"])
+def test_any_periodic_image_of_an_atom_may_be_listed(group, frames, pbc):
+    """As published, frames turn when an atom is listed elsewhere, and the energy changes."""
+    data = random_batch((5, 3), periodic=True)
+    data.pbc[:] = torch.tensor(pbc)
+    moved = data.clone()
+    moved.pos[1] += 2 * data.cell[0, 1]
+    moved.pos[6] -= data.cell[1, 1]
+    energies = {}
+    for images in ("any", "listed"):
+        torch.manual_seed(0)
+        network = FAENet([EveryLayerScalar("energy")], 8, 8, 1, num_basis=8, cutoff=4.0)
+        model = FrameAveraging(network, group, frames, images=images).double()
+        energies[images] = [model(structures)["energy"] for structures in (data, moved)]
+    torch.testing.assert_close(*energies["any"], rtol=1e-9, atol=1e-9)
+    if frames == "full":  # weighted frames may be those of cell vectors alone
+        assert (energies["listed"][0] - energies["listed"][1]).abs().min() > 1e-6
+
+
+def test_close_atoms_in_a_large_cell_have_the_frames_of_a_molecule():
+    molecule = random_batch((5,))
+    crystal = random_batch((5,), periodic=True)
+    crystal.pos, crystal.cell = molecule.pos, 1e4 * torch.eye(3, dtype=torch.float64)[None]
+    for images, tolerance in (("any", 1e-5), ("listed", 0.0)):
+        found = inputs_that_turn(crystal, "E(3)", images)[0][:5]
+        assert (found - inputs_that_turn(molecule, "E(3)")[0][:5]).abs().max() <= tolerance
 
 
 def test_a_group_without_translations_sees_the_origin():

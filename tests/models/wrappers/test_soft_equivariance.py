@@ -25,7 +25,7 @@ from geoeq.models import (
 )
 from geoeq.models.checkpoint import load_checkpoint, save_checkpoint
 from geoeq.models.wrappers.soft_equivariance import tuned_strengths
-from geoeq.symmetry import equivariance_errors, random_batch
+from geoeq.symmetry import equivariance_errors, random_batch, report
 
 TURNS = ("rotation about x", "rotation about y", "rotation about z")
 
@@ -313,3 +313,12 @@ def test_turns_about_an_axis_are_those_of_the_name():
 def test_what_cannot_be_meant_is_refused(options, message):
     with pytest.raises(InputError, match=message):
         SoftEquivariance(Points(), **options)
+
+
+@pytest.mark.parametrize(("norm", "failed"), [("layer", ()), ("graph", ("size extensivity",))])
+def test_energies_are_extensive_unless_a_norm_over_the_graph_couples_its_atoms(norm, failed):
+    torch.manual_seed(0)
+    inner = FAENet([EveryLayerScalar("energy")], width=8, filters=8, layers=1, num_basis=8, cutoff=4.0, norm=norm)
+    assert report(SoftEquivariance(inner), checks=["size extensivity"]).failed == failed
+    if norm == "layer":
+        assert report(SoftEquivariance.example(), checks=["size extensivity"]).passed
