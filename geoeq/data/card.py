@@ -85,13 +85,14 @@ def card_path(name_or_path: str | Path) -> Path | None:
     return card if not is_name(str(name_or_path)) and card.is_file() else None
 
 
-def read_card(path: Path) -> Card:
+def read_card(path: str | Path) -> Card:
     """Read and validate the card in the file ``path``.
 
     Raises:
         DataError: the file is not YAML, a key is unknown or missing, a value has the wrong type or refers to something
             that does not exist; the message names file and key.
     """
+    path = Path(path)
     where = f"{path.parent.name}/{path.name}"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -56,12 +56,13 @@ class Dataset(torch.utils.data.Dataset[Data]):
         self,
         card: Card,
         arrays: Mapping[str, Array],
-        folder: Path | None = None,
+        folder: str | Path | None = None,
         sample: bool = False,
         parts: Mapping[str, int] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         # Plain views of the memory maps are faster to slice.
+        folder = None if folder is None else Path(folder)
         arrays = {name: np.asarray(array) for name, array in arrays.items()}
         self.card = card
         self.folder = folder
@@ -81,8 +82,9 @@ class Dataset(torch.utils.data.Dataset[Data]):
         self._edges: dict[float | None, EdgeTable] = {None: EdgeTable(**edges)} if edges else {}
 
     @classmethod
-    def open(cls, card: Card, folder: Path, sample: bool = False, verify: bool = False) -> Dataset:
+    def open(cls, card: Card, folder: str | Path, sample: bool = False, verify: bool = False) -> Dataset:
         """Open the data set in the cache ``folder``; with ``verify`` every checksum is compared."""
+        folder = Path(folder)
         arrays, details = open_store(folder, verify)
         return cls(card, arrays, folder, sample, details.get("parts"), details.get("notes", ()))
 

@@ -88,7 +88,7 @@ def _card_split(dataset: Dataset) -> tuple[Mapping[str, NDArray[np.int64]], list
 
 
 def open_patient(
-    name_or_path: str, *, sample: bool = False, keys: Mapping[str, str | None] | None = None
+    name_or_path: str | Path, *, sample: bool = False, keys: Mapping[str, str | None] | None = None
 ) -> Dataset | Diagnosis:
     """Open possibly faulty data without validation, to report all problems together.
 
@@ -104,7 +104,7 @@ def open_patient(
         DataError: the data set or file does not exist, or the files of a data set are missing.
         InputError: keys are specified for a data set, or for an unknown quantity.
     """
-    path = Path(name_or_path)
+    path, name_or_path = Path(name_or_path), str(name_or_path)
     is_dataset = card_path(name_or_path) is not None or is_name(name_or_path)
     if is_dataset and keys:
         raise InputError(f"--key applies to files; the keys of {name_or_path} are in its card.")

@@ -87,7 +87,7 @@ def check_geometry(statistics: Statistics) -> Iterator[Finding]:
 def check_molecules(statistics: Statistics) -> Iterator[Finding]:
     """Report molecules that are drawings in two dimensions, or that lack their hydrogens."""
     dataset, columns, counts = statistics.dataset, statistics.columns, statistics.counts
-    if counts is None:
+    if counts is None or dataset.numbers is None:
         return
     bare = (counts[:, 1] == 0) & (counts[:, 6] > 1)
     suspects = np.flatnonzero((bare | (columns["thickness"] < _FLAT)) & (columns["periodic"] == 0))

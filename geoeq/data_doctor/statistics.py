@@ -174,7 +174,8 @@ def _thickness(batch: Batch) -> Tensor:
     size = batch.ptr.diff()[:, None]
     centred = batch.pos - (sum_per_structure(batch.pos, batch) / size).index_select(0, batch.batch)
     spread = sum_per_structure((centred[:, :, None] * centred[:, None]).flatten(1), batch) / size
-    return torch.linalg.eigvalsh(spread.unflatten(1, (3, 3)))[:, 0].clamp(min=0).sqrt()
+    least: Tensor = torch.linalg.eigvalsh(spread.unflatten(1, (3, 3)))[:, 0]
+    return least.clamp(min=0).sqrt()
 
 
 def _measure_forces(batch: Batch) -> dict[str, Tensor]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 
-def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) -> list[TargetResults]:
+def train(recipe: Recipe, file: str | Path, console: Console, *, again: bool = False) -> list[TargetResults]:
     """Train a model according to a recipe, or resume an interrupted run of the same recipe.
 
     Afterwards the run folder contains recipe.yaml (all settings, including defaults), environment.json, log.csv,
@@ -53,6 +53,7 @@ def train(recipe: Recipe, file: Path, console: Console, *, again: bool = False) 
         RecipeError: a setting cannot work; the message names the file and the section.
         MissingExtraError: the extra "train" is not installed.
     """
+    file = Path(file)
     for module in ("lightning", "rich", "matplotlib"):
         import_extra(module, "train")
 

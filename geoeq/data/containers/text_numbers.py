@@ -35,4 +35,4 @@ def to_floats(words: Sequence[str] | Sequence[Sequence[str]]) -> Array:
     try:
         return array.astype(np.float64)
     except ValueError:
-        return np.strings.translate(array, _EXPONENT).astype(np.float64)
+        return np.array([to_float(str(word)) for word in array.reshape(-1)]).reshape(array.shape)

@@ -114,7 +114,7 @@ def _of_xyz(path: Path, types: Mapping[int, int]) -> Iterator[Any]:
                 row[first] = chemical_symbols[number]
         rows = (_FORTRAN.sub("E", " ".join(row)) for row in block.rows)
         try:
-            atoms = read(StringIO("\n".join([str(len(numbers)), block.comment, *rows, ""])), format="extxyz")
+            atoms: Any = read(StringIO("\n".join([str(len(numbers)), block.comment, *rows, ""])), format="extxyz")
         except ERRORS as error:
             raise DataError(f"{block.where} cannot be read: {error!r}") from error
         atoms.positions, atoms.numbers = positions, numbers

@@ -72,8 +72,8 @@ class StatedUnits:
         """
         stated: dict[str, str] = {}
         for key, value in pairs.items():
-            match = _STATEMENT.fullmatch(key) if isinstance(value, str | dict) else None
-            if match is not None:
+            match = _STATEMENT.fullmatch(key)
+            if match is not None and isinstance(value, str | dict):
                 stated |= _statements(match["name"].casefold(), value, f"{where}: '{key}={value}'")
         if self._seen and stated != self.units:
             raise DataError(

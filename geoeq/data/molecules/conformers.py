@@ -59,12 +59,13 @@ class Molecule:
     multiplicity: int
 
 
-def read_smiles(path: Path) -> list[str]:
+def read_smiles(path: str | Path) -> list[str]:
     """Read the SMILES in a file: the first word of each line, except lines that begin with #.
 
     Raises:
         DataError: the file does not exist or is empty.
     """
+    path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -134,7 +135,7 @@ def embed(molecule: Any, seed: int, count: int = 1) -> list[int]:
     from rdkit import rdBase
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
-    settings = rdDistGeom.ETKDGv2()
+    settings: Any = rdDistGeom.ETKDGv2()
     settings.randomSeed, settings.timeout = seed, _SECONDS
     with rdBase.BlockLogs():
         identifiers: list[int] = []

@@ -27,7 +27,7 @@ __all__ = ["evaluate", "trained_on"]
 
 
 def trained_on(
-    run: Path, meta: Mapping[str, Any], *, trust: bool = False
+    run: str | Path, meta: Mapping[str, Any], *, trust: bool = False
 ) -> tuple[Dataset, dict[str, NDArray[np.int64]]]:
     """Return the data set of a saved model, and its split: part -> indices of structures.
 
@@ -41,6 +41,7 @@ def trained_on(
             is False.
         DataError: the data set does not exist, or its split differs from that of the training.
     """
+    run = Path(run)
     data = meta.get("data")
     if not isinstance(data, dict) or "targets" not in meta:
         raise CheckpointError(f"The checkpoint in '{run}' does not name its training data.")
@@ -61,7 +62,7 @@ def trained_on(
     return dataset, split
 
 
-def evaluate(run: Path, console: Console, part: str | None = None, *, trust: bool = False) -> list[TargetResults]:
+def evaluate(run: str | Path, console: Console, part: str | None = None, *, trust: bool = False) -> list[TargetResults]:
     """Print the errors of a saved model, beside baselines and published errors.
 
     Args:
@@ -75,6 +76,7 @@ def evaluate(run: Path, console: Console, part: str | None = None, *, trust: boo
         DataError: the data set does not exist, or its split differs from that of the training.
         RecipeError: the split has no such part.
     """
+    run = Path(run)
     import_extra("rich", "train")
     model, meta = load_checkpoint(run, trust=trust)
     dataset, split = trained_on(run, meta, trust=trust)

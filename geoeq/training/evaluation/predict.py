@@ -28,12 +28,12 @@ Values = NDArray[np.float64]
 
 
 def predict(
-    run: Path,
+    run: str | Path,
     console: Console,
     *,
-    file: Path | None = None,
+    file: str | Path | None = None,
     smiles: Sequence[str] = (),
-    output: Path | None = None,
+    output: str | Path | None = None,
     units: Mapping[str, str] | None = None,
     batch_size: int = 256,
     conformers: bool = False,
@@ -60,6 +60,9 @@ def predict(
         InputError: a structure is invalid, or has elements unknown to the model. The message names file and frame, and
             nothing is written.
     """
+    run = Path(run)
+    file = None if file is None else Path(file)
+    output = None if output is None else Path(output)
     if (file is None) == (not smiles):
         raise InputError("Specify the structures to predict: a file, or --smiles.")
     if output is not None and output.suffix not in (".xyz", ".extxyz", ".csv"):
