@@ -26,7 +26,7 @@ _MOLECULES = (".sdf", ".mol")
 _XYZ = (".xyz", ".extxyz")
 
 #: Exponents of Fortran, which ASE does not read.
-_FORTRAN = re.compile(r"(?<=[\d.])[Dd](?=[+-]?\d)")
+_FORTRAN = re.compile(r"(?<![\w.])(\d*\.\d*|\d+(?=[Dd][+-]))[Dd]([+-]?\d+)(?![\w.])")
 
 #: Deviation of an occupancy from 1 that is round-off.
 _OCCUPIED = 1e-3
@@ -112,14 +112,16 @@ def _of_xyz(path: Path, types: Mapping[int, int]) -> Iterator[Any]:
         if first is not None:
             for row, number in zip(block.rows, numbers):
                 row[first] = chemical_symbols[number]
-        rows = (_FORTRAN.sub("E", " ".join(row)) for row in block.rows)
+        text = "\n".join([block.comment, *(" ".join(row) for row in block.rows), ""])
         try:
-            atoms: Any = read(StringIO("\n".join([str(len(numbers)), block.comment, *rows, ""])), format="extxyz")
+            atoms: Any = read(StringIO(f"{len(numbers)}\n" + _FORTRAN.sub(r"\1E\2", text)), format="extxyz")
         except ERRORS as error:
             raise DataError(f"{block.where} cannot be read: {error!r}") from error
         atoms.positions, atoms.numbers = positions, numbers
         atoms.set_cell(cell)
         atoms.set_pbc(pbc)
+        if atoms.calc is not None:  # ASE drops results of other atoms than those of the calculator
+            atoms.calc.atoms = atoms.copy()
         _check_occupancy(atoms, block.where)
         yield atoms
 

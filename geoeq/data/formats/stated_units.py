@@ -129,7 +129,7 @@ def _statements(name: str, value: str | dict[object, object], where: str) -> dic
     text = value if isinstance(value, str) else ""
     if text.startswith("_JSON"):
         try:
-            value = json.loads(text.removeprefix("_JSON"))
+            value = json.loads(text.removeprefix("_JSON").replace('\\"', '"'))
         except (ValueError, RecursionError):
             value = {}
     pairs = value if isinstance(value, dict) else {pair["name"]: pair["unit"] for pair in _PAIR.finditer(text)}
