@@ -98,13 +98,23 @@ class PymatgenReader(KeyedReader):
 def _entries(path: Path) -> list[Any]:
     with unpacked(path) as plain:
         try:
-            entries = json.loads(plain.read_bytes())
+            entries = json.loads(plain.read_bytes(), object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: it is truncated or altered ({error}).") from error
     found = entries if isinstance(entries, list) else list(_nested(entries))
     if not isinstance(entries, list | dict) or (entries and not found):
         raise DataError(f"{path}: it must be a list or mapping of entries, each with a structure of pymatgen.")
     return [_entry(one) for one in found]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a mapping of JSON; of a key that occurs twice, Python's parser would keep the last value."""
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{twice}' occurs twice")
+    return mapping
 
 
 def _nested(entry: Any, depth: int = 0) -> Iterator[Any]:

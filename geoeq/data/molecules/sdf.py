@@ -103,7 +103,7 @@ def _molecule(block: list[str], where: str) -> SdfMolecule:
         masses=properties.get("ISO", {}),
         bonds=np.array(ends, dtype=np.int64).reshape(-1, 2),
         orders=np.array([1.5 if kind == _AROMATIC else min(kind, 3) for kind in kinds]),
-        is_drawing=block[1][20:22].upper() == "2D",
+        is_drawing=block[1][20:22].upper() == "2D" or "2D" in block[1].upper().split(),
         text="\n".join(block),
     )
 
