@@ -29,13 +29,14 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 def constant(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """Decorate a function of hashable arguments that returns constants, so that each is computed once and cached.
 
-    Constants are computed in float64 on the CPU, even if a model is built within ``torch.device("meta")``.
+    Constants are computed in float64 on the CPU, even if a model is built within ``torch.device("meta")``, and can be
+    used in derivatives, even if the first call is in ``torch.inference_mode()``.
     """
 
     @functools.cache
     @functools.wraps(function)
     def cached(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        with default_dtype(torch.float64), torch.device("cpu"):
+        with torch.inference_mode(False), torch.no_grad(), default_dtype(torch.float64), torch.device("cpu"):
             return function(*args, **kwargs)
 
     return cached  # type: ignore[return-value]  # a cache is not typed by its arguments

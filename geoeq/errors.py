@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Collection, Iterable, Sequence
+from numbers import Integral
+from typing import Any
 
 __all__ = [
     "BackendError",
@@ -23,6 +26,9 @@ __all__ = [
     "TensorError",
     "UnknownElementError",
     "check_name",
+    "check_positive",
+    "check_rates",
+    "check_sizes",
     "suggestion",
     "unknown_name",
 ]
@@ -102,6 +108,52 @@ def check_name(kind: str, name: str, known: Collection[str], error: type[Excepti
         raise error(unknown_name(kind, name, known))
 
 
+def check_sizes(owner: object, *, least: int = 1, **sizes: int | Sequence[int] | None) -> None:
+    """Check arguments of a constructor that are numbers of channels, layers, functions and the like.
+
+    Args:
+        owner: the object under construction, whose class the message names.
+        least: the smallest valid number.
+        sizes: numbers or lists of numbers, by the name of the argument; None, for an argument left out, is valid.
+
+    Raises:
+        InputError: a number is not whole, or less than ``least``.
+    """
+    for name, size in sizes.items():
+        numbers: Sequence[Any] = size if isinstance(size, Sequence) else [size]
+        for number in numbers:
+            whole = isinstance(number, Integral)
+            if number is not None and not (whole and number >= least):
+                rule = f"{least} or more" if whole else f"a whole number, {least} or more"
+                raise _argument_error(owner, name, size, rule)
+
+
+def check_positive(owner: object, **numbers: float | None) -> None:
+    """Check arguments of a constructor that are lengths, divisors and the like, as ``check_sizes`` does.
+
+    Raises:
+        InputError: a number is not positive, or not finite.
+    """
+    for name, number in numbers.items():
+        if number is not None and not (number > 0 and math.isfinite(number)):
+            raise _argument_error(owner, name, number, "a positive, finite number")
+
+
+def check_rates(owner: object, **rates: float) -> None:
+    """Check arguments of a constructor that are probabilities of dropout, as ``check_sizes`` does.
+
+    Raises:
+        InputError: a probability is negative, or not below 1.
+    """
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise _argument_error(owner, name, rate, "a probability from 0 to below 1")
+
+
+def _argument_error(owner: object, name: str, value: object, rule: str) -> InputError:
+    return InputError(f"{type(owner).__name__}: {name} is {value}; it must be {rule}.")
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the message for an unknown name, with the closest known name and all known names."""
     return f"No {kind} is called '{name}'.{suggestion(name, known)}"
@@ -110,6 +162,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'? Known: x, y." for a name that is not in ``known``."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.55)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"{hint} Known: {', '.join(names) or 'none'}."

@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import secrets
 import shutil
-import tempfile
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = [
     "load_state",
     "publish",
     "read_log",
+    "remove_stale",
     "save_state",
     "write_json",
     "write_text",
@@ -41,16 +43,68 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path to write to; it is renamed to ``path`` on success and deleted after an error.
 
     Readers find the old file or the new one, never a part of it, even if the process is killed or several processes
-    write the same file. Missing parent folders are created.
+    write the same file. Missing parent folders are created. Temporary files of killed processes are deleted.
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full. The error names the file, and it
+            stands for those of torch and safetensors, too.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+    temporary = _new_temporary(path)
     try:
         yield temporary
         os.replace(temporary, path)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        if not isinstance(error, OSError) and _WRITE_ERRORS.search(str(error)):
+            reason = str(error).partition("\n")[0]
+            raise OSError(f"{path} could not be written; is the disk full? ({reason})") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+#: Parts of the messages of torch and safetensors when a file cannot be written; they have no exception class for it.
+_WRITE_ERRORS = re.compile(r"inline_container|PytorchStreamWriter|I/O error|os error \d+")
+
+#: End of the names of temporary files, with the machine and the process that writes: processes of others may live.
+_HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()) or "host"
+_TEMPORARY = re.compile(rf"\..*-{_HOST}-(\d+)-[a-z0-9_]{{8}}(\.[^.]*)?")
+_swept: set[Path] = set()
+
+
+def remove_stale(folder: str | Path) -> None:
+    """Delete the temporary files and folders in ``folder`` that killed processes of this machine have left."""
+    folder = Path(folder)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None or _is_running(int(match[1])):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OverflowError, PermissionError):  # of another user
+        return True
+    return True
+
+
+def _new_temporary(path: Path) -> Path:
+    """Return a temporary path beside ``path``; stale ones are deleted once per process and folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent not in _swept:
+        _swept.add(path.parent)
+        with contextlib.suppress(OSError):
+            remove_stale(path.parent)
+    return path.with_name(f".{path.stem}-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -87,8 +141,8 @@ def file_sha256(path: str | Path) -> str:
 def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Yield a temporary folder that replaces ``folder`` on success and is deleted after an error."""
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    temporary = _new_temporary(folder)
+    temporary.mkdir(mode=0o700)
     try:
         yield temporary
         publish(temporary, folder)
@@ -178,17 +232,25 @@ class AppendLog:
         return self._file.tell()
 
     def append(self, text: str) -> None:
-        """Append text and hand it to the operating system, so that it survives the end of this process."""
-        self._file.write(text.encode("utf-8"))
-        self._file.flush()
+        """Append text and hand it to the operating system, so that it survives the end of this process.
+
+        Raises:
+            OSError: the text cannot be written, for example because the disk is full. The error names the file.
+        """
+        try:
+            self._file.write(text.encode("utf-8"))
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._file.name) from error
 
     def sync(self) -> None:
         """Wait until everything is on disk, so that it survives a crash of the machine."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file and release its lock."""
-        self._file.close()
+        """Close the file and release its lock; text that could not be written is dropped."""
+        with contextlib.suppress(OSError):  # ``append`` has raised it already, and closes the file all the same
+            self._file.close()
 
 
 def read_log(path: str | Path) -> list[dict[str, float]]:

@@ -69,6 +69,7 @@ def cache_root(root: str | Path | None = None) -> Path:
 #: Extra -> the modules that it provides, by their import names.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("lightning", "rich", "matplotlib"),
+    "plots": ("rich", "matplotlib"),
     "chem": ("rdkit",),
     "xtb": ("tblite",),
     "scatter": ("torch_scatter",),

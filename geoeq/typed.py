@@ -216,8 +216,8 @@ def import_object(path: object, origin: Origin | None = None, key: str = "class_
             f"there is no module '{error.name}' for '{path}'. Your own modules are imported from the folder in which "
             "geoeq is called.",
         ) from error
-    except ImportError as error:
-        raise _unimportable(where, key, f"'{module_name}' cannot be imported: {error}.") from error
+    except (ImportError, SystemExit) as error:
+        raise _unimportable(where, key, f"'{module_name}' cannot be imported: {error!r}.") from error
     if not hasattr(module, name):
         public = {entry: value for entry, value in vars(module).items() if callable(value) and entry[0] != "_"}
         classes = [entry for entry, value in public.items() if inspect.isclass(value) and issubclass(value, kind)]

@@ -13,12 +13,16 @@ from typing import TypeVar
 
 from geoeq.errors import FieldError, unknown_name
 
-__all__ = ["conversion", "convert", "format_number", "parse_quantity"]
+__all__ = ["conversion", "convert", "counted", "format_number", "parse_quantity"]
 
 Value = TypeVar("Value")
 
 _QUANTITY = re.compile(r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>\S.*?)?\s*$")
 _FACTOR = re.compile(r"(?P<symbol>[^\d\s^*/·.-][^\s^*/·]*)(?:\^(?P<power>-?\d+))?$")
+
+
+#: Energies that are only used for a mole, as in kcal/mol.
+_MOLAR = ("kcal", "cal", "kJ")
 
 
 @functools.cache
@@ -59,7 +63,7 @@ def _symbols() -> dict[str, tuple[float, dict[str, int]]]:
 
 @functools.cache
 def _parse(unit: str) -> tuple[float, dict[str, int]]:
-    factor, dimension = 1.0, Counter[str]()
+    factor, dimension, symbols = 1.0, Counter[str](), Counter[str]()
     for position, part in enumerate(re.split(r"([/*·])", unit.replace(" ", ""))):
         if position % 2:
             sign = -1 if part == "/" else 1
@@ -76,8 +80,15 @@ def _parse(unit: str) -> tuple[float, dict[str, int]]:
             raise FieldError(f"In the unit '{unit}': {unknown_name('unit', symbol, _symbols())}")
         value, powers = _symbols()[symbol]
         factor *= value**power
+        symbols[symbol] += power
         for name, count in powers.items():
             dimension[name] += power * count
+    molar = sum(count for symbol, count in symbols.items() if symbol in _MOLAR)
+    if molar != -symbols["mol"]:
+        raise FieldError(
+            f"'{unit}' is not a unit of a molecule: kcal, cal and kJ are energies of a mole here. Write "
+            f"{next((symbol for symbol in symbols if symbol in _MOLAR), 'kcal')}/mol, or eV."
+        )
     return factor, {name: count for name, count in dimension.items() if count}
 
 
@@ -112,6 +123,11 @@ def parse_quantity(text: str, unit: str) -> float:
     if match["unit"] is None:
         raise FieldError(f"'{text}' has no unit.")
     return float(match["number"]) * conversion(match["unit"], unit)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 epoch, 2 epochs."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def format_number(value: float) -> str:

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "geoeq"
 RANKS = {
     "errors": 0,
     "constants": 0,
+    "derivatives": 0,
     "units": 0,
     "fields": 0,
     "pointers": 0,
@@ -27,6 +28,7 @@ RANKS = {
     "files": 0,
     "environment": 0,
     "plots": 0,
+    "trust": 0,
     "typed": 0,
     "kernels": 1,
     "geometry": 1,

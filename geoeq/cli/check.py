@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoeq.errors import InputError
+from geoeq.trust import Trust, import_from_current_folder
 from geoeq.typed import Origin, import_object
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     """Test a model and print the table; return 1 if a check failed."""
     from geoeq.resources import import_extra
 
-    import_extra("matplotlib", "train")
+    import_extra("matplotlib", "plots")
     lines, passed = check(
         arguments.model,
         file=arguments.data,
@@ -87,7 +88,7 @@ def check(
     layers: bool = False,
     output: Path | None = None,
     seed: int = 0,
-    trust: bool = False,
+    trust: Trust = False,
 ) -> tuple[list[str], bool]:
     """Check a model, and write check.json and check.png.
 
@@ -146,13 +147,13 @@ def check(
     return lines, passed
 
 
-def load_subject(text: str, *, trust: bool = False) -> tuple[Any, Path | None]:
+def load_subject(text: str, *, trust: Trust = False) -> tuple[Any, Path | None]:
     """Load the model that an argument of the command line names; return it, and the folder of its run if it has one.
 
     Args:
         text: folder of a run or checkpoint, file in one, or path of a class or function: ``geoeq.models.EGNN`` (its
             ``example()`` is used), ``ase.calculators.emt:EMT``, ``my_module:my_function``.
-        trust: whether a checkpoint may import and run classes that are not part of geoeq.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Raises:
         CheckpointError: the folder contains no model, or it cannot be read.
@@ -166,6 +167,7 @@ def load_subject(text: str, *, trust: bool = False) -> tuple[Any, Path | None]:
     if path.exists() or not _DOTTED.fullmatch(text):
         folder = path.parent if path.is_file() else path
         return load_checkpoint(folder, trust=trust)[0], folder
+    import_from_current_folder()
     subject = import_object(text, Origin(f"'{text}'", error=InputError))
     if not inspect.isclass(subject):
         return subject, None

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from geoeq.cli.options import new_console
+from geoeq.trust import import_from_current_folder
 
 __all__ = ["add_compare", "run_compare"]
 
@@ -35,6 +36,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 def run_compare(arguments: argparse.Namespace) -> int:
     """Train and compare recipes; return 1 if one of them failed."""
     console = new_console()
+    import_from_current_folder()  # a recipe names the user's own classes by class path
     from geoeq.training.budget import parse_budget
     from geoeq.training.evaluation.comparison import compare_recipes
     from geoeq.training.parsing import find_recipes

@@ -6,11 +6,12 @@ import argparse
 
 from geoeq.cli.data_doctor import add_data_doctor, run_data_doctor
 from geoeq.cli.make import add_make, run_make
+from geoeq.cli.options import add_trust
 
-__all__ = ["add_data", "run_data"]
+__all__ = ["ACTIONS", "add_data", "run_data"]
 
 #: Action and its summary, in the order of ``geoeq data --help``.
-_ACTIONS = {
+ACTIONS = {
     "list": "list the data sets that geoeq knows",
     "fetch": "download the published files of a data set, resuming interrupted downloads, and verify them",
     "prepare": "fetch a data set and convert it to arrays in the cache",
@@ -26,7 +27,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions = {
         name: group.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        for name, summary in _ACTIONS.items()
+        for name, summary in ACTIONS.items()
     }
     add_make(actions["make"])
     add_data_doctor(actions["doctor"])
@@ -37,6 +38,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         if name != "info":
             kinds = "name of a data set, or path of a card"
         actions[name].add_argument("name", help=kinds)
+        add_trust(actions[name])
     for name in ("prepare", "info"):
         sample = "use only the small sample of the data set that is shipped with geoeq"
         actions[name].add_argument("--sample", action="store_true", help=sample)
@@ -62,12 +64,16 @@ def run_data(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
         lines = list_lines()
     elif arguments.action == "fetch":
-        lines = fetch_lines(arguments.name)
+        lines = fetch_lines(arguments.name, trust=arguments.trust)
     elif arguments.action == "prepare":
         lines = prepare_lines(
-            arguments.name, sample=arguments.sample, processes=arguments.processes, dask=arguments.dask
+            arguments.name,
+            sample=arguments.sample,
+            processes=arguments.processes,
+            dask=arguments.dask,
+            trust=arguments.trust,
         )
     else:
-        lines = info_lines(arguments.name, sample=arguments.sample)
+        lines = info_lines(arguments.name, sample=arguments.sample, trust=arguments.trust)
     print("\n".join(lines))
     return 0

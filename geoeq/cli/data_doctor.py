@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from geoeq.cli.options import add_output
+from geoeq.cli.options import add_output, add_trust
 from geoeq.errors import InputError
 
 __all__ = ["add_data_doctor", "run_data_doctor"]
@@ -43,6 +43,7 @@ def add_data_doctor(parser: argparse.ArgumentParser) -> None:
         "quantity; repeat the option for several quantities",
     )
     add("--strict", action="store_true", help="return exit status 1 for warnings, too (default: only for errors)")
+    add_trust(parser)
     add_output(parser, "folder for doctor.json and doctor.png (default runs/doctor-NAME)")
 
 
@@ -50,12 +51,12 @@ def run_data_doctor(arguments: argparse.Namespace) -> int:
     """Diagnose data, and write doctor.json and doctor.png; return 1 for errors, with ``--strict`` also for warnings."""
     from geoeq.resources import import_extra
 
-    import_extra("matplotlib", "train")
+    import_extra("matplotlib", "plots")
     from geoeq.data_doctor import Diagnosis, diagnose, open_patient
     from geoeq.data_doctor.findings_plot import draw_diagnosis
     from geoeq.files import write_json
 
-    data = open_patient(arguments.name, sample=arguments.sample, keys=_keys(arguments.key))
+    data = open_patient(arguments.name, sample=arguments.sample, keys=_keys(arguments.key), trust=arguments.trust)
     if isinstance(data, Diagnosis):  # of data that cannot be read
         diagnosis = data
     else:

@@ -11,12 +11,13 @@ from geoeq.data import load
 from geoeq.data.card import Card, card_path, is_name, load_card, names, read_card
 from geoeq.data.dataset import Dataset
 from geoeq.data.preparation.cache import cache_folder, prepare
-from geoeq.data.preparation.fetch import fetch_sources
+from geoeq.data.preparation.fetch import chosen_sources, fetch_sources, unverified
 from geoeq.data.ragged import Array
 from geoeq.data.splits import PARTS
 from geoeq.data.store import INDEX
 from geoeq.fields import FIELDS
 from geoeq.resources import cache_root, is_shared
+from geoeq.trust import Trust
 
 __all__ = ["fetch_lines", "info_lines", "list_lines", "prepare_lines"]
 
@@ -31,17 +32,18 @@ def list_lines(root: str | Path | None = None) -> list[str]:
     return [f"{card.name:<{width}}  {card.title}  [{_state(card, root)}]" for card in cards]
 
 
-def fetch_lines(name: str, root: str | Path | None = None) -> list[str]:
+def fetch_lines(name: str, root: str | Path | None = None, trust: Trust = False) -> list[str]:
     """Fetch the files of a data set, and return one line per file.
 
     Raises:
         DataError: a file cannot be fetched, or its checksum is not the one in the card.
     """
-    card = _card(name)
+    card = _card(name, trust)
     if not card.sources:
         return [f"{card.name} needs no files: geoeq generates the data. Next: geoeq data prepare {name}"]
     paths = fetch_sources(card, cache_root(root))
-    return [f"{file}  {path}" for file, path in paths.items()]
+    lines = [f"{file}  {path}" for file, path in paths.items()]
+    return lines + [f"note: {note}" for note in unverified(chosen_sources(card, cache_root(root)))]
 
 
 def prepare_lines(
@@ -50,6 +52,7 @@ def prepare_lines(
     root: str | Path | None = None,
     processes: int | None = None,
     dask: str | None = None,
+    trust: Trust = False,
 ) -> list[str]:
     """Fetch and convert a data set, and report where the cache is and what it contains.
 
@@ -59,16 +62,19 @@ def prepare_lines(
         root: folder of all caches; None for the default of ``cache_root``.
         processes: number of processes that read.
         dask: address of a Dask scheduler whose workers read instead.
+        trust: modules outside geoeq that the card may name, as for ``load``.
 
     Raises:
         DataError: a file is not available, or does not agree with the card.
     """
-    card = _card(name)
+    card = _card(name, trust)
     folder = prepare(card, sample, root, processes, dask)
     return [f"cache: {folder}", *_content_lines(Dataset.open(card, folder, sample))]
 
 
-def info_lines(name_or_file: str, sample: bool = False, root: str | Path | None = None) -> list[str]:
+def info_lines(
+    name_or_file: str, sample: bool = False, root: str | Path | None = None, trust: Trust = False
+) -> list[str]:
     """Describe a data set or a structure file.
 
     Every checksum of a prepared data set is verified. A sample is prepared if necessary.
@@ -78,7 +84,7 @@ def info_lines(name_or_file: str, sample: bool = False, root: str | Path | None 
     """
     if card_path(name_or_file) is None and not is_name(name_or_file):
         return _content_lines(load(name_or_file))
-    card = _card(name_or_file)
+    card = _card(name_or_file, trust)
     lines = [f"{card.name}: {card.title}", f"licence: {card.licence}", f"citation: {card.citation}"]
     for name, variant in card.variants.items():
         selected = " (this one)" if name == card.variant else ""
@@ -100,9 +106,9 @@ def info_lines(name_or_file: str, sample: bool = False, root: str | Path | None 
     return [*lines, *targets]
 
 
-def _card(name: str) -> Card:
+def _card(name: str, trust: Trust) -> Card:
     path = card_path(name)
-    return load_card(name) if path is None else read_card(path)
+    return load_card(name) if path is None else read_card(path, trust=trust)
 
 
 def _shipped_where(card: Card) -> str:

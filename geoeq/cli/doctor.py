@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import geoeq
@@ -36,14 +37,12 @@ def doctor_lines() -> list[str]:
     """Return the report: versions, devices, kernel backends, extras, folders, and conflicts if there are any."""
     from geoeq import kernels
 
+    backends = {status.name: _unavailable(status.name, status.reason) for status in kernels.report()}
     sections = {
         "Versions": [("geoeq", geoeq.__version__), ("Python", platform.python_version()), *map(_version, _REQUIRED)],
         "Devices": _devices(),
-        "Kernel backends": [
-            (status.name, "available" if status.reason is None else f"not available: {status.reason}")
-            for status in kernels.report()
-        ],
-        "Extras": [(extra, _extra(extra)) for extra in EXTRAS],
+        "Kernel backends": [(name, "available" if reason is None else reason) for name, reason in backends.items()],
+        "Extras": [(extra, _extra(extra, backends)) for extra in EXTRAS],
         "Folders": [
             ("package", str(Path(geoeq.__file__).parent)),
             *map(_share, ("datasets", "recipes")),
@@ -82,10 +81,23 @@ def _devices() -> list[tuple[str, str]]:
     return rows
 
 
-def _extra(extra: str) -> str:
+#: Kernel backend -> the extra that provides its package.
+_PROVIDERS = {"torch_scatter": "scatter", "cuequivariance": "cuequivariance", "triton": "triton"}
+
+
+def _unavailable(backend: str, reason: str | None) -> str | None:
+    """Return why a backend is not available; an extra that is not installed has its remedy among the extras."""
+    extra = _PROVIDERS.get(backend)
+    if reason is not None and extra is not None and missing(extra):
+        return f"not available: the extra '{extra}' is not installed"
+    return None if reason is None else f"not available: {reason}"
+
+
+def _extra(extra: str, backends: Mapping[str, str | None]) -> str:
     lacking = missing(extra)
     if not lacking:
-        return "installed"
+        unusable = [name for name, reason in backends.items() if _PROVIDERS.get(name) == extra and reason is not None]
+        return f"installed, but cannot be used here: see the backend {unusable[0]}" if unusable else "installed"
     return f"not installed ({', '.join(lacking)} missing); install with: {install_command(extra)}"
 
 

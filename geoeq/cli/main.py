@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import geoeq
+from geoeq.cli.data import ACTIONS
 from geoeq.errors import GeoeqError, unknown_name
+from geoeq.trust import import_from_current_folder
 
 __all__ = ["COMMANDS", "build_parser", "main", "parse"]
 
@@ -47,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         explained on stderr, 130 if interrupted (143 if SIGTERM ended a simulation).
     """
     arguments = parse(argv)
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # for the user's own classes, named by class path such as my_module.MyModel
+    if getattr(arguments, "trust", None):
+        import_from_current_folder()
     try:
         return int(_function("run", arguments.command)(arguments))
     except KeyboardInterrupt:
@@ -78,15 +80,30 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     command = next((word for word in words if not word.startswith("-")), None)
     if command is not None and command not in COMMANDS:
         parser.error(unknown_name("command", command, COMMANDS))
+    if command == "data":
+        action = next((word for word in words[words.index(command) + 1 :] if not word.startswith("-")), None)
+        if action is not None and action not in ACTIONS:
+            parser.error(unknown_name("action of geoeq data", action, ACTIONS))
     arguments, rest = parser.parse_known_args(words)
     takes_settings = hasattr(arguments, "settings")
     settings = [text for text in rest if takes_settings and "=" in text and not text.startswith("-")]
     if len(settings) < len(rest):
-        unknown = " ".join(text for text in rest if text not in settings)
-        parser.error(f"unrecognized arguments: {unknown}; 'geoeq {arguments.command} --help' lists the known ones")
+        unknown = [text for text in rest if text not in settings]
+        hint = f". {_setting_hint(unknown[0], words)}" if takes_settings and unknown[0].startswith("--") else ""
+        known = f"'geoeq {arguments.command} --help' lists the known ones"
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}; {known}{hint}")
     if settings:  # argparse ends a list of positional arguments at the first option between them
         arguments.settings += settings
     return arguments
+
+
+def _setting_hint(option: str, words: Sequence[str]) -> str:
+    """Return how to write a setting of a recipe that was written as an option, ``--epochs 3`` or ``--epochs=3``."""
+    from geoeq.training.recipe import setting_hint
+
+    name, equals, value = option.removeprefix("--").partition("=")
+    following = words[words.index(option) + 1 :][:1] if not equals else []
+    return setting_hint(name, value or "".join(word for word in following if not word.startswith("-")))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoeq.errors import InputError
+from geoeq.trust import import_from_current_folder
 
 if TYPE_CHECKING:
     from geoeq.factory.write_dataset import Summary
@@ -104,6 +105,7 @@ def add_make(parser: argparse.ArgumentParser) -> None:
 
 def run_make(arguments: argparse.Namespace) -> int:
     """Generate a data set, and print a summary."""
+    import_from_current_folder()  # the method may be the user's own class
     from geoeq.factory import MD, Modes, Rattle, Settings, Sources, make_set
 
     settings = Settings(

@@ -110,7 +110,7 @@ def run_md(arguments: argparse.Namespace) -> int:
     from geoeq.resources import import_extra
 
     console = new_console()
-    import_extra("matplotlib", "train")
+    import_extra("matplotlib", "plots")
     import torch
 
     from geoeq.simulate.md.md_run import run_md as simulate

@@ -20,11 +20,14 @@ def add_output(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Add the option ``--trust`` to a command that loads a checkpoint."""
+    """Add the option ``--trust`` to a command that loads a checkpoint or a card."""
     parser.add_argument(
         "--trust",
-        action="store_true",
-        help="allow the checkpoint to import classes that are not part of geoeq; use it only for files that you trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="allow the checkpoint or card to run code of this module, which is not part of geoeq; it may be in the "
+        "current folder; repeat the option for several modules (default: only code of geoeq)",
     )
 
 
@@ -32,7 +35,7 @@ def new_console() -> Console:
     """Return the console that a command prints to.
 
     Raises:
-        MissingExtraError: the extra "train" is not installed.
+        MissingExtraError: the extra "plots" is not installed.
     """
-    console: Console = import_extra("rich.console", "train").Console()
+    console: Console = import_extra("rich.console", "plots").Console()
     return console

@@ -16,7 +16,13 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Example: geoeq predict runs/qm7-egnn water.xyz -o predictions.csv"
     add = parser.add_argument
     add("run", type=Path, help="folder of a training run, such as runs/qm7-egnn")
-    add("file", type=Path, nargs="?", help="structure file: sdf, or a format that ASE reads (xyz, cif, traj, ...)")
+    add(
+        "file",
+        type=Path,
+        nargs="?",
+        help="structure file: sdf, or a format that ASE reads (xyz, cif, traj, ...); or file of SMILES: .smi (SMILES "
+        "and name in each line) or .csv (columns smiles and name)",
+    )
     add("--smiles", action="append", default=[], help="SMILES of a molecule; repeat the option for several molecules")
     add(
         "-o",
@@ -42,7 +48,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
-    """Predict, and print or write the results."""
+    """Predict, and print or write the results; return 1 if there is no prediction for some of the structures."""
     console = new_console()
     from geoeq.training.evaluation.predict import predict
 
@@ -50,7 +56,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     for name, equals, unit in pairs:
         if not (name and equals and unit):
             raise InputError(f"--unit {name}{equals}{unit}: write it as in --unit gap=meV.")
-    predict(
+    predictions = predict(
         arguments.run,
         console,
         file=arguments.file,
@@ -61,4 +67,4 @@ def run_predict(arguments: argparse.Namespace) -> int:
         conformers=arguments.conformers,
         trust=arguments.trust,
     )
-    return 0
+    return 0 if all(predictions) else 1

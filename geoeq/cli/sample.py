@@ -21,7 +21,7 @@ def add_sample(parser: argparse.ArgumentParser) -> None:
     add("--count", type=int, default=20, help="maximum number of structures to select (default 20)")
     add(
         "-o",
-        "--out",
+        "--output",
         type=Path,
         default=Path("picks.xyz"),
         metavar="FILE",
@@ -67,7 +67,7 @@ def run_sample(arguments: argparse.Namespace) -> int:
         arguments.run,
         arguments.files,
         arguments.count,
-        arguments.out,
+        arguments.output,
         console,
         known=arguments.known,
         pool=arguments.pool,

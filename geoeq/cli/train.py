@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 from geoeq.cli.options import new_console
+from geoeq.trust import import_from_current_folder
 
 __all__ = ["add_train", "run_train"]
 
@@ -56,6 +58,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 def run_train(arguments: argparse.Namespace) -> int:
     """Train, or plan a training, and return the exit status."""
     console = new_console()
+    import_from_current_folder()  # a recipe names the user's own classes by class path
     from geoeq.training.distributed import launched
     from geoeq.training.parsing import find_recipe, read_recipe
 
@@ -64,21 +67,31 @@ def run_train(arguments: argparse.Namespace) -> int:
             console.print(line, highlight=False, soft_wrap=True)
 
     file = find_recipe(arguments.recipe)
-    settings = [*arguments.settings, *_option_settings(arguments)]
+    settings = [*_option_settings(arguments), *arguments.settings]  # key=value settings replace options
     recipe = read_recipe(file, settings, notify)
     if arguments.plan:
         from geoeq.training.plan import print_plan
 
-        print_plan(recipe, file, console)
+        print_plan(recipe, file, console, settings)
         return 0
+    from geoeq.training.folder import RunFolder, choose_folder
     from geoeq.training.run import train
 
+    folder = choose_folder(recipe, file, settings, again=arguments.again)
+    if folder != recipe.folder(file):
+        changes = RunFolder(recipe.folder(file)).changes(recipe)
+        notify(
+            f"The folder '{recipe.folder(file)}' contains another run"
+            f"{f' ({changes[0]})' if changes else ''}; this one is in '{folder}'."
+        )
+    settings.append(f"run={folder}")
+    recipe = dataclasses.replace(recipe, run=str(folder))
     if recipe.devices > 1 and not launched():
         from geoeq.training.distributed import launch
 
         command = ["train", str(file), *settings, *(["--again"] if arguments.again else [])]
         return launch(recipe, [*(["--debug"] if arguments.debug else []), *command])
-    train(recipe, file, console, again=arguments.again)
+    train(recipe, file, console, again=arguments.again, settings=settings)
     return 0
 
 

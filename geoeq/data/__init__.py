@@ -26,6 +26,7 @@ from geoeq.data.records import Reader, Records, Shard, ShardedReader
 from geoeq.data.sampler import Share
 from geoeq.data.user_files import load_file
 from geoeq.resources import cache_root
+from geoeq.trust import Trust
 
 __all__ = [
     "Card",
@@ -62,7 +63,9 @@ __all__ = [
 in_chunks = chunk_frames
 
 
-def load(name_or_path: str | Path, *, sample: bool = False, root: str | Path | None = None) -> Dataset:
+def load(
+    name_or_path: str | Path, *, sample: bool = False, root: str | Path | None = None, trust: Trust = False
+) -> Dataset:
     """Load a data set, preparing its cache if necessary, or the structures of a file, in memory.
 
     Args:
@@ -71,6 +74,8 @@ def load(name_or_path: str | Path, *, sample: bool = False, root: str | Path | N
             HDF5, a database of ASE, JSON of pymatgen, sdf, any other format that ASE reads, or a folder of DeePMD-kit.
         sample: whether to load only the records that are shipped with geoeq.
         root: folder of all caches; ``$GEOEQ_CACHE`` or ``~/.cache/geoeq`` if None.
+        trust: True, or names of modules outside geoeq that a card may name as its reader. Modules that are already
+            imported are allowed.
 
     Raises:
         DataError: the data set or file does not exist, or its files cannot be fetched or read.
@@ -79,5 +84,5 @@ def load(name_or_path: str | Path, *, sample: bool = False, root: str | Path | N
     path = card_path(name_or_path)
     if path is None and not is_name(str(name_or_path)):
         return load_file(Path(name_or_path))
-    card = load_card(str(name_or_path)) if path is None else read_card(path)
+    card = load_card(str(name_or_path)) if path is None else read_card(path, trust=trust)
     return Dataset.open(card, prepare(card, sample, root), sample)

@@ -38,6 +38,8 @@ def to_arrays(card: Card, records: Records, where: str | None = None) -> dict[st
     arrays |= {name: array for name, array in optional.items() if array is not None}
     arrays |= {f"node.{name}": array for name, array in records.nodes.items()}
     arrays |= {f"graph.{name}": array for name, array in records.graphs.items()}
+    if "total_charge" in records.columns:  # an input of models, whether or not it is a target as well
+        arrays["graph.total_charge"] = np.asarray(records.columns["total_charge"], dtype=np.float64)
     if records.edges is not None:
         arrays |= {f"edge.{name}": array for name, array in records.edges.arrays().items()}
     for name, target in card.targets.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import yaml
 from geoeq.data.card_schema import DIMENSIONLESS, Card, Published, Sample, Source, Split, Target, Variant
 from geoeq.errors import DataError, FieldError, check_name, unknown_name
 from geoeq.fields import FIELDS
-from geoeq.resources import share
+from geoeq.resources import is_shared, share
+from geoeq.trust import Trust, check_trusted
 from geoeq.typed import parse
 
 __all__ = [
@@ -85,15 +88,19 @@ def card_path(name_or_path: str | Path) -> Path | None:
     return card if not is_name(str(name_or_path)) and card.is_file() else None
 
 
-def read_card(path: str | Path) -> Card:
-    """Read and validate the card in the file ``path``.
+def read_card(path: str | Path, *, trust: Trust = False) -> Card:
+    """Read and validate the card in the file ``path``; its reader is not imported.
+
+    Args:
+        path: path of the card.
+        trust: modules outside geoeq that the card may name as its reader, as for ``load``.
 
     Raises:
         DataError: the file is not YAML, a key is unknown or missing, a value has the wrong type or refers to something
-            that does not exist; the message names file and key.
+            that does not exist, or the reader is not trusted; the message names file and key.
     """
     path = Path(path)
-    where = f"{path.parent.name}/{path.name}"
+    where = str(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -103,13 +110,15 @@ def read_card(path: str | Path) -> Card:
     card = replace(parse(Card, content, where), folder=str(path.parent))
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", card.name):
         raise DataError(f"{where}: the key 'name' may contain a-z, 0-9, - and _, but it is {card.name!r}.")
+    check_trusted(card.reader, trust, DataError, f"{where}: the reader '{card.reader}'")
     holders: list[Card | Variant] = [card, *card.variants.values()]
     splits = {name: split for holder in holders for name, split in holder.splits.items()}
     _check_targets(card, where)
     _check_references(card, splits, where)
     for name, split in splits.items():
         _check_split(name, split, where)
-    _check_sources([source for holder in holders for source in holder.sources], where)
+    _check_sources([source for holder in holders for source in holder.sources], path.parent, where)
+    _check_within(path.parent, "sample.files", card.sample.files if card.sample else (), where)
     return card
 
 
@@ -156,9 +165,18 @@ def _check_split(name: str, split: Split, where: str) -> None:
         )
 
 
-def _check_sources(sources: list[Source], where: str) -> None:
+def _check_sources(sources: list[Source], folder: Path, where: str) -> None:
     for i, source in enumerate(sources):
         if source.url is None and not source.shipped:
             raise DataError(f"{where}: the key 'sources[{i}]' needs a url, or 'shipped: true'.")
         if Path(source.file).name != source.file and not source.shipped:
             raise DataError(f"{where}: the key 'sources[{i}].file' must be a plain file name, not {source.file!r}.")
+        _check_within(folder, f"sources[{i}].file", [source.file], where)
+
+
+def _check_within(folder: Path, key: str, files: Iterable[str], where: str) -> None:
+    """Refuse files outside the folder of the card; geoeq's own cards share files."""
+    root = Path(os.path.abspath(folder.parent if is_shared(folder) else folder))
+    for file in files:
+        if root not in Path(os.path.abspath(folder / file)).parents:
+            raise DataError(f"{where}: the key '{key}' must name a file in the folder of the card, not {file!r}.")

@@ -49,6 +49,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
         numbers: [N], atomic numbers; None for point sets.
         targets: field name -> values, in the unit of the field.
         pbc: [G, 3], whether each direction is periodic; None if nothing is.
+        total_charge: [G] e, net charges, which are an input of models; None if the data have none.
         parts: name -> number of structures, in order; empty if the data set has no parts.
     """
 
@@ -62,10 +63,9 @@ class Dataset(torch.utils.data.Dataset[Data]):
         notes: Sequence[str] = (),
     ) -> None:
         # Plain views of the memory maps are faster to slice.
-        folder = None if folder is None else Path(folder)
         arrays = {name: np.asarray(array) for name, array in arrays.items()}
         self.card = card
-        self.folder = folder
+        self.folder = None if folder is None else Path(folder)
         self.sample = sample
         self.parts = dict(parts or {})
         self.notes = tuple(notes)
@@ -78,6 +78,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
         self._graphs = _with_prefix(arrays, "graph.")
         self._graphs |= {name: array for name, array in arrays.items() if name in ("cell", "pbc")}
         self.pbc = self._graphs.get("pbc")
+        self.total_charge = self._graphs.get("total_charge")
         edges = _with_prefix(arrays, "edge.")
         self._edges: dict[float | None, EdgeTable] = {None: EdgeTable(**edges)} if edges else {}
 

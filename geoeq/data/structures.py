@@ -15,6 +15,7 @@ from torch_geometric.data import Batch, Data
 
 from geoeq.data.formats.ase_frames import read_frames
 from geoeq.data.molecules.conformers import embed_smiles
+from geoeq.data.molecules.net_charge import net_charge
 from geoeq.data.molecules.plausibility import geometry_fault
 from geoeq.errors import DataError, InputError, MissingExtraError
 
@@ -105,7 +106,7 @@ def to_data(atoms: Atoms, dtype: torch.dtype, *, periodic: bool | None = None) -
     """Convert one structure to model inputs; every entry point that takes ASE Atoms converts them here.
 
     Args:
-        atoms: the structure; ``info["total_charge"]`` is its net charge.
+        atoms: the structure; ``info["total_charge"]``, or another of ``NET_CHARGE_KEYS``, is its net charge.
         dtype: dtype of all floating-point entries.
         periodic: whether to include the cell; None includes it if this structure is periodic.
 
@@ -115,6 +116,7 @@ def to_data(atoms: Atoms, dtype: torch.dtype, *, periodic: bool | None = None) -
     """
     if periodic is None:
         periodic = bool(atoms.pbc.any())
+    total_charge = net_charge(atoms.info)
 
     def tensor(values: Any) -> Tensor:
         return torch.as_tensor(np.asarray(values), dtype=dtype)
@@ -126,7 +128,7 @@ def to_data(atoms: Atoms, dtype: torch.dtype, *, periodic: bool | None = None) -
         pbc=torch.from_numpy(atoms.pbc[None].copy()) if periodic else None,
         vel=tensor(atoms.get_velocities()) if atoms.has("momenta") else None,
         charge=tensor(atoms.get_initial_charges()) if atoms.has("initial_charges") else None,
-        total_charge=tensor([float(atoms.info["total_charge"])]) if "total_charge" in atoms.info else None,
+        total_charge=None if total_charge is None else tensor([total_charge]),
     )
 
 

@@ -93,12 +93,16 @@ def _is_ase_json(path: Path) -> bool:
 def _file_card(path: Path, reader: KeyedReader, survey: Survey, count: int) -> Card:
     """Return a card whose targets are the columns of a file, with a random split of its structures, 8 : 1 : 1."""
     for name in survey.keys:
-        if column_of(name) not in survey.units:
+        if column_of(name) not in survey.units and name != "total_charge":
             raise DataError(
                 f"{path}: the file does not state the unit of '{survey.keys[name]}'. Specify it in a card: 'targets: "
                 f"{{{name}: {{column: {column_of(name)}, unit: .., report: {FIELDS[column_of(name)].unit}}}}}'."
             )
-    targets = {name: Target(column=name, unit=unit, report=FIELDS[name].unit) for name, unit in survey.units.items()}
+    targets = {
+        name: Target(column=name, unit=unit, report=FIELDS[name].unit)
+        for name, unit in survey.units.items()
+        if name != "total_charge"  # an input
+    }
     kind = type(reader)
     return Card(
         name=path.name,

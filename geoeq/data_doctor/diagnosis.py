@@ -19,6 +19,7 @@ from geoeq.data_doctor.geometry import check_elements, check_geometry, check_mol
 from geoeq.data_doctor.label_checks import check_labels, check_values
 from geoeq.data_doctor.statistics import Statistics, choose_structures, compute_statistics, unusable
 from geoeq.errors import DataError, InputError
+from geoeq.trust import Trust
 
 __all__ = ["CHECKS", "diagnose", "open_patient"]
 
@@ -88,7 +89,11 @@ def _card_split(dataset: Dataset) -> tuple[Mapping[str, NDArray[np.int64]], list
 
 
 def open_patient(
-    name_or_path: str | Path, *, sample: bool = False, keys: Mapping[str, str | None] | None = None
+    name_or_path: str | Path,
+    *,
+    sample: bool = False,
+    keys: Mapping[str, str | None] | None = None,
+    trust: Trust = False,
 ) -> Dataset | Diagnosis:
     """Open possibly faulty data without validation, to report all problems together.
 
@@ -96,6 +101,7 @@ def open_patient(
         name_or_path: data set or file, as for ``geoeq.data.load``.
         sample: whether to open only the sample shipped with geoeq.
         keys: for files: quantity -> key in the file, None to ignore the quantity.
+        trust: modules outside geoeq that a card may name, as for ``geoeq.data.load``.
 
     Returns:
         The data set, or a diagnosis with a single error if it cannot be read.
@@ -110,7 +116,7 @@ def open_patient(
         raise InputError(f"--key applies to files; the keys of {name_or_path} are in its card.")
     if is_dataset:
         try:
-            return load(name_or_path, sample=sample)
+            return load(name_or_path, sample=sample, trust=trust)
         except InputError as error:
             return _unreadable(name_or_path, error)
     if not path.exists():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from geoeq.data_doctor.energies import residuals
@@ -17,12 +18,15 @@ __all__ = ["draw_diagnosis"]
 
 _BINS = 40
 
+#: Largest count with a linear scale.
+_LINEAR = 20
+
 #: Number of structures whose force components are drawn.
 _STRUCTURES = 500
 
 
 def draw_diagnosis(path: Path, statistics: Statistics, title: str) -> None:
-    """Draw histograms with counts on a log scale, so that single outliers are visible.
+    """Draw histograms; large counts have a log scale, so that single outliers are visible.
 
     Args:
         path: PNG file to write.
@@ -32,18 +36,17 @@ def draw_diagnosis(path: Path, statistics: Statistics, title: str) -> None:
     panels = _panels(statistics)
     rows = -(-len(panels) // 2)
     figure = new_figure(9.6, 2.7 * rows + 0.5)
-    axes = figure.subplots(rows, 2, squeeze=False).ravel()
-    for panel, (label, values) in zip(axes, panels.items()):
-        _draw(panel, label, values)
-    for panel in axes[len(panels) :]:
-        panel.set_visible(False)
+    grid = figure.add_gridspec(rows, 2)
+    for index, (label, values) in enumerate(panels.items()):
+        alone = index + 1 == len(panels) and len(panels) % 2 == 1  # as wide as two
+        _draw(figure.add_subplot(grid[index // 2, :] if alone else grid[divmod(index, 2)]), label, values)
     save_figure(figure, path, title)
 
 
 def _panels(statistics: Statistics) -> dict[str, NDArray[np.float64]]:
     columns = statistics.columns
     panels = {
-        f"residual {name.replace('_', ' ')} of a linear model on composition [eV/atom]": residuals(statistics, name)
+        f"{name.replace('_', ' ')} minus that of a linear model on composition [eV/atom]": residuals(statistics, name)
         for name in statistics.energies[:1]
     }
     if "force_rms" in columns:
@@ -70,9 +73,14 @@ def _draw(axes: Axes, label: str, values: NDArray[np.float64]) -> None:
     low, high = float(shown.min()), float(shown.max())
     margin = 0.02 * (high - low) or 0.5
     edges = np.linspace(low - margin, high + margin, _BINS + 1)
-    axes.hist(shown, bins=edges.tolist(), color=BLUE, alpha=0.85)
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=0.7)
+    if label == "number of atoms":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    counts, _, _ = axes.hist(shown, bins=edges.tolist(), color=BLUE, alpha=0.85)
+    if np.max(counts) > _LINEAR:
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.7)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     missing = len(values) - len(shown)
     if missing:
         axes.set_title(f"{missing} not finite", loc="right", fontsize=8, color=ORANGE)

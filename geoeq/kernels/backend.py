@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from geoeq.derivatives import in_transform
 from geoeq.errors import BackendError, check_name, unknown_name
 from geoeq.kernels.backends.reference import Backend
 
@@ -91,7 +92,7 @@ def choose(values: Tensor) -> Backend:
     """
     if _forced:
         return _BACKENDS[_forced[-1]]
-    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+    if not torch.compiler.is_compiling() and in_transform():
         return _BACKENDS["reference"]  # geoeq's operators have no rules for vmap, jacrev and the like
     for name, backend in _BACKENDS.items():
         if backend.supports(values) and _usable(name):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from geoeq import kernels
+from geoeq.derivatives import in_transform
 
 __all__ = ["add_rows", "chunked", "derivatives_in_chunks", "rows_at_once"]
 
@@ -242,7 +243,7 @@ def chunked(
     Shapes:
         Returns the result of the function, [E, ...], or with a target [N, ...].
     """
-    if torch.compiler.is_compiling():  # the compiler decides what to store
+    if torch.compiler.is_compiling() or in_transform():  # these decide what to store
         whole = function(*rows, *(kernels.gather(table, index) for table, index in tables), *shared)
         return whole if target is None else kernels.segment_sum(whole, *target)
     device = rows[0].device.type

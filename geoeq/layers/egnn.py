@@ -9,7 +9,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_positive, check_sizes
 from geoeq.geometry.neighbors import edge_lengths as safe_norm
 from geoeq.graph import Graph
 from geoeq.layers.chunked import chunked
@@ -58,7 +58,7 @@ class EGNNLayer(Layer):
         displacement and velocity. Returns the same; the velocity is passed on unchanged.
 
     Raises:
-        InputError: ``normalize`` or ``count`` is not one of the values above.
+        InputError: ``normalize`` or ``count`` is not one of the values above, or a number is out of range.
         TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:
@@ -83,6 +83,9 @@ class EGNNLayer(Layer):
         count: Count = "smooth",
     ) -> None:
         super().__init__()
+        check_sizes(self, width=width)
+        check_sizes(self, least=0, edge_width=edge_width)
+        check_positive(self, cutoff=cutoff, clamp=clamp)
         if normalize not in ("none", "length", "length_plus_one"):
             raise InputError(f"normalize must be 'none', 'length' or 'length_plus_one', not {normalize!r}.")
         check_name("count", count, get_args(Count))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geoeq import kernels
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_positive, check_rates, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.chunked import chunked
 from geoeq.layers.edge_softmax import edge_softmax
@@ -26,7 +26,7 @@ from geoeq.layers.irreps.layout import (
     to_e3nn_layout,
 )
 from geoeq.layers.irreps.linear import Linear
-from geoeq.layers.irreps.norms import EquivariantGraphNorm, EquivariantLayerNorm
+from geoeq.layers.irreps.norms import EquivariantGraphNorm, EquivariantLayerNorm, EquivariantRMSNorm
 from geoeq.layers.layer import Layer, check_width, edge_attributes
 from geoeq.layers.products.product_linear import product_linear, product_maps
 from geoeq.layers.products.tensor_paths import depthwise_paths, harmonics_group
@@ -35,8 +35,8 @@ from geoeq.layers.radial.radial_network import RadialNetwork
 
 __all__ = ["EquiformerBlock", "EquiformerNorm", "EquivariantGraphAttention", "NormKind"]
 
-#: "layer": of each node; "graph": over its graph with a learned share of the mean; "instance": with the whole mean.
-NormKind = Literal["layer", "graph", "instance"]
+#: "rms": all degrees of a node together. As published: "layer", each degree; "graph", "instance", over a graph.
+NormKind = Literal["rms", "layer", "graph", "instance"]
 
 #: Edges per chunk: few enough that their products fit in a cache of some MB, enough for fast matrix products.
 CHUNK = 512
@@ -71,7 +71,7 @@ class EquivariantGraphAttention(Layer):
         x: [N, irreps.dim]; ``graph.edge_attr``: [E, K]. Returns [N, irreps.dim].
 
     Raises:
-        InputError: heads have no 0e, or an irrep cannot be reached.
+        InputError: heads have no 0e, or an irrep cannot be reached, or a number is out of range.
         TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:
@@ -96,6 +96,9 @@ class EquivariantGraphAttention(Layer):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, num_heads=num_heads, edge_width=edge_width, radial_hidden=radial_hidden)
+        check_rates(self, attention_dropout=attention_dropout, dropout=dropout)
+        check_positive(self, cutoff=cutoff)
         self.irreps_in = self.irreps_out = irreps = o3.Irreps(irreps)
         harmonics, head = o3.Irreps(irreps_harmonics), o3.Irreps(irreps_head)
         message = irreps if irreps_message is None else o3.Irreps(irreps_message)
@@ -200,8 +203,9 @@ class EquiformerNorm(Layer):
 
     Args:
         irreps: irreps of the input and the output.
-        kind: "layer" (``EquivariantLayerNorm``), or ``EquivariantGraphNorm`` with a learned share of the mean ("graph")
-            or with the whole mean ("instance").
+        kind: "rms" (``EquivariantRMSNorm``), "layer" (``EquivariantLayerNorm``), or ``EquivariantGraphNorm`` with a
+            learned share of the mean ("graph") or with the whole mean ("instance"). In symmetric structures only "rms"
+            is sound: see ``EquivariantLayerNorm``.
 
     Shapes:
         x: [N, irreps.dim]. Returns the same.
@@ -210,12 +214,13 @@ class EquiformerNorm(Layer):
         InputError: the kind is unknown.
     """
 
-    def __init__(self, irreps: o3.Irreps | str, kind: NormKind = "layer") -> None:
+    def __init__(self, irreps: o3.Irreps | str, kind: NormKind = "rms") -> None:
         super().__init__()
         check_name("norm", kind, get_args(NormKind))
         self.irreps_in = self.irreps_out = o3.Irreps(irreps)
-        self.alone = EquivariantLayerNorm(irreps) if kind == "layer" else None
-        self.over_graph = None if kind == "layer" else EquivariantGraphNorm(irreps, shift=kind == "graph")
+        of_node = {"rms": EquivariantRMSNorm, "layer": EquivariantLayerNorm}.get(kind)
+        self.alone = None if of_node is None else of_node(irreps)
+        self.over_graph = EquivariantGraphNorm(irreps, shift=kind == "graph") if of_node is None else None
 
     @classmethod
     def example(cls) -> Self:
@@ -237,15 +242,18 @@ class EquiformerBlock(Layer):
         attention: attention layer; its irreps are those of the input.
         irreps_middle: irreps inside the feed-forward network.
         irreps_out: irreps of the output; None: as the input. If they differ, a linear map replaces the shortcut.
-        norm: kind of normalization: "layer", "graph" or "instance".
+        norm: kind of ``EquiformerNorm``; the published network has "layer".
         dropout: dropout probability of the feed-forward network's result.
         stochastic_depth: probability of skipping a branch, for each graph, in training.
 
     Shapes:
         x: [N, irreps_in.dim]; ``graph.edge_attr`` as the attention needs it. Returns [N, irreps_out.dim].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
-        Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.1, figure 1.
+        Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.1, figure 1. Differs: the norm, by default.
     """
 
     def __init__(
@@ -253,11 +261,12 @@ class EquiformerBlock(Layer):
         attention: EquivariantGraphAttention,
         irreps_middle: o3.Irreps | str,
         irreps_out: o3.Irreps | str | None = None,
-        norm: NormKind = "layer",
+        norm: NormKind = "rms",
         dropout: float = 0.0,
         stochastic_depth: float = 0.0,
     ) -> None:
         super().__init__()
+        check_rates(self, dropout=dropout, stochastic_depth=stochastic_depth)
         irreps = self.irreps_in = attention.irreps_in
         self.irreps_out = irreps if irreps_out is None else o3.Irreps(irreps_out)
         self.group, self.edge_width = attention.group, attention.edge_width

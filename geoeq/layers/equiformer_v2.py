@@ -6,6 +6,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
+from geoeq.errors import check_positive, check_rates, check_sizes
 from geoeq.graph import Graph, edge_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.edge_frames.so2_attention import SO2Attention
@@ -50,7 +51,7 @@ class EquiformerV2Layer(Layer):
         x: [N, C (lmax + 1)²], irreps ``Cx0e + Cx1o + Cx2e + ...``. Returns the same.
 
     Raises:
-        InputError: an option is not one of those above, or the grid is too small.
+        InputError: an option is not one of those above, or the grid is too small, or a number is out of range.
         TensorError: the graph lacks the edge attributes or the elements.
 
     Source:
@@ -73,7 +74,7 @@ class EquiformerV2Layer(Layer):
         edge_width: int,
         edge_channels: int,
         elements: bool = False,
-        norm: SphereNormKind = "layer_norm_sh",
+        norm: SphereNormKind = "rms_norm_sh",
         activation: SphereNonlinearity = "separable_s2",
         feed_forward: FeedForwardKind = "separable_grid_mlp",
         resolution: int | None = None,
@@ -84,6 +85,13 @@ class EquiformerV2Layer(Layer):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, channels=channels, hidden_channels=hidden_channels, heads=heads, resolution=resolution)
+        check_sizes(self, alpha_channels=alpha_channels, value_channels=value_channels)
+        check_sizes(self, feed_forward_channels=feed_forward_channels, edge_width=edge_width)
+        check_sizes(self, edge_channels=edge_channels)
+        check_sizes(self, least=0, lmax=lmax)
+        check_rates(self, alpha_dropout=alpha_dropout, drop_path=drop_path)
+        check_positive(self, cutoff=cutoff)
         self.lmax, self.mmax, self.channels, self.edge_width = lmax, mmax, channels, edge_width
         self.irreps_in = self.irreps_out = sphere_irreps(lmax, channels)
         self.norm_attention = SphereNorm(lmax, channels, norm)

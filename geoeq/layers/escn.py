@@ -11,7 +11,8 @@ from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 
 from geoeq import kernels
-from geoeq.errors import InputError
+from geoeq.derivatives import in_transform
+from geoeq.errors import check_positive, check_sizes
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.graph import Graph, edge_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix, order_sizes
@@ -118,6 +119,8 @@ class ESCNMessage(nn.Module):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, channels=channels, hidden=hidden, edge_channels=edge_channels, edge_width=edge_width)
+        check_positive(self, average_degree=average_degree, cutoff=cutoff)
         self.lmax, self.mmax, self.hidden, self.average_degree = lmax, mmax, hidden, average_degree
         sizes = order_sizes(lmax, mmax)
         self.rows = [sizes[0], *(size for size in sizes[1:] for _ in range(2))]
@@ -202,7 +205,7 @@ class ESCNLayer(Layer):
         x: [N, C (lmax + 1)²], irreps ``Cx0e + Cx1o + Cx2e + ...``. Returns the same.
 
     Raises:
-        InputError: mmax is not between 0 and lmax, or the grid is too small.
+        InputError: mmax is not between 0 and lmax, or the grid is too small, or a number is out of range.
         TensorError: x or the edge attributes of the graph have the wrong width, or elements are missing.
 
     Source:
@@ -230,8 +233,10 @@ class ESCNLayer(Layer):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
-        if edge_width < 1:
-            raise InputError("ESCNLayer needs edge attributes, such as a radial basis: edge_width is at least 1.")
+        check_sizes(self, channels=channels, hidden=hidden, edge_channels=edge_channels)
+        check_sizes(self, edge_width=edge_width, resolution=resolution)
+        check_sizes(self, least=0, lmax=lmax)
+        check_positive(self, average_degree=average_degree, cutoff=cutoff)
         self.lmax, self.mmax, self.channels = lmax, mmax, channels
         self.edge_width, self.residual = edge_width, residual
         self.irreps_in = self.irreps_out = sphere_irreps(lmax, channels)
@@ -269,7 +274,7 @@ class ESCNLayer(Layer):
 
 def _recompute(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Return ``function(*inputs)``, whose intermediate values are recomputed in the backward pass."""
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or in_transform():
         return function(*inputs)
     result: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
     return result

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from geoeq import kernels
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.irreps.norms import EquivariantGraphNorm, EquivariantLayerNorm
 from geoeq.layers.layer import EdgeLinear, Layer, RadialFunction, check_width, edge_attributes
@@ -36,10 +36,14 @@ class FAENetEdges(nn.Module):
 
     Shapes:
         Returns [E, F].
+
+    Raises:
+        InputError: a number is out of range.
     """
 
     def __init__(self, width: int, basis: RadialFunction, second: bool = False) -> None:
         super().__init__()
+        check_sizes(self, least=2, width=width)  # half of them see vectors, half distances
         self.basis = basis
         self.vector = nn.Linear(3, width // 2)
         self.distance = nn.Linear(basis.width, width - width // 2)
@@ -65,7 +69,8 @@ class FAENetLayer(Layer):
             depend on the nodes, W_u is applied to ``(Norm(...) | Σ_j e_ij)``, and W and W_u have no SiLU.
         norm: "layer": of each atom separately. "graph": over the atoms of a graph. "batch": over the whole batch, as
             published. "none". With "graph" atoms affect each other at any distance, so that energies are not
-            extensive, with "batch" also across graphs.
+            extensive, with "batch" also across graphs. Both enlarge tiny differences between the atoms of a crystal
+            (see ``EquivariantGraphNorm``).
         second: whether a second linear map with SiLU ends the layer ("complex" in the published code).
         cutoff: radius in Å at which messages vanish smoothly. None: as published.
 
@@ -73,7 +78,8 @@ class FAENetLayer(Layer):
         x: [N, C], irreps ``Cx0e``. Returns the same.
 
     Raises:
-        InputError: an option is not one of those above, or "simple" is used with F other than C.
+        InputError: an option is not one of those above, or "simple" is used with F other than C, or a number is out of
+            range.
         TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:
@@ -91,6 +97,8 @@ class FAENetLayer(Layer):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, width=width, edge_width=edge_width)
+        check_positive(self, cutoff=cutoff)
         check_name("message", message, get_args(Message))
         check_name("norm", norm, get_args(NodeNorm))
         if message == "simple" and edge_width != width:

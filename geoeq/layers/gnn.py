@@ -9,6 +9,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
+from geoeq.errors import check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.layer import EdgeLinear, Layer, check_width, edge_attributes
 from geoeq.layers.radial.envelope import PolynomialEnvelope
@@ -35,6 +36,7 @@ class GNNLayer(Layer):
         x: [N, C], irreps ``Cx0e``. Returns the same.
 
     Raises:
+        InputError: a number is out of range.
         TensorError: x or the edge attributes of the graph have the wrong width.
 
     Source:
@@ -45,6 +47,9 @@ class GNNLayer(Layer):
 
     def __init__(self, width: int, edge_width: int = 0, cutoff: float | None = None) -> None:
         super().__init__()
+        check_sizes(self, width=width)
+        check_sizes(self, least=0, edge_width=edge_width)
+        check_positive(self, cutoff=cutoff)
         self.width, self.edge_width = width, edge_width
         self.irreps_in = self.irreps_out = o3.Irreps([(width, "0e")])
         self.envelope = None if cutoff is None else PolynomialEnvelope(cutoff)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import InputError, check_name
+from geoeq.errors import check_name, check_positive, check_sizes
 from geoeq.geometry.neighbors import edge_lengths as safe_norm
 from geoeq.graph import Graph
 from geoeq.kernels import Path, Paths
@@ -71,7 +71,7 @@ class OrientationKernels(nn.Module):
         vectors: [E, 3] Å. points: [P, 3], unit vectors; [1, 3] and ignored if not oriented.
 
     Raises:
-        InputError: an option is not one of those above.
+        InputError: an option is not one of those above, or a number is out of range.
     """
 
     def __init__(
@@ -86,8 +86,9 @@ class OrientationKernels(nn.Module):
     ) -> None:
         super().__init__()
         check_name("kind of invariants", invariants, get_args(Invariants))
-        if degree < 1:
-            raise InputError(f"The degree of the polynomials of invariants is at least 1, not {degree}.")
+        check_sizes(self, width=width, hidden=hidden, degree=degree)
+        check_sizes(self, least=0, edge_width=edge_width)
+        check_positive(self, cutoff=cutoff)
         self.invariants, self.edge_width = invariants, edge_width
         self.envelope = None if cutoff is None else PolynomialEnvelope(cutoff)
         self.edge = _PolynomialNetwork(2 if oriented else 1, degree, edge_width, hidden, width)
@@ -139,6 +140,9 @@ class PonitaLayer(nn.Module):
     Shapes:
         x: [N, P, C]. Returns the same.
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Bekkers et al., ICLR 2024, arXiv:2310.02970, section 3 and figure 1, and its code. Differs: kernels are not
         rescaled by the first training batch.
@@ -148,6 +152,7 @@ class PonitaLayer(nn.Module):
         self, channels: int, basis_width: int, orientations: int, widening: int = 4, layer_scale: float | None = None
     ) -> None:
         super().__init__()
+        check_sizes(self, channels=channels, basis_width=basis_width, orientations=orientations, widening=widening)
         columns = orientations * channels
         path = Path((0, 0, 0), 0, columns, 0, 0, columns, 0, "uvu", 1.0)
         self.paths = Paths((path,), ((1, columns),), ((1, columns),))

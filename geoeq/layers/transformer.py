@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import InputError
+from geoeq.errors import InputError, check_positive, check_sizes
 from geoeq.geometry.harmonics import harmonics
 from geoeq.geometry.neighbors import edge_lengths
 from geoeq.graph import Graph
@@ -46,7 +46,8 @@ class TransformerLayer(Layer):
         x: [N, C], irreps ``Cx0e``. Returns the same.
 
     Raises:
-        InputError: C is not a multiple of H, or Gaussians have neither ``basis_cutoff`` nor ``cutoff``.
+        InputError: C is not a multiple of H, or Gaussians have neither ``basis_cutoff`` nor ``cutoff``, or a number is
+            out of range.
         TensorError: x has the wrong width.
 
     Source:
@@ -64,7 +65,10 @@ class TransformerLayer(Layer):
         basis_cutoff: float | None = None,
     ) -> None:
         super().__init__()
-        if attention_heads < 1 or width % attention_heads:
+        check_sizes(self, width=width, attention_heads=attention_heads, widening=widening)
+        check_sizes(self, least=0, num_basis=num_basis)
+        check_positive(self, cutoff=cutoff, basis_cutoff=basis_cutoff)
+        if width % attention_heads:
             raise InputError(f"TransformerLayer: {width} channels are not a multiple of {attention_heads} heads.")
         basis_cutoff = cutoff if basis_cutoff is None else basis_cutoff
         if num_basis and basis_cutoff is None:

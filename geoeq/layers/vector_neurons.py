@@ -9,7 +9,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import InputError
+from geoeq.errors import check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.irreps.activation import activation_function
 from geoeq.layers.layer import EdgeLinear, Layer, Rowwise, check_width
@@ -43,8 +43,8 @@ class VectorActivation(Rowwise):
 
     def __init__(self, channels: int, activation: str = "silu", eps: float = 0.1) -> None:
         super().__init__()
-        if eps <= 0:
-            raise InputError(f"eps must be positive, not {eps}: a direction has no derivative at zero without it.")
+        check_sizes(self, channels=channels)
+        check_positive(self, eps=eps)  # a direction has no derivative at zero without it
         self.irreps_in = self.irreps_out = o3.Irreps(f"{channels}x1o")
         self.channels, self.eps = channels, eps
         self.function = activation_function(activation)
@@ -83,6 +83,7 @@ class VectorNeuronLayer(Layer):
         x: [N, 4 C], irreps ``Cx0e + Cx1o``. Returns the same.
 
     Raises:
+        InputError: a number is out of range.
         TensorError: x has the wrong width.
 
     Source:
@@ -92,6 +93,8 @@ class VectorNeuronLayer(Layer):
 
     def __init__(self, width: int, cutoff: float | None = None) -> None:
         super().__init__()
+        check_sizes(self, width=width)
+        check_positive(self, cutoff=cutoff)
         self.width = width
         self.irreps_in = self.irreps_out = o3.Irreps(f"{width}x0e + {width}x1o")
         self.envelope = None if cutoff is None else PolynomialEnvelope(cutoff)

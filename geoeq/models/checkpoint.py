@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from geoeq.files import atomic_write, file_sha256, write_json
 from geoeq.models.config import from_config
 from geoeq.models.model import Model
 from geoeq.models.updates import UPDATES, Contents
+from geoeq.trust import Trust
 
-__all__ = ["FORMAT_VERSION", "UPDATES", "checkpoint_sha256", "load_checkpoint", "save_checkpoint"]
+__all__ = ["FORMAT_VERSION", "UPDATES", "checkpoint_sha256", "load_checkpoint", "save_checkpoint", "weights_sha256"]
 
 FORMAT = "geoeq model"
 FORMAT_VERSION = 2
@@ -34,9 +37,8 @@ def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None 
     from safetensors.torch import save_file
 
     folder = Path(path)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with atomic_write(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
+        save_file(_tensors(model), temporary)
         digest = file_sha256(temporary)
     fields = {
         name: {"level": field.level, "irreps": field.irreps, "unit": field.unit} for name, field in model.fields.items()
@@ -57,34 +59,54 @@ def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None 
     write_json(folder / DESCRIPTION, description)
 
 
-def load_checkpoint(path: str | Path, *, trust: bool = False) -> tuple[Model, dict[str, Any]]:
+def load_checkpoint(path: str | Path, *, trust: Trust = False) -> tuple[Model, dict[str, Any]]:
     """Load the model of a run or checkpoint folder, in evaluation mode on the CPU, and its metadata.
 
-    Nothing is unpickled, and code that is not geoeq's is neither imported nor executed unless ``trust`` is True.
+    Nothing is unpickled, and code that is not geoeq's is neither imported nor executed unless ``trust`` allows it.
     Checkpoints of older versions are updated.
 
     Args:
         path: folder of a run or of a checkpoint.
-        trust: import and run classes that are not part of geoeq, where the checkpoint names any.
+        trust: True, or names of modules outside geoeq whose classes the checkpoint may name, such as "my_module".
+            Modules that are already imported are allowed.
 
     Raises:
         CheckpointError: a file is missing, truncated, altered or written by a newer geoeq, the weights do not fit the
-            class, or the class is not part of geoeq and ``trust`` is False. The message names the file.
+            class, or the class is not part of geoeq and not trusted. The message names the file.
     """
     folder = _checkpoint_folder(Path(path))
     description, tensors = _update(folder, *_read(folder))
     try:
-        model = from_config(description["model"], Model, trust=trust)  # type: ignore[type-abstract]
-        model = model.to(getattr(torch, description["dtype"]))
-        model.load_state_dict(tensors)
-        if description["elements"] is not None:
-            model.set_elements(description["elements"])
-    except RuntimeError as error:
-        class_path = description["model"]["class_path"]
-        raise CheckpointError(f"{folder / WEIGHTS} does not fit {class_path}: {error}") from error
+        with torch.inference_mode(False):  # else the parameters could never be used in derivatives
+            model = from_config(description["model"], Model, trust=trust)  # type: ignore[type-abstract]
+            model = model.to(getattr(torch, description["dtype"]))
+            if description["elements"] is not None:
+                model.set_elements(description["elements"])
     except GeoeqError as error:
         raise CheckpointError(f"{folder / DESCRIPTION}: {error}") from error
+    mismatch = _mismatch(model.state_dict(), tensors)
+    if mismatch:
+        raise CheckpointError(f"{folder / WEIGHTS} does not fit {description['model']['class_path']}: {mismatch}.")
+    model.load_state_dict(tensors)
     return model.eval(), description["meta"]
+
+
+def _mismatch(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """Describe in a line how tensors differ from those of a model; empty if they fit."""
+    shapes = [name for name in expected if name in tensors and tensors[name].shape != expected[name].shape]
+    groups = {
+        "missing": [name for name in expected if name not in tensors],
+        "left over": [name for name in tensors if name not in expected],
+        "of another shape": [
+            f"{name} {[*tensors[name].shape]} instead of {[*expected[name].shape]}" for name in shapes
+        ],
+    }
+    parts = [
+        f"{len(names)} {kind}, such as {names[0]}" if len(names) > 1 else f"{names[0]} is {kind}"
+        for kind, names in groups.items()
+        if names
+    ]
+    return "; ".join(parts)
 
 
 def checkpoint_sha256(path: str | Path) -> str:
@@ -94,6 +116,18 @@ def checkpoint_sha256(path: str | Path) -> str:
         CheckpointError: the folder has no checkpoint, or its description cannot be read.
     """
     return str(_read_description(_checkpoint_folder(Path(path)) / DESCRIPTION)["sha256"])
+
+
+def weights_sha256(model: Model) -> str:
+    """Return the checksum that the weights of a model have in a checkpoint."""
+    from safetensors.torch import save
+
+    separate = {name: value.clone() for name, value in _tensors(model).items()}  # others are refused
+    return hashlib.sha256(save(separate)).hexdigest()
+
+
+def _tensors(model: Model) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
 
 
 def _checkpoint_folder(run: Path) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from geoeq.errors import CheckpointError, RecipeError, unknown_name
+from geoeq.trust import Trust, check_trusted
 from geoeq.typed import Origin, import_object
 
 __all__ = ["Configurable", "from_config"]
@@ -75,7 +76,7 @@ def _to_json(value: Any, where: str) -> Any:
     raise RecipeError(f"{where} is a {type(value).__name__}, which a checkpoint cannot hold; use numbers and strings.")
 
 
-def from_config(config: Mapping[str, Any], kind: type[_Object], *, trust: bool = False) -> _Object:
+def from_config(config: Mapping[str, Any], kind: type[_Object], *, trust: Trust = False) -> _Object:
     """Build the object that ``config`` describes, including the objects among its arguments.
 
     Only subclasses of ``Configurable`` are ever called, whatever the class path says.
@@ -83,11 +84,12 @@ def from_config(config: Mapping[str, Any], kind: type[_Object], *, trust: bool =
     Args:
         config: class_path (a dotted path) and init_args (a dict, optional).
         kind: required base class, such as Model.
-        trust: import and run classes that are not part of geoeq.
+        trust: True, or names of modules outside geoeq whose classes may be imported and run. Modules that are already
+            imported are allowed.
 
     Raises:
         RecipeError: the class does not exist or is not of this kind, or an argument is unknown, missing or wrong.
-        CheckpointError: the class is not part of geoeq, and ``trust`` is False.
+        CheckpointError: the class is not part of geoeq, and not allowed by ``trust``.
     """
     extra = set(config) - {"class_path", "init_args"}
     if "class_path" not in config or extra:
@@ -107,7 +109,7 @@ def from_config(config: Mapping[str, Any], kind: type[_Object], *, trust: bool =
         raise RecipeError(f"{cls.__name__}: {error}") from error
 
 
-def _from_json(value: Any, trust: bool) -> Any:
+def _from_json(value: Any, trust: Trust) -> Any:
     if isinstance(value, Mapping) and "class_path" in value:
         return from_config(value, Configurable, trust=trust)
     if isinstance(value, list | tuple):
@@ -115,12 +117,8 @@ def _from_json(value: Any, trust: bool) -> Any:
     return value
 
 
-def _import_class(path: str, kind: type[_Object], trust: bool) -> type[_Object]:
-    if not trust and not path.startswith("geoeq."):
-        raise CheckpointError(
-            f"class_path '{path}' is not a class of geoeq, and its code would be executed. If you trust this code, "
-            "allow it with trust=True, or --trust on the command line."
-        )
+def _import_class(path: str, kind: type[_Object], trust: Trust) -> type[_Object]:
+    check_trusted(path, trust, CheckpointError, f"class_path '{path}'")
     cls = import_object(path, Origin("", error=RecipeError), kind=kind)
     if not (inspect.isclass(cls) and issubclass(cls, kind)):
         raise RecipeError(f"class_path '{path}' is not a {kind.__name__}.")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geoeq.checks import check_edges, check_inputs
-from geoeq.errors import FieldError, InputError, TensorError, unknown_name
+from geoeq.errors import FieldError, InputError, TensorError, check_positive, check_sizes, unknown_name
 from geoeq.fields import Field, field
 from geoeq.graph import Graph, build_graph, in_dtype
 from geoeq.layers.layer import Group, WithExample
@@ -35,7 +35,7 @@ class Model(Configurable, nn.Module, WithExample):
 
     Raises:
         FieldError: two heads predict the same output, or an output is not in ``geoeq.fields``.
-        InputError: a head breaks the symmetry of the model.
+        InputError: a head breaks the symmetry of the model, or a number is out of range.
 
     Attributes:
         group: symmetry of the model. For "SE(3)" reflections are not respected, and heads see the features with the
@@ -56,6 +56,8 @@ class Model(Configurable, nn.Module, WithExample):
         elements: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        check_positive(self, cutoff=cutoff)
+        check_sizes(self, least=0, lmax=lmax)
         self.cutoff, self.lmax = cutoff, lmax
         self.elements = None if elements is None else tuple(sorted({int(number) for number in elements}))
         names = [name for head in heads for name in head.names]
@@ -129,6 +131,11 @@ class Model(Configurable, nn.Module, WithExample):
     def conservative(self) -> bool:
         """Whether forces are minus the derivative of the energy, which is not so if a head predicts them directly."""
         return "forces" not in self.fields
+
+    @property
+    def inexact_derivatives(self) -> str:
+        """Name of the option that makes derivatives by the positions inexact; empty if they are exact."""
+        return ""
 
     @property
     def auxiliary_losses(self) -> Mapping[str, Callable[[Data], Tensor]]:

@@ -7,20 +7,23 @@ from pathlib import Path
 
 import torch
 
+import geoeq
 from geoeq.errors import InputError
 from geoeq.models import Ensemble, Forces, Model
-from geoeq.models.checkpoint import load_checkpoint
+from geoeq.models.checkpoint import checkpoint_sha256, load_checkpoint, weights_sha256
 from geoeq.simulate.engines.exported import ExportedPotential, load_potential
+from geoeq.trust import Trust
 
-__all__ = ["as_potential", "energies_within"]
+__all__ = ["as_potential", "describe_potential", "energies_within"]
 
 
+@torch.inference_mode(False)  # tensors of inference mode could not be used in derivatives
 def as_potential(
     model: str | Path | Model,
     device: str | torch.device = "auto",
     dtype: torch.dtype | None = None,
     stress: bool | None = None,
-    trust: bool = False,
+    trust: Trust = False,
 ) -> Model:
     """Return a copy of a model for an engine, in evaluation mode and without gradients of parameters.
 
@@ -32,7 +35,7 @@ def as_potential(
         device: "auto" (a GPU if available), "cpu", "cuda" ...
         dtype: dtype of the model; None leaves it unchanged.
         stress: whether to compute the stress; None computes it if the model has a cutoff.
-        trust: whether the checkpoint may import and run classes that are not part of geoeq.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Raises:
         CheckpointError: the checkpoint or file cannot be read.
@@ -48,6 +51,22 @@ def as_potential(
     if "energy" in loaded.fields and loaded.conservative:
         loaded = _with_forces(loaded, loaded.cutoff is not None if stress is None else stress)
     return loaded.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def describe_potential(model: str | Path | Model, potential: Model) -> dict[str, str]:
+    """Return what identifies a potential in a database: title, checksum of the weights, dtype, path, version of geoeq.
+
+    Args:
+        model: what the potential was loaded from.
+        potential: the result of ``as_potential``.
+    """
+    described = {"model": potential.title, "geoeq": geoeq.__version__}
+    described["dtype"] = str(next(potential.parameters()).dtype).removeprefix("torch.")
+    if isinstance(potential, ExportedPotential):
+        described["sha256"] = str(potential.description["sha256"])
+    else:
+        described["sha256"] = weights_sha256(model) if isinstance(model, Model) else checkpoint_sha256(model)
+    return described if isinstance(model, Model) else described | {"path": str(model)}
 
 
 def energies_within(potential: Model) -> Model | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import get_args
 
 import torch
@@ -10,10 +12,19 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from geoeq.errors import check_name
-from geoeq.geometry.groups import Symmetry, Turns, random_element, relative_error, symmetries_of, turns_of
+from geoeq.geometry.groups import (
+    Element,
+    Output,
+    Symmetry,
+    Turns,
+    random_element,
+    relative_error,
+    symmetries_of,
+    turns_of,
+)
 from geoeq.geometry.random_structures import random_batch
 from geoeq.symmetry.functions import INVARIANT_FEATURES, Function, as_function
-from geoeq.symmetry.grid_error import stated_error
+from geoeq.symmetry.grid_error import stated_error, with_finer_grids
 
 __all__ = ["assert_equivariant", "dtype_of", "equivariance_errors"]
 
@@ -62,19 +73,26 @@ def equivariance_errors(
     with torch.no_grad():
         outputs = function(data)
         errors: dict[tuple[str, str], float] = {}
-        for symmetry in symmetries:
-            for _ in range(1 if symmetry == "batch" else samples):
-                if symmetry == "batch":
-                    expected = {name: output.value for name, output in outputs.items()}
-                    values = _one_by_one(function, data)
-                else:
-                    element = random_element(symmetry, data, generator, turns)
-                    expected = {name: element.on_output(output) for name, output in outputs.items()}
-                    values = {name: out.value for name, out in function(element.on_data(data, irreps_x)).items()}
-                for name, value in expected.items():
-                    error = relative_error(values[name], value)
-                    errors[symmetry, name] = max(error, errors.get((symmetry, name), 0.0))
+        for symmetry, element in _elements(symmetries, samples, data, generator, turns):
+            if element is None:
+                expected = {name: output.value for name, output in outputs.items()}
+                values = _one_by_one(function, data)
+            else:
+                expected = {name: element.on_output(output) for name, output in outputs.items()}
+                values = {name: out.value for name, out in function(element.on_data(data, irreps_x)).items()}
+            for name, value in expected.items():
+                error = relative_error(values[name], value)
+                errors[symmetry, name] = max(error, errors.get((symmetry, name), 0.0))
     return errors
+
+
+def _elements(
+    symmetries: tuple[Symmetry, ...], samples: int, data: Batch, generator: torch.Generator, turns: Turns
+) -> Iterator[tuple[Symmetry, Element | None]]:
+    """Draw the group elements of each symmetry; None stands for the graphs of the batch one by one."""
+    for symmetry in symmetries:
+        for _ in range(1 if symmetry == "batch" else samples):
+            yield symmetry, None if symmetry == "batch" else random_element(symmetry, data, generator, turns)
 
 
 def _inputs(candidate: object, batch: Batch | None, irreps_x: o3.Irreps, generator: torch.Generator) -> Batch:
@@ -86,11 +104,26 @@ def _inputs(candidate: object, batch: Batch | None, irreps_x: o3.Irreps, generat
     return data
 
 
-def _stated_error(candidate: object, batch: Batch | None, seed: int) -> float:
-    """Return the error of rotations that grids cause, on the structures of ``equivariance_errors``."""
-    data = _inputs(candidate, batch, as_function(candidate)[1], torch.Generator().manual_seed(seed))
+def _stated_error(
+    candidate: object, batch: Batch | None, symmetries: tuple[Symmetry, ...], samples: int, seed: int
+) -> float:
+    """Return the error of rotations that grids cause, on all structures that ``equivariance_errors`` compares."""
+    generator = torch.Generator().manual_seed(seed)
+    irreps_x = as_function(candidate)[1]
+    data = _inputs(candidate, batch, irreps_x, generator)
+    elements = _elements(symmetries, samples, data, generator, turns_of(candidate))
+    turned = [
+        element.on_data(data, irreps_x)
+        for symmetry, element in elements
+        if element is not None and symmetry in ("rotation", "reflection")
+    ]
+    twin = with_finer_grids(candidate)
     with torch.no_grad():
-        return stated_error(candidate, lambda version: as_function(version)[0](data))
+        return max(stated_error(candidate, partial(_outputs, data), twin) for data in (data, *turned))
+
+
+def _outputs(data: Batch, candidate: object) -> dict[str, Output]:
+    return as_function(candidate)[0](data)
 
 
 def dtype_of(candidate: object, batch: Batch | None) -> torch.dtype:
@@ -122,12 +155,13 @@ def assert_equivariant(
     Raises:
         AssertionError: a symmetry is broken; the message lists the symmetries, outputs and errors.
     """
+    symmetries = symmetries_of(getattr(candidate, "group", "E(3)")) if symmetries is None else symmetries
     errors = equivariance_errors(candidate, batch, symmetries=symmetries, samples=samples, seed=seed)
     if tolerance is None:
         tolerance = 1e-9 if dtype_of(candidate, batch) == torch.float64 else 1e-4
     if all(error <= tolerance for error in errors.values()):
         return
-    turned = max(tolerance, _stated_error(candidate, batch, seed))
+    turned = max(tolerance, _stated_error(candidate, batch, symmetries, samples, seed))
     limits = {"rotation": turned, "reflection": turned}
     broken = [
         f"{symmetry} of '{name}': {error:.1e} (tolerance {limits.get(symmetry, tolerance):.0e})"

@@ -10,6 +10,7 @@ from e3nn import o3
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from geoeq.derivatives import derivatives, differentiable, gradients_enabled
 from geoeq.errors import FieldError, InputError
 from geoeq.fields import field
 from geoeq.geometry.groups import Output, Symmetry, random_element
@@ -33,10 +34,10 @@ def gradient_attribution(model: Outputs, data: Batch, name: str = "energy") -> O
         FieldError: the output is not a graph-level scalar.
     """
     _check(name)
-    moved = data.clone()
-    moved.pos = data.pos.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(model(moved)[name].sum(), moved.pos)
+    with gradients_enabled():
+        moved = differentiable(data)
+        moved.pos = moved.pos.detach().requires_grad_()
+        (gradient,) = derivatives(model(moved)[name], moved, name=name)
     return Output(gradient, "node", o3.Irreps("1o"))
 
 

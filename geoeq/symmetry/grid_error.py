@@ -15,7 +15,8 @@ from geoeq.models.heads.sampled_heads import SphereNetwork
 __all__ = ["MARGIN", "stated_error", "with_finer_grids"]
 
 #: Factor from the change of the outputs with finer grids to the error that is accepted. If g is the function with exact
-#: grids and ``d`` bounds ``|f - g|``, then ``|f(Rx) - R f(x)| <= 2 d``; ``d`` is measured in one orientation only.
+#: grids and ``d`` bounds ``|f - g|``, then ``|f(Rx) - R f(x)| <= 2 d``. With few features the change in one orientation
+#: may be a thousand times that in another: it is measured in the orientations that are compared, or in several.
 MARGIN = 16.0
 
 

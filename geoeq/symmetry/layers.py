@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
 from geoeq.errors import InputError
 from geoeq.geometry.groups import (
@@ -30,6 +31,9 @@ __all__ = ["Culprit", "LayerReport", "layer_report"]
 
 #: Largest relative error that passes.
 LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4}
+
+#: Symmetries that grids break.
+TURNS: tuple[Symmetry, ...] = ("rotation", "reflection")
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,10 @@ def layer_report(
         symmetries = [name for name in symmetries_of(getattr(network, "group", "E(3)")) if name != "batch"]
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        stated = stated_error(network, lambda version: _named(version(data))) if stated is None else stated
         elements = {name: random_element(name, data, generator, turns_of(network)) for name in symmetries}
+        if stated is None:
+            turned = [data, *(elements[name].on_data(data, INVARIANT_FEATURES) for name in TURNS if name in elements)]
+            stated = max(stated_error(network, partial(_named_outputs, data)) for data in turned)
         walks = {name: _Walk(network, data, element, name, stated) for name, element in elements.items()}
         if not all(walk.rows for walk in walks.values()):
             raise InputError(f"{type(network).__name__} has no layer with irreps_in and irreps_out.")
@@ -130,8 +136,9 @@ def layer_report(
     return LayerReport(layers, culprits)
 
 
-def _named(outputs: object) -> Mapping[str, Tensor]:
+def _named_outputs(data: Data, network: nn.Module) -> Mapping[str, Tensor]:
     """Return the outputs of any network by name, as far as they are tensors."""
+    outputs = network(data)
     named = outputs if isinstance(outputs, Mapping) else {"output": outputs}
     return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
@@ -146,10 +153,12 @@ class _Walk:
             moved = network(element.on_data(data, INVARIANT_FEATURES))
         self.pairs = [Pair(one, two, element, symmetry == "permutation") for one, two in zip(before, after)]
         self.limit = LIMITS[data.pos.dtype]
-        turns = symmetry in ("rotation", "reflection")
-        if turns:
+        if symmetry in TURNS:
             self.limit = max(self.limit, stated)
-        self.rows = [pair.errors(max(self.limit, pair.before.own_error if turns else 0.0)) for pair in self.pairs]
+        self.rows = [
+            pair.errors(max(self.limit, *(call.own_error * (symmetry in TURNS) for call in (pair.before, pair.after))))
+            for pair in self.pairs
+        ]
         self.error = _output_error(outputs, moved, element)
 
     @property

@@ -14,12 +14,13 @@ from torch_geometric.data import Batch, Data
 from geoeq.data.structures import collate, model_inputs
 from geoeq.errors import FieldError, InputError
 from geoeq.fields import field
-from geoeq.geometry.groups import Output, relative_error, turns_of
+from geoeq.geometry.groups import Output, random_element, relative_error, turns_of
 from geoeq.geometry.random_structures import random_batch
 from geoeq.graph import in_dtype
 from geoeq.layers.layer import Group, Layer, RadialFunction, Rowwise
 from geoeq.models import Model
 from geoeq.symmetry.calculators import from_calculator, is_calculator
+from geoeq.symmetry.functions import INVARIANT_FEATURES
 from geoeq.symmetry.grid_error import stated_error
 from geoeq.symmetry.subject import Outputs, Subject
 
@@ -27,6 +28,9 @@ __all__ = ["one_line", "prepare"]
 
 #: Default elements of the random structures.
 DEFAULT_ELEMENTS = (1, 6, 7, 8, 16)
+
+#: Number of rotated copies of the structures on which the error of grids is measured too.
+ORIENTATIONS = 3
 
 
 def prepare(
@@ -106,7 +110,11 @@ def prepare(
     )
 
     def evaluate(version: Any) -> dict[str, Tensor | Output]:
-        return dataclasses.replace(subject, function=version.__call__).with_derivatives(batches[0])
+        same, generator = dataclasses.replace(subject, function=version.__call__), torch.Generator().manual_seed(seed)
+        turned = (random_element("rotation", batches[0], generator) for _ in range(ORIENTATIONS))
+        orientations = (element.on_data(batches[0], INVARIANT_FEATURES) for element in turned)
+        outputs = [same.with_derivatives(batch).items() for batch in (batches[0], *orientations)]
+        return {f"{name} {number}": value for number, items in enumerate(outputs) for name, value in items}
 
     return dataclasses.replace(subject, symmetric_to=stated_error(subject.module or candidate, evaluate))
 

@@ -121,6 +121,7 @@ class Report:
         }
 
 
+@torch.inference_mode(False)  # where nothing could be differentiated
 def report(
     candidate: object,
     data: Data | Sequence[Data] | None = None,

@@ -80,9 +80,11 @@ class CheckpointCallback(Checkpoint):
         self._heads = {_label(stage, name): unit for stage in ("train", "valid") for name, unit in units.items()}
         self._state = load_state(self._path) if self._path.is_file() else None
         if self._state is not None:
-            self.best, self.finished = self._state["best"], self._state["finished"]
+            self.best, self._stale = self._state["best"], self._state["stale"]
             self.epoch, self.batches = self._state["epoch"], self._state["batches"]
             self.seconds = self._state["seconds"]
+            more = budget is None and not self._is_stale and self._state["epoch"] < recipe.total_epochs
+            self.finished = self._state["finished"] and not (more and not self._has_all_steps(self._state["step"]))
             if budget is not None:
                 budget.restore(self._state["budget"])
 
@@ -98,7 +100,6 @@ class CheckpointCallback(Checkpoint):
             restore_weights(trainer, pl_module, state)
             pl_module.schedule.restore(state["schedule"])
             pl_module.step = state["step"]
-            self._stale = state["stale"]
             if state["tally"] is not None and self._writes:  # sums over all processes, continued by one
                 pl_module.sums["train"].reset(state["tally"])
             done = dict.fromkeys(("ready", "started", "processed", "completed"), self.epoch)
@@ -135,8 +136,7 @@ class CheckpointCallback(Checkpoint):
             )
         if "valid loss" in measured:
             self._validated(trainer, pl_module, epoch, measured["valid loss"])
-        limit = self._recipe.early_stop
-        if limit is not None and self._stale >= limit:
+        if self._is_stale:
             trainer.should_stop = True
         self.finished = trainer.should_stop or (self.budget is None and epoch >= self._recipe.total_epochs)
         if self.finished and self.best["weights"] is None:  # there was no validation
@@ -149,6 +149,14 @@ class CheckpointCallback(Checkpoint):
             self._log.append({**row, "seconds": round(self.seconds, 2), **used})
         self._report(epoch, measured)
         self._save(trainer, pl_module, epoch, 0)
+
+    @property
+    def _is_stale(self) -> bool:
+        limit = self._recipe.early_stop
+        return limit is not None and self._stale >= limit
+
+    def _has_all_steps(self, step: int) -> bool:
+        return self._recipe.max_steps is not None and step >= self._recipe.max_steps
 
     def _save(self, trainer: lightning.Trainer, module: TrainingModule, epoch: int, batches: int) -> None:
         """Save the state after ``epoch`` epochs and ``batches`` batches of the next one; all processes call this."""
@@ -194,7 +202,7 @@ class CheckpointCallback(Checkpoint):
             self._log.close()
 
     def remove_state(self) -> None:
-        """Delete the state, which only an unfinished run needs."""
+        """Delete the state, without which the run can be neither resumed nor extended."""
         self._path.unlink(missing_ok=True)
 
 

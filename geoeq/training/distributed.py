@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -188,8 +187,8 @@ def launch(recipe: Recipe, arguments: Sequence[str]) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(recipe.threads or max(1, cores // count)))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns about networks that use all their parameters
-    # The processes import the same modules as this one, including those in the current folder.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))
+    # The processes find the same modules as this one.
+    os.environ["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     config = LaunchConfig(
         run_id="geoeq",
         min_nodes=1,
@@ -201,7 +200,7 @@ def launch(recipe: Recipe, arguments: Sequence[str]) -> int:
         monitor_interval=0.2,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "geoeq", *arguments)
+        elastic_launch(config, sys.executable)("-P", "-m", "geoeq", *arguments)
     except ChildFailedError as error:
         codes = {rank: int(failure.exitcode) for rank, failure in error.failures.items()}
         # Report a killed process first: the others may have reported its loss, or were ended by SIGTERM.

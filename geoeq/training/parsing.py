@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -15,7 +16,7 @@ from geoeq.data import load_card
 from geoeq.errors import GeoeqError, RecipeError, suggestion, unknown_name
 from geoeq.models import Model
 from geoeq.resources import share
-from geoeq.training.recipe import BATCH_LIMITS, ModelSettings, Recipe
+from geoeq.training.recipe import BATCH_LIMITS, ModelSettings, Recipe, setting_hint
 from geoeq.typed import Origin, import_object, join_key, parse, parse_arguments
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "find_recipes",
     "import_class",
     "read_recipe",
+    "recipe_origin",
     "shipped_recipes",
 ]
 
@@ -32,12 +34,18 @@ COMMAND_LINE = "command line"
 
 
 @contextlib.contextmanager
-def error_context(*where: str) -> Iterator[None]:
-    """Prefix the text of errors: ``with error_context("egnn.yaml", "optimizer")`` adds ``egnn.yaml: optimizer:``."""
+def error_context(file: str | Origin, key: str = "") -> Iterator[None]:
+    """Prefix the text of errors: ``with error_context("egnn.yaml", "optimizer")`` adds ``egnn.yaml: optimizer:``.
+
+    Args:
+        file: name of the file; or the origin of the settings, which may be the command line or another file.
+        key: key of the setting.
+    """
     try:
         yield
     except GeoeqError as error:
-        prefix = ": ".join(part for part in where if part)
+        source = file.of(key) if isinstance(file, Origin) else file
+        prefix = f"{source}: {key}" if key else source
         raise RecipeError(f"{prefix}: {error}") from error
 
 
@@ -54,6 +62,8 @@ def find_recipe(name: str) -> Path:
     if path.is_file():
         return path
     shipped = _shipped_files()
+    if _short(name) in {field.name for field in dataclasses.fields(Recipe)}:
+        raise RecipeError(f"There is no recipe '{name}'. {setting_hint(name)}")
     if _short(name) not in shipped:
         raise RecipeError(f"There is no file '{name}'. {unknown_name('recipe', _short(name), shipped)}")
     return shipped[_short(name)]
@@ -158,7 +168,7 @@ def read_recipe(
     for pair in overrides:
         key, equals, text = pair.partition("=")
         if not equals or not key:
-            raise RecipeError(f"{COMMAND_LINE}: '{pair}' is not a setting. Write it as in optimizer.lr=1e-3.")
+            raise RecipeError(f"{COMMAND_LINE}: '{pair}' is not a setting. {setting_hint(pair.lstrip('-'))}")
         try:
             _set(settings, key.split("."), yaml.safe_load(text))
         except yaml.YAMLError as error:
@@ -173,6 +183,15 @@ def read_recipe(
     for key, entry in entries.items():
         entry.init_args.update(_read_arguments(entry, origin, key))
     return recipe
+
+
+def recipe_origin(path: Path, overrides: Sequence[str] = ()) -> Origin:
+    """Return where the settings of a recipe come from: its file, those that it inherits, or the command line."""
+    sources: dict[str, str] = {}
+    if path.is_file():
+        _load(path, (), sources)
+    sources |= {pair.partition("=")[0]: COMMAND_LINE for pair in overrides}
+    return Origin(path.name, "setting", RecipeError, sources)
 
 
 def _load(path: Path, heirs: tuple[Path, ...], sources: dict[str, str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from geoeq.data.sampler import BatchSampler, Share
 from geoeq.errors import GeoeqError
 from geoeq.resources import import_extra
 from geoeq.training.memory import available_memory, give_back, is_out_of_memory, peak_memory, start_peak
+from geoeq.training.parsing import recipe_origin
 from geoeq.training.recipe import Recipe
 from geoeq.training.schedule import Schedule
 from geoeq.training.setup import Experiment, build_experiment
@@ -182,10 +183,10 @@ def _fits(work: Callable[[int], None], size: int) -> bool:
     return False
 
 
-def print_plan(recipe: Recipe, file: Path, console: Console) -> None:
+def print_plan(recipe: Recipe, file: Path, console: Console, settings: Sequence[str] = ()) -> None:
     """Print which batches fit and how long an epoch takes (``geoeq train --plan``)."""
     table_class = import_extra("rich.table", "train").Table
-    experiment = build_experiment(recipe, file.name)
+    experiment = build_experiment(recipe, recipe_origin(file, settings))
     plan = make_plan(experiment)
     processes = recipe.devices * recipe.num_nodes
     table = table_class(

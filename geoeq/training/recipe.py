@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from geoeq.errors import RecipeError
 
-__all__ = ["BATCH_LIMITS", "About", "LossSettings", "ModelSettings", "OptimizerSettings", "Recipe", "ScheduleSettings"]
+__all__ = [
+    "BATCH_LIMITS",
+    "IRRELEVANT",
+    "About",
+    "LossSettings",
+    "ModelSettings",
+    "OptimizerSettings",
+    "Recipe",
+    "ScheduleSettings",
+    "setting_hint",
+]
 
 #: Settings of which one limits the size of a batch, and the default size.
 BATCH_LIMITS = ("batch_size", "batch_atoms", "batch_edges")
 _BATCH_SIZE = 32
 
 #: Settings that do not influence the result.
-_IRRELEVANT = ("about", "run", "log", "workers", "doctor", "save_every")
+IRRELEVANT = ("about", "run", "log", "workers", "doctor", "save_every")
 
 
 def _require(condition: bool, setting: str, rule: str, value: object) -> None:
@@ -258,7 +269,19 @@ class Recipe:
 
     def decides(self) -> dict[str, Any]:
         """Return the settings that determine the result."""
-        return {key: value for key, value in self.to_dict().items() if key not in _IRRELEVANT}
+        return {key: value for key, value in self.to_dict().items() if key not in IRRELEVANT}
+
+
+def setting_hint(name: str, value: str = "") -> str:
+    """Return a sentence that shows how to write a setting that the user meant by ``name``."""
+    names = [entry.name for entry in dataclasses.fields(Recipe)]
+    name = name.replace("-", "_")
+    if name.partition(".")[0] in names:
+        return f"Settings are written as key=value: {name}={value or 'VALUE'}."
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"Did you mean {close[0]}={value or 'VALUE'}? Settings are written as key=value."
+    return "Write it as in optimizer.lr=1e-3."
 
 
 def _plain(value: Any) -> Any:

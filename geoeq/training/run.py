@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +21,22 @@ from geoeq.files import read_log, write_json
 from geoeq.models.checkpoint import save_checkpoint
 from geoeq.resources import import_extra
 from geoeq.training.distributed import ProcessGroup, join_processes
-from geoeq.training.evaluation.results import TargetResults, compare, predict_parts, print_results
+from geoeq.training.evaluation.results import (
+    TargetResults,
+    compare,
+    note_ignored_charge,
+    predict_parts,
+    print_results,
+)
 from geoeq.training.folder import RunFolder
 from geoeq.training.loaders import Epochs, train_loader, validation_loader
 from geoeq.training.memory import is_out_of_memory
-from geoeq.training.parsing import error_context
+from geoeq.training.parsing import error_context, recipe_origin
 from geoeq.training.plan import out_of_memory
 from geoeq.training.recipe import Recipe
 from geoeq.training.setup import Experiment, build_experiment
+from geoeq.typed import Origin
+from geoeq.units import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +46,9 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 
-def train(recipe: Recipe, file: str | Path, console: Console, *, again: bool = False) -> list[TargetResults]:
+def train(
+    recipe: Recipe, file: str | Path, console: Console, *, again: bool = False, settings: Sequence[str] = ()
+) -> list[TargetResults]:
     """Train a model according to a recipe, or resume an interrupted run of the same recipe.
 
     Afterwards the run folder contains recipe.yaml (all settings, including defaults), environment.json, log.csv,
@@ -48,6 +59,7 @@ def train(recipe: Recipe, file: str | Path, console: Console, *, again: bool = F
         file: file of the recipe; it names the run folder, and errors refer to it.
         console: output of the progress and the table.
         again: delete an earlier run in the folder.
+        settings: overrides of the command line that are in the recipe; errors in them refer to it instead of the file.
 
     Raises:
         RecipeError: a setting cannot work; the message names the file and the section.
@@ -57,18 +69,21 @@ def train(recipe: Recipe, file: str | Path, console: Console, *, again: bool = F
     for module in ("lightning", "rich", "matplotlib"):
         import_extra(module, "train")
 
-    folder = RunFolder(recipe.folder(file))
+    folder, origin = RunFolder(recipe.folder(file)), recipe_origin(file, settings)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
         with error_context(file.name):
             processes = stack.enter_context(join_processes(recipe))
-            if processes.is_main:
+        if processes.is_main:
+            if (again and folder.has_run) or not folder.accepts(recipe):
+                build_experiment(recipe, origin)  # a mistake in the recipe is the first thing to report
+            with error_context(file.name):
                 folder.check(recipe, again=again)
         stack.enter_context(_algorithms(recipe, file.name, processes))
         if not processes.is_main:
-            return _run_worker(recipe, file, folder, processes)
+            return _run_worker(recipe, origin, folder, processes)
         if folder.results() is None:
-            _run_main(recipe, file, folder, console, processes)
+            _run_main(recipe, origin, folder, console, processes)
         else:
             processes.barrier()
             console.print(
@@ -80,36 +95,38 @@ def train(recipe: Recipe, file: str | Path, console: Console, *, again: bool = F
     results = [TargetResults.from_dict(entry) for entry in summary["targets"]]
     for entry in results:
         print_results(console, entry, summary["dataset"], summary["sizes"])
+    best = f"the best of {counted(summary['epochs'], 'epoch')} was epoch {summary['best_epoch']}"
+    if not summary["sizes"]["valid"]:
+        best = f"the weights are those of the last of {counted(summary['epochs'], 'epoch')}"
     console.print(
-        f"Training took {summary['training_seconds']:.0f} s; the best of {summary['epochs']} epochs was epoch "
-        f"{summary['best_epoch']}. Model, log and plots are in '{folder.path}'.",
+        f"Training took {summary['training_seconds']:.0f} s; {best}. Model, log and plots are in '{folder.path}'.",
         highlight=False,
         soft_wrap=True,
     )
     return results
 
 
-def _run_main(recipe: Recipe, file: Path, folder: RunFolder, console: Console, processes: ProcessGroup) -> None:
+def _run_main(recipe: Recipe, origin: Origin, folder: RunFolder, console: Console, processes: ProcessGroup) -> None:
     """Run the main process of an unfinished run."""
-    experiment = build_experiment(recipe, file.name)
+    experiment = build_experiment(recipe, origin)
     if recipe.doctor:
-        with error_context(file.name, "dataset"):
+        with error_context(origin, "dataset"):
             _check_data(experiment, console)
     folder.start(recipe)
     _announce(console, experiment, folder.path, processes)
-    with error_context(file.name, next(iter(recipe.batch_limit))):
+    with error_context(origin, next(iter(recipe.batch_limit))):
         loaders = train_loader(experiment, processes), validation_loader(experiment, processes)
     processes.barrier()  # the other processes find everything prepared
     _finish(experiment, folder, _fit(experiment, folder, console, processes, *loaders))
 
 
-def _run_worker(recipe: Recipe, file: Path, folder: RunFolder, processes: ProcessGroup) -> list[TargetResults]:
+def _run_worker(recipe: Recipe, origin: Origin, folder: RunFolder, processes: ProcessGroup) -> list[TargetResults]:
     """Run a process other than the main one: it computes, but writes and prints nothing."""
     from rich.console import Console
 
     processes.barrier()
     if folder.results() is None:
-        experiment = build_experiment(recipe, file.name)
+        experiment = build_experiment(recipe, origin)
         loaders = train_loader(experiment, processes), validation_loader(experiment, processes)
         _fit(experiment, folder, Console(quiet=True), processes, *loaders)
     return []
@@ -172,6 +189,13 @@ def _announce(console: Console, experiment: Experiment, folder: Path, processes:
         highlight=False,
         soft_wrap=True,
     )
+    note_ignored_charge(copy.deepcopy(experiment.model).eval(), experiment.dataset, console)
+    empty = [part for part in ("valid", "test") if not experiment.sizes[part]]
+    if empty:
+        lost = {"valid": "the best epoch cannot be chosen", "test": "the error of the model stays unknown"}
+        text = f"The split '{experiment.split_name}' has no structures for {' and '.join(empty)}: "
+        text += f"{' and '.join(lost[part] for part in empty)}. Add structures, or choose another split."
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
     for note in experiment.dataset.notes:
         console.print(f"{experiment.recipe.dataset}: {note}", highlight=False, markup=False, soft_wrap=True)
 
@@ -211,7 +235,8 @@ def _finish(experiment: Experiment, folder: RunFolder, checkpoints: CheckpointCa
             "targets": [entry.to_dict() for entry in results],
         },
     )
-    checkpoints.remove_state()
+    if recipe.budget is not None:  # other runs can be extended
+        checkpoints.remove_state()
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from geoeq.training.evaluation.metrics import headline, metric_unit
 from geoeq.training.losses import Loss
 from geoeq.training.parsing import error_context, import_class
 from geoeq.training.recipe import Recipe
+from geoeq.typed import Origin
 
 __all__ = ["Experiment", "build_experiment", "build_model"]
 
@@ -118,18 +119,18 @@ class _TrainingSet:
             yield self.dataset.batch(indices, targets=self.targets, dtype=torch.float64)
 
 
-def build_experiment(recipe: Recipe, file: str) -> Experiment:
+def build_experiment(recipe: Recipe, file: str | Origin) -> Experiment:
     """Load the data set and build the model of a recipe.
 
     Args:
         recipe: settings of the run.
-        file: name of the recipe's file, for messages.
+        file: name of the recipe's file, or the origin of its settings, for messages.
 
     Raises:
         RecipeError: a setting names something unknown, or cannot work here; the message gives file and section.
     """
     with error_context(file, "dataset"):
-        dataset = load(recipe.dataset, sample=recipe.sample)
+        dataset = load(recipe.dataset, sample=recipe.sample, trust=True)  # as the class paths of the recipe
     with error_context(file, "target"):
         for name in recipe.targets:
             if name not in dataset.targets or name not in dataset.card.targets:

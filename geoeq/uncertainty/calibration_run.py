@@ -19,6 +19,7 @@ from geoeq.models.checkpoint import checkpoint_sha256, load_checkpoint, save_che
 from geoeq.plots import new_table
 from geoeq.resources import import_extra
 from geoeq.training.evaluation.evaluate import trained_on
+from geoeq.trust import Trust
 from geoeq.uncertainty.calibration import Calibration, fit_factor, fit_last_layer, measure_calibration
 from geoeq.uncertainty.residuals import last_layer_rows, predicted_errors
 from geoeq.units import format_number
@@ -40,7 +41,7 @@ def calibrate(
     *,
     target: str | None = None,
     output: str | Path | None = None,
-    trust: bool = False,
+    trust: Trust = False,
 ) -> dict[str, dict[str, Calibration]]:
     """Add a last-layer uncertainty to one run, or combine several into an ensemble, and measure its calibration.
 
@@ -53,7 +54,7 @@ def calibrate(
         target: output of a single run; by default its energy, or the first output with a last layer. Ensembles have an
             uncertainty for every output.
         output: folder to write; by default ``RUN/uncertainty`` for one run.
-        trust: whether the checkpoint may import and run classes that are not part of geoeq.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Returns:
         Output -> part of the split -> calibration, in the units of the report.
@@ -64,8 +65,8 @@ def calibrate(
         GeoeqError: the models cannot form an ensemble, or the head has no supported last layer (see ``LastLayer``).
     """
     output, folders = None if output is None else Path(output), [Path(run) for run in runs]
-    import_extra("rich", "train")
-    import_extra("matplotlib", "train")
+    import_extra("rich", "plots")
+    import_extra("matplotlib", "plots")
     from geoeq.uncertainty.calibration_plot import draw_calibration
 
     if len(runs) > 1 and output is None:
@@ -118,12 +119,12 @@ def calibrate(
     return measured
 
 
-def uncertain_folder(run: str | Path, *, trust: bool = False) -> Path:
+def uncertain_folder(run: str | Path, *, trust: Trust = False) -> Path:
     """Return the folder of the checkpoint with an uncertainty: ``run`` itself, or the one calibrated from it.
 
     Args:
         run: folder of a calibrated ``geoeq train`` run, or a folder written by ``geoeq calibrate``.
-        trust: whether the checkpoint may import and run classes that are not part of geoeq.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Raises:
         CheckpointError: there is no checkpoint, or the run was trained again after its calibration.

@@ -13,14 +13,17 @@ from ase.io.extxyz import write_xyz
 from numpy.typing import NDArray
 from torch import nn
 
+from geoeq.data.molecules.net_charge import net_charge
 from geoeq.data.structures import Structure, read_structures
 from geoeq.errors import GeoeqError, InputError
 from geoeq.fields import uncertainty_name
 from geoeq.files import atomic_write
 from geoeq.models import Ensemble, Forces, LastLayer, Model
 from geoeq.models.checkpoint import load_checkpoint
+from geoeq.trust import Trust
 from geoeq.uncertainty.calibration_run import uncertain_folder
 from geoeq.uncertainty.deduplicate import batches, fingerprints, first_of_each
+from geoeq.units import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +46,7 @@ def sample(
     known: Sequence[str | Path] = (),
     pool: int | None = None,
     least: float = 0.0,
-    trust: bool = False,
+    trust: Trust = False,
 ) -> list[Atoms]:
     """Select frames and write them, without labels, as extended XYZ.
 
@@ -61,7 +64,7 @@ def sample(
         known: structure files whose frames are not selected again, such as the training set.
         pool: number of most uncertain frames to select from; by default five times the count.
         least: smallest uncertainty in eV/atom; frames below it are dropped.
-        trust: whether the checkpoint may import and run classes that are not part of geoeq.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Returns:
         The selected frames, in the order of selection.
@@ -103,9 +106,9 @@ def sample(
         write_xyz(text, selected)
     in_mev, chosen = 1000 * per_atom, 1000 * per_atom[uncertain[order]]
     console.print(
-        f"{len(frames)} frames, {len(candidates)} of them distinct and new, with an uncertainty of "
-        f"{np.median(in_mev):.3g} meV/atom (median) and {in_mev.max():.3g} meV/atom (maximum). Wrote {len(selected)} "
-        f"frames with {chosen.min():.3g} to {chosen.max():.3g} meV/atom to '{output}'.",
+        f"{counted(len(frames), 'frame')}, {len(candidates)} of them distinct and new, with an uncertainty of "
+        f"{np.median(in_mev):.3g} meV/atom (median) and {in_mev.max():.3g} meV/atom (maximum). Wrote "
+        f"{counted(len(selected), 'frame')} with {chosen.min():.3g} to {chosen.max():.3g} meV/atom to '{output}'.",
         highlight=False,
         soft_wrap=True,
     )
@@ -160,8 +163,9 @@ def _unlabelled(frame: Structure, estimates: dict[str, float]) -> Atoms:
     """Return the structure without energies or forces that could be mistaken for labels."""
     atoms = Atoms(frame.atoms.numbers, frame.atoms.positions, cell=frame.atoms.cell, pbc=frame.atoms.pbc)
     file, _, number = frame.where.rpartition(", frame ")
-    net_charge = {name: frame.atoms.info[name] for name in ("total_charge",) if name in frame.atoms.info}
-    atoms.info = {**net_charge, **estimates, "source": file, "source_frame": int(number)}
+    charge = net_charge(frame.atoms.info)
+    charged = {} if charge is None else {"total_charge": charge}
+    atoms.info = {**charged, **estimates, "source": file, "source_frame": int(number)}
     return atoms
 
 

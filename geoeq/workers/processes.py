@@ -99,12 +99,13 @@ class WorkerPool:
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        # Workers find the same modules as this process.
-        environment = os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        # Workers find the same modules as this process, and -P none in the current folder that it would not find.
+        paths = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        environment = os.environ | _ONE_THREAD | {"PYTHONPATH": paths}
         self._control, theirs = socket.socketpair()
         with theirs:
             self._starter = subprocess.Popen(
-                [sys.executable, "-m", "geoeq.workers.processes", str(theirs.fileno()), target],
+                [sys.executable, "-P", "-m", "geoeq.workers.processes", str(theirs.fileno()), target],
                 stdin=subprocess.DEVNULL,
                 env=environment,
                 pass_fds=[theirs.fileno()],

@@ -43,6 +43,18 @@ def test_every_backend_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row(lines, "cpu") == "not available: no C++"
 
 
+def test_a_backend_and_its_extra_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "report", lambda: [BackendStatus("torch_scatter", "it does not load")])
+    monkeypatch.setitem(EXTRAS, "scatter", ("json",))
+    lines = doctor_lines()
+    assert row(lines, "torch_scatter") == "not available: it does not load"
+    assert row(lines, "scatter") == "installed, but cannot be used here: see the backend torch_scatter"
+    monkeypatch.setitem(EXTRAS, "scatter", ("no_such_package",))
+    lines = doctor_lines()
+    assert row(lines, "torch_scatter") == "not available: the extra 'scatter' is not installed"
+    assert row(lines, "scatter").startswith("not installed (no_such_package missing); install with: ")
+
+
 def test_a_missing_extra_has_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EXTRAS, "chem", ("json", "no_such_package"))
     monkeypatch.setitem(EXTRAS, "lmdb", ("json",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
@@ -82,19 +83,21 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert re.search(r"pip install .*\[train\]", capsys.readouterr().err)
 
 
-def test_a_class_of_the_user(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_class_of_the_user(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     Path("my_network.py").write_text("from geoeq.models import EGNN\n\nclass MyNetwork(EGNN):\n    pass\n")
     assert main(["train", "qm7/egnn", *SMALL, "model.class_path=my_network.MyNetwork"]) == 0
     assert "MyNetwork" in capsys.readouterr().out
+    monkeypatch.delitem(sys.modules, "my_network")  # as in another process
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != os.getcwd()])
     assert main(["evaluate", "runs/qm7-egnn"]) == 2
-    assert "--trust" in capsys.readouterr().err
-    assert main(["evaluate", "runs/qm7-egnn", "--trust"]) == 0
+    assert "--trust my_network" in capsys.readouterr().err
+    assert main(["evaluate", "runs/qm7-egnn", "--trust", "my_network"]) == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "qm7/egnn", "--sampel"], "arguments: --sampel; 'geoeq train --help' lists the known ones\n"),
+        (["train", "qm7/egnn", "--sampel"], "arguments: --sampel; 'geoeq train --help' lists the known ones"),
         (["--debug", "trian"], "error: No command is called 'trian'. Did you mean 'train'? Known: "),
         (["train"], "the following arguments are required: recipe\n"),
         ([], "Example: geoeq train qm7/egnn."),

@@ -54,7 +54,7 @@ def test_elements_of_sender_and_receiver_matter_separately():
 
 
 def test_invalid_options_and_inputs_are_refused():
-    with pytest.raises(InputError, match="edge_width is at least 1"):
+    with pytest.raises(InputError, match="ESCNLayer: edge_width is 0; it must be 1 or more"):
         make_layer(edge_width=0)
     with pytest.raises(InputError, match="between 0 and lmax = 2, not 3"):
         make_layer(mmax=3)

@@ -92,5 +92,5 @@ def test_without_orientations_only_lengths_matter(graph):
 def test_invalid_options_are_refused():
     with pytest.raises(InputError, match="Did you mean 'perpendicular'"):
         parts(invariants="perpendiculr")
-    with pytest.raises(InputError, match="at least 1, not 0"):
+    with pytest.raises(InputError, match="degree is 0; it must be 1 or more"):
         parts(degree=0)

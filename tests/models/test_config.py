@@ -47,9 +47,9 @@ def test_wrong_class_paths(change, message):
 
 
 def test_a_class_outside_geoeq_needs_trust():
-    class_path = "tests.models.test_config.Narrow"
+    class_path = "stranger.evil.Narrow"
     for described in (config() | {"class_path": class_path}, config(heads=[{"class_path": class_path}])):
-        with pytest.raises(CheckpointError, match=rf"'{class_path}' is not a class of geoeq.*trust=True"):
+        with pytest.raises(CheckpointError, match=rf"'{class_path}' is not part of geoeq.*trust='stranger\.evil'"):
             from_config(described, Model)
 
 

@@ -22,6 +22,9 @@ from geoeq.simulate.potential import as_potential
 from geoeq.symmetry.calculators import from_calculator
 from geoeq.training.evaluation.predict import predict_structures
 
+#: This energy model is given a net charge only to see that it arrives.
+pytestmark = pytest.mark.filterwarnings("ignore:.*the net charge of .* has no effect")
+
 INPUTS = ("z", "pos", "cell", "pbc", "vel", "charge", "total_charge")
 
 

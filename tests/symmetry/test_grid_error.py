@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from geoeq.layers import S2Activation, SeparableS2Activation
+from geoeq.layers import ESCNLayer, S2Activation, SeparableS2Activation
 from geoeq.models import EGNN, ESCN, EquiformerV2, SampledScalar, SampledVector
 from geoeq.symmetry import assert_equivariant, equivariance_errors, random_batch, report, stated_error, with_finer_grids
 from geoeq.symmetry.functions import as_function
@@ -91,3 +91,13 @@ def test_the_report_accepts_the_error_of_grids_in_derivatives_too():
     results = {result.name: result for result in report(model, checks=["rotation"]).results}
     assert results["rotation"].error > 1e-7
     assert results["rotation"].status == "passed"
+
+
+def test_the_error_is_measured_in_all_orientations_that_are_compared():
+    """With one hidden channel, grids hardly matter in one orientation, and 500 times as much in another."""
+    torch.manual_seed(0)
+    sizes = {"channels": 4, "hidden": 1, "edge_channels": 1, "edge_width": 1, "elements": False}
+    layer = ESCNLayer(1, 0, **sizes, resolution=20, residual=False).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    assert_equivariant(layer, random_batch((6,)), symmetries=("rotation",), samples=1)

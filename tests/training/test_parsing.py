@@ -206,7 +206,7 @@ def test_shipped_recipes_are_described() -> None:
     entry = recipes["qm7/egnn"]
     assert (entry.task, entry.model) == ("qm7: atomization_energy", "EGNN")
     assert entry.size == "5,700 structures, 36 epochs"
-    assert entry.time == "183 s on 2 CPU cores"
+    assert entry.time == "219 s on 2 CPU cores"
     assert recipes["qm7/faenet-quick"].model == "FAENet in FrameAveraging"
     assert recipes["qm7/faenet"].time == ""
 

@@ -128,7 +128,8 @@ def test_a_run_leaves_everything(train_small) -> None:
     folder, (results,) = train_small("ema=0.9")
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        "recipe.yaml", "environment.json", "log.csv", "checkpoint", "results.json", "parity.png", "learning.png"
+        "recipe.yaml", "environment.json", "log.csv", "state.pt", "checkpoint", "results.json", "parity.png",
+        "learning.png",
     }  # fmt: skip
     assert json.loads((folder / "environment.json").read_text())["torch"] == torch.__version__
     assert [row.name for row in results.rows] == ["mean", "linear model on composition", "EGNN"]

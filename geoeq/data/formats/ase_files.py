@@ -40,7 +40,7 @@ class ASEReader(KeyedReader):
         types: type -> symbol of the element, for files that number the kinds of atoms, such as dumps of LAMMPS.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def __init__(
         self,

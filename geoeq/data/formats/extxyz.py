@@ -45,7 +45,7 @@ class ExtxyzReader(KeyedReader):
         types: type -> symbol of the element, for files that number the kinds of atoms.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __init__(
         self,
@@ -116,6 +116,7 @@ class ExtxyzReader(KeyedReader):
         values = {
             key.name: values_of_column(block, key.name) if is_of_nodes(name) else values_of_pair(block, key.name)
             for name, key in survey.keys.items()
+            if is_of_nodes(name) or key.name in block.info
         }
         of_graph, of_nodes = columns(survey.keys, values, (), (len(numbers),), cell, block.where, self.order)
         if "atomization_energy" in survey.units:

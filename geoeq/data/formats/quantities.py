@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from geoeq.data.molecules.net_charge import NET_CHARGE_KEYS
 from geoeq.data.ragged import Array
 from geoeq.errors import DataError, unknown_name
 from geoeq.fields import FIELDS
@@ -44,6 +45,7 @@ _NAMES = {
 
 #: Quantities that are detected if no key is specified -> their common names, in small letters.
 DETECTED = {name: {prefix + word for prefix in _PREFIXES for word in words} for name, words in _NAMES.items()}
+DETECTED["total_charge"] = set(NET_CHARGE_KEYS)
 
 #: Shapes of scalars and vectors; other fields keep the shape of the file.
 _SHAPES = {"0e": (), "1o": (3,)}
@@ -118,7 +120,8 @@ def choose_keys(
 ) -> tuple[dict[str, Key], list[str]]:
     """Choose the key of each quantity.
 
-    Specified keys are used. Another quantity is read if exactly one of its common names occurs, in all structures.
+    Specified keys are used. Another quantity is read if exactly one of its common names occurs, in all structures; a
+    net charge may be missing in neutral ones.
 
     Args:
         specified: quantity -> key, or None to skip the quantity.
@@ -157,14 +160,17 @@ def choose_keys(
         matches = [key for key in counts if key.rpartition(".")[2].casefold() in DETECTED[name]]
         if name == "energy":  # in trajectories of ASE there are often "energies", those of the atoms, beside "energy"
             matches = [key for key in matches if counts[key] > nodes.get(key, 0)] or matches
+        if name == "total_charge":  # a charge of each atom is not a net charge
+            matches = [key for key in matches if key not in nodes]
         matches.sort(key=str.casefold)
         if len(matches) > 1:
             raise _ambiguous(where, name, matches)
-        if matches and counts[matches[0]] < total:
+        if matches and counts[matches[0]] < total and name != "total_charge":
             notes.append(f"{name} is not read: only {counts[matches[0]]} of {total} structures have '{matches[0]}'.")
         elif matches:
             keys[name] = Key(matches[0])
-            notes.append(f"{name} is read from the key '{matches[0]}' (detected).")
+            neutral = "; structures without it are neutral" if counts[matches[0]] < total else ""
+            notes.append(f"{name} is read from the key '{matches[0]}' (detected){neutral}.")
     if "stress" in keys and VIRIAL in keys:
         raise _ambiguous(where, "stress", [str(keys["stress"]), f"{keys[VIRIAL]} (as virial)"])
     rest = sorted({*graphs, *nodes} - {key.name for key in keys.values()})
@@ -245,7 +251,8 @@ def columns(
     of_nodes: dict[str, Array] = {}
     for name, key in keys.items():
         rows = nodes if is_of_nodes(name) else graphs
-        value = key.sign * shaped(name, values[key.name], rows, where, order)
+        raw = values.get(key.name, 0.0) if name == "total_charge" else values[key.name]
+        value = key.sign * shaped(name, raw, rows, where, order)
         if name == VIRIAL:
             volume = np.abs(np.linalg.det(np.zeros((3, 3)) if cell is None else cell))
             if not np.all(volume > 0):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -14,7 +15,7 @@ import numpy as np
 from geoeq.data.arrays import checked_arrays
 from geoeq.data.card import Card
 from geoeq.data.formats.keyed import KeyedReader
-from geoeq.data.preparation.fetch import fetch_sources
+from geoeq.data.preparation.fetch import chosen_sources, fetch_sources, unverified
 from geoeq.data.preparation.reading import make_reader, reader_options
 from geoeq.data.preparation.streaming import write_chunks, write_shards
 from geoeq.data.records import Records, ShardedReader
@@ -75,12 +76,16 @@ def prepare(
             return folder
         files = _sample_paths(card) if sample else _fetched(card, root)
         sources = {name: _state(path) | {"sha256": _sha256(path)} for name, path in files.items()}
-        details = {"name": card.name, "sample": sample, "sources": sources}
+        notes = [] if sample else unverified(chosen_sources(card, cache_root(root)))
+        details = {"name": card.name, "sample": sample, "sources": sources, "notes": notes}
         reader = make_reader(card, sample)
         if isinstance(reader, KeyedReader):
             survey = reader.survey(files)
             _check_units(card, survey.stated)
-            details |= {"notes": list(survey.notes), "graphs": dict(survey.counts), "lists": dict(survey.lists)}
+            details |= {"notes": [*notes, *survey.notes], "graphs": dict(survey.counts), "lists": dict(survey.lists)}
+        for work in folder.parent.glob(".sample-*-work"):  # of killed runs with other files or options
+            if work.name != f".{folder.name}-work":
+                shutil.rmtree(work, ignore_errors=True)
         if isinstance(reader, ShardedReader):
             write_shards(folder, card, sample, reader, files, details, processes, dask)
             return folder

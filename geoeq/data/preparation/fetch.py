@@ -6,6 +6,7 @@ import os
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from geoeq.errors import DataError
 from geoeq.files import file_digest
 from geoeq.resources import is_shared
 
-__all__ = ["chosen_sources", "fetch_file", "fetch_sources", "source_path"]
+__all__ = ["chosen_sources", "fetch_file", "fetch_sources", "source_path", "unverified"]
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0
@@ -29,6 +30,15 @@ def source_path(card: Card, source: Source, root: Path) -> Path:
     path = root / card.name / "raw" / source.file
     folder = path.with_name(re.sub(r"\.(zip|tar(\.\w+)?|tgz)$", "", source.file))
     return folder if folder != path and folder.is_dir() and not path.exists() else path
+
+
+def unverified(sources: Iterable[Source]) -> list[str]:
+    """Return a sentence for each file whose content was not verified, because the card has no checksum of it."""
+    return [
+        f"The content of {source.file} from {source.url} was not verified: the card has no checksum of it."
+        for source in sources
+        if source.url is not None and source.sha256 is None and source.md5 is None
+    ]
 
 
 def chosen_sources(card: Card, root: Path) -> list[Source]:
@@ -120,18 +130,38 @@ def _fetch(source: Source, part: Path, progress: bool) -> None:
         start = offset if resumed else 0
         tag = response.headers.get("ETag", "")
         validator.write_text("" if tag.startswith("W/") else tag, encoding="utf-8")
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
+        total = _announced(response, source, start)
+        limit = source.bytes if source.bytes is not None else total
         with (
             part.open("ab" if resumed else "wb") as file,
             tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=source.file, disable=not progress) as bar,
         ):
             while block := response.read(_CHUNK):
+                if limit is not None and file.tell() + len(block) > limit:
+                    part.unlink()
+                    raise ConnectionError(f"the server sends more than the {limit} bytes of the file")
                 file.write(block)
                 bar.update(len(block))
     if total is not None and part.stat().st_size < total:
         raise ConnectionError(f"the connection ended after {part.stat().st_size} of {total} bytes; try again to resume")
     return None
+
+
+def _announced(response: HTTPResponse, source: Source, start: int) -> int | None:
+    """Return the size of the whole file according to the server; None if it does not announce one.
+
+    Raises:
+        ConnectionError: the size is not a number, or not that in the card.
+    """
+    length = response.headers.get("Content-Length")
+    if length is None:
+        return None
+    if not (length.isascii() and length.isdigit()):
+        raise ConnectionError(f"the server announces a file of {length!r} bytes, which is not a number")
+    total = start + int(length)
+    if source.bytes is not None and total > source.bytes:
+        raise ConnectionError(f"the server announces {total} bytes instead of {source.bytes}")
+    return total
 
 
 def _refuse_pages(response: HTTPResponse, source: Source) -> None:

@@ -33,12 +33,14 @@ class _Eigenvectors(torch.autograd.Function):
     """Eigendecomposition whose derivative is expressed by its own results, and is therefore differentiable."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, broadening: float) -> tuple[Tensor, Tensor]:
+    def forward(matrix: Tensor, broadening: float) -> tuple[Tensor, Tensor]:
         values, vectors = torch.linalg.eigh(matrix)
-        values, vectors = values.flip(-1), vectors.flip(-1)
-        ctx.save_for_backward(values, vectors)
-        ctx.broadening = broadening
-        return values, vectors
+        return values.flip(-1), vectors.flip(-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(*output)
+        ctx.broadening = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from geoeq.derivatives import in_transform
 from geoeq.errors import InputError, TensorError, check_name
 from geoeq.geometry.lattice import Lattice, lattice
 from geoeq.geometry.neighbors.brute import largest_graph, nearest_pairs, open_pairs, periodic_pairs
@@ -36,8 +37,12 @@ __all__ = [
 
 METHODS = ("auto", "brute", "vesin")
 
-#: Number of pairs per node above which cell lists are faster on one CPU core.
-CPU_WIDTH = 1000
+#: Cell lists are faster on one CPU core for graphs with more nodes than the first number, plus the second for each
+#: neighbour within the cutoff: they take time for each edge, and a search of all pairs for each pair.
+CPU_NODES, CPU_NODES_PER_NEIGHBOR = 200, 5
+
+#: Number of nodes whose neighbours are counted to choose the method.
+SAMPLE = 16
 
 #: Total number of pairs above which cell lists on the CPU are faster than a GPU; they take about a second.
 GPU_PAIRS = 2**32
@@ -85,8 +90,8 @@ def radius_edges(
         return no_edges(ptr)
     batch = batch_from_ptr(ptr, num_nodes)
     periodic = _lattice(cell, pbc)
-    if method == "auto":
-        method = _faster(positions, ptr, batch, cutoff, periodic)
+    if method == "auto":  # a transform hides the numbers that cell lists need
+        method = "brute" if in_transform() else _faster(positions, ptr, batch, cutoff, periodic)
     shifts: Tensor | None = None
     if method == "vesin":
         sender, receiver, shifts = vesin_pairs(positions, ptr, batch, cutoff, periodic)
@@ -112,14 +117,23 @@ def _lattice(cell: Tensor | None, pbc: Tensor | None) -> Lattice | None:
 
 def _faster(positions: Tensor, ptr: Tensor, batch: Tensor, cutoff: float, periodic: Lattice | None) -> str:
     width = largest_graph(ptr)
-    if periodic is not None:
-        width *= math.prod(2 * n + 1 for n in image_ranges(periodic, cutoff))
-    pairs = width * len(positions)
-    if width <= CPU_WIDTH or (positions.device.type != "cpu" and pairs <= GPU_PAIRS):
+    images = 1 if periodic is None else math.prod(2 * n + 1 for n in image_ranges(periodic, cutoff))
+    pairs = width * images * len(positions)
+    if width <= CPU_NODES or (positions.device.type != "cpu" and pairs <= GPU_PAIRS):
+        return "brute"
+    if width <= CPU_NODES + CPU_NODES_PER_NEIGHBOR * _mean_neighbors(positions, ptr, cutoff):
         return "brute"
     if pairs <= MANY_PAIRS and bool(oversized(positions, batch, len(ptr) - 1, cutoff, periodic).any()):
         return "brute"
     return "vesin"
+
+
+def _mean_neighbors(positions: Tensor, ptr: Tensor, cutoff: float) -> float:
+    """Return the mean number of neighbours of some nodes of the largest graph, without those of other images."""
+    start, stop = ptr[ptr.diff().argmax() :][:2].tolist()
+    nodes = positions[start:stop]
+    some = nodes[:: len(nodes) // SAMPLE + 1]
+    return float((torch.cdist(some, nodes) < cutoff).sum()) / len(some)
 
 
 @torch.no_grad()

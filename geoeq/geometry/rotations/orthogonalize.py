@@ -42,14 +42,17 @@ class _Polar(torch.autograd.Function):
     """U D Vᵀ, whose derivative is expressed by the result and the argument, and is therefore differentiable."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, proper: bool) -> Tensor:
+    def forward(matrix: Tensor, proper: bool) -> Tensor:
         left, _, right = torch.linalg.svd(matrix)
         if proper:
             sign = torch.linalg.det(left @ right).sign()
             left = torch.cat([left[..., :2], left[..., 2:] * sign[..., None, None]], dim=-1)
         rotation: Tensor = left @ right
-        ctx.save_for_backward(matrix, rotation)
         return rotation
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, bool], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

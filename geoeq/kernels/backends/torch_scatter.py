@@ -31,9 +31,12 @@ class _SegmentSum(torch.autograd.Function):
     """``segment_csr`` with a differentiable gradient: second derivatives of the package's own silently vanish."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, index: Tensor, row_pointers: Tensor) -> Tensor:
-        ctx.save_for_backward(index)
+    def forward(values: Tensor, index: Tensor, row_pointers: Tensor) -> Tensor:
         return _loaded().segment_csr(values, row_pointers, reduce="sum")  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

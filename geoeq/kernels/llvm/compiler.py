@@ -1,30 +1,26 @@
 """Compile LLVM assembly to functions of this process: the only file that imports llvmlite.
 
-Object code is kept in the cache folder, so that later processes only load it. Nothing is compiled at import.
+Object code is kept in the cache folder, so that later processes of the same user only load it. Nothing is compiled at
+import.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
-import hashlib
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from geoeq.files import atomic_write
 from geoeq.kernels.llvm.kernel import Kernel
-from geoeq.resources import cache_root
+from geoeq.kernels.llvm.object_cache import load_object, save_object
 
 __all__ = ["address", "compiled", "lanes", "unavailable"]
 
 #: Increment when the cached object code of a text changes for other reasons than LLVM's version.
-_FORMAT = 1
+_FORMAT = 2
 
-_DIGEST = hashlib.sha256().digest_size
 _lock = threading.Lock()
 _engines: list[Any] = []
 
@@ -84,7 +80,7 @@ def address(kernel: Kernel) -> int:
     """Return the address of the compiled kernel, valid for the life of the process."""
     with _lock:  # LLVM's objects belong to one thread at a time
         llvm = _llvm()
-        code = _cached(kernel.text) or _compile_cached(kernel.text)
+        code = _cached_object(kernel.text)
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
@@ -110,25 +106,12 @@ def _object(text: str) -> bytes:
     return code
 
 
-def _path(text: str) -> Path:
+def _cached_object(text: str) -> bytes:
+    """Return the object code of the text, from the cache if it is there."""
     version = ".".join(map(str, _llvm().llvm_version_info))
-    key = "\n".join([str(_FORMAT), version, _processor(), _features(), text])
-    return cache_root() / "kernels" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.o"
-
-
-def _cached(text: str) -> bytes | None:
-    """Return the object code on disk; None if it is missing, unreadable or damaged."""
-    try:
-        data = _path(text).read_bytes()
-    except OSError:
-        return None
-    digest, code = data[:_DIGEST], data[_DIGEST:]
-    return code if hashlib.sha256(code).digest() == digest else None
-
-
-def _compile_cached(text: str) -> bytes:
-    """Compile the text and write it to the cache; if that fails, every process compiles for itself."""
-    code = _object(text)
-    with contextlib.suppress(OSError), atomic_write(_path(text)) as temporary:
-        temporary.write_bytes(hashlib.sha256(code).digest() + code)
+    description = "\n".join([str(_FORMAT), version, _processor(), _features(), text])
+    code = load_object(description)
+    if code is None:
+        code = _object(text)
+        save_object(description, code)
     return code

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geoeq.derivatives import in_transform
 from geoeq.kernels.backend import decomposed
 from geoeq.kernels.operators.multilinear import multilinear
 from geoeq.kernels.operators.path_forms import (
@@ -190,6 +191,6 @@ def path_messages(x: Tensor, hidden: Tensor, weight: Tensor, basis: Tensor, poin
     factors = (x, hidden, weight, basis)
     dtype = reduce(torch.promote_types, (factor.dtype for factor in factors))  # they differ under autocast
     x, hidden, weight, basis = (factor.to(dtype) for factor in factors)
-    if decomposed():
+    if decomposed() or in_transform():
         return _by_edges(x, hidden, weight, basis, pointers, plan)
     return _operator(x, hidden, weight, basis, pointers, plan.code)

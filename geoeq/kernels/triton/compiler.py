@@ -58,6 +58,21 @@ def unavailable() -> str | None:
         importlib.import_module("triton")
     except (ImportError, OSError, RuntimeError) as error:
         return f"triton does not work here ({error})"
+    return None if interpreted() else _unsafe_cache()
+
+
+def _unsafe_cache() -> str | None:
+    """Return why Triton's cache, whose programs it loads unchecked, could hold those of another user; None if not."""
+    home = Path(os.environ.get("TRITON_HOME") or Path.home())
+    folder = Path(os.environ.get("TRITON_CACHE_DIR") or home / ".triton" / "cache")
+    if not folder.exists():
+        return None  # Triton makes it for this user
+    status = folder.stat()
+    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:
+        return (
+            f"other users can write programs into Triton's cache {folder}; take their permission away (chmod go-w), or "
+            "set the environment variable TRITON_CACHE_DIR to a folder of your own"
+        )
     return None
 
 

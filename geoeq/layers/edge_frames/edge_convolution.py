@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from geoeq import kernels
+from geoeq.derivatives import in_transform
 from geoeq.layers.chunked import add_rows, derivatives_in_chunks, rows_at_once
 from geoeq.layers.edge_frames.so2 import by_order, convolve_orders, pair_terms
 
@@ -171,7 +172,7 @@ def edge_convolution(
 def _convolution(
     tensors: Sequence[Tensor], matrices: Sequence[Tensor], sizes: tuple[int, ...], first: int
 ) -> tuple[Tensor, Tensor]:
-    if torch.compiler.is_compiling():  # the compiler decides what to store
+    if torch.compiler.is_compiling() or in_transform():  # these decide what to store
         scores, rest = _convolve(tensors, matrices, sizes).tensor_split([first], dim=1)
         return scores, rest
     result: tuple[Tensor, Tensor] = _EdgeConvolution.apply(sizes, first, *tensors, *matrices)  # type: ignore[no-untyped-call]

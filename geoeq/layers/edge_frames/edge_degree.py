@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from geoeq.constants import constant
-from geoeq.errors import TensorError
+from geoeq.errors import TensorError, check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.edge_frames.so2 import attention_sum
 from geoeq.layers.irreps.linear import degree_index
@@ -64,6 +64,8 @@ class EdgeDegreeEmbedding(nn.Module):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, channels=channels, edge_width=edge_width, edge_channels=edge_channels)
+        check_positive(self, average_degree=average_degree, cutoff=cutoff)
         self.lmax, self.channels = lmax, channels
         self.network = EdgeNetwork(edge_width, edge_channels, (lmax + 1) * channels, elements)
         self.envelope = None if cutoff is None else PolynomialEnvelope(cutoff)

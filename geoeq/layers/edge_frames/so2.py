@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
-from geoeq.errors import InputError, TensorError
+from geoeq.errors import InputError, TensorError, check_sizes
 from geoeq.layers.chunked import chunked
 from geoeq.layers.radial.radial_network import RadialNetwork
 from geoeq.layers.sphere.s2_grid import degree_order, order_degree
@@ -155,7 +155,7 @@ class SO2Convolution(nn.Module):
         Returns [E, R, C_out], and [E, S] or None if S is 0.
 
     Raises:
-        InputError: mmax is not between 0 and lmax.
+        InputError: mmax is not between 0 and lmax, or a number is out of range.
         TensorError: x has the wrong shape, or edge features are missing.
 
     Source:
@@ -173,6 +173,8 @@ class SO2Convolution(nn.Module):
         radial_widths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, channels_in=channels_in, channels_out=channels_out, radial_widths=radial_widths)
+        check_sizes(self, least=0, lmax=lmax, extra_scalars=extra_scalars)
         self.sizes = order_sizes(lmax, mmax)
         self.channels_in, self.channels_out, self.extra_scalars = channels_in, channels_out, extra_scalars
         self.scalar = nn.Linear(self.sizes[0] * channels_in, extra_scalars + self.sizes[0] * channels_out)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from geoeq.errors import InputError
+from geoeq.errors import check_rates
 from geoeq.graph import Graph
 from geoeq.layers.chunked import chunked
 from geoeq.layers.edge_frames.edge_convolution import edge_convolution
@@ -99,8 +99,7 @@ class SO2Attention(nn.Module):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= alpha_dropout < 1:
-            raise InputError(f"alpha_dropout must be a probability below 1, not {alpha_dropout}.")
+        check_rates(self, alpha_dropout=alpha_dropout)
         self.heads, self.value_channels = heads, value_channels
         num_weights = 2 * channels * sum(order_sizes(lmax, mmax))
         self.network = EdgeNetwork(edge_width, edge_channels, num_weights, elements)

@@ -10,6 +10,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
+from geoeq.errors import check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.irreps.layout import irreps_blocks, split_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.irreps.linear import Linear
@@ -37,6 +38,9 @@ class DegreeEmbedding(Layer):
     Shapes:
         x: [N, irreps.dim]; ``graph.edge_attr``: [E, K]. Returns [N, irreps.dim].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.4 ("edge-degree embedding"). Differs: the published
         constant factor of each channel before w is part of w.
@@ -52,6 +56,8 @@ class DegreeEmbedding(Layer):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, edge_width=edge_width, radial_hidden=radial_hidden)
+        check_positive(self, average_degree=average_degree, cutoff=cutoff)
         self.irreps_in = self.irreps_out = irreps = o3.Irreps(irreps)
         harmonics, self.width = o3.Irreps(irreps_harmonics), irreps.count("0e")
         self.group, self.edge_width, self.scale = harmonics_group(harmonics), edge_width, average_degree**-0.5

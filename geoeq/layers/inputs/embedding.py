@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geoeq import kernels
-from geoeq.errors import InputError, TensorError, check_name
+from geoeq.errors import InputError, TensorError, check_name, check_positive, check_sizes
 from geoeq.fields import NUM_ELEMENTS
 from geoeq.geometry.neighbors import edge_lengths as safe_norm
 from geoeq.graph import Graph
@@ -66,12 +66,14 @@ class NodeEmbedding(nn.Module):
         Returns [N, C].
 
     Raises:
-        InputError: an input is unknown, or there are no inputs.
+        InputError: an input is unknown, or there are no inputs, or a number is out of range.
         TensorError: an input is missing from the data, or has the wrong width.
     """
 
     def __init__(self, width: int, inputs: Sequence[NodeInput] = ("element",), features_width: int = 0) -> None:
         super().__init__()
+        check_sizes(self, width=width)
+        check_sizes(self, least=0, features_width=features_width)
         self.inputs = _known(inputs, get_args(NodeInput), "node input")
         if not self.inputs:
             raise InputError("node_inputs is empty: a model needs at least one, such as 'element'.")
@@ -210,7 +212,7 @@ class EdgeEmbedding(nn.Module):
         Returns [E, width], or None without inputs. The attribute ``width`` is this number of columns.
 
     Raises:
-        InputError: an input is unknown, or an argument that it needs is missing.
+        InputError: an input is unknown, or an argument that it needs is missing, or a number is out of range.
         TensorError: an input is missing from the data, or has the wrong width.
     """
 
@@ -222,6 +224,9 @@ class EdgeEmbedding(nn.Module):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, num_basis=num_basis)
+        check_sizes(self, least=0, edge_attr_width=edge_attr_width)
+        check_positive(self, cutoff=cutoff)
         self.inputs = _known(inputs, get_args(EdgeInput), "edge input")
         if ("edge_attr" in self.inputs) != (edge_attr_width > 0):
             raise InputError("edge_attr_width goes with the edge input 'edge_attr': give both or neither.")

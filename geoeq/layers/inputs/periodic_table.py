@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, TensorError
+from geoeq.errors import InputError, TensorError, check_sizes
 from geoeq.fields import NUM_ELEMENTS
 
 __all__ = ["NOBLE_GASES", "NO_GROUP", "AtomEmbedding", "group_of", "period_of"]
@@ -53,7 +53,7 @@ class AtomEmbedding(nn.Module):
 
     Raises:
         InputError: no channels are left for the element, properties do not have one row per atomic number, or a tag is
-            not 0 to 2.
+            not 0 to 2, or a number is out of range.
         TensorError: ``data.z`` or ``data.tags`` is missing or has the wrong shape.
 
     Source:
@@ -75,9 +75,13 @@ class AtomEmbedding(nn.Module):
         second: bool = False,
     ) -> None:
         super().__init__()
+        check_sizes(self, width=width)
+        check_sizes(self, least=0, tag_width=tag_width, table_width=table_width, property_width=property_width)
         count = len(properties[0]) if properties else 0
         if properties and [len(row) for row in properties] != [count] * NUM_ELEMENTS:
             raise InputError(f"properties need a row for each of the {NUM_ELEMENTS} atomic numbers from 0.")
+        if property_width and not count:
+            raise InputError(f"AtomEmbedding: property_width is {property_width}, but there are no properties to map.")
         element_width = width - tag_width - 2 * table_width - (property_width or count)
         if element_width < 1:
             raise InputError(

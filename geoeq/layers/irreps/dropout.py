@@ -10,17 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from geoeq import kernels
-from geoeq.errors import InputError
+from geoeq.errors import check_rates
 from geoeq.graph import Graph
 from geoeq.layers.layer import Layer, Rowwise
 
 __all__ = ["EquivariantDropout", "StochasticDepth"]
-
-
-def _probability(rate: float) -> float:
-    if not 0 <= rate < 1:
-        raise InputError(f"rate must be a dropout probability from 0 to below 1, not {rate}.")
-    return rate
 
 
 class EquivariantDropout(Rowwise):
@@ -43,8 +37,9 @@ class EquivariantDropout(Rowwise):
 
     def __init__(self, irreps: o3.Irreps | str, rate: float) -> None:
         super().__init__()
+        check_rates(self, rate=rate)
         self.irreps_in = self.irreps_out = o3.Irreps(irreps)
-        self.rate, self.copies = _probability(rate), self.irreps_in.num_irreps
+        self.rate, self.copies = rate, self.irreps_in.num_irreps
         dims = [ir.dim for mul, ir in self.irreps_in for _ in range(mul)]
         columns = [copy for copy, dim in enumerate(dims) for _ in range(dim)]
         self.register_buffer("copy_of_column", torch.tensor(columns, dtype=torch.int64), persistent=False)
@@ -81,8 +76,9 @@ class StochasticDepth(Layer):
 
     def __init__(self, irreps: o3.Irreps | str, rate: float) -> None:
         super().__init__()
+        check_rates(self, rate=rate)
         self.irreps_in = self.irreps_out = o3.Irreps(irreps)
-        self.rate = _probability(rate)
+        self.rate = rate
 
     @classmethod
     def example(cls) -> Self:

@@ -7,6 +7,7 @@ from typing import Self
 from e3nn import o3
 from torch import Tensor
 
+from geoeq.errors import check_rates
 from geoeq.layers.irreps.dropout import EquivariantDropout
 from geoeq.layers.irreps.gate import Gate
 from geoeq.layers.irreps.layout import to_channels_last, to_e3nn_layout
@@ -29,7 +30,7 @@ class GatedFeedForward(Rowwise):
         x: [N, irreps.dim]. Returns [N, irreps_out.dim].
 
     Raises:
-        InputError: an irrep cannot be reached.
+        InputError: an irrep cannot be reached, or a number is out of range.
 
     Source:
         Liao & Smidt, ICLR 2023, arXiv:2206.11990, section 4.3.
@@ -43,6 +44,7 @@ class GatedFeedForward(Rowwise):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        check_rates(self, dropout=dropout)
         self.irreps_in = o3.Irreps(irreps)
         self.irreps_out = self.irreps_in if irreps_out is None else o3.Irreps(irreps_out)
         self.gate = Gate(irreps_middle)

@@ -9,7 +9,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from geoeq.errors import InputError
+from geoeq.errors import check_positive
 from geoeq.layers.irreps.activation import Activation, activation_function, activation_scale
 from geoeq.layers.irreps.layout import irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.layer import Rowwise
@@ -71,7 +71,8 @@ class Gate(Rowwise):
 class NormActivation(Rowwise):
     """``x φ(|x| + b) / |x|`` for each copy of each irrep, with the smooth norm ``|x|² = Σ x_k² + ε²``.
 
-    The smooth norm is differentiable to all orders where a feature vanishes.
+    The smooth norm is differentiable to all orders where a feature vanishes. A small feature is multiplied by
+    ``φ(ε + b) / ε``: a small ε multiplies rounding errors of features that vanish by symmetry, in each layer again.
 
     Args:
         irreps: irreps of the input and the output.
@@ -89,10 +90,9 @@ class NormActivation(Rowwise):
         Thomas et al. 2018, arXiv:1802.08219, section 4.3. Differs: the norm is smooth.
     """
 
-    def __init__(self, irreps: o3.Irreps | str, activation: str = "silu", bias: bool = True, eps: float = 1e-3) -> None:
+    def __init__(self, irreps: o3.Irreps | str, activation: str = "silu", bias: bool = True, eps: float = 1.0) -> None:
         super().__init__()
-        if eps <= 0:
-            raise InputError(f"eps must be positive, not {eps}: the norm has no derivative at zero without it.")
+        check_positive(self, eps=eps)  # the norm has no derivative at zero without it
         self.irreps_in = self.irreps_out = o3.Irreps(irreps)
         self.blocks, self.eps = irreps_blocks(self.irreps_in), eps
         self.function = activation_function(activation)

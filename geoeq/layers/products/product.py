@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import InputError, TensorError
+from geoeq.errors import InputError, TensorError, check_sizes
 from geoeq.geometry.harmonics import MAX_LMAX
 from geoeq.graph import Graph
 from geoeq.layers.layer import Group
@@ -64,7 +64,8 @@ class EdgeProduct(nn.Module, ABC):
         Returns [N, (lmax_out + 1)², C].
 
     Raises:
-        InputError: a degree is negative, too high or cannot be reached, or the group is unknown.
+        InputError: a degree is negative, too high or cannot be reached, or the group is unknown, or a number is out of
+            range.
         TensorError: the harmonics of the graph end below lmax_edge.
     """
 
@@ -72,6 +73,7 @@ class EdgeProduct(nn.Module, ABC):
 
     def __init__(self, channels: int, lmax: int, lmax_edge: int, lmax_out: int, group: Group) -> None:
         super().__init__()
+        check_sizes(self, channels=channels)
         if group not in ("E(3)", "SE(3)"):
             raise InputError(f"group must be 'E(3)' or 'SE(3)', not {group!r}.")
         if lmax_out > lmax + lmax_edge:

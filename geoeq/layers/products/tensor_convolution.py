@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from geoeq.errors import InputError
+from geoeq.errors import check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.irreps.gate import Gate
 from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
@@ -75,10 +75,9 @@ class TensorConvolution(Layer):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
-        if edge_width < 1:
-            raise InputError(f"edge_width must be at least 1, not {edge_width}: weights come from the distance.")
-        if not neighbors > 0:
-            raise InputError(f"neighbors must be positive, not {neighbors}.")
+        check_sizes(self, channels=channels, edge_width=edge_width, hidden=hidden)  # weights come from the distance
+        check_sizes(self, least=0, lmax=lmax, lmax_edge=lmax_edge)
+        check_positive(self, neighbors=neighbors, cutoff=cutoff)
         self.channels, self.lmax, self.edge_width = channels, lmax, edge_width
         self.irreps_in = self.irreps_out = sphere_irreps(lmax, channels)
         self.dim = self.irreps_in.dim  # torch.compile cannot read Irreps

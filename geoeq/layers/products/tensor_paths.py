@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 
 from e3nn import o3
@@ -20,16 +21,28 @@ def harmonics_group(irreps_harmonics: o3.Irreps) -> Group:
     Raises:
         InputError: a degree occurs more than once.
     """
-    degrees = [ir.l for _, ir in irreps_harmonics]
-    if any(mul != 1 for mul, _ in irreps_harmonics) or len(set(degrees)) != len(degrees):
-        raise InputError(f"An edge has one harmonic of each degree; {irreps_harmonics} has more of some.")
+    _check_harmonics(irreps_harmonics)
     return "E(3)" if all(ir.p == (-1) ** ir.l for _, ir in irreps_harmonics) else "SE(3)"
+
+
+def _check_harmonics(irreps_harmonics: o3.Irreps) -> None:
+    counts: Counter[int] = Counter()
+    for mul, ir in irreps_harmonics:
+        counts[ir.l] += mul
+    for degree, count in counts.items():
+        if count != 1:
+            raise InputError(
+                f"irreps_harmonics '{irreps_harmonics}' has {count} harmonics of degree {degree}. An edge has one "
+                "direction, and so one harmonic of each degree: write '1o', not '2x1o'. For a second factor with "
+                "several channels, use e3nn.o3.TensorProduct."
+            )
 
 
 def _couplings(
     irreps_in: o3.Irreps, irreps_harmonics: o3.Irreps, keep: Collection[o3.Irrep]
 ) -> list[tuple[int, o3.Irrep, o3.Irrep]]:
     """Return (input block, harmonic, output) in e3nn's usual order, for outputs in ``keep``."""
+    _check_harmonics(irreps_harmonics)
     couplings = [
         (block, harmonic, out)
         for block, (_, ir) in enumerate(irreps_in)
@@ -62,7 +75,7 @@ def depthwise_paths(
         which paths to the same irrep are adjacent.
 
     Raises:
-        InputError: no path reaches one of ``keep``.
+        InputError: no path reaches one of ``keep``, or a degree has several harmonics.
     """
     couplings = _couplings(irreps_in, irreps_harmonics, keep)
     order = sorted({out for _, _, out in couplings})
@@ -104,7 +117,7 @@ def fully_connected_paths(irreps_in: o3.Irreps, irreps_harmonics: o3.Irreps, irr
         The paths, ordered by input block, harmonic and output block.
 
     Raises:
-        InputError: no path reaches one of ``irreps_out``.
+        InputError: no path reaches one of ``irreps_out``, or a degree has several harmonics.
     """
     couplings = [
         (block, harmonic, out)

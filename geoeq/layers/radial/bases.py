@@ -8,17 +8,11 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from geoeq.errors import InputError
+from geoeq.errors import check_positive, check_sizes
 from geoeq.layers.layer import RadialFunction
-from geoeq.layers.radial.envelope import CosineEnvelope, PolynomialEnvelope, positive_cutoff
+from geoeq.layers.radial.envelope import CosineEnvelope, PolynomialEnvelope
 
 __all__ = ["BesselBasis", "ExpNormalBasis", "GaussianBasis", "LearnedGaussianBasis", "SiLUBasis", "SigmoidBasis"]
-
-
-def _positive_width(width: int) -> int:
-    if width < 1:
-        raise InputError(f"width must be at least 1, not {width}.")
-    return width
 
 
 def _sine_over(x: Tensor) -> Tensor:
@@ -41,6 +35,9 @@ class GaussianBasis(RadialFunction):
     Shapes:
         lengths: [E] Å. Returns [E, K].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Schütt et al., NeurIPS 2017, arXiv:1706.08566, section 4.2 (their γ is 1 / (2 σ²)).
     """
@@ -49,8 +46,9 @@ class GaussianBasis(RadialFunction):
 
     def __init__(self, width: int, cutoff: float, spread: float = 1.0) -> None:
         super().__init__()
-        self.width = _positive_width(width)
-        self.cutoff = positive_cutoff(cutoff)
+        check_sizes(self, width=width)
+        check_positive(self, cutoff=cutoff, spread=spread)
+        self.width, self.cutoff = width, float(cutoff)
         centers = torch.linspace(0, self.cutoff, width, dtype=torch.float64)
         self.register_buffer("centers", centers, persistent=False)
         self.sigma = spread * self.cutoff / max(width - 1, 1)
@@ -78,6 +76,9 @@ class BesselBasis(RadialFunction):
     Shapes:
         lengths: [E] Å. Returns [E, K].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Gasteiger et al., ICLR 2020, arXiv:2003.03123, eq. 7. Differs: frequencies are fixed unless ``learned``.
     """
@@ -86,7 +87,9 @@ class BesselBasis(RadialFunction):
 
     def __init__(self, width: int, cutoff: float, power: int = 6, learned: bool = False) -> None:
         super().__init__()
-        self.width = _positive_width(width)
+        check_sizes(self, width=width)
+        check_positive(self, cutoff=cutoff)
+        self.width = width
         self.envelope = PolynomialEnvelope(cutoff, power)
         self.cutoff = self.envelope.cutoff
         if learned:
@@ -115,6 +118,9 @@ class ExpNormalBasis(RadialFunction):
     Shapes:
         lengths: [E] Å. Returns [E, K].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Unke & Meuwly, JCTC 15, 3678 (2019), eqs. 7-8, with the α of Thölke & De Fabritiis, ICLR 2022,
         arXiv:2202.02541. Differs: centres and widths are fixed.
@@ -124,7 +130,9 @@ class ExpNormalBasis(RadialFunction):
 
     def __init__(self, width: int, cutoff: float) -> None:
         super().__init__()
-        self.width = _positive_width(width)
+        check_sizes(self, width=width)
+        check_positive(self, cutoff=cutoff)
+        self.width = width
         self.envelope = CosineEnvelope(cutoff)
         self.cutoff = self.envelope.cutoff
         self.alpha = 5 / self.cutoff
@@ -163,7 +171,9 @@ class LearnedGaussianBasis(RadialFunction):
 
     def __init__(self, width: int, cutoff: float) -> None:
         super().__init__()
-        self.width, self.cutoff = _positive_width(width), positive_cutoff(cutoff)
+        check_sizes(self, width=width)
+        check_positive(self, cutoff=cutoff)
+        self.width, self.cutoff = width, float(cutoff)
         self.mean = nn.Parameter(torch.empty(width).uniform_(0, 1))
         self.std = nn.Parameter(torch.empty(width).uniform_(1 / width, 1))
         self.weight = nn.Parameter(torch.ones(1))
@@ -204,10 +214,9 @@ class SigmoidBasis(RadialFunction):
 
     def __init__(self, width: int, cutoff: float, sharpness: float = 1.0, slope: float = 0.0) -> None:
         super().__init__()
-        if width < 2:
-            raise InputError(f"width must be at least 2, not {width}: the scale is the spacing of the centres.")
-        self.width, self.slope = width, slope
-        self.cutoff = positive_cutoff(cutoff)
+        check_sizes(self, least=2, width=width)  # the scale is the spacing of the centres
+        check_positive(self, cutoff=cutoff, sharpness=sharpness)
+        self.width, self.slope, self.cutoff = width, slope, float(cutoff)
         centers = torch.linspace(0, self.cutoff, width, dtype=torch.float64)
         self.register_buffer("centers", centers, persistent=False)
         self.scale = sharpness * (width - 1) / self.cutoff
@@ -230,12 +239,16 @@ class SiLUBasis(RadialFunction):
     Shapes:
         lengths: [E] Å. Returns [E, K].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Zitnick et al., NeurIPS 2022, arXiv:2206.14331, and its code ("silu").
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        check_sizes(self, width=width)
         self.width = width
         self.linear = nn.Linear(1, width)
 

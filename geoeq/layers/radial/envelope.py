@@ -8,21 +8,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from geoeq.errors import InputError
+from geoeq.errors import check_positive, check_sizes
 from geoeq.layers.layer import RadialFunction
 
-__all__ = ["CosineEnvelope", "PolynomialEnvelope", "positive_cutoff"]
-
-
-def positive_cutoff(cutoff: float) -> float:
-    """Return the cutoff as a float.
-
-    Raises:
-        InputError: the cutoff is not a positive, finite number.
-    """
-    if not (cutoff > 0 and math.isfinite(cutoff)):
-        raise InputError(f"cutoff must be a positive number of Å, not {cutoff}.")
-    return float(cutoff)
+__all__ = ["CosineEnvelope", "PolynomialEnvelope"]
 
 
 class CosineEnvelope(RadialFunction):
@@ -36,13 +25,17 @@ class CosineEnvelope(RadialFunction):
     Shapes:
         lengths: [E] Å. Returns [E, 1].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Behler & Parrinello, PRL 98, 146401 (2007), eq. 4.
     """
 
     def __init__(self, cutoff: float) -> None:
         super().__init__()
-        self.cutoff = positive_cutoff(cutoff)
+        check_positive(self, cutoff=cutoff)
+        self.cutoff = float(cutoff)
         self.width = 1
 
     @classmethod
@@ -66,15 +59,18 @@ class PolynomialEnvelope(RadialFunction):
     Shapes:
         lengths: [E] Å. Returns [E, 1].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Gasteiger et al., ICLR 2020, arXiv:2003.03123, eq. 8. Differs: no division by the distance.
     """
 
     def __init__(self, cutoff: float, power: int = 6) -> None:
         super().__init__()
-        if power < 2:
-            raise InputError(f"power must be at least 2 to be smooth at zero distance, not {power}.")
-        self.cutoff = positive_cutoff(cutoff)
+        check_sizes(self, least=2, power=power)  # less is not smooth at zero distance
+        check_positive(self, cutoff=cutoff)
+        self.cutoff = float(cutoff)
         self.power = power
         self.width = 1
 

@@ -11,6 +11,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from geoeq.errors import check_sizes
 from geoeq.layers.layer import Rowwise
 
 __all__ = ["RadialNetwork"]
@@ -29,12 +30,16 @@ class RadialNetwork(Rowwise):
     Shapes:
         x: [E, K]. Returns [E, width_out].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Liao & Smidt, ICLR 2023, arXiv:2206.11990, appendix B ("radial functions").
     """
 
     def __init__(self, width: int, hidden: Sequence[int], width_out: int, offset: bool = True) -> None:
         super().__init__()
+        check_sizes(self, width=width, hidden=hidden, width_out=width_out)
         self.irreps_in, self.irreps_out = o3.Irreps(f"{width}x0e"), o3.Irreps(f"{width_out}x0e")
         widths = [width, *hidden]
         modules: list[nn.Module] = []

@@ -10,7 +10,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import InputError
+from geoeq.errors import InputError, check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.edge_softmax import edge_softmax
 from geoeq.layers.irreps.layout import (
@@ -50,8 +50,8 @@ class SE3Attention(Layer):
         an input degree and an output degree.
 
     Raises:
-        InputError: the number of heads does not divide the channels of keys and values, or no degree occurs in both
-            the input and the output, so there are no keys.
+        InputError: the number of heads does not divide the channels of keys and values, or no degree occurs in both the
+            input and the output, so there are no keys, or a number is out of range.
 
     Source:
         Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eqs. 8-12; channels_div and the scale of the scores as in
@@ -75,6 +75,9 @@ class SE3Attention(Layer):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, heads=heads, channels_div=channels_div, hidden=hidden)
+        check_sizes(self, least=0, edge_width=edge_width)
+        check_positive(self, cutoff=cutoff)
         self.irreps_in, self.irreps_out = o3.Irreps(irreps_in), o3.Irreps(irreps_out)
         self.edge_width, self.heads, self.cutoff = edge_width, heads, cutoff
         self.degrees_in, self.degrees_out = fiber(irreps_in), fiber(irreps_out)

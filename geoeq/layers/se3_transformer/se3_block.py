@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from e3nn import o3
 from torch import Tensor, nn
 
-from geoeq.errors import InputError
+from geoeq.errors import InputError, check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.layer import Layer
 from geoeq.layers.se3_transformer.edge_basis import EdgeBasis
@@ -36,7 +36,7 @@ class SE3Block(Layer):
         x: [N, irreps_in.dim]. Returns [N, irreps_out.dim]. The graph needs harmonics up to ``lmax``.
 
     Raises:
-        InputError: the number of sharings is not the number of layers plus one.
+        InputError: the number of sharings is not the number of layers plus one, or a number is out of range.
 
     Attributes:
         lmax: highest degree of the harmonics that the block needs.
@@ -56,7 +56,7 @@ class SE3Block(Layer):
         edge_width: int,
         heads: int = 8,
         channels_div: int = 2,
-        norm: NormKind | Literal["none"] = "gate",
+        norm: NormKind | Literal["none"] = "bounded",
         distance: bool = False,
         hidden: int = 32,
         sharing: RadialSharing | Sequence[RadialSharing] = "all",
@@ -66,6 +66,9 @@ class SE3Block(Layer):
         self_per_edge: bool = False,
     ) -> None:
         super().__init__()
+        check_sizes(self, heads=heads, channels_div=channels_div, hidden=hidden)
+        check_sizes(self, least=0, layers=layers, edge_width=edge_width)
+        check_positive(self, cutoff=cutoff)
         self.irreps_in, self.irreps_out = o3.Irreps(irreps_in), o3.Irreps(irreps_out)
         self.edge_width, self.cutoff = edge_width, cutoff
         *sharings, last = [sharing] * (layers + 1) if isinstance(sharing, str) else sharing

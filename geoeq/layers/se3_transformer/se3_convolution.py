@@ -10,6 +10,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
+from geoeq.errors import check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.irreps.layout import fiber, irreps_blocks, to_channels_last, to_e3nn_layout
 from geoeq.layers.layer import Layer
@@ -37,6 +38,9 @@ class SE3Convolution(Layer):
         x: [N, irreps_in.dim]. Returns [N, irreps_out.dim]. The graph needs harmonics up to the largest sum of
         an input degree and an output degree.
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Thomas et al. 2018, arXiv:1802.08219; Fuchs et al., NeurIPS 2020, arXiv:2006.10503, eq. 8. Differs: the
         self-interaction is added once (an atom without neighbours keeps it).
@@ -58,6 +62,9 @@ class SE3Convolution(Layer):
         self_per_edge: bool = False,
     ) -> None:
         super().__init__()
+        check_sizes(self, hidden=hidden)
+        check_sizes(self, least=0, edge_width=edge_width)
+        check_positive(self, cutoff=cutoff)
         self.irreps_in, self.irreps_out = o3.Irreps(irreps_in), o3.Irreps(irreps_out)
         self.edge_width, self.cutoff, self.self_per_edge = edge_width, cutoff, self_per_edge
         self.degrees_in, self.degrees_out = fiber(irreps_in), fiber(irreps_out)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_sizes
 from geoeq.kernels.operators.path_messages import path_messages
 from geoeq.kernels.operators.path_plan import PathPlan
 from geoeq.layers.irreps.layout import Fiber, split_blocks
@@ -43,7 +43,7 @@ class SE3Messages(nn.Module):
         blocks: [N, 2 l + 1, C_l] of each degree. Returns [E, 2 k + 1, C_k] of each degree, in the order of the graph.
 
     Raises:
-        InputError: an option is unknown, or the radial networks have no input.
+        InputError: an option is unknown, or the radial networks have no input, or a number is out of range.
         TensorError: the edge attributes of the graph have the wrong width.
 
     Source:
@@ -62,6 +62,8 @@ class SE3Messages(nn.Module):
         activation: Activation = "silu",
     ) -> None:
         super().__init__()
+        check_sizes(self, hidden=hidden)
+        check_sizes(self, least=0, edge_width=edge_width)
         check_name("sharing", sharing, get_args(RadialSharing))
         check_name("activation", activation, get_args(Activation))
         if edge_width + distance < 1:

@@ -15,9 +15,9 @@ from geoeq.layers.layer import Rowwise
 
 __all__ = ["NormKind", "SE3Norm"]
 
-NormKind = Literal["gate", "norm"]
+NormKind = Literal["bounded", "gate", "norm"]
 
-#: Smallest norm with a direction ("norm"); ε of the smooth norm ("gate").
+#: Smallest norm with a direction ("norm"); ε of the smooth norm ("bounded", "gate").
 _TINY, _SOFT = 2.0**-24, 1e-2
 
 #: Factor of the gate that approximately preserves the norm of features.
@@ -27,28 +27,31 @@ _GAIN = 1.6
 class SE3Norm(Rowwise):
     """Layer norm and nonlinearity of the norms of features.
 
-    "gate" is smooth everywhere: ``SiLU(LayerNorm(s))`` for scalars, ``1.6 x σ(LayerNorm(|x|))`` for the rest.
-    "norm", as published, keeps the direction and replaces the norm, ``x / |x| ReLU(LayerNorm(|x|))``, also for
-    scalars: it is discontinuous where a scalar changes sign, and not differentiable where a feature vanishes.
+    "gate" is smooth everywhere: ``SiLU(LayerNorm(s))`` for scalars, ``1.6 x σ(LayerNorm(|x|))`` for the rest. "bounded"
+    first divides all features of a node by ``sqrt(1 + s)``, where s is their mean square with equal weight for each
+    degree: it never enlarges a feature, and the result stays of order one. Features that grow from layer to layer make
+    a deep network unstable, as the derivative of attention grows with their square. "norm", as published, keeps the
+    direction and replaces the norm, ``x / |x| ReLU(LayerNorm(|x|))``, also for scalars: it is discontinuous where a
+    scalar changes sign, and gives rounding errors of a vanishing feature the size of one that does not vanish.
 
     Args:
         irreps: irreps of the features, each degree once. Parities have no meaning.
-        kind: "gate" or "norm".
+        kind: "bounded", "gate" or "norm".
 
     Shapes:
         x: [N, irreps.dim]. Returns the same.
 
     Raises:
-        InputError: the kind is neither "gate" nor "norm".
+        InputError: the kind is unknown.
 
     Source:
         Fuchs et al., NeurIPS 2020, arXiv:2006.10503, section 4 (norm nonlinearity); "norm" as in NVIDIA's
-        implementation. Differs: "gate" is an addition of geoeq.
+        implementation. Differs: "bounded" and "gate" are additions of geoeq.
     """
 
     group = "SE(3)"
 
-    def __init__(self, irreps: o3.Irreps | str, kind: NormKind = "gate") -> None:
+    def __init__(self, irreps: o3.Irreps | str, kind: NormKind = "bounded") -> None:
         super().__init__()
         check_name("norm", kind, get_args(NormKind))
         self.irreps_in = self.irreps_out = o3.Irreps(irreps)
@@ -61,8 +64,11 @@ class SE3Norm(Rowwise):
         return cls("4x0e + 3x1o + 2x2e")
 
     def forward(self, x: Tensor) -> Tensor:
-        result = []
-        for (degree, _), block, norm in zip(self.degrees, to_channels_last(x, self.blocks), self.norms, strict=True):
+        result, blocks = [], to_channels_last(x, self.blocks)  # [N, 2 l + 1, C] each
+        if self.kind == "bounded":
+            square = torch.stack([block.square().mean((1, 2)) for block in blocks], dim=-1).mean(-1)  # [N]
+            blocks = [block * (square + 1).rsqrt()[:, None, None] for block in blocks]
+        for (degree, _), block, norm in zip(self.degrees, blocks, self.norms, strict=True):
             if self.kind == "norm":
                 square = block.square().sum(1)  # [N, C]
                 length = torch.where(square > _TINY**2, square, _TINY**2).sqrt()

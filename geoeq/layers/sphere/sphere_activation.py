@@ -9,7 +9,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from geoeq.errors import check_name
+from geoeq.errors import check_name, check_sizes
 from geoeq.layers.chunked import chunked
 from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.layer import Rowwise
@@ -178,12 +178,17 @@ class S2Activation(Rowwise):
     Shapes:
         x: [N, C (lmax + 1)²], irreps ``Cx0e + Cx1o + Cx2e + ...``. Returns the same.
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Cohen et al., ICLR 2018, arXiv:1801.10130; Passaro & Zitnick, ICML 2023, arXiv:2302.03655.
     """
 
     def __init__(self, lmax: int, channels: int, resolution: int | None = None) -> None:
         super().__init__()
+        check_sizes(self, channels=channels, resolution=resolution)
+        check_sizes(self, least=0, lmax=lmax)
         self.lmax, self.channels = lmax, channels
         self.irreps_in = self.irreps_out = sphere_irreps(lmax, channels)
         self.activation = GridSiLU(lmax, resolution=resolution or 2 * (lmax + 1))
@@ -209,12 +214,17 @@ class SeparableS2Activation(Rowwise):
         x: [N, C + C (lmax + 1)²], irreps ``2Cx0e + Cx1o + Cx2e + ...``: first the separate scalars, then the
         functions. Returns [N, C (lmax + 1)²], ``Cx0e + Cx1o + Cx2e + ...``.
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, section 4.2.
     """
 
     def __init__(self, lmax: int, channels: int, resolution: int | None = None) -> None:
         super().__init__()
+        check_sizes(self, channels=channels, resolution=resolution)
+        check_sizes(self, least=0, lmax=lmax)
         self.lmax, self.channels = lmax, channels
         self.irreps_out = sphere_irreps(lmax, channels)
         self.irreps_in = (o3.Irreps([(channels, "0e")]) + self.irreps_out).simplify()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from geoeq.constants import constant
-from geoeq.errors import check_name
+from geoeq.errors import check_name, check_positive, check_sizes
 from geoeq.layers.irreps.layout import from_coefficients, sphere_irreps, to_coefficients
 from geoeq.layers.irreps.linear import degree_index
 from geoeq.layers.layer import Rowwise
@@ -39,6 +39,11 @@ class SphereNorm(nn.Module):
         layer_norm_sh    t_0 = s_0, t_l = mean of s_1 .. s_L   scalars, and all higher degrees together
         rms_norm_sh      t_l = mean of s_0 .. s_L              all degrees together
 
+    **Only "rms_norm_sh" is sound for every structure.** The others multiply the rounding errors of degrees that vanish
+    by symmetry by 1/sqrt(eps), in each layer again: "layer_norm" always (see ``EquivariantLayerNorm``),
+    "layer_norm_sh" where all degrees from 1 to L vanish, as at the central atoms of CH4 (L < 3) and SF6 (L < 4), or of
+    an icosahedron (L < 6).
+
     Args:
         lmax: highest degree L.
         channels: number C of channels.
@@ -49,7 +54,7 @@ class SphereNorm(nn.Module):
         x: [N, (lmax + 1)², C]. Returns the same.
 
     Raises:
-        InputError: the kind is unknown.
+        InputError: the kind is unknown, or a number is out of range.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, section 4.3 and figure 2; names of their code.
@@ -58,8 +63,11 @@ class SphereNorm(nn.Module):
     degree: Tensor
     mixing: Tensor
 
-    def __init__(self, lmax: int, channels: int, kind: SphereNormKind = "layer_norm_sh", eps: float = 1e-5) -> None:
+    def __init__(self, lmax: int, channels: int, kind: SphereNormKind = "rms_norm_sh", eps: float = 1e-5) -> None:
         super().__init__()
+        check_sizes(self, channels=channels)
+        check_sizes(self, least=0, lmax=lmax)
+        check_positive(self, eps=eps)
         check_name("normalization", kind, get_args(SphereNormKind))
         self.kind, self.eps = kind, eps
         self.weight = nn.Parameter(torch.ones(lmax + 1, channels))
@@ -78,7 +86,8 @@ class SphereNorm(nn.Module):
 class SeparableLayerNorm(Rowwise):
     """Layer norm of the scalars, and one root mean square for all higher degrees, with equal weight for each degree.
 
-    The relative norms of the higher degrees are preserved, unlike in a separate norm of each degree.
+    The relative norms of the higher degrees are preserved, unlike in a separate norm of each degree. See ``SphereNorm``
+    for structures in which all of them vanish.
 
     Args:
         lmax: highest degree.
@@ -88,12 +97,18 @@ class SeparableLayerNorm(Rowwise):
     Shapes:
         x: [N, C (lmax + 1)²], irreps ``Cx0e + Cx1o + Cx2e + ...``. Returns the same.
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, section 4.3.
     """
 
     def __init__(self, lmax: int, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
+        check_sizes(self, channels=channels)
+        check_sizes(self, least=0, lmax=lmax)
+        check_positive(self, eps=eps)
         self.lmax, self.channels = lmax, channels
         self.irreps_in = self.irreps_out = sphere_irreps(lmax, channels)
         self.norm = SphereNorm(lmax, channels, "layer_norm_sh", eps)

@@ -76,7 +76,7 @@ def spread_points(count: int) -> Tensor:
         InputError: count is not positive.
     """
     start = fibonacci_points(count)
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.enable_grad():
         points = start.clone().requires_grad_()
         i, j = torch.triu_indices(count, count, 1)
         optimizer = torch.optim.LBFGS(

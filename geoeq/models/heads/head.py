@@ -14,7 +14,7 @@ from geoeq.layers.layer import Group
 from geoeq.models.config import Configurable
 from geoeq.models.training_set import TrainingSet
 
-__all__ = ["Head", "checked_name", "two_layers"]
+__all__ = ["Head", "checked_name", "num_scalars", "two_layers"]
 
 
 class Head(Configurable, nn.Module, ABC):
@@ -88,8 +88,21 @@ def _no_last_layer(head: Head) -> InputError:
     )
 
 
-def two_layers(width: int, width_out: int) -> nn.Sequential:
-    """Return the small network at the end of a head."""
+def num_scalars(head: Head) -> int:
+    """Return the number of scalars (0e) among the features of a head that needs some.
+
+    Raises:
+        InputError: there are none.
+    """
+    if head.width == 0:
+        raise InputError(f"{type(head).__name__} needs scalars (0e); the network gives {head.irreps or 'no features'}.")
+    width: int = head.width
+    return width
+
+
+def two_layers(head: Head, width_out: int) -> nn.Sequential:
+    """Return the small network of the scalars at the end of a head."""
+    width = num_scalars(head)
     return nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width_out))
 
 

@@ -9,7 +9,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from geoeq.errors import InputError
+from geoeq.errors import InputError, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.irreps.layout import sphere_irreps, to_coefficients
 from geoeq.layers.sphere.sphere_points import fibonacci_points, point_harmonics, quadrature_points
@@ -103,6 +103,9 @@ class SampledScalar(GraphScalar):
     Shapes:
         Returns [G].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Passaro & Zitnick, ICML 2023, arXiv:2302.03655. Differs: an exact quadrature unless ``samples``.
     """
@@ -115,6 +118,8 @@ class SampledScalar(GraphScalar):
         samples: int | None = None,
     ) -> None:
         super().__init__(name, reduce)
+        check_sizes(self, samples=samples)
+        check_sizes(self, least=0, degree=degree)
         self.degree, self.samples = degree, samples
 
     def make(self, irreps: o3.Irreps) -> None:
@@ -145,12 +150,17 @@ class SampledVector(Head):
     Shapes:
         Returns [N, 3].
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Passaro & Zitnick, ICML 2023, arXiv:2302.03655. Differs: an exact quadrature unless ``samples``.
     """
 
     def __init__(self, name: str, degree: int | None = None, samples: int | None = None) -> None:
         super().__init__()
+        check_sizes(self, samples=samples)
+        check_sizes(self, least=0, degree=degree)
         self.name = checked_name(name, "node", "1o")
         self.names = (name,)
         self.degree, self.samples = degree, samples

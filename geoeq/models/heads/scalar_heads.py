@@ -10,10 +10,10 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geoeq import kernels
-from geoeq.errors import InputError, TensorError
+from geoeq.errors import InputError, TensorError, check_sizes
 from geoeq.fields import NUM_ELEMENTS, field
 from geoeq.graph import Graph
-from geoeq.models.heads.head import Head, checked_name, two_layers
+from geoeq.models.heads.head import Head, checked_name, num_scalars, two_layers
 from geoeq.models.training_set import Mean, RootMeanSquare, TrainingSet, fit_references, in_parts
 
 __all__ = ["GraphScalar", "NodeFeatures", "NodeScalar", "linear_weights", "with_one"]
@@ -72,8 +72,8 @@ class GraphScalar(Head):
         self.register_buffer("shift", torch.zeros(()))
 
     def make(self, irreps: o3.Irreps) -> None:
-        self.network = two_layers(self.width, self.width if self.after_pooling else 1)
-        self.pooled = two_layers(self.width, 1) if self.after_pooling else None
+        self.network = two_layers(self, self.width if self.after_pooling else 1)
+        self.pooled = two_layers(self, 1) if self.after_pooling else None
 
     def fit(self, data: TrainingSet) -> None:
         fitted = fit_references(data, self.name, per_element=field(self.name).extensive)
@@ -149,7 +149,7 @@ class NodeScalar(Head):
         self.conserve = conserve
 
     def make(self, irreps: o3.Irreps) -> None:
-        self.network = two_layers(self.width, 1)
+        self.network = two_layers(self, 1)
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         value = self.network(self.scalars(x)).squeeze(-1)  # [N]
@@ -165,16 +165,20 @@ class NodeFeatures(Head):
 
     Shapes:
         Returns [N, width_out].
+
+    Raises:
+        InputError: a number is out of range.
     """
 
     def __init__(self, width_out: int, name: str = "features") -> None:
         super().__init__()
+        check_sizes(self, width_out=width_out)
         self.name = checked_name(name, "node", "0e")
         self.names = (name,)
         self.width_out = width_out
 
     def make(self, irreps: o3.Irreps) -> None:
-        self.linear = nn.Linear(self.width, self.width_out)
+        self.linear = nn.Linear(num_scalars(self), self.width_out)
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         return {self.name: self.linear(self.scalars(x))}

@@ -37,7 +37,7 @@ class NodeVector(Head):
 
     def make(self, irreps: o3.Irreps) -> None:
         _check_vectors(self, irreps)
-        self.network = two_layers(self.width, self.num_vectors)
+        self.network = two_layers(self, self.num_vectors)
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         weights = self.network(self.scalars(x)).unsqueeze(-1)  # [N, V, 1]
@@ -100,7 +100,7 @@ class Dipole(Head):
         self.register_buffer("scale", torch.ones(()))
 
     def make(self, irreps: o3.Irreps) -> None:
-        self.network = two_layers(self.width, 1 + self.num_vectors)
+        self.network = two_layers(self, 1 + self.num_vectors)
 
     def fit(self, data: TrainingSet) -> None:
         spread = RootMeanSquare()

@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import TensorError
+from geoeq.errors import TensorError, check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.egnn import Count, EGNNLayer, Normalize
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, NodeEmbedding, NodeInput
@@ -43,6 +43,9 @@ class EGNN(Model):
 
     Shapes:
         Positions in Å (or dimensionless throughout), velocities in Å per unit of time.
+
+    Raises:
+        InputError: a number is out of range.
 
     Source:
         Satorras et al., ICML 2021, arXiv:2102.09844. Differs: elements are embedded by a table instead of
@@ -86,6 +89,9 @@ class EGNN(Model):
         count: Count = "smooth",
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, width=width, layers=layers, num_basis=num_basis)
+        check_sizes(self, least=0, features_width=features_width, edge_attr_width=edge_attr_width)
+        check_positive(self, clamp=clamp)
         vectors = 2 if velocity else 1
         super().__init__(heads, o3.Irreps(f"{width}x0e + {vectors}x1o"), cutoff, elements=elements)
         self.velocity = velocity
@@ -108,6 +114,12 @@ class EGNN(Model):
             )
             for _ in range(layers)
         )
+
+    @property
+    def inexact_derivatives(self) -> str:
+        """Name of the option that makes derivatives by the positions inexact; empty if they are exact."""
+        inexact = any(layer.detach_norm and layer.normalize == "length" for layer in self.layers)
+        return "detach_norm" if inexact else ""
 
     @classmethod
     def example(cls) -> Self:

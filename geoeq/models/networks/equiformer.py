@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import CheckpointError, InputError, unknown_name
+from geoeq.errors import CheckpointError, InputError, check_positive, check_rates, check_sizes, unknown_name
 from geoeq.graph import Graph
 from geoeq.layers.equiformer import EquiformerBlock, EquiformerNorm, EquivariantGraphAttention, NormKind
 from geoeq.layers.inputs.degree_embedding import DegreeEmbedding
@@ -47,7 +47,8 @@ class Equiformer(Model):
         layers: number of blocks.
         nonlinear: pass values through a gate and a second tensor product.
         rescale_degree: multiply the attention by the number of neighbours.
-        norm: kind of normalization: "layer", "graph" or "instance".
+        norm: kind of normalization: "rms", all degrees of an atom together, or as published "layer", "graph" or
+            "instance", which multiply rounding errors in symmetric structures (see ``EquivariantLayerNorm``).
         basis: radial basis: "gaussian" (learned centres and widths), "bessel" (learned frequencies) or "expnormal".
         num_basis: number of radial basis functions.
         radial_hidden: hidden widths of the radial networks.
@@ -62,12 +63,14 @@ class Equiformer(Model):
         elements: atomic numbers that the model accepts; None for any.
 
     Raises:
-        InputError: an option is unknown, no length is given for the basis, or some irreps have no path to them.
+        InputError: an option is unknown, no length is given for the basis, or some irreps have no path to them, or a
+            number is out of range.
 
     Source:
-        Liao & Smidt, ICLR 2023, arXiv:2206.11990. Differs: smooth at the cutoff; one table for all elements;
-        the head is geoeq's, with references and scale fitted to the training set. ``from_reference`` builds the
-        published QM9 network (and the one for MD17, without attention head), which is not smooth.
+        Liao & Smidt, ICLR 2023, arXiv:2206.11990. Differs: smooth at the cutoff; one norm for all degrees of an
+        atom; one table for all elements; the head is geoeq's, with references and scale fitted to the training set.
+        ``from_reference`` builds the published QM9 network (and the one for MD17, without attention head), which is not
+        smooth and has the norm "layer".
     """
 
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -106,7 +109,7 @@ class Equiformer(Model):
         layers: int = 6,
         nonlinear: bool = True,
         rescale_degree: bool = False,
-        norm: NormKind = "layer",
+        norm: NormKind = "rms",
         basis: BasisKind = "gaussian",
         num_basis: int = 128,
         radial_hidden: Sequence[int] = (64, 64),
@@ -125,6 +128,11 @@ class Equiformer(Model):
         edge_attr_width: int = 0,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, num_heads=num_heads, layers=layers, num_basis=num_basis, radial_hidden=radial_hidden)
+        check_sizes(self, least=0, edge_attr_width=edge_attr_width)
+        check_positive(self, average_degree=average_degree, basis_cutoff=basis_cutoff)
+        check_rates(self, attention_dropout=attention_dropout, dropout=dropout, out_dropout=out_dropout)
+        check_rates(self, stochastic_depth=stochastic_depth)
         harmonics, out = o3.Irreps(irreps_harmonics), _checked_order(o3.Irreps(irreps_out))
         self.group = harmonics_group(harmonics)
         super().__init__(heads, out, cutoff, harmonics.lmax, elements)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, check_name
+from geoeq.derivatives import in_transform
+from geoeq.errors import InputError, check_name, check_positive, check_rates, check_sizes
 from geoeq.graph import Graph, edge_frames, with_frames
 from geoeq.layers.edge_frames.edge_degree import EdgeDegreeEmbedding
 from geoeq.layers.edge_frames.so2 import frame_matrix
@@ -92,12 +93,13 @@ class EquiformerV2(Model):
         Positions in Å.
 
     Raises:
-        InputError: neither a cutoff nor a basis_cutoff is given, or an option is unknown.
+        InputError: neither a cutoff nor a basis_cutoff is given, or an option is unknown, or a number is out of range.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059. Differs: derivatives by the positions go through the frames, unless
         ``detach_frames``; with a cutoff, messages decay smoothly to zero there; frames are a smooth function of the
         edge nearly everywhere and not rotated at random; all neighbours within the cutoff count, not the nearest 20.
+        Presets have the published norm, "layer_norm_sh", which is stable from lmax 4 on (see ``SphereNorm``).
     """
 
     group = "SE(3)"
@@ -119,7 +121,7 @@ class EquiformerV2(Model):
         alpha_channels: int = 64,
         value_channels: int = 16,
         feed_forward_channels: int = 128,
-        norm: SphereNormKind = "layer_norm_sh",
+        norm: SphereNormKind = "rms_norm_sh",
         activation: SphereNonlinearity = "separable_s2",
         feed_forward: FeedForwardKind = "separable_grid_mlp",
         resolution: int | None = None,
@@ -142,6 +144,13 @@ class EquiformerV2(Model):
         checkpoint_blocks: bool = False,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, layers=layers, channels=channels, hidden_channels=hidden_channels)
+        check_sizes(self, attention_heads=attention_heads, alpha_channels=alpha_channels, value_channels=value_channels)
+        check_sizes(self, feed_forward_channels=feed_forward_channels, resolution=resolution)
+        check_sizes(self, edge_channels=edge_channels, num_basis=num_basis)
+        check_sizes(self, least=0, lmax=lmax, mmax=mmax, edge_attr_width=edge_attr_width)
+        check_positive(self, average_degree=average_degree, basis_cutoff=basis_cutoff)
+        check_rates(self, alpha_dropout=alpha_dropout, drop_path=drop_path)
         irreps = sphere_irreps(lmax, channels)
         super().__init__(heads, irreps, cutoff, lmax, elements)
         check_name("atom_edge_embedding", atom_edge_embedding, get_args(AtomEdgeEmbedding))
@@ -166,6 +175,11 @@ class EquiformerV2(Model):
             EquiformerV2Layer(*sizes, separate, *kinds, alpha_dropout, drop_path, cutoff) for _ in range(layers)
         )
         self.norm = SphereNorm(lmax, channels, norm)
+
+    @property
+    def inexact_derivatives(self) -> str:
+        """Name of the option that makes derivatives by the positions inexact; empty if they are exact."""
+        return "detach_frames" if self.detach_frames else ""
 
     @classmethod
     def example(cls) -> Self:
@@ -201,7 +215,7 @@ class EquiformerV2(Model):
         x = x + self.edge_degree(graph)
         frame = frame_matrix(edge_frames(graph, self.lmax), self.lmax, self.mmax).to(x.dtype)
         for layer in self.layers:
-            if self.checkpoint_blocks and torch.is_grad_enabled():
+            if self.checkpoint_blocks and torch.is_grad_enabled() and not in_transform():
                 x = checkpoint(layer.on_sphere, x, graph, frame, use_reentrant=False)
             else:
                 x = layer.on_sphere(x, graph, frame)  # type: ignore[operator]

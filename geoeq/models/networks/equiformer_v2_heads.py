@@ -6,7 +6,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from geoeq.errors import InputError
+from geoeq.errors import InputError, check_positive, check_sizes
 from geoeq.graph import Graph, edge_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.edge_frames.so2_attention import SO2Attention
@@ -48,7 +48,7 @@ class SphereScalar(GraphScalar):
         Returns [G].
 
     Raises:
-        InputError: the features are not functions on the sphere.
+        InputError: the features are not functions on the sphere, or a number is out of range.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, section 4.4. Differs: references, shift and scale are fitted to the
@@ -63,6 +63,7 @@ class SphereScalar(GraphScalar):
         resolution: int | None = None,
     ) -> None:
         super().__init__(name)
+        check_sizes(self, feed_forward_channels=feed_forward_channels, resolution=resolution)
         self.hidden, self.feed_forward, self.resolution = feed_forward_channels, feed_forward, resolution
 
     def make(self, irreps: o3.Irreps) -> None:
@@ -99,7 +100,7 @@ class AttentionVector(Head):
         Returns [N, 3].
 
     Raises:
-        InputError: the features are not functions on the sphere, or lmax is 0.
+        InputError: the features are not functions on the sphere, or lmax is 0, or a number is out of range.
 
     Source:
         Liao et al., ICLR 2024, arXiv:2306.12059, section 4.4.
@@ -123,6 +124,11 @@ class AttentionVector(Head):
         cutoff: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(self, hidden_channels=hidden_channels, heads=heads, alpha_channels=alpha_channels)
+        check_sizes(self, value_channels=value_channels, edge_width=edge_width, edge_channels=edge_channels)
+        check_sizes(self, resolution=resolution)
+        check_sizes(self, least=0, mmax=mmax)
+        check_positive(self, cutoff=cutoff)
         self.name = checked_name(name, "node", "1o")
         self.names = (name,)
         self.mmax, self.hidden_channels, self.heads = mmax, hidden_channels, heads

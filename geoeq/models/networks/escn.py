@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_positive, check_sizes
 from geoeq.graph import Graph, edge_frames, with_frames
 from geoeq.layers.edge_frames.so2 import frame_matrix
 from geoeq.layers.escn import ESCNLayer
@@ -70,7 +70,7 @@ class ESCN(Model):
         Positions in Å (or dimensionless throughout). Features are ``Cx0e + Cx1o + Cx2e + ...``.
 
     Raises:
-        InputError: an option is unknown, or neither a cutoff nor a basis_cutoff is given.
+        InputError: an option is unknown, or neither a cutoff nor a basis_cutoff is given, or a number is out of range.
 
     Source:
         Passaro & Zitnick, ICML 2023, arXiv:2302.03655. Differs: with a cutoff, messages decay smoothly to zero there;
@@ -114,6 +114,10 @@ class ESCN(Model):
         detach_frames: bool = False,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, channels=channels, hidden_channels=hidden_channels, edge_channels=edge_channels)
+        check_sizes(self, layers=layers, resolution=resolution, num_basis=num_basis)
+        check_sizes(self, least=0, lmax=lmax, mmax=mmax, edge_attr_width=edge_attr_width)
+        check_positive(self, average_degree=average_degree, basis_spread=basis_spread, basis_cutoff=basis_cutoff)
         irreps = sphere_irreps(lmax, channels)
         super().__init__(heads, irreps, cutoff, elements=elements)
         self.degree, self.mmax, self.channels = lmax, mmax, channels
@@ -135,6 +139,11 @@ class ESCN(Model):
             )
             for layer in range(layers)
         )
+
+    @property
+    def inexact_derivatives(self) -> str:
+        """Name of the option that makes derivatives by the positions inexact; empty if they are exact."""
+        return "detach_frames" if self.detach_frames else ""
 
     @classmethod
     def example(cls) -> Self:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geoeq import kernels
-from geoeq.errors import InputError
+from geoeq.errors import InputError, check_sizes
 from geoeq.geometry.frames import Frames, pca_frames
 from geoeq.graph import Graph
 from geoeq.layers.inputs.coordinates import centred_vectors
@@ -49,7 +49,8 @@ class FAGNN(GNN):
         last layer, averaged over frames, and one vector decoded in each frame.
 
     Raises:
-        InputError: the number of channels beside the scalars is not a multiple of three, or an input is unknown.
+        InputError: the number of channels beside the scalars is not a multiple of three, or an input is unknown, or a
+            number is out of range.
         CellError: a structure is periodic (see ``centred_vectors``).
 
     Source:
@@ -85,6 +86,8 @@ class FAGNN(GNN):
         velocity: bool = False,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, width=width)
+        check_sizes(self, least=0, scalars=scalars)
         if not 0 <= scalars < width or (width - scalars) % 3:
             raise InputError(f"FAGNN: width - scalars is {width - scalars}; it must be a positive multiple of 3.")
         inputs = node_inputs, features_width, edge_inputs, edge_attr_width, num_basis, velocity

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.faenet import FAENetEdges, FAENetLayer, Message, NodeNorm
 from geoeq.layers.inputs.periodic_table import AtomEmbedding
@@ -59,7 +59,7 @@ class FAENet(Model):
         Positions in Å. Features are scalars, ``Cx0e`` of each layer.
 
     Raises:
-        InputError: an option is unknown, or neither a cutoff nor a basis_cutoff is given.
+        InputError: an option is unknown, or neither a cutoff nor a basis_cutoff is given, or a number is out of range.
 
     Source:
         Duval et al. 2023, arXiv:2305.05577. Differs: norms are taken of each atom; the published ones run over the
@@ -141,6 +141,10 @@ class FAENet(Model):
         second_embedding: bool = True,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, width=width, layers=layers, num_basis=num_basis)
+        check_sizes(self, least=2, filters=filters)  # half of them see vectors, half distances
+        check_sizes(self, least=0, tag_width=tag_width, table_width=table_width, property_width=property_width)
+        check_positive(self, basis_cutoff=basis_cutoff)
         check_name("skip", skip, get_args(Skip))
         end = cutoff if basis_cutoff is None else basis_cutoff
         if end is None:

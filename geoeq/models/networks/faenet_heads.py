@@ -9,7 +9,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_sizes
 from geoeq.fields import field
 from geoeq.graph import Graph
 from geoeq.layers.layer import Group
@@ -142,7 +142,7 @@ class DecodedVector(Head):
         Returns [N, 3].
 
     Raises:
-        InputError: an option is unknown, or the features are not scalars.
+        InputError: an option is unknown, or the features are not scalars, or a number is out of range.
 
     Source:
         Duval et al. 2023, arXiv:2305.05577, and the published code. Differs: its norm is over a batch.
@@ -154,6 +154,7 @@ class DecodedVector(Head):
         self, name: str, hidden: int | None = None, kind: Decoder = "mlp", norm: DecoderNorm = "layer"
     ) -> None:
         super().__init__()
+        check_sizes(self, hidden=hidden)
         self.name = checked_name(name, "node", "1o")
         self.names, self.translates = (name,), field(name).translates
         check_name("kind", kind, get_args(Decoder))

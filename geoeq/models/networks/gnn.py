@@ -10,6 +10,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from geoeq.errors import check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.gnn import GNNLayer
 from geoeq.layers.inputs.coordinates import CoordinateEmbedding, centred_vectors
@@ -49,7 +50,7 @@ class GNN(Model):
         Positions in Å (or dimensionless throughout). Features are scalars, ``Cx0e``.
 
     Raises:
-        InputError: an input is unknown, or data that it needs are missing.
+        InputError: an input is unknown, or data that it needs are missing, or a number is out of range.
         CellError: a structure is periodic (see ``centred_vectors``).
 
     Source:
@@ -84,6 +85,8 @@ class GNN(Model):
         velocity: bool = False,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, width=width, layers=layers, num_basis=num_basis)
+        check_sizes(self, least=0, features_width=features_width, edge_attr_width=edge_attr_width)
         super().__init__(heads, self.features_irreps(width), cutoff, elements=elements)
         self.velocity = velocity
         self.embedding = CoordinateEmbedding(width, node_inputs, features_width, velocity)

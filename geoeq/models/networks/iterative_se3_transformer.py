@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError
+from geoeq.errors import check_positive, check_sizes
 from geoeq.graph import Graph, displace
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
 from geoeq.layers.irreps.layout import sphere_irreps
@@ -49,7 +49,7 @@ class IterativeSE3Transformer(Model):
         scalars and 1 + C vectors, the first of which is the displacement.
 
     Raises:
-        InputError: lmax is 0, so there are no vectors, or there is no block.
+        InputError: lmax is 0, so there are no vectors, or there is no block, or a number is out of range.
 
     Source:
         Fuchs et al. 2021, arXiv:2102.13419, section 3. Differs: all vectors move a node, with learned weights that
@@ -91,7 +91,7 @@ class IterativeSE3Transformer(Model):
         lmax: int = 2,
         attention_heads: int = 4,
         channels_div: int = 2,
-        norm: NormKind | Literal["none"] = "gate",
+        norm: NormKind | Literal["none"] = "bounded",
         cutoff: float | None = None,
         node_inputs: Sequence[NodeInput] = ("element",),
         features_irreps: str = "",
@@ -106,10 +106,10 @@ class IterativeSE3Transformer(Model):
         activation: Activation = "silu",
         elements: Sequence[int] | None = None,
     ) -> None:
-        if blocks < 1 or lmax < 1:
-            raise InputError(
-                f"IterativeSE3Transformer needs blocks >= 1 and lmax >= 1, not blocks={blocks}, lmax={lmax}."
-            )
+        check_sizes(self, blocks=blocks, layers=layers, width=width, lmax=lmax, attention_heads=attention_heads)
+        check_sizes(self, channels_div=channels_div, num_basis=num_basis, hidden=hidden)
+        check_sizes(self, least=0, edge_attr_width=edge_attr_width)
+        check_positive(self, cutoff=cutoff, basis_cutoff=basis_cutoff)
         scalars = 2 * width
         irreps = o3.Irreps(f"{scalars}x0e + {1 + width}x1o")
         edge_inputs, distance = edge_inputs_with_basis(edge_inputs, basis_cutoff or cutoff, distance)

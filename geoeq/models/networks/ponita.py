@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_sizes
 from geoeq.geometry.rotations import random_rotations
 from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
@@ -63,7 +63,7 @@ class PONITA(Model):
         orientations.
 
     Raises:
-        InputError: an option is unknown, or vectors are requested without orientations.
+        InputError: an option is unknown, or vectors are requested without orientations, or a number is out of range.
 
     Source:
         Bekkers et al., ICLR 2024, arXiv:2310.02970. Differs: the orientations are a fixed arrangement, not
@@ -103,9 +103,11 @@ class PONITA(Model):
         edge_attr_width: int = 0,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, channels=channels, layers=layers, basis_width=basis_width, degree=degree, widening=widening)
+        check_sizes(self, least=0, scalars=scalars, vectors=vectors, edge_attr_width=edge_attr_width)
         check_name("kind of orientations", orientations, get_args(Orientations))
         if num_orientations in (1, 2, 3) or num_orientations < 0:
-            raise InputError(f"PONITA needs 4 orientations or more, or none (0), not {num_orientations}.")
+            raise InputError(f"PONITA: num_orientations is {num_orientations}; it must be 4 or more, or 0 for none.")
         oriented = num_orientations > 0
         self.scalars = channels if scalars is None else scalars
         self.vectors = (channels if oriented else 0) if vectors is None else vectors

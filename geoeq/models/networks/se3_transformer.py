@@ -10,7 +10,7 @@ from e3nn import o3
 from torch import Tensor
 from torch_geometric.data import Data
 
-from geoeq.errors import TensorError
+from geoeq.errors import TensorError, check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
 from geoeq.layers.irreps.layout import sphere_irreps
@@ -37,7 +37,7 @@ class SE3Transformer(Model):
         channels_div: keys and values have C / channels_div channels.
         irreps_out: irreps of the final convolution's output, for the heads; by default ``(lmax + 1) C`` scalars and C
             vectors.
-        norm: nonlinearity after each attention: "gate", "norm" (as published) or "none" (see ``SE3Norm``).
+        norm: nonlinearity after each attention: "bounded", "gate", "norm" (as published) or "none" (see ``SE3Norm``).
         cutoff: cutoff radius in Å; None takes ``data.edge_index``, or connects all atoms of a graph.
         node_inputs: inputs of a node: "element", "charge", "speed", "features" (``data.x``).
         features_irreps: irreps of ``data.x``.
@@ -60,7 +60,8 @@ class SE3Transformer(Model):
         Positions in Å (or dimensionless throughout), velocities in Å per unit of time.
 
     Raises:
-        InputError: the attention heads do not divide the channels of keys and values, or an option is unknown.
+        InputError: the attention heads do not divide the channels of keys and values, or an option is unknown, or a
+            number is out of range.
 
     Source:
         Fuchs et al., NeurIPS 2020, arXiv:2006.10503. Differs: derivatives by positions are exact (the published code
@@ -94,7 +95,7 @@ class SE3Transformer(Model):
         attention_heads: int = 8,
         channels_div: int = 2,
         irreps_out: str | None = None,
-        norm: NormKind | Literal["none"] = "gate",
+        norm: NormKind | Literal["none"] = "bounded",
         cutoff: float | None = None,
         node_inputs: Sequence[NodeInput] = ("element",),
         features_irreps: str = "",
@@ -112,6 +113,10 @@ class SE3Transformer(Model):
         self_per_edge: bool = False,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, width=width, attention_heads=attention_heads, channels_div=channels_div, hidden=hidden)
+        check_sizes(self, num_basis=num_basis)
+        check_sizes(self, least=0, layers=layers, lmax=lmax, edge_attr_width=edge_attr_width)
+        check_positive(self, cutoff=cutoff, basis_cutoff=basis_cutoff)
         hidden_irreps = sphere_irreps(lmax, width)
         last = default_out(width, lmax) if irreps_out is None else o3.Irreps(irreps_out)
         node_irreps = input_irreps(width, lmax, features_irreps, velocity) if embed else o3.Irreps(features_irreps)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError
+from geoeq.errors import InputError, check_positive, check_sizes
 from geoeq.graph import Graph, with_frames
 from geoeq.layers.inputs.embedding import EdgeEmbedding, EdgeInput, IrrepsEmbedding, NodeInput
 from geoeq.layers.irreps.layout import sphere_irreps
@@ -51,7 +51,8 @@ class TensorFieldNetwork(Model):
         Positions in Å (or dimensionless throughout), velocities in Å per unit of time.
 
     Raises:
-        InputError: there are no edge inputs, or the product is unknown or does not have the given options.
+        InputError: there are no edge inputs, or the product is unknown or does not have the given options, or a number
+            is out of range.
 
     Source:
         Thomas et al. 2018, arXiv:1802.08219. Differs: gates instead of norm nonlinearities, self-interaction of each
@@ -86,6 +87,9 @@ class TensorFieldNetwork(Model):
         edge_attr_width: int = 0,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, width=width, layers=layers, hidden=hidden, num_basis=num_basis)
+        check_sizes(self, least=0, lmax=lmax, lmax_edge=lmax_edge, edge_attr_width=edge_attr_width)
+        check_positive(self, neighbors=neighbors, basis_cutoff=basis_cutoff)
         irreps = sphere_irreps(lmax, width)
         in_frames = product == "edge_frame"  # needs no harmonics
         lmax_graph = 0 if in_frames else lmax if lmax_edge is None else lmax_edge

@@ -9,6 +9,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from geoeq.errors import check_positive, check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.inputs.coordinates import CoordinateEmbedding, centred_vectors
 from geoeq.layers.inputs.embedding import NodeInput
@@ -47,7 +48,7 @@ class Transformer(Model):
         Positions in Å (or dimensionless throughout). Features are scalars, ``Cx0e``.
 
     Raises:
-        InputError: an input is unknown, or data that it needs are missing.
+        InputError: an input is unknown, or data that it needs are missing, or a number is out of range.
         CellError: a structure is periodic (see ``centred_vectors``).
 
     Source:
@@ -72,6 +73,9 @@ class Transformer(Model):
         basis_cutoff: float | None = None,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, width=width, layers=layers, attention_heads=attention_heads, widening=widening)
+        check_sizes(self, least=0, features_width=features_width, num_basis=num_basis)
+        check_positive(self, basis_cutoff=basis_cutoff)
         super().__init__(heads, o3.Irreps([(width, "0e")]), cutoff, elements=elements)
         self.velocity = velocity
         self.embedding = CoordinateEmbedding(width, node_inputs, features_width, velocity)

@@ -9,6 +9,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from geoeq.errors import check_sizes
 from geoeq.graph import Graph
 from geoeq.layers.inputs.embedding import IrrepsEmbedding, NodeInput
 from geoeq.layers.vector_neurons import VectorNeuronLayer
@@ -34,6 +35,9 @@ class VectorNeurons(Model):
     Shapes:
         Positions in Å.
 
+    Raises:
+        InputError: a number is out of range.
+
     Source:
         Deng et al., ICCV 2021, arXiv:2104.12229 (its operations); as a canonicalizer Kaba et al., ICML 2023,
         arXiv:2211.06489. Differs: see ``VectorNeuronLayer``.
@@ -50,6 +54,8 @@ class VectorNeurons(Model):
         velocity: bool = False,
         elements: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(self, width=width, layers=layers)
+        check_sizes(self, least=0, features_width=features_width)
         irreps = o3.Irreps(f"{width}x0e + {width}x1o")
         super().__init__(heads, irreps, cutoff, elements=elements)
         self.embedding = IrrepsEmbedding(irreps, node_inputs, f"{features_width}x0e", velocity)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from geoeq import kernels
-from geoeq.errors import CellError, InputError, check_name
+from geoeq.errors import CellError, check_name, check_positive
 from geoeq.geometry.neighbors import edge_lengths, full_edges
 from geoeq.geometry.neighbors.edges import edge_vectors
 from geoeq.models.heads.head import Head
@@ -72,8 +72,7 @@ class Coulomb(Prior):
 
     def __init__(self, width: float = 1.0, method: PeriodicSum = "ewald") -> None:
         super().__init__()
-        if not (width > 0 and math.isfinite(width)):
-            raise InputError(f"width must be a positive number of Å, not {width}.")
+        check_positive(self, width=width)
         check_name("method of periodic charges", method, get_args(PeriodicSum))
         self.width, self.method = float(width), method
         self.strength = conversion("Ha*a0", "eV*Å")

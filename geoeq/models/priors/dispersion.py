@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, TensorError, UnknownElementError, check_name
-from geoeq.layers.radial.envelope import positive_cutoff
+from geoeq import kernels
+from geoeq.errors import InputError, TensorError, UnknownElementError, check_name, check_positive
 from geoeq.models.priors.prior import Prior, pairs_within
 from geoeq.resources import import_extra
 from geoeq.units import conversion
@@ -59,8 +59,9 @@ class Dispersion(Prior):
         self, functional: str, damping: Damping = "bj", cutoff: float = 21.0, coordination_cutoff: float = 12.0
     ) -> None:
         super().__init__()
+        check_positive(self, cutoff=cutoff, coordination_cutoff=coordination_cutoff)
         check_name("damping", damping, get_args(Damping))
-        self.cutoff, self.coordination_cutoff = positive_cutoff(cutoff), positive_cutoff(coordination_cutoff)
+        self.cutoff, self.coordination_cutoff = float(cutoff), float(coordination_cutoff)
         if self.coordination_cutoff > self.cutoff:
             raise InputError(f"coordination_cutoff is {coordination_cutoff}: it must not exceed the cutoff, {cutoff}.")
         self.damping = damping
@@ -92,7 +93,7 @@ class Dispersion(Prior):
             )
         graph = pairs_within(data, self.cutoff)
         if len(graph.lengths) == 0:
-            return graph.lengths.new_zeros(graph.num_nodes)
+            return kernels.segment_sum(graph.lengths, graph)
         energies = self.energy(
             numbers,
             graph.lengths / self.bohr,

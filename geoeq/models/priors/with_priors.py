@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from geoeq import kernels
+from geoeq.derivatives import derivatives, differentiable, gradients_enabled
 from geoeq.errors import FieldError, InputError
 from geoeq.graph import in_dtype
 from geoeq.models.heads.scalar_heads import GraphScalar
@@ -167,12 +168,11 @@ def _summed(priors: Sequence[nn.Module], data: Data) -> tuple[Tensor, Tensor]:
         limit = int(torch.searchsorted(ptr, ptr[start] + ATOMS_AT_ONCE, right=True)) - 1
         stop = min(max(limit, start + 1), count)
         part = _slice(data, ptr, start, stop)
-        part.pos.requires_grad_()
-        with torch.enable_grad():
+        with gradients_enabled():
+            part = differentiable(part)
+            part.pos.requires_grad_()
             atoms = torch.stack([prior(part, {}) for prior in priors]).sum(0)
-            gradient = torch.zeros_like(part.pos)
-            if atoms.requires_grad:
-                (gradient,) = torch.autograd.grad(atoms.sum(), part.pos, materialize_grads=True)
+            (gradient,) = derivatives(atoms, part, name="energy of the priors")
         energies.append(kernels.segment_sum(atoms.detach(), part.batch, stop - start))
         forces.append(-gradient)
         start = stop

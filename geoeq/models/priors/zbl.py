@@ -11,9 +11,9 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from geoeq import kernels
-from geoeq.errors import TensorError
+from geoeq.errors import TensorError, check_positive, check_sizes
 from geoeq.fields import NUM_ELEMENTS
-from geoeq.layers.radial.envelope import PolynomialEnvelope, positive_cutoff
+from geoeq.layers.radial.envelope import PolynomialEnvelope
 from geoeq.models.priors.prior import Prior, pairs_within
 from geoeq.units import conversion
 
@@ -60,7 +60,9 @@ class ZBL(Prior):
 
     def __init__(self, cutoff: float | None = None, power: int = 6) -> None:
         super().__init__()
-        self.cutoff = None if cutoff is None else positive_cutoff(cutoff)
+        check_sizes(self, least=2, power=power)
+        check_positive(self, cutoff=cutoff)
+        self.cutoff = None if cutoff is None else float(cutoff)
         self.envelope = PolynomialEnvelope(1.0, power)
         self.bohr, self.coulomb = conversion("a0", "Å"), conversion("Ha*a0", "eV*Å")
         self.covalent = _covalent_radii()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError
+from geoeq.errors import InputError, check_sizes
 from geoeq.geometry.frames import Frames, axis_number, fixed_frames, has_reflections, inputs_that_turn
 from geoeq.geometry.rotations import finite_group, is_finite_group, random_orthogonals, random_rotations, random_turns
 from geoeq.models.heads.scalar_heads import GraphScalar
@@ -49,7 +49,8 @@ class GroupAveraging(FramedModel):
         Those of the network inside.
 
     Raises:
-        InputError: the group or axis is unknown, or the group is infinite and ``samples`` is None.
+        InputError: the group or axis is unknown, or the group is infinite and ``samples`` is None, or a number is out
+            of range.
         FieldError: an output is not in ``geoeq.fields``, or belongs to edges.
 
     Source:
@@ -72,8 +73,7 @@ class GroupAveraging(FramedModel):
             raise InputError(f"{over} is an infinite group: set the number of samples, or choose a point group.")
         else:
             axis_number(over, axis)
-        if samples is not None and samples < 1:
-            raise InputError(f"samples is {samples}; it must be 1 or more, or None for all elements.")
+        check_sizes(self, samples=samples)
         self.over, self.samples, self.seed = over, samples, seed
         self.axis = axis or ("z" if is_finite_group(over) or over in ("SE(2)", "E(2)") else None)
         self.group = over if samples is None else "T(3)"  # type: ignore[assignment]

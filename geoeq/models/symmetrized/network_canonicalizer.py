@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from geoeq import kernels
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_sizes
 from geoeq.geometry.frames import (
     FrameGroup,
     Frames,
@@ -46,7 +46,8 @@ class FrameVectors(Head):
         images: see ``FrameAveraging``.
 
     Shapes:
-        Returns "vectors" [G, 3, 3], rows, in Å, and "squares" [G, 3], in Å²."""
+        Returns "vectors" [G, 3, 3], rows, in Å, and "squares" [G, 3], in Å².
+    """
 
     def __init__(self, images: Images = "any") -> None:
         super().__init__()
@@ -55,9 +56,7 @@ class FrameVectors(Head):
         self.images: Images = images
 
     def make(self, irreps: o3.Irreps) -> None:
-        if self.width == 0:
-            raise InputError(f"FrameVectors needs scalars (0e) among the features; the network gives {irreps}.")
-        self.network = two_layers(self.width, _COUNT * (1 + self.num_vectors))
+        self.network = two_layers(self, _COUNT * (1 + self.num_vectors))
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         centroids = kernels.segment_mean(graph.positions, graph.batch, graph.num_graphs)
@@ -105,7 +104,8 @@ class NetworkCanonicalizer(Canonicalizer):
         images: see ``FrameAveraging``.
 
     Raises:
-        InputError: an option is unknown, the symmetry of the network does not cover the group, or the head is missing.
+        InputError: an option is unknown, the symmetry of the network does not cover the group, or the head is missing,
+            or a number is out of range.
 
     Source:
         Kaba et al., ICML 2023, arXiv:2211.06489, section 4; "orbit" and noise: Nguyen et al. 2023,
@@ -137,7 +137,8 @@ class NetworkCanonicalizer(Canonicalizer):
         if network.group != "E(3)" and (network.group != "SE(3)" or has_reflections(group)):
             name = type(network).__name__
             raise InputError(f"{name} is equivariant under {network.group}, which does not cover frames of {group}.")
-        if noise < 0 or samples < 1 or (noise == 0 and samples > 1):
+        check_sizes(self, samples=samples)
+        if not 0 <= noise < float("inf") or (noise == 0 and samples > 1):
             raise InputError(f"noise is {noise} and samples is {samples}; more than one sample needs noise above 0.")
         self.network, self.noise, self.samples, self.seed = network, noise, samples, seed
         self.random = noise > 0

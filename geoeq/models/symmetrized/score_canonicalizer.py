@@ -41,7 +41,7 @@ class FrameScore(Head):
         self.names = ()
 
     def make(self, irreps: o3.Irreps) -> None:
-        self.network = two_layers(self.width, 1)
+        self.network = two_layers(self, 1)
 
     def forward(self, x: Tensor, graph: Graph) -> dict[str, Tensor]:
         score = kernels.segment_mean(self.network(self.scalars(x)), graph.batch, graph.num_graphs)

@@ -10,7 +10,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import FieldError, InputError, check_name
+from geoeq.errors import FieldError, check_name, check_sizes
 from geoeq.fields import field
 from geoeq.geometry.frames import (
     Framed,
@@ -87,8 +87,7 @@ class TinvNN(FramedModel):
     def __init__(self, model: nn.Module, signs: AxisSigns = "average", landmarks: int | None = 16) -> None:
         super().__init__(model)
         check_name("treatment of signs", signs, get_args(AxisSigns))
-        if landmarks is not None and landmarks < 4:
-            raise InputError(f"landmarks must be 4 or more, to span a structure in space, not {landmarks}.")
+        check_sizes(self, least=4, landmarks=landmarks)  # four points span a structure in space
         self.signs, self.landmarks = signs, landmarks
         for name in self.fields:
             _check_scalar(name)

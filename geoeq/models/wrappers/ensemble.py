@@ -71,8 +71,8 @@ class Ensemble(Model):
         for name, factor in self.factors.items():
             if uncertainty_name(name) not in self.fields:
                 raise FieldError(f"There is a factor for '{name}', but the models have no uncertainty of it.")
-            if not factor > 0:
-                raise InputError(f"The factor for '{name}' is {factor}; it must be above 0.")
+            if not 0 < factor < float("inf"):
+                raise InputError(f"The factor for '{name}' is {factor}; it must be a positive, finite number.")
         self.group, self.axis = _common_group(models)
 
     @classmethod
@@ -101,6 +101,11 @@ class Ensemble(Model):
     def conservative(self) -> bool:
         """Whether all members are conservative."""
         return all(model.conservative for model in self.models)
+
+    @property
+    def inexact_derivatives(self) -> str:
+        """First option of a member that makes derivatives inexact."""
+        return next((model.inexact_derivatives for model in self.models if model.inexact_derivatives), "")
 
     @property
     def cutoff(self) -> float | None:  # type: ignore[override]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from geoeq.derivatives import derivatives, differentiable, gradients_enabled, in_transform, uncompiled, unconnected
 from geoeq.errors import FieldError, InputError
 from geoeq.fields import Field, field
 from geoeq.geometry.lattice import cell_faults
@@ -28,7 +28,11 @@ class Forces(SameSymmetry):
     periodic: for a slab it includes the vacuum, as in ASE.
 
     If gradients are enabled, forces can be differentiated (to train with them, or for Hessians). Under
-    ``torch.no_grad()`` they cannot, which saves memory.
+    ``torch.no_grad()`` and ``torch.inference_mode()`` they cannot, which saves memory.
+
+    ``torch.compile(Forces(...))`` compiles the network inside and differentiates it. PyTorch cannot differentiate
+    compiled code twice: if gradients are enabled, the network is not compiled. ``geoeq.simulate.export_potential``
+    compiles energy and forces as one program.
 
     Args:
         model: network that predicts "energy" and possibly other outputs, but neither forces nor stress.
@@ -40,6 +44,8 @@ class Forces(SameSymmetry):
 
     Raises:
         FieldError: the network predicts no energy, or predicts forces or a stress itself.
+        InputError: an option of the network makes its derivatives inexact. On evaluation: the energy is not connected
+            to the positions by differentiable operations, or the parameters were created in inference mode.
 
     Source:
         Stress by strain: Knuth et al., Comput. Phys. Commun. 190, 33 (2015), arXiv:1503.03765, section 2.
@@ -58,6 +64,13 @@ class Forces(SameSymmetry):
                     f"{type(model).__name__} predicts {' and '.join(sorted(direct))} directly: leave that head out, or "
                     "use the network without Forces."
                 )
+        inexact = getattr(model, "inexact_derivatives", "")
+        if inexact:
+            raise InputError(
+                f"{type(model).__name__} was built with {inexact}=True, as published: its derivatives are not exact, "
+                f"and forces would not be those of the energy. Build it with {inexact}=False, which has the same "
+                "parameters and energies."
+            )
 
     @classmethod
     def example(cls) -> Self:
@@ -79,30 +92,89 @@ class Forces(SameSymmetry):
         """True, as forces are minus the derivative of the energy."""
         return True
 
+    @uncompiled
     def forward(self, data: Data) -> dict[str, Tensor]:
         """Return energy, forces, stress, and the other outputs of the network.
 
         Raises:
-            InputError: a structure is invalid.
+            InputError: a structure is invalid, or the energy is not connected to the positions.
         """
-        keep = torch.is_grad_enabled()
-        with torch.enable_grad():
-            moved = copy.copy(data)
-            pos = data.pos if data.pos.requires_grad and keep else data.pos.detach().requires_grad_()
-            moved.pos, inputs = pos, [pos]
-            if self.stress and bool(has_volume(data).all()):
-                strain = pos.new_zeros(data.cell.reshape(-1, 3, 3).shape, requires_grad=True)  # [G, 3, 3]
-                inputs.append(strain)
-                stretch(moved, (strain + strain.mT) / 2)
-            outputs: dict[str, Tensor] = dict(self.model(moved))
-            if "energy" not in outputs:
-                raise InputError(f"{type(self.model).__name__} returned {', '.join(outputs)}: forces need an 'energy'.")
-            derivatives = _derivatives(outputs["energy"], inputs, keep)
-        outputs["forces"] = -derivatives[0]
-        if len(derivatives) > 1:
+        _graph_break()
+        stress = self.stress and bool(has_volume(data).all())
+        if in_transform():
+            outputs, found = self._transformed(data, stress)
+        elif torch.is_grad_enabled():
+            outputs, found = self._uncompiled(data, stress)
+        else:
+            outputs, found = self._differentiated(data, stress)
+        outputs["forces"] = -found[0]
+        if stress:
             volume = torch.linalg.det(data.cell.reshape(-1, 3, 3)).abs()
-            outputs["stress"] = derivatives[1] / volume[:, None, None]
-        return outputs if keep else {name: value.detach() for name, value in outputs.items()}
+            outputs["stress"] = found[1] / volume[:, None, None]
+        return outputs
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _uncompiled(self, data: Data, stress: bool) -> tuple[dict[str, Tensor], list[Tensor]]:
+        with torch.compiler.set_stance("force_eager"):  # also if the network inside is compiled
+            return self._differentiated(data, stress)
+
+    @uncompiled
+    def _differentiated(self, data: Data, stress: bool) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Return the outputs of the network, and the derivatives of its energy by positions and strain."""
+        keep = torch.is_grad_enabled()
+        parameter = next(self.parameters(), None)
+        if parameter is not None and parameter.is_inference():
+            raise InputError(
+                "The parameters were created within torch.inference_mode(), where nothing can be differentiated: build "
+                "or load the model outside, or use copy.deepcopy(model), made outside."
+            )
+        with gradients_enabled():
+            moved = differentiable(data)
+            if not (moved.pos.requires_grad and keep):
+                moved.pos = moved.pos.detach().requires_grad_()
+            pos, strains = moved.pos, []
+            if stress:
+                strain = pos.new_zeros(data.cell.reshape(-1, 3, 3).shape, requires_grad=True)  # [G, 3, 3]
+                strains.append(strain)
+                stretch(moved, (strain + strain.mT) / 2)
+            outputs = self._outputs(moved)
+            moved.pos = pos
+            found = derivatives(outputs["energy"], moved, *strains, name="energy", create_graph=keep)
+            if keep:  # also constant forces can be differentiated, by the positions
+                found[0] = found[0] + 0 * pos
+        return outputs if keep else {name: value.detach() for name, value in outputs.items()}, found
+
+    def _transformed(self, data: Data, stress: bool) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Do the same within a transform of ``torch.func``, where tensors cannot be marked as inputs."""
+
+        def energy(pos: Tensor, strain: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+            moved = differentiable(data)
+            moved.pos = pos
+            if strain is not None:
+                stretch(moved, (strain + strain.mT) / 2)
+            outputs = self._outputs(moved)
+            level = torch._C._functorch.maybe_get_level(outputs["energy"])  # of outer transforms, or of this one
+            if level != torch._C._functorch.maybe_current_level() or not outputs["energy"].requires_grad:
+                raise unconnected("energy")
+            return outputs["energy"].sum(), outputs
+
+        inputs = [data.pos, torch.zeros_like(data.cell.reshape(-1, 3, 3))] if stress else [data.pos]
+        found, outputs = torch.func.grad(energy, argnums=tuple(range(len(inputs))), has_aux=True)(*inputs)
+        return outputs, list(found)
+
+    def _outputs(self, data: Data) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = dict(self.model(data))
+        if "energy" not in outputs:
+            raise InputError(f"{type(self.model).__name__} returned {', '.join(outputs)}: forces need an 'energy'.")
+        return outputs
+
+
+def _graph_break() -> None:
+    """Let ``torch.compile(..., fullgraph=True)`` fail with this text."""
+    torch._dynamo.graph_break(
+        msg="Forces differentiates its network, which PyTorch does not compile as one graph: leave out fullgraph=True, "
+        "or compile energy and forces with geoeq.simulate.export_potential."
+    )
 
 
 def has_volume(data: Data) -> Tensor:
@@ -120,10 +192,3 @@ def stretch(data: Data, strain: Tensor) -> None:
     data.pos = data.pos + torch.einsum("nx,nxy->ny", data.pos, strain.index_select(0, batch))
     if getattr(data, "cell", None) is not None:
         data.cell = data.cell + (data.cell.reshape(-1, 3, 3) @ strain).reshape(data.cell.shape)
-
-
-def _derivatives(energy: Tensor, inputs: list[Tensor], keep: bool) -> list[Tensor]:
-    """Return the gradients of the summed energy; zero if it depends on no input."""
-    if not energy.requires_grad:
-        return [torch.zeros_like(tensor) for tensor in inputs]
-    return list(torch.autograd.grad(energy.sum(), inputs, create_graph=keep, materialize_grads=True))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from geoeq.derivatives import derivatives, differentiable, gradients_enabled
 from geoeq.errors import InputError
 
 __all__ = ["hessian", "hessian_vector_product"]
@@ -27,21 +28,20 @@ def hessian_vector_product(model: Potential, data: Data, vectors: Tensor) -> Ten
         vectors: [N, 3]. Returns [N, 3], eV/Å^2 times the unit of the vectors.
 
     Raises:
-        InputError: the model predicts no forces.
+        InputError: the model predicts no forces, or they are not connected to the positions by differentiable
+            operations, as those of an exported potential.
     """
-    moved = data.clone()
-    moved.pos = data.pos.detach().clone().requires_grad_()
-    with torch.enable_grad():
+    with gradients_enabled():
+        moved = differentiable(data)
+        moved.pos = moved.pos.detach().requires_grad_()
         outputs = model(moved)
         if "forces" not in outputs:
             raise InputError(
                 "A Hessian consists of derivatives of forces: pass a model with forces, such as Forces(model)."
             )
         forces = outputs["forces"]
-        if not forces.requires_grad:
-            return torch.zeros_like(moved.pos.detach())
-        product: Tensor = torch.autograd.grad(forces, moved.pos, -vectors.to(forces), materialize_grads=True)[0]
-    return product
+        weights = -vectors.clone().to(forces)  # a clone, as vectors may be of inference mode
+        return derivatives(forces, moved, name="forces", weights=weights)[0]
 
 
 def hessian(model: Potential, data: Data, *, chunk_size: int | None = None) -> Tensor:

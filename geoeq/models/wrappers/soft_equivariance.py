@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.errors import InputError, check_name
+from geoeq.errors import InputError, check_name, check_sizes
 from geoeq.fields import field
 from geoeq.geometry.groups import Output, Symmetry, named_output, random_element
 from geoeq.layers.layer import Group
@@ -107,8 +107,9 @@ class SoftEquivariance(Wrapper):
             check_name("symmetry among those given", name, symmetries)
         if set(strengths) != set(symmetries) or not all(0 <= value < float("inf") for value in strengths.values()):
             raise InputError(f"strength must be 0 or more, for each of {', '.join(symmetries)}; it is {strength}.")
-        if (tune_after is not None and tune_after < 1) or power < 0:
-            raise InputError(f"tune_after must be 1 or more, and power 0 or more; they are {tune_after} and {power}.")
+        check_sizes(self, tune_after=tune_after)
+        if not 0 <= power < float("inf"):
+            raise InputError(f"SoftEquivariance: power is {power}; it must be 0 or more.")
         self.symmetries, self.tune_after, self.power = tuple(symmetries), tune_after, power
         self.group: Group = getattr(model, "group", "T(3)")
         self.register_buffer("strengths", torch.tensor([float(strengths[name]) for name in symmetries]))

@@ -57,6 +57,11 @@ class Wrapper(Model):
         return getattr(self.model, "elements", None)
 
     @property
+    def inexact_derivatives(self) -> str:
+        """Option that makes derivatives of the network inside inexact."""
+        return str(getattr(self.model, "inexact_derivatives", ""))
+
+    @property
     def auxiliary_losses(self) -> Mapping[str, Callable[[Data], Tensor]]:
         """Auxiliary losses of the network inside."""
         return self.model.auxiliary_losses if isinstance(self.model, Model) else {}

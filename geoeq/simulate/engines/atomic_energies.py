@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch_geometric.data import Data
 
 from geoeq.data.structures import model_inputs
+from geoeq.derivatives import derivatives, gradients_enabled
 from geoeq.graph import Graph
 from geoeq.models import Ensemble, LastLayer, Model, WithPriors
 from geoeq.models.heads.head import Head
@@ -138,11 +139,10 @@ def interaction_range(atomic_energies: Callable[..., Tensor], model: Model) -> f
     elements = torch.tensor(model.elements or (1, 6, 7, 8, 16))
     chain = model_inputs(elements[torch.arange(_ATOMS) % len(elements)], positions).to(device)
     inputs = graph_inputs(chain, cutoff)
-    moved = inputs.positions.requires_grad_()
-    first = atomic_energies(*inputs._replace(positions=moved))[0]
-    if not first.requires_grad:
-        return 0.0
-    gradient = torch.autograd.grad(first, moved, materialize_grads=True, allow_unused=True)[0]
+    with gradients_enabled():
+        chain.pos = inputs.positions.clone().requires_grad_()
+        first = atomic_energies(*inputs._replace(positions=chain.pos))[0]
+        (gradient,) = derivatives(first, chain, name="energy of an atom")
     reached = gradient.abs().sum(1).nonzero().squeeze(1)
     edges = int(reached.max()) if len(reached) else 0
     return math.inf if edges == _ATOMS - 1 else edges * cutoff

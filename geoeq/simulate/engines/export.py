@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
+import io
 import json
 import os
 import shutil
@@ -12,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from ase import Atoms
 from torch import Tensor
 from torch_geometric.data import Data
 
 import geoeq
+from geoeq.derivatives import derivatives, differentiable, gradients_enabled
 from geoeq.errors import InputError
 from geoeq.fields import field
 from geoeq.files import atomic_write
 from geoeq.models import Model
-from geoeq.models.checkpoint import load_checkpoint
+from geoeq.models.checkpoint import load_checkpoint, weights_sha256
 from geoeq.models.wrappers.forces import stretch
 from geoeq.pointers import graph_pointers
 from geoeq.simulate.engines.exported import ENTRY, FORMAT, FORMAT_VERSION
@@ -31,6 +30,7 @@ from geoeq.simulate.engines.graph_inputs import DERIVATIVE, GraphInputs, graph_i
 from geoeq.simulate.engines.tracing import example_inputs, output_names, trace
 from geoeq.simulate.engines.verification import Run, check_errors, structures_to_compare, worst_error
 from geoeq.simulate.potential import as_potential, energies_within
+from geoeq.trust import Trust
 
 __all__ = ["Export", "export_potential"]
 
@@ -53,6 +53,7 @@ class Export:
     error: float
 
 
+@torch.inference_mode(False)  # tensors of inference mode could not be used in derivatives
 def export_potential(
     model: str | Path | Model,
     path: str | Path,
@@ -61,7 +62,7 @@ def export_potential(
     dtype: torch.dtype | None = None,
     compiled: bool | None = None,
     structures: Sequence[Atoms] = (),
-    trust: bool = False,
+    trust: Trust = False,
 ) -> Export:
     """Write a potential to ``path`` and its compiled form beside it (``water.pt2`` and ``water-compiled.pt2``).
 
@@ -77,7 +78,7 @@ def export_potential(
         dtype: dtype of the model; None leaves it unchanged. Positions are float64 in any case.
         compiled: whether to compile, which takes minutes; None compiles if there is a C++ compiler.
         structures: structures for the comparison, besides random ones of the elements of the model.
-        trust: whether the checkpoint may import and run classes that are not part of geoeq.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
@@ -97,8 +98,10 @@ def export_potential(
     program = trace(potential, example_inputs(potential))
     error = _verify(program.module(), cases, potential)
     description = _description(potential, source, cases[-1])
+    content = io.BytesIO()  # on a full disk, torch's own writer ends the process
+    torch.export.save(program, content, extra_files={ENTRY: json.dumps(description)})
     with atomic_write(path) as temporary:
-        torch.export.save(program, temporary, extra_files={ENTRY: json.dumps(description)})
+        temporary.write_bytes(content.getbuffer())
     if reason is not None:
         return Export(path, None, reason, error)
     package = path.with_name(f"{path.stem}-compiled.pt2")
@@ -135,14 +138,14 @@ def _reference_case(potential: Model, data: Data) -> tuple[GraphInputs, list[Ten
 
 def _derivative(energies: Model, data: Data) -> Tensor:
     """Return the derivative of the energy by strain, [G, 3, 3] eV, whether or not there is a volume."""
-    moved = copy.copy(data)
-    count = len(graph_pointers(data)) - 1
-    strain = data.pos.new_zeros(count, 3, 3, requires_grad=True)
-    stretch(moved, (strain + strain.mT) / 2)
-    with torch.enable_grad():
-        energy = energies(moved)["energy"].sum()
-        gradient: Tensor = torch.autograd.grad(energy, strain, materialize_grads=True)[0]
-    return gradient.detach()
+    with gradients_enabled():
+        moved = differentiable(data)
+        moved.pos = pos = moved.pos.detach().requires_grad_()
+        strain = pos.new_zeros(len(graph_pointers(data)) - 1, 3, 3, requires_grad=True)
+        stretch(moved, (strain + strain.mT) / 2)
+        energy = energies(moved)["energy"]
+        moved.pos = pos
+        return derivatives(energy, moved, strain, name="energy")[1].detach()
 
 
 def _verify(run: Run, cases: Sequence[tuple[GraphInputs, list[Tensor]]], potential: Model) -> float:
@@ -152,7 +155,6 @@ def _verify(run: Run, cases: Sequence[tuple[GraphInputs, list[Tensor]]], potenti
 
 def _description(potential: Model, source: Model, test: tuple[GraphInputs, list[Tensor]]) -> dict[str, Any]:
     parameter = next(potential.parameters())
-    tensors = {name: value.detach().cpu().contiguous() for name, value in source.state_dict().items()}
     inputs, outputs = test
     return {
         "format": FORMAT,
@@ -165,7 +167,7 @@ def _description(potential: Model, source: Model, test: tuple[GraphInputs, list[
         "cutoff": potential.cutoff,
         "elements": None if potential.elements is None else list(potential.elements),
         "conservative": potential.conservative,
-        "sha256": hashlib.sha256(safetensors.torch.save(tensors)).hexdigest(),
+        "sha256": weights_sha256(source),
         "inputs": list(GraphInputs._fields),
         "outputs": [
             {"name": name, "unit": "eV" if name == DERIVATIVE else field(name).unit} for name in output_names(potential)

@@ -18,6 +18,7 @@ from geoeq.simulate.engines.tracing import example_inputs
 from geoeq.simulate.engines.verification import TOLERANCES, check_errors, structures_to_compare, worst_error
 from geoeq.simulate.md.thermo import ENERGY_UNCERTAINTY
 from geoeq.simulate.potential import as_potential, energies_within
+from geoeq.trust import Trust
 
 # PyG replaces torch.index_select by a Python function, which TorchScript, the language of metatomic, refuses.
 _replaced, torch.index_select = torch.index_select, torch._VF.index_select
@@ -131,6 +132,7 @@ class MetatomicEnergy(torch.nn.Module):
         return results
 
 
+@torch.inference_mode(False)  # tensors of inference mode could not be used in derivatives
 def export_metatomic(
     model: Union[str, Path, Model],  # noqa: UP007
     path: Union[str, Path],  # noqa: UP007
@@ -138,7 +140,7 @@ def export_metatomic(
     device: str = "cpu",
     dtype: Optional[torch.dtype] = None,  # noqa: UP045
     description: str = "",
-    trust: bool = False,
+    trust: Trust = False,
 ) -> float:
     """Write the energy of a potential as a metatomic file, with TorchScript inside.
 
@@ -155,7 +157,7 @@ def export_metatomic(
         device: device on which the potential will run, "cpu" or "cuda".
         dtype: dtype of the model and of the engines' inputs and outputs; in float32 total energies have seven digits.
         description: description for the metadata.
-        trust: whether the checkpoint may import and run classes that are not part of geoeq.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Returns:
         The largest difference from the model, as ``geoeq.simulate.engines.verification.worst_error`` measures it.

@@ -13,6 +13,7 @@ from geoeq.models import Model
 from geoeq.resources import import_extra
 from geoeq.simulate.md.thermo import ENERGY_UNCERTAINTY, FORCES_UNCERTAINTY
 from geoeq.simulate.potential import as_potential
+from geoeq.trust import Trust
 
 import_extra("torch_sim", "torchsim")
 from torch_sim import SimState  # noqa: E402
@@ -35,7 +36,7 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # of an optional pac
         dtype: dtype of the states; positions may have more digits than the model, which preserves energies and momenta.
         stress: whether to compute the stress; None computes it if the model has a cutoff. It is omitted for systems
             that are not periodic.
-        trust: whether the checkpoint may import and run classes that are not part of geoeq.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Shapes:
         energy: [G] eV. forces: [N, 3] eV/Å. stress: [G, 3, 3] eV/Å^3. Models with an uncertainty also return
@@ -58,7 +59,7 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # of an optional pac
         *,
         dtype: torch.dtype = torch.float64,
         stress: bool | None = None,
-        trust: bool = False,
+        trust: Trust = False,
     ) -> None:
         super().__init__()
         self.model = as_potential(model, device, stress=stress, trust=trust)

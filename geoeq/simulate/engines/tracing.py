@@ -12,6 +12,7 @@ from torch.export import Dim, ExportedProgram, export
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from geoeq import kernels
+from geoeq.derivatives import derivatives
 from geoeq.errors import InputError
 from geoeq.fields import uncertainty_name
 from geoeq.geometry.random_structures import random_batch
@@ -65,7 +66,8 @@ def _with_derivatives(model: Model, inputs: GraphInputs) -> dict[str, Tensor]:
         strain = torch.zeros_like(inputs.cells).requires_grad_()
         stretch(data, (strain + strain.mT) / 2)
         outputs: dict[str, Tensor] = dict(model.model(data))  # type: ignore[operator]
-        gradients = torch.autograd.grad(outputs["energy"].sum(), [moved, strain], materialize_grads=True)
+        data.pos = moved
+        gradients = derivatives(outputs["energy"], data, strain, name="energy")
     return outputs | {"forces": -gradients[0], DERIVATIVE: gradients[1]}
 
 

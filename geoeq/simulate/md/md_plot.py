@@ -96,7 +96,7 @@ def _draw_column(axes: Axes, rows: Rows, name: str, scale: float, target: float 
     mean = float(half.mean())
     name = name.replace("^3", "³")
     quantity, _, unit = name.rstrip("]").partition(" [")
-    label = f"mean of second half: {with_deviation(mean, float(half.std()))} {unit}"
+    label = f"mean of second half: {with_deviation(mean, float(half.std()) if len(half) > 1 else None)} {unit}"
     axes.plot([times[len(times) // 2], times[-1]], [mean, mean], color=ORANGE, linewidth=1.8, label=label)
     if target is not None:
         axes.axhline(target, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"target: {target:.4g} {unit}")

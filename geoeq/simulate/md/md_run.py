@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,13 @@ from ase import Atoms, units
 from geoeq.data.structures import read_structures
 from geoeq.environment import describe_environment
 from geoeq.errors import InputError, SimulationError
-from geoeq.files import file_sha256, write_json
+from geoeq.files import file_sha256, remove_stale, write_json
 from geoeq.models.checkpoint import checkpoint_sha256
 from geoeq.simulate.calculator import GeoeqCalculator
 from geoeq.simulate.md.settings import MDSettings
 from geoeq.simulate.md.simulation import LAST, LOG, STATE, TRAJECTORY, Outcome, Simulation, StopRule
 from geoeq.simulate.md.summary import PICTURE, RESULTS, result_lines, write_summary
+from geoeq.trust import Trust
 from geoeq.typed import differences
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def run_md(
     skin: float = 0.5,
     again: bool = False,
     stop: StopRule | None = None,
-    trust: bool = False,
+    trust: Trust = False,
 ) -> Outcome:
     """Run a simulation, resuming an interrupted run of the same simulation.
 
@@ -95,7 +97,8 @@ def run_md(
         with MDProgress(console, settings, simulation.step) as progress:
             outcome = simulation.run(stop=stop, report=progress)
     except SimulationError as error:
-        write_summary(simulation, title, stopped=str(error))
+        with contextlib.suppress(OSError):  # the disk may be full
+            write_summary(simulation, title, stopped=str(error))
         raise
     if outcome.signal is None:
         results = write_summary(simulation, title, stopped=outcome.stopped)
@@ -134,6 +137,7 @@ def _claim_folder(folder: Path, description: dict[str, Any], decides: dict[str, 
     Raises:
         InputError: the folder holds another simulation, or unrelated files. The message states the differences.
     """
+    remove_stale(folder)
     file = folder / SETTINGS
     if file.is_file() and (again or not (folder / STATE).is_file()):  # without a state no step was completed
         for name in (SETTINGS, RESULTS, PICTURE, LAST, LOG, STATE, TRAJECTORY):

@@ -124,8 +124,8 @@ class Simulation:
             The number of steps completed, and why the run ended.
 
         Raises:
-            SimulationError: energy or forces are not finite, the structure exploded, or memory ran out. The message
-                names the step and a remedy.
+            SimulationError: energy or forces are not finite, the structure exploded, memory ran out, or the files
+                cannot be written (the last saved state stays). The message names the step and a remedy.
             KeyboardInterrupt: Ctrl-C was pressed twice; the first one ends the run after the current step.
         """
         began, before = time.monotonic(), self.step
@@ -136,6 +136,11 @@ class Simulation:
             self._save()
             if self.step > before or not (self.folder / LAST).is_file():
                 self._write_last()
+        except OSError as error:
+            raise SimulationError(
+                f"After step {self.step} the simulation cannot continue: {error}. The last saved state in "
+                f"'{self.folder}' is intact: remove the cause, and run the same command again to resume from it."
+            ) from error
         finally:
             self._frames.close()
             self._rows.close()

@@ -54,9 +54,9 @@ def write_summary(simulation: Simulation, title: str, *, stopped: str | None = N
         drift of the conserved energy, and the speed.
 
     Raises:
-        MissingExtraError: the extra "train" is not installed.
+        MissingExtraError: the extra "plots" is not installed.
     """
-    import_extra("matplotlib", "train")
+    import_extra("matplotlib", "plots")
     from geoeq.simulate.md.md_plot import draw_summary
 
     folder, settings = simulation.folder, simulation.settings
@@ -74,15 +74,15 @@ def summarize(rows: Sequence[Mapping[str, float]], settings: MDSettings) -> dict
     """Summarize the rows of a log.
 
     Returns:
-        "means": column -> [mean, standard deviation] over the second half; "drift [eV/atom/ps]" if an energy is
-        conserved and there are at least three rows; "ns/day": the median of the rows.
+        "means": column -> [mean, standard deviation (None for one row)] over the second half; "drift [eV/atom/ps]"
+        if an energy is conserved and there are at least three rows; "ns/day": the median of the rows.
     """
     half = rows[len(rows) // 2 :]
     results: dict[str, Any] = {"means": {}}
     for name in _AVERAGED:
         values = [row[name] for row in half if name in row]
         if values:
-            results["means"][name] = [float(np.mean(values)), float(np.std(values))]
+            results["means"][name] = [float(np.mean(values)), float(np.std(values)) if len(values) > 1 else None]
     slope = drift(rows, settings)
     if slope is not None:
         results[DRIFT] = slope

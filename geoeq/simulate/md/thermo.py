@@ -88,8 +88,10 @@ def frame_text(atoms: Atoms, results: Mapping[str, Any], step: int, settings: MD
     return text.getvalue()
 
 
-def with_deviation(mean: float, deviation: float) -> str:
-    """Format a mean with as many digits as its standard deviation justifies: 299.8 ± 4.2."""
+def with_deviation(mean: float, deviation: float | None) -> str:
+    """Format a mean with as many digits as its standard deviation justifies: 299.8 ± 4.2; None is unknown."""
+    if deviation is None:
+        return f"{mean:.6g} (one record, no deviation)"
     if not deviation > 1e-6 * abs(mean):
         return f"{mean:.6g} ± {deviation:.1g}"
     decimals = max(0, 1 - math.floor(math.log10(deviation)))

@@ -90,21 +90,24 @@ def compare_recipes(
     comparison = Comparison.start(first, budget, describe_environment())
     for number, (name, recipe) in enumerate(recipes.items(), 1):
         console.rule(f"{name} ({number} of {len(recipes)})", align="left")
-        comparison.contenders.append(_contender(name, names[name], recipe, console, again))
+        comparison.contenders.append(_contender(name, names[name], recipe, console, again, settings))
         comparison.write(folder)
-        draw_comparison(folder / "compare.png", comparison, folder)
+        if comparison.finished:
+            draw_comparison(folder / "compare.png", comparison, folder)
     console.rule(style="dim")
     comparison.print(console)
-    where = f"'{folder}': compare.md, compare.json, compare.png"
-    console.print(f"Table and plot are in {where}.", highlight=False, soft_wrap=True)
+    written = ["compare.md", "compare.json", *(["compare.png"] if comparison.finished else [])]
+    console.print(f"The results are in '{folder}': {', '.join(written)}.", highlight=False, soft_wrap=True)
     return comparison
 
 
-def _contender(name: str, file: Path, recipe: Recipe, console: Console, again: bool) -> Contender:
+def _contender(
+    name: str, file: Path, recipe: Recipe, console: Console, again: bool, settings: Sequence[str]
+) -> Contender:
     """Train and measure one recipe; return a failure as a result."""
     run = RunFolder(Path(str(recipe.run)))
     try:
-        results = train(recipe, file, console, again=again)
+        results = train(recipe, file, console, again=again, settings=settings)
         done = run.results() or {}
         speed = _speed(run, recipe)
     except Exception as error:  # the other recipes still run
@@ -140,7 +143,7 @@ def _speed(run: RunFolder, recipe: Recipe) -> float:
     known = run.read_json("speed.json")
     if known is None:
         model, meta = load_checkpoint(run.path, trust=True)  # trained here, of a class that the recipe names
-        dataset: Dataset = load(recipe.dataset, sample=recipe.sample)
+        dataset: Dataset = load(recipe.dataset, sample=recipe.sample, trust=True)
         split = dataset.split(meta["data"]["split"])
         indices = split["test"] if len(split["test"]) else split["train"]
         cuda = recipe.device == "cuda" or (recipe.device == "auto" and torch.cuda.is_available())
@@ -190,7 +193,7 @@ def _check_same_task(recipes: dict[str, Recipe]) -> None:
         for setting in _SHARED:
             ours, theirs = _value(reference, setting), _value(other, setting)
             if ours != theirs and setting == "split" and None in (ours, theirs):
-                default = load(reference.dataset, sample=reference.sample).card.default_split
+                default = load(reference.dataset, sample=reference.sample, trust=True).card.default_split
                 ours, theirs = ours or default, theirs or default
             if ours != theirs:
                 raise RecipeError(

@@ -11,7 +11,7 @@ from geoeq.data import load
 from geoeq.errors import RecipeError
 from geoeq.files import write_json, write_text
 from geoeq.training.evaluation.metrics import headline, metric_unit
-from geoeq.units import format_number
+from geoeq.units import counted, format_number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from geoeq.training.recipe import Recipe
 
 __all__ = ["Comparison", "Contender"]
-
-_UNLIMITED = 10_000  # characters of a line in a file
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ class Comparison:
         Raises:
             RecipeError: the data set has no such target.
         """
-        card = load(recipe.dataset, sample=recipe.sample).card
+        card = load(recipe.dataset, sample=recipe.sample, trust=True).card
         for name in recipe.targets:
             if name not in card.targets:
                 raise RecipeError(f"{recipe.dataset} has no target '{name}'. Known: {', '.join(card.targets)}.")
@@ -145,7 +143,8 @@ class Comparison:
             *(f"| {' | '.join(cells)} |" for cells in (self.heading, align, *self.rows())),
             "",
             f"Commit {environment['commit']}, geoeq {environment['geoeq']}, torch {environment['torch']}, "
-            f"{environment['gpu'] or environment['platform']}, {environment['cpu_threads']} CPU threads.",
+            f"{environment['gpu'] or environment['platform']}, "
+            f"{counted(int(environment['cpu_threads'] or 0), 'CPU thread')}.",
         ]
         lines += [f"\n{entry.name} failed: {entry.failure}" for entry in self.contenders if entry.failure]
         return "\n".join(lines) + "\n"
@@ -160,18 +159,19 @@ class Comparison:
         write_json(folder / "compare.json", self.to_dict())
 
     def print(self, console: Console) -> None:
-        """Print the table: names are folded on a narrow terminal, and a file or a pipe gets the full width."""
+        """Print the table, with names folded to the width of the console; compare.md contains them in full."""
+        from rich.box import SIMPLE_HEAD
         from rich.markup import escape
-        from rich.measure import Measurement
         from rich.table import Table
 
-        table = Table(title=escape(self.title), title_justify="left", title_style="bold", header_style="")
+        table = Table(
+            title=escape(self.title), title_justify="left", title_style="bold", header_style="", box=SIMPLE_HEAD
+        )
+        table.padding = (0, 0)
         for index, name in enumerate(self.heading):
-            head = escape(name.replace(" [", "\n[").replace("test ", "test\n"))
+            head = escape(name.replace(" [", "\n[").replace("test ", "test\n").replace("/structure", "\n/structure"))
             text = index < 2
             table.add_column(head, justify="left" if text else "right", no_wrap=not text, overflow="fold")
         for row in self.rows():
             table.add_row(*map(escape, row))
-        if not console.is_terminal:
-            table.width = Measurement.get(console, console.options.update_width(_UNLIMITED), table).maximum
         console.print(table, crop=False)

@@ -11,14 +11,20 @@ import torch
 from numpy.typing import NDArray
 
 from geoeq.data import Dataset, load
-from geoeq.data.card import card_path, read_card
 from geoeq.data.splits import indices_sha256
 from geoeq.errors import CheckpointError, DataError, RecipeError, unknown_name
 from geoeq.models.checkpoint import load_checkpoint
 from geoeq.resources import import_extra
 from geoeq.training.evaluation.baselines import fit_baselines
 from geoeq.training.evaluation.catalyst_metrics import catalyst_metrics
-from geoeq.training.evaluation.results import TargetResults, compare, predict_parts, print_results
+from geoeq.training.evaluation.results import (
+    TargetResults,
+    compare,
+    note_ignored_charge,
+    predict_parts,
+    print_results,
+)
+from geoeq.trust import Trust
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,32 +33,25 @@ __all__ = ["evaluate", "trained_on"]
 
 
 def trained_on(
-    run: str | Path, meta: Mapping[str, Any], *, trust: bool = False
+    run: str | Path, meta: Mapping[str, Any], *, trust: Trust = False
 ) -> tuple[Dataset, dict[str, NDArray[np.int64]]]:
     """Return the data set of a saved model, and its split: part -> indices of structures.
 
     Args:
         run: folder of a run or checkpoint, for messages.
         meta: metadata of its checkpoint.
-        trust: import and run a reader outside geoeq that the card names.
+        trust: modules outside geoeq that the card may name, as for ``load_checkpoint``.
 
     Raises:
-        CheckpointError: the checkpoint does not name its data, or its card names a reader outside geoeq and ``trust``
-            is False.
-        DataError: the data set does not exist, or its split differs from that of the training.
+        CheckpointError: the checkpoint does not name its data.
+        DataError: the data set does not exist, its split differs from that of the training, or its card names a reader
+            that is not trusted.
     """
     run = Path(run)
     data = meta.get("data")
     if not isinstance(data, dict) or "targets" not in meta:
         raise CheckpointError(f"The checkpoint in '{run}' does not name its training data.")
-    card = card_path(data["name"])
-    reader = "" if card is None or trust else read_card(card).reader
-    if reader and not reader.startswith("geoeq."):
-        raise CheckpointError(
-            f"The checkpoint in '{run}' was trained on {card}, whose reader '{reader}' is not part of geoeq. If you "
-            "trust its code, allow it with trust=True, or --trust on the command line."
-        )
-    dataset = load(data["name"], sample=data["sample"])
+    dataset = load(data["name"], sample=data["sample"], trust=trust)
     split = dataset.split(data["split"])
     if indices_sha256(split) != data["split_sha256"]:
         raise DataError(
@@ -62,14 +61,16 @@ def trained_on(
     return dataset, split
 
 
-def evaluate(run: str | Path, console: Console, part: str | None = None, *, trust: bool = False) -> list[TargetResults]:
+def evaluate(
+    run: str | Path, console: Console, part: str | None = None, *, trust: Trust = False
+) -> list[TargetResults]:
     """Print the errors of a saved model, beside baselines and published errors.
 
     Args:
         run: folder of a run or checkpoint.
         console: output console.
         part: "train", "valid" or "test"; None for the last two.
-        trust: import and run classes outside geoeq that the checkpoint names.
+        trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or does not name its data.
@@ -77,7 +78,7 @@ def evaluate(run: str | Path, console: Console, part: str | None = None, *, trus
         RecipeError: the split has no such part.
     """
     run = Path(run)
-    import_extra("rich", "train")
+    import_extra("rich", "plots")
     model, meta = load_checkpoint(run, trust=trust)
     dataset, split = trained_on(run, meta, trust=trust)
     data = meta["data"]
@@ -86,6 +87,7 @@ def evaluate(run: str | Path, console: Console, part: str | None = None, *, trus
     parts = {name: split[name] for name in ((part,) if part else ("valid", "test")) if len(split[name])}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predicted = predict_parts(model, dataset, parts, meta["targets"], device=device)
+    note_ignored_charge(model.to(device).eval(), dataset, console)
     results = []
     for target, predictions in predicted.items():
         baselines = fit_baselines(dataset, split, target)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,65 +21,95 @@ if TYPE_CHECKING:
     from ase import Atoms
     from rich.console import Console
 
-__all__ = ["print_predictions", "write_predictions"]
+__all__ = ["Prediction", "print_predictions", "write_predictions"]
 
 Values = NDArray[np.float64]
 
 
-def write_predictions(
-    path: Path, structures: Sequence[Structure], values: Sequence[Mapping[str, Values]], units: Mapping[str, str]
-) -> None:
-    """Write all predictions to a file, atomically.
+@dataclass
+class Prediction:
+    """A row of a table of predictions.
 
-    A CSV file has a row per structure, with a column per component of a vector. Outputs per atom need extended xyz.
+    Attributes:
+        where: "file.xyz, frame 3", "file.smi, line 3" or the SMILES.
+        structure: the structure; None if it could not be generated.
+        values: output -> value, in the units of the table.
+        name: name of the molecule in its file; empty if it has none.
+        smiles: SMILES of the molecule; empty if its geometry was given.
+        error: reason why there are no values; empty if there are.
+    """
+
+    where: str
+    structure: Structure | None = None
+    values: dict[str, Values] = dataclasses.field(default_factory=dict)
+    name: str = ""
+    smiles: str = ""
+    error: str = ""
+
+    @property
+    def formula(self) -> str:
+        """Chemical formula; empty without a structure."""
+        return "" if self.structure is None else str(self.structure.atoms.get_chemical_formula())
+
+
+def write_predictions(path: Path, rows: Sequence[Prediction], units: Mapping[str, str]) -> list[str]:
+    """Write predictions to a file, atomically; return the names of the outputs in it.
+
+    A CSV file has a row per structure, with a column per component of a vector. Outputs per atom need extended xyz,
+    which has no frame for a structure without values.
 
     Args:
         path: file to write; its suffix decides the format, .csv or extended xyz.
-        structures: structures of the predictions.
-        values: output -> value, for each structure.
+        rows: structures with their predictions, at least one of which has values.
         units: output -> unit; "1" if it has none.
 
     Raises:
-        FieldError: an output is per atom, and the file is CSV.
+        FieldError: all outputs are per atom, and the file is CSV.
     """
-    if path.suffix == ".csv":
-        _write_csv(path, structures, values, units)
-    else:
-        _write_xyz(path, structures, values, units)
+    if path.suffix != ".csv":
+        _write_xyz(path, [row for row in rows if not row.error], units)
+        return list(units)
+    names = [name for name in units if field(name).level == "graph"]
+    if not names:
+        raise FieldError(
+            f"{', '.join(map(repr, units))}: these outputs have a value per atom, but CSV has a row per structure. "
+            "Write to a file that ends with .xyz."
+        )
+    _write_csv(path, rows, {name: units[name] for name in names})
+    return names
 
 
-def _write_csv(
-    path: Path, structures: Sequence[Structure], values: Sequence[Mapping[str, Values]], units: Mapping[str, str]
-) -> None:
-    for name in units:
-        if field(name).level != "graph":
-            raise FieldError(
-                f"'{name}' has a value per atom, but CSV has a row per structure. Write to a file that ends with .xyz."
-            )
-    columns = ["structure", "formula"]
+def _write_csv(path: Path, rows: Sequence[Prediction], units: Mapping[str, str]) -> None:
+    used = {"name": any(row.name for row in rows), "smiles": any(row.smiles not in ("", row.where) for row in rows)}
+    labels = [label for label, occurs in used.items() if occurs]
+    failed = any(row.error for row in rows)
+    example = next(row.values for row in rows if not row.error)
+    columns = []
     for name, unit in units.items():
-        count = np.size(values[0][name])
+        count = np.size(example[name])
         suffix = "" if unit == "1" else f" [{unit}]"
         columns += [f"{name}{suffix}"] if count == 1 else [f"{name}_{index}{suffix}" for index in range(count)]
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        for structure, entry in zip(structures, values):
-            numbers = [f"{number:.8g}" for name in units for number in np.reshape(entry[name], -1)]
-            writer.writerow([structure.where, structure.atoms.get_chemical_formula(), *numbers])
+        writer.writerow(["structure", *labels, "formula", *columns, *(["error"] * failed)])
+        for row in rows:
+            numbers = [f"{number:.8g}" for name in units for number in np.reshape(row.values.get(name, []), -1)]
+            texts = [getattr(row, label) for label in labels]
+            cells = numbers or [""] * len(columns)
+            writer.writerow([row.where, *texts, row.formula, *cells, *([row.error] * failed)])
 
 
-def _write_xyz(
-    path: Path, structures: Sequence[Structure], values: Sequence[Mapping[str, Values]], units: Mapping[str, str]
-) -> None:
+def _write_xyz(path: Path, rows: Sequence[Prediction], units: Mapping[str, str]) -> None:
     from ase.io import write
 
     frames: list[Atoms] = []
-    for structure, entry in zip(structures, values):
-        atoms = structure.atoms.copy()
-        atoms.calc = structure.atoms.calc  # keep the energies and forces of the input file
+    for row in rows:
+        if row.structure is None:
+            continue
+        atoms = row.structure.atoms.copy()
+        atoms.calc = row.structure.atoms.calc  # keep the energies and forces of the input file
         info: dict[str, Any] = {}
-        for name, value in entry.items():
+        for name, value in row.values.items():
             key = f"predicted_{name}"
             if field(name).level == "node":
                 atoms.set_array(key, np.asarray(value))
@@ -90,10 +122,8 @@ def _write_xyz(
         write(temporary, frames, format="extxyz")
 
 
-def print_predictions(
-    console: Console, structures: Sequence[Structure], values: Sequence[Mapping[str, Values]], units: Mapping[str, str]
-) -> None:
-    """Print a table of the outputs per structure.
+def print_predictions(console: Console, rows: Sequence[Prediction], units: Mapping[str, str]) -> None:
+    """Print a table of the outputs per structure, each of which has values.
 
     Raises:
         FieldError: all outputs are per atom.
@@ -110,7 +140,7 @@ def print_predictions(
     for name in shown:
         header = name if units[name] == "1" else f"{name} [{units[name]}]"
         table.add_column(escape(header), justify="right", no_wrap=True)
-    for structure, entry in zip(structures, values):
-        cells = [" ".join(f"{number:.5g}" for number in np.reshape(entry[name], -1)) for name in shown]
-        table.add_row(escape(structure.where), structure.atoms.get_chemical_formula(), *cells)
+    for row in rows:
+        cells = [" ".join(f"{number:.5g}" for number in np.reshape(row.values[name], -1)) for name in shown]
+        table.add_row(escape(row.name or row.where), row.formula, *cells)
     console.print(table)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from geoeq.data import Dataset
 from geoeq.errors import RecipeError
 from geoeq.models import Model
+from geoeq.models.charge_use import ignored_charge
 from geoeq.plots import new_table
 from geoeq.training.evaluation.baselines import Baseline
 from geoeq.training.evaluation.metrics import errors, free, headline, metric_unit
@@ -21,7 +22,7 @@ from geoeq.units import format_number
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Row", "TargetResults", "compare", "predict_parts", "print_results"]
+__all__ = ["Row", "TargetResults", "compare", "note_ignored_charge", "predict_parts", "print_results"]
 
 Values = NDArray[np.float64]
 
@@ -113,6 +114,25 @@ def predict_parts(
     return pairs
 
 
+def note_ignored_charge(model: Model, dataset: Dataset, console: Console) -> None:
+    """Print a warning if structures of the data have a net charge that the model does not use.
+
+    Args:
+        model: a model in evaluation mode.
+        dataset: data set.
+        console: output console.
+    """
+    if dataset.total_charge is None or not dataset.total_charge.any():
+        return
+    index = int(np.flatnonzero(dataset.total_charge)[0])
+    parameter = next(model.parameters())
+    batch = dataset.batch([index], cutoff=model.cutoff, targets=[], dtype=parameter.dtype).to(parameter.device)
+    note = ignored_charge(model, batch)
+    if note is not None:
+        text = f"{dataset.card.name}, structure {index} (counted from 0): {note}"
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
 def compare(
     dataset: Dataset,
     target: str,
@@ -173,6 +193,10 @@ def print_results(console: Console, results: TargetResults, dataset: str, sizes:
 
     metrics = ("MSE", "MAE") if headline(results.target) == "MSE" else ("MAE", "RMSE")
     parts = [part for part in sizes if part in results.model.errors]
+    if not parts:
+        text = f"{dataset}: the error of {results.target} is unknown: no structures are left for validation and test."
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        return
     unit = "" if results.unit == "1" else f" [{results.unit}]"
     squared = metric_unit("MSE", results.unit)
     notes = {"MSE": f" [{squared}]"} if squared else {}

@@ -11,6 +11,7 @@ from ase.build import graphene, molecule
 
 from geoeq.data import load
 from geoeq.data.molecules import conformers
+from geoeq.data.molecules.molecule_files import read_molecules
 from geoeq.data.structures import from_smiles, read_structures
 from geoeq.data_doctor import diagnose
 from geoeq.errors import DataError, InputError
@@ -97,6 +98,13 @@ def test_one_geometry_for_all_smiles_of_a_molecule() -> None:
     one, other = (from_smiles([text])[0].atoms for text in ("CCOCC(C)N", "NC(C)COCC"))
     np.testing.assert_array_equal(one.numbers, other.numbers)
     np.testing.assert_array_equal(one.positions, other.positions)
+
+
+def test_a_column_that_occurs_twice(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("smiles,name,SMILES\nC,methane,CC\n")
+    with pytest.raises(DataError, match="it has the column 'smiles' twice"):
+        read_molecules(str(path))
 
 
 def test_isotopes_of_smiles_keep_their_masses() -> None:

@@ -52,6 +52,14 @@ def test_several_processes_at_once(root):
     assert len(list(root.glob("nbody/sample-*"))) == 1
 
 
+def test_work_of_killed_preparations_of_a_sample_is_deleted(tmp_path):
+    for name in (".sample-0123456789ab-work", ".full-0123456789ab-work"):
+        (tmp_path / "qm7" / name / "whole").mkdir(parents=True)
+    load("qm7", sample=True, root=tmp_path)
+    left = {path.name for path in (tmp_path / "qm7").iterdir() if path.name.endswith("-work")}
+    assert left == {".full-0123456789ab-work"}, "the work on a whole data set can be resumed"
+
+
 def test_no_sample():
     with pytest.raises(DataError, match="'qm7' has no sample"):
         prepare(replace(load_card("qm7"), sample=None), sample=True)

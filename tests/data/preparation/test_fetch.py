@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from geoeq.data import Card, Source
-from geoeq.data.preparation.fetch import chosen_sources, fetch_file, fetch_sources
+from geoeq.data import Card, Source, read_card
+from geoeq.data.preparation.fetch import chosen_sources, fetch_file, fetch_sources, unverified
 from geoeq.errors import DataError
+from geoeq.resources import share
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -28,6 +30,7 @@ class Behaviour:
     ranges: bool = True
     tag: str = '"one"'
     stop_after: int | None = None
+    length: str | None = "right"
     status: int = 200
     success: int | None = None
     kind: str = "application/octet-stream"
@@ -59,7 +62,8 @@ def server() -> Iterator[tuple[str, Behaviour]]:
                 self.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
             if behaviour.tag:
                 self.send_header("ETag", behaviour.tag)
-            self.send_header("Content-Length", str(len(body)))
+            if behaviour.length is not None:
+                self.send_header("Content-Length", str(len(body)) if behaviour.length == "right" else behaviour.length)
             self.end_headers()
             self.wfile.write(body[: behaviour.stop_after])
 
@@ -157,7 +161,7 @@ def test_a_part_that_is_longer_than_the_file(tmp_path, server):
     ("changes", "message"),
     [
         ({"sha256": "0" * 64}, f"has the sha256 {SHA256} instead of {'0' * 64}"),
-        ({"bytes": 5}, "has 3000000 bytes instead of 5"),
+        ({"bytes": 5}, "announces 3000000 bytes instead of 5"),
     ],
 )
 def test_another_file_than_the_card_says(tmp_path, server, changes, message):
@@ -194,6 +198,43 @@ def test_an_answer_that_is_not_the_file(tmp_path, server, changes, message):
     with pytest.raises(DataError, match=f"{message}.*To get it by hand"):
         fetch_file(source(url, sha256=None, bytes=None), tmp_path / "data.bin", progress=False)
     assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("length", ["three", "-1", "1e3", "³"])
+def test_a_size_that_is_not_a_number(tmp_path, server, length):
+    url, behaviour = server
+    behaviour.length = length
+    with pytest.raises(DataError, match=r"announces a file of '.*' bytes, which is not a number.*by hand"):
+        fetch_file(source(url, sha256=None, bytes=None), tmp_path / "data.bin", progress=False)
+    assert not leftovers(tmp_path) - {"data.bin.part.etag"}
+
+
+def test_a_server_that_does_not_stop_is_stopped(tmp_path, server):
+    url, behaviour = server
+    behaviour.length = None
+    with pytest.raises(DataError, match="sends more than the 5 bytes of the file"):
+        fetch_file(source(url, bytes=5), tmp_path / "data.bin", progress=False)
+    assert leftovers(tmp_path) == {"data.bin.part.etag"}
+
+
+def test_files_without_a_checksum_are_called_unverified():
+    assert unverified([source("https://x"), source("https://x", sha256=None, md5="0"), Source("a", shipped=True)]) == []
+    (note,) = unverified([source("https://x/a", sha256=None)])
+    assert note == "The content of data.bin from https://x/a was not verified: the card has no checksum of it."
+
+
+@pytest.mark.parametrize("file", ["../secret", "/etc/passwd", "sample/../../secret", "."])
+@pytest.mark.parametrize("key", ["sample", "source"])
+def test_files_outside_the_folder_of_the_card_are_refused(tmp_path, file, key):
+    content = yaml.safe_load((share("datasets") / "qm7" / "card.yaml").read_text())
+    if key == "sample":
+        content["sample"] = {"files": [file]}
+    else:
+        content["sources"] = [{"file": file, "shipped": True}]
+    path = tmp_path / "card.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(DataError, match="must name a file in the folder of the card"):
+        read_card(path)
 
 
 def test_a_refused_connection(tmp_path, server):

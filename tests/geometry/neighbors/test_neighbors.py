@@ -174,14 +174,27 @@ def test_slices_of_bounded_memory_give_the_same_edges():
     assert same_edges(brute, vesin)
 
 
-@pytest.mark.parametrize(("nodes", "expected"), [(20, "brute"), (1500, "vesin")])
-def test_auto_takes_cell_lists_for_large_graphs(monkeypatch, nodes, expected):
+@pytest.mark.parametrize(
+    ("nodes", "cutoff", "expected"),
+    [
+        (20, 3.0, "brute"),
+        (200, 3.0, "brute"),
+        (300, 3.0, "vesin"),  # 11 neighbours each: cell lists are faster from about 250 nodes
+        (300, 5.0, "brute"),  # 52 neighbours: from about 500
+        (600, 5.0, "vesin"),
+        (600, 8.0, "brute"),
+        (1500, 3.0, "vesin"),
+    ],
+)
+def test_auto_takes_cell_lists_for_large_graphs(monkeypatch, nodes, cutoff, expected):
+    """A liquid with the density of water."""
     called = []
     for name, method in (("open_pairs", "brute"), ("vesin_pairs", "vesin")):
         original = getattr(geoeq.geometry.neighbors, name)
         spy = lambda *arguments, original=original, method=method: called.append(method) or original(*arguments)  # noqa: E731
         monkeypatch.setattr(geoeq.geometry.neighbors, name, spy)
-    radius_edges(torch.rand(nodes, 3) * 30, torch.tensor([0, nodes]), 3.0)
+    side, generator = (nodes / 0.1) ** (1 / 3), torch.Generator().manual_seed(0)
+    radius_edges(torch.rand(nodes, 3, generator=generator) * side, torch.tensor([0, nodes]), cutoff)
     assert called == [expected]
 
 

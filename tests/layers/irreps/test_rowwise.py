@@ -76,14 +76,14 @@ def test_norm_activation_acts_only_on_the_norm():
     norm = x[:, 2:].reshape(5, 3, 3).norm(dim=-1)
     expected = torch.nn.functional.silu(norm + layer.bias[2:]).abs()
     torch.testing.assert_close(out[:, 2:].reshape(5, 3, 3).norm(dim=-1), expected)
-    with pytest.raises(InputError, match="eps must be positive"):
+    with pytest.raises(InputError, match="NormActivation: eps is 0; it must be a positive, finite number"):
         NormActivation("1x1o", eps=0)
 
 
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("norm", [DegreeNorm, EquivariantLayerNorm, EquivariantRMSNorm])
 def test_norms_normalize(norm, affine):
-    layer = norm(IRREPS, eps=0, affine=affine)
+    layer = norm(IRREPS, eps=1e-12, affine=affine)
     x = torch.randn(5, IRREPS.dim) * torch.linspace(1, 20, IRREPS.dim) + 3
     blocks = [layer(x)[:, part].square().mean(-1) for part in IRREPS.slices()]
     if norm is EquivariantRMSNorm:
@@ -99,7 +99,7 @@ def test_norms_normalize(norm, affine):
 
 @pytest.mark.parametrize("shift", [True, False])
 def test_graph_norm_normalizes_over_each_graph(graph, shift):
-    layer = EquivariantGraphNorm(IRREPS, eps=0, shift=shift)
+    layer = EquivariantGraphNorm(IRREPS, eps=1e-12, shift=shift)
     x = 5 * torch.randn(graph.num_nodes, IRREPS.dim) + 2
     out = layer(x, graph)
     for number in range(graph.num_graphs):
@@ -119,7 +119,7 @@ def test_dropout_drops_whole_copies():
     torch.testing.assert_close(out.mean(), torch.tensor(1.0), rtol=0.02, atol=0)
     assert not torch.equal(vectors[:, 0], vectors[:, 1])
     assert torch.equal(layer.eval()(x), x)
-    with pytest.raises(InputError, match="not 1"):
+    with pytest.raises(InputError, match="rate is 1; it must be a probability from 0 to below 1"):
         EquivariantDropout(IRREPS, 1)
 
 
@@ -154,3 +154,19 @@ def test_non_equivariant_options_are_refused():
         Linear("4x0e + 2x1o", "4x0e + 2x1e + 1x2e")
     with pytest.raises(InputError, match="Did you mean 'silu'"):
         Gate("2x0e + 1x1o", activation="silo")
+
+
+@pytest.mark.parametrize("bias", [-1.0, 0.0, 1.0])
+def test_features_that_vanish_by_symmetry_are_not_enlarged(bias):
+    """What is 1e-12 of the scalars stays so; a norm of each degree would multiply it by 300."""
+    x = torch.randn(5, IRREPS.dim)
+    scalar = torch.zeros(IRREPS.dim, dtype=torch.bool)
+    scalar[IRREPS.slices()[0]] = True
+    x[:, ~scalar] *= 1e-12
+    before = x[:, ~scalar].norm() / x[:, scalar].norm()
+    out = EquivariantRMSNorm(IRREPS)(x)
+    torch.testing.assert_close(out[:, ~scalar].norm() / out[:, scalar].norm(), before)
+    assert (DegreeNorm(IRREPS)(x)[:, ~scalar].abs() > 100 * x[:, ~scalar].abs()).all()
+    layer = NormActivation(IRREPS)
+    torch.nn.init.constant_(layer.bias, bias)
+    assert (layer(x)[:, ~scalar].abs() < 2 * x[:, ~scalar].abs()).all()

@@ -14,6 +14,7 @@ from geoeq import kernels
 from geoeq.errors import InputError, TensorError
 from geoeq.graph import build_graph
 from geoeq.layers import TensorProductConv
+from geoeq.layers.products.tensor_paths import depthwise_paths, fully_connected_paths
 from geoeq.symmetry import assert_equivariant, random_batch
 
 CASES = [
@@ -146,9 +147,21 @@ def test_unreachable_irreps_are_refused(mode):
         TensorProductConv("4x0e + 2x1o", "0e + 1o + 2e", "4x0e + 2x0o + 1x3e", mode)
 
 
+@pytest.mark.parametrize("harmonics", ["0e + 2x1o", "0e + 1o + 1o", "0e + 1o + 1e", "0e + 0x1o"])
+def test_several_harmonics_of_a_degree_are_refused(harmonics):
+    """The functions that build paths read one harmonic of each degree; they silently took one of two."""
+    several = o3.Irreps(harmonics)
+    refused = pytest.raises(InputError, match=r"has [02] harmonics of degree 1.*e3nn.o3.TensorProduct")
+    for build in (
+        lambda: TensorProductConv("4x0e", harmonics, "1o"),
+        lambda: depthwise_paths(o3.Irreps("4x0e"), several, [o3.Irrep("1o")]),
+        lambda: fully_connected_paths(o3.Irreps("4x0e"), several, o3.Irreps("1o")),
+    ):
+        with refused:
+            build()
+
+
 def test_bad_arguments_are_refused():
-    with pytest.raises(InputError, match="one harmonic of each degree"):
-        TensorProductConv("4x0e", "0e + 2x1o", "1o")
     with pytest.raises(InputError, match="'uvu' or 'uvw'"):
         TensorProductConv("4x0e", "0e", "0e", "uuu")
     conv = TensorProductConv("4x0e", "0e + 3o", "3o")

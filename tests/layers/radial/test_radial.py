@@ -77,9 +77,9 @@ def test_exponential_normal_is_the_formula():
 
 @pytest.mark.parametrize("kind", [GaussianBasis, BesselBasis, ExpNormalBasis])
 def test_bad_arguments(kind):
-    with pytest.raises(InputError, match="cutoff must be a positive"):
+    with pytest.raises(InputError, match=r"cutoff is .*; it must be a positive, finite number"):
         kind(4, -1.0)
-    with pytest.raises(InputError, match="cutoff must be a positive"):
+    with pytest.raises(InputError, match=r"cutoff is .*; it must be a positive, finite number"):
         kind(4, math.inf)
-    with pytest.raises(InputError, match="width must be at least 1"):
+    with pytest.raises(InputError, match="width is 0; it must be 1 or more"):
         kind(0, 4.0)

@@ -16,6 +16,7 @@ from geoeq.models import (
     NodeScalar,
     NodeVector,
     Positions,
+    SE3Transformer,
     default_head,
 )
 from geoeq.symmetry import assert_equivariant, random_batch
@@ -149,3 +150,10 @@ def test_wrong_names_and_levels():
         network(GraphScalar("gap"), GraphScalar("gap"))
     with pytest.raises(InputError, match="reduce must be"):
         GraphScalar("gap", reduce="max")
+
+
+@pytest.mark.parametrize("head", [GraphScalar("energy"), NodeScalar("charges"), NodeVector("forces"), NodeFeatures(2)])
+def test_features_without_scalars_are_refused(head):
+    """Without scalars, an output would be the same number for all structures."""
+    with pytest.raises(InputError, match=rf"{type(head).__name__} needs scalars \(0e\); the network gives 4x1o"):
+        SE3Transformer([head], 4, 1, 1, attention_heads=1, irreps_out="4x1o", cutoff=4.0)

@@ -163,6 +163,8 @@ def test_tags_change_the_output_and_are_needed():
     with pytest.raises(TensorError, match=r"data\.tags has shape \[3\]; it must be \[5\]"):
         model(data)
     del data.tags
+    with pytest.raises(InputError, match="property_width is 2, but there are no properties"):
+        FAENet([GraphScalar("energy")], width=8, property_width=2, cutoff=4.0)
     with pytest.raises(TensorError, match=r"needs data\.tags, which is missing.*tag_width=0"):
         model(data)
 

@@ -181,7 +181,7 @@ def test_along_an_orientation_the_force_has_no_kink_but_with_the_published_invar
 def test_arguments_that_cannot_be_are_refused():
     with pytest.raises(InputError, match="Did you mean 'random'"):
         network(orientations="radom")
-    with pytest.raises(InputError, match=r"4 orientations or more, or none \(0\), not 2"):
+    with pytest.raises(InputError, match=r"num_orientations is 2; it must be 4 or more, or 0 for none"):
         network(num_orientations=2)
     with pytest.raises(InputError, match="has no vectors"):
         network(num_orientations=0, vectors=3)

@@ -108,7 +108,7 @@ def test_what_cannot_be_is_refused():
         SE3Convolution("4x0e", "4x0e", 4, sharing="outputs")
     with pytest.raises(InputError, match="2 layers and a convolution need 3 sharings, not 2"):
         SE3Block("4x0e", "4x0e", "4x0e", 2, 4, heads=1, sharing=["all", "all"])
-    with pytest.raises(InputError, match="not blocks=0, lmax=2"):
+    with pytest.raises(InputError, match="blocks is 0; it must be 1 or more"):
         IterativeSE3Transformer([Positions()], blocks=0)
     layer = SE3Convolution("4x1o", "4x2e", 4).double()
     x = torch.zeros(5, 12, dtype=torch.float64)
@@ -145,3 +145,12 @@ def test_compiled_derivatives_are_the_same():
 
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(forces(compiled), forces(model))
+
+
+def test_the_bounded_norm_never_enlarges_a_feature():
+    norm = SE3Norm("4x0e + 4x1o + 4x2e")
+    for size in (1e-12, 1.0, 1e6):
+        x = size * torch.randn(5, 36)
+        out = norm(x)[:, 4:]
+        assert (out.abs() <= 1.6 * x[:, 4:].abs()).all()
+        assert out.abs().max() < 30

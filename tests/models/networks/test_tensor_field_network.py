@@ -83,5 +83,5 @@ def test_edge_inputs_are_needed():
         TensorFieldNetwork([GraphScalar("energy")], cutoff=4.0, edge_inputs=[])
     with pytest.raises(InputError, match="needs a cutoff"):
         TensorFieldNetwork([GraphScalar("energy")])
-    with pytest.raises(InputError, match="neighbors must be positive"):
+    with pytest.raises(InputError, match="neighbors is 0; it must be a positive, finite number"):
         TensorFieldNetwork([GraphScalar("energy")], cutoff=4.0, neighbors=0)

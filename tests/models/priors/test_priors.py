@@ -220,7 +220,7 @@ def test_what_cannot_be_is_refused():
         WithPriors(network(), [])
     with pytest.raises(InputError, match=r"Linear is not a geoeq\.models\.Prior"):
         WithPriors(network(), [torch.nn.Linear(1, 1)])
-    with pytest.raises(InputError, match="cutoff must be a positive number"):
+    with pytest.raises(InputError, match=r"ZBL: cutoff is .*; it must be a positive, finite number"):
         ZBL(cutoff=0.0)
     with pytest.raises(TensorError, match=r"needs data\.z"):
         ZBL()(Data(pos=torch.zeros(1, 3).double()), {})

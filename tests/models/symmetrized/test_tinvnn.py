@@ -227,7 +227,7 @@ def test_what_cannot_be_meant_is_refused():
         wrapped()(batch)
     with pytest.raises(InputError, match=r"No treatment of signs is called 'moment'. Did you mean 'moments'"):
         wrapped("moment")
-    with pytest.raises(InputError, match="landmarks must be 4 or more"):
+    with pytest.raises(InputError, match=r"TinvNN: landmarks is \d; it must be 4 or more"):
         wrapped(landmarks=3)
     with pytest.raises(EmptyGraphError):
         wrapped()(Data(pos=torch.zeros(0, 3), z=torch.zeros(0, dtype=torch.int64)))

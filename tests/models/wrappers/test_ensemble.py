@@ -107,7 +107,7 @@ def test_what_cannot_be_an_ensemble():
         Ensemble([Ensemble([one, network(1)]), Ensemble([one, network(2)])])
     with pytest.raises(FieldError, match="a factor for 'forces', but the models have no"):
         Ensemble([one, network(1)], {"forces": 1.0})
-    with pytest.raises(InputError, match=r"factor for 'energy' is -1\.0; it must be above 0"):
+    with pytest.raises(InputError, match=r"factor for 'energy' is -1\.0; it must be a positive, finite number"):
         Ensemble([one, network(1)], {"energy": -1})
     other = network(1)
     other.group = "T(3)"

@@ -306,8 +306,8 @@ def test_turns_about_an_axis_are_those_of_the_name():
         ({"strength": float("nan")}, "strength must be 0 or more"),
         ({"strength": {"rotation": 1.0}}, r"for each of rotation, reflection; it is"),
         ({"strength": {"translation": 1.0}}, "'translation'"),
-        ({"tune_after": 0}, "tune_after must be 1 or more"),
-        ({"power": -1.0}, "power 0 or more"),
+        ({"tune_after": 0}, "tune_after is 0; it must be 1 or more"),
+        ({"power": -1.0}, "power is -1.0; it must be 0 or more"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(options, message):

@@ -169,6 +169,7 @@ def test_means_are_those_of_the_second_half():
     assert found["means"]["temperature [K]"] == [300.0, 0.0]
     assert found["ns/day"] == 5.0
     assert "volume [Å^3/atom]" not in found["means"]
+    assert summarize(rows()[:1], MDSettings("nve", 20))["means"]["temperature [K]"][1] is None
 
 
 @pytest.mark.parametrize(
@@ -179,6 +180,7 @@ def test_means_are_those_of_the_second_half():
         (0.00015, 0.033, "0.000 ± 0.033"),
         (1234.5, 120.0, "1234 ± 120"),
         (2.5, 0.0, "2.5 ± 0"),
+        (2.5, None, "2.5 (one record, no deviation)"),
     ],
 )
 def test_digits_are_those_of_the_spread(mean, deviation, text):

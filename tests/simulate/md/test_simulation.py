@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import resource
 import signal
 
 import numpy as np
@@ -70,6 +71,25 @@ def kill_at(place):
             raise Killed
 
     return report
+
+
+def test_a_run_on_a_full_disk_keeps_its_state_and_resumes_to_the_same_bits(ours, tmp_path):
+    Simulation(crystal(ours()), settings(), tmp_path / "whole").run()
+    folder = tmp_path / "full"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(step, row):  # from now on files cannot grow
+        if step == 17:
+            resource.setrlimit(resource.RLIMIT_FSIZE, ((folder / "trajectory.extxyz").stat().st_size, limits[1]))
+
+    try:
+        with pytest.raises(SimulationError, match=r"After step 17 .*trajectory\.extxyz.*'.*full' is intact"):
+            Simulation(crystal(ours()), settings(), folder).run(report=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert load_state(folder / "state.pt")["step"] == 14
+    Simulation(crystal(ours()), settings(), folder).run()
+    same(written(tmp_path / "whole"), written(folder))
 
 
 @pytest.mark.parametrize("name", INTEGRATORS)

@@ -178,11 +178,11 @@ def test_nothing_in_the_table_is_cut_off_on_80_columns(terminal: bool) -> None:
     comparison.print(console)
     lines = console.file.getvalue().splitlines()
     assert not any("…" in line for line in lines)
-    assert any(name in line for line in lines) != terminal
-    assert all(len(line) <= 80 for line in lines) == terminal
-    cells = [line.split("│")[1:-1] for line in lines if line.startswith("│")]
-    assert "".join(row[0].strip() for row in cells) == name
-    assert [text.strip() for text in cells[0][2:]] == ["1,238,368", "12345", "300.1", "123.4", "3.392"]
+    assert all(len(line) <= 80 for line in lines)
+    start = 1 + next(number for number, line in enumerate(lines) if "───" in line)
+    cells = [line.split() for line in lines[start:] if line.strip()]
+    assert "".join(row[0] for row in cells) == name
+    assert cells[0][2:] == ["1,238,368", "12345", "300.1", "123.4", "3.392"]
 
 
 def read_recipe_of(dataset: str):

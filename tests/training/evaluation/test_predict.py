@@ -12,8 +12,9 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from rich.console import Console
 
+from geoeq.cli.main import main
 from geoeq.errors import DataError, FieldError, GeoeqError, InputError, UnknownElementError
-from geoeq.models import EGNN, GraphScalar, Positions, save_checkpoint
+from geoeq.models import EGNN, Forces, GraphScalar, Positions, save_checkpoint
 from geoeq.training.evaluation.predict import predict
 
 
@@ -50,6 +51,8 @@ def test_units_are_converted_and_written(run: Path, molecules: Path, console: Co
     assert 1000 * float(other[0]["gap"]) == pytest.approx(float(values[0]["gap"]))
     with pytest.raises(FieldError, match="Did you mean 'gap'"):
         predict(run, console, file=molecules, units={"gapp": "eV"})
+    with pytest.raises(FieldError, match=r"'kcal' is not a unit of a molecule.* Write kcal/mol"):
+        predict(run, console, file=molecules, units={"gap": "kcal"})
     with pytest.raises(FieldError, match="cannot be converted"):
         predict(run, console, file=molecules, units={"gap": "Å"})
 
@@ -93,8 +96,9 @@ def test_frames_with_and_without_velocities_in_one_file(run: Path, console: Cons
     assert float(values[0]["gap"]) == float(values[1]["gap"])
 
     save_checkpoint(EGNN([Positions()], width=8, layers=1, cutoff=4.0, velocity=True), tmp_path / "model")
-    with pytest.raises(InputError, match=r"mixed\.traj, frame 0: .*needs data\.vel"):
-        predict(tmp_path / "model", console, file=path)
+    assert not predict(tmp_path / "model", console, file=path, output=tmp_path / "out.xyz")[0]
+    assert "No prediction for mixed.traj, frame 0: " in console.file.getvalue()
+    assert "needs data.vel" in console.file.getvalue()
 
 
 def test_sdf_with_several_records(run: Path, console: Console, tmp_path: Path) -> None:
@@ -119,7 +123,7 @@ def test_smiles_give_one_geometry_always(run: Path, console: Console) -> None:
     assert [float(v["gap"]) for v in first] == [float(v["gap"]) for v in second]
     for wrong in ("CC(", "hello", ""):
         with pytest.raises(InputError, match="is not a SMILES"):
-            predict(run, console, smiles=["CCO", wrong])
+            predict(run, console, smiles=[wrong])
 
 
 def test_an_unknown_element_is_named_with_its_frame(
@@ -127,9 +131,50 @@ def test_an_unknown_element_is_named_with_its_frame(
 ) -> None:
     frames = [*ase.io.read(molecules, index=":"), molecule("CH3Cl")]
     ase.io.write(molecules, frames, format="extxyz")
-    with pytest.raises(UnknownElementError, match=r"molecules\.xyz, frame 5: "):
-        predict(run, console, file=molecules, output=tmp_path / "out.xyz")
-    assert not (tmp_path / "out.xyz").exists()
+    values = predict(run, console, file=molecules, output=tmp_path / "out.xyz")
+    assert [bool(entry) for entry in values] == [True] * 5 + [False]
+    assert len(ase.io.read(tmp_path / "out.xyz", index=":")) == 5
+    assert "No prediction for molecules.xyz, frame 5: " in console.file.getvalue()
+    ase.io.write(tmp_path / "only.xyz", molecule("CH3Cl"))
+    with pytest.raises(UnknownElementError, match=r"only\.xyz, frame 0: "):
+        predict(run, console, file=tmp_path / "only.xyz", output=tmp_path / "none.xyz")
+    assert not (tmp_path / "none.xyz").exists()
+
+
+@pytest.mark.parametrize("kind", ["smi", "csv"])
+def test_a_bad_molecule_does_not_lose_the_others(run: Path, console: Console, tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("rdkit")
+    rows = [("CCO", "ethanol"), ("C1CC", "open ring"), ("CCl", ""), ("O", "water")]
+    head, separator = ("SMILES Name\n", " ") if kind == "smi" else ("\ufeffId,Smiles,x\n", ",")
+    lines = [separator.join(row if kind == "smi" else (*row[::-1], "1")) for row in rows]
+    (tmp_path / f"a.{kind}").write_text(head + "\n".join(lines) + "\n")
+    assert main(["predict", str(run), str(tmp_path / f"a.{kind}"), "-o", str(tmp_path / "out.csv")]) == 1
+    written = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert [(row["smiles"], row["name"]) for row in written] == rows
+    assert [row["formula"] for row in written] == ["C2H6O", "", "CH3Cl", "H2O"]
+    assert [bool(row["gap [meV]"]) for row in written] == [True, False, False, True]
+    assert "is not a SMILES" in written[1]["error"]
+    assert "Cl" in written[2]["error"]
+    alone = predict(run, console, smiles=["O"])
+    assert float(written[3]["gap [meV]"]) == pytest.approx(float(alone[0]["gap"]), rel=1e-4)
+
+
+def test_a_csv_without_smiles_is_refused(run: Path, console: Console, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("name,formula\nwater,H2O\n")
+    with pytest.raises(DataError, match=r"a\.csv: it has no column 'smiles'; its columns are name, formula"):
+        predict(run, console, file=tmp_path / "a.csv")
+
+
+def test_the_energies_of_a_potential_fit_csv(molecules: Path, console: Console, tmp_path: Path) -> None:
+    potential = Forces(EGNN([GraphScalar("energy")], width=8, layers=1, cutoff=4.0))
+    save_checkpoint(potential, tmp_path / "model")
+    values = predict(tmp_path / "model", console, file=molecules, output=tmp_path / "out.csv")
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert [float(row["energy [eV]"]) for row in rows] == pytest.approx([float(v["energy"]) for v in values], rel=1e-6)
+    assert "Not in a CSV file, as they have a value per atom: forces" in console.file.getvalue()
+    predict(tmp_path / "model", console, file=molecules, output=tmp_path / "out.extxyz")
+    frame = ase.io.read(tmp_path / "out.extxyz", index=2)
+    np.testing.assert_allclose(frame.arrays["predicted_forces"], values[2]["forces"], atol=1e-7)
 
 
 @pytest.mark.parametrize(
