@@ -11,7 +11,7 @@ from geoeq.errors import DataError, GeoeqError
 from geoeq.files import check_regular
 
 if TYPE_CHECKING:
-    from yaml import Node
+    from yaml import MappingNode, Node
 
 __all__ = ["parse_json", "parse_yaml", "read_json", "read_text", "read_yaml", "shorten"]
 
@@ -56,8 +56,8 @@ def read_json(path: Path, error: type[GeoeqError] = DataError) -> Any:
         error: class of the exceptions.
 
     Raises:
-        GeoeqError: the file is missing, is a pipe or device, is not UTF-8 or not JSON, is larger than 64 MiB, or is
-            nested more than 100 deep.
+        GeoeqError: the file is missing, is a pipe or device, is not UTF-8 or not JSON, has a key twice, is larger than
+            64 MiB, or is nested more than 100 deep.
     """
     return parse_json(read_text(path, error), str(path), error)
 
@@ -65,6 +65,7 @@ def read_json(path: Path, error: type[GeoeqError] = DataError) -> Any:
 def parse_yaml(text: str, where: str, error: type[GeoeqError] = DataError) -> Any:
     """Return the content of a text in YAML; ``where`` is its source, for messages."""
     import yaml
+    from yaml.constructor import ConstructorError
 
     class Loader(yaml.SafeLoader):
         """A loader that counts the values, those behind aliases included, before it builds them."""
@@ -77,6 +78,16 @@ def parse_yaml(text: str, where: str, error: type[GeoeqError] = DataError) -> An
                 raise _LimitError(f"it is nested more than {_DEEPEST} deep")
             node: Node | None = super().compose_node(parent, index)
             self.depth -= 1
+            return node
+
+        def compose_mapping_node(self, anchor: Any) -> MappingNode:
+            node: MappingNode = super().compose_mapping_node(anchor)
+            found = set[tuple[str, str]]()
+            for key, _ in node.value:  # PyYAML would keep the last value of a repeated key
+                if isinstance(key.value, str) and (key.tag, key.value) in found:
+                    raise ConstructorError(None, None, f"the key '{shorten(key.value)}' occurs twice", key.start_mark)
+                if isinstance(key.value, str):
+                    found.add((key.tag, key.value))
             return node
 
     if len(text) > _MOST_YAML:
@@ -123,7 +134,7 @@ def _children(node: Node) -> Iterator[Node]:
 def parse_json(text: str | bytes, where: str, error: type[GeoeqError] = DataError) -> Any:
     """Return the content of a text in JSON; ``where`` is its source, for messages."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
         raise error(f"{where}: it is nested more than {_DEEPEST} deep. Do not trust this file.") from None
     except ValueError as fault:
@@ -140,6 +151,15 @@ def parse_json(text: str | bytes, where: str, error: type[GeoeqError] = DataErro
         if not level:
             return value
     raise error(f"{where}: it is nested more than {_DEEPEST} deep. Do not trust this file.")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a mapping of JSON; of a key that occurs twice, Python's parser would keep the last value."""
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' occurs twice")
+    return mapping
 
 
 def read_text(path: Path, error: type[GeoeqError] = DataError, where: str = "", most: int = _MOST_TEXT) -> str:

@@ -36,6 +36,7 @@ REFUSED = {
     "an object": ("a: !!python/object/apply:os.system [true]", "this is not YAML: could not determine a constructor"),
     "two documents": ("a: 1\n---\nb: 2\n", "this is not YAML: expected a single document"),
     "a control character": ("a: \x00", "this is not YAML"),
+    "a key twice": ("a: {b: 1, c: 2, b: 3}", "the key 'b' occurs twice"),
 }
 
 

@@ -87,7 +87,7 @@ def card_path(name_or_path: str | Path) -> Path | None:
     return card if not is_name(str(name_or_path)) and card.is_file() else None
 
 
-def read_card(path: Path, *, trust: Trust = False) -> Card:
+def read_card(path: str | Path, *, trust: Trust = False) -> Card:
     """Read and validate the card in the file ``path``; its reader is not imported.
 
     Args:
@@ -98,6 +98,7 @@ def read_card(path: Path, *, trust: Trust = False) -> Card:
         DataError: the file is not YAML, a key is unknown or missing, a value has the wrong type or refers to something
             that does not exist, or the reader is not trusted; the message names file and key.
     """
+    path = Path(path)
     where = str(path)
     if not path.exists():
         raise DataError(f"There is no card at {path}.")
@@ -149,9 +150,10 @@ def _check_split(name: str, split: Split, where: str) -> None:
             f"{where}: the key 'splits.{name}.parts' must have train, valid and test for the method 'parts', and must "
             "be absent for other methods."
         )
-    if set(split.sizes) != {"train", "valid", "test"}:
+    parts = {"train", "valid", "test"}
+    if not (parts >= {*split.sizes} if split.method == "lists" else parts == {*split.sizes}):
         raise DataError(f"{where}: the key 'splits.{name}.sizes' must have train, valid and test, not {split.sizes}.")
-    if (split.method == "lists") != (split.lists is not None) or not {*(split.lists or {})} <= {*split.sizes}:
+    if (split.method == "lists") != (split.lists is not None) or not {*(split.lists or {})} <= parts:
         raise DataError(
             f"{where}: the key 'splits.{name}.lists' must name the files or lists of train, valid and test for the "
             "method 'lists', and must be absent for other methods."

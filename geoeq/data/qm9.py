@@ -130,7 +130,7 @@ def _read_sdf_archive(path: Path) -> Iterator[_Molecule]:
     for name, content in open_members(path):
         if name.endswith(".sdf"):
             where = f"{path}: {name}"
-            atoms = {title: (numbers, positions) for title, numbers, positions in read_sdf(_text(content), where)}
+            atoms = {one.title: (one.numbers, one.positions) for one in read_sdf(_text(content), where)}
         elif name.endswith(".csv"):
             properties = _read_csv(_text(content), f"{path}: {name}")
     if not atoms or not properties:

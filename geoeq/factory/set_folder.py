@@ -41,7 +41,7 @@ class Sources:
     """
 
     smiles: tuple[str, ...] = ()
-    structures: tuple[Path, ...] = ()
+    structures: tuple[str | Path, ...] = ()
     surfaces: tuple[str, ...] = ()
     adsorbates: tuple[str, ...] = ()
 
@@ -62,7 +62,7 @@ def make_plan(sources: Sources, settings: Settings, method: Method) -> dict[str,
     """
     names = {
         "smiles": list(sources.smiles),
-        "structures": [{"file": path.name, "sha256": _sha256(path)} for path in sources.structures],
+        "structures": [{"file": path.name, "sha256": _sha256(path)} for path in map(Path, sources.structures)],
         "surfaces": list(sources.surfaces),
         "adsorbates": list(sources.adsorbates),
     }

@@ -59,7 +59,7 @@ def shipped_cases(network: str | None = None) -> list[Path]:
     return sorted(SHIPPED.glob(f"{network or '*'}/*.safetensors"))
 
 
-def check_case(path: Path, network: str | None = None) -> CaseResult:
+def check_case(path: str | Path, network: str | None = None) -> CaseResult:
     """Run one case.
 
     Args:
@@ -70,6 +70,7 @@ def check_case(path: Path, network: str | None = None) -> CaseResult:
         DataError: the file or its JSON file is missing or broken, or the network is unknown.
         CheckpointError: the parameters do not fit the hyperparameters.
     """
+    path = Path(path)
     tensors, hyperparameters, spread = _read(path)
     name = network or path.resolve().parent.name
     if name not in NETWORKS:

@@ -144,7 +144,7 @@ def _network(class_path: str, arguments: Mapping[str, Any]) -> str:
 
 
 def read_recipe(
-    path: Path, overrides: Sequence[str] = (), notify: Callable[[str], object] = lambda line: None
+    path: str | Path, overrides: Sequence[str] = (), notify: Callable[[str], object] = lambda line: None
 ) -> Recipe:
     """Read a recipe, with the recipes that it inherits, and apply overrides.
 
@@ -162,6 +162,7 @@ def read_recipe(
             missing or inherits this one. The message gives the file (or "command line"), the key, and what would be
             right.
     """
+    path = Path(path)
     sources: dict[str, str] = {}
     settings = _load(path, (), sources)
     overridden = set()

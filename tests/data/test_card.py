@@ -124,3 +124,9 @@ def test_a_reader_that_cannot_be(tmp_path, content, reader, options, message):
     card = read_card(write(tmp_path, content | {"reader": reader, "options": options}))
     with pytest.raises(DataError, match=message):
         make_reader(card)
+
+
+def test_a_split_by_lists_needs_no_sizes(tmp_path, content):
+    split = {"method": "lists", "lists": {"train": ["a.xyz"], "test": ["b.xyz"]}}
+    card = read_card(write(tmp_path, content | {"splits": {"all": split}, "default_split": "all"}))
+    assert card.splits["all"].sizes == {}

@@ -65,12 +65,13 @@ def cause(error: Exception) -> str:
     return shorten(f"{type(error).__name__}: {error}")
 
 
-def read_with_ase(path: Path, form: str | None = None) -> Iterator[Any]:
+def read_with_ase(path: Path, form: str | None = None, **options: Any) -> Iterator[Any]:
     """Yield every structure of a file, plain or compressed (gz, bz2, xz), as ASE's Atoms.
 
     Args:
         path: path of the file.
         form: ASE's name of the format; found from the file if None.
+        options: options of ASE's reader of this format.
 
     Raises:
         DataError: a compressed file is truncated, altered, or unpacks to far more than its size.
@@ -84,10 +85,10 @@ def read_with_ase(path: Path, form: str | None = None) -> Iterator[Any]:
         kind = get_ioformat(form)
         try:
             if kind.isbinary or not kind.acceptsfd:
-                yield from iread(str(plain), index=":", format=form, do_not_split_by_at_sign=True)
+                yield from iread(str(plain), index=":", format=form, do_not_split_by_at_sign=True, **options)
                 return
             with _EndingText(plain, counts=form != "lammps-dump-text") as text:  # which has lines of only a time step
-                yield from iread(text, index=":", format=form)
+                yield from iread(text, index=":", format=form, **options)
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
         except Exception as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import lzma
+import re
 import shutil
 import tempfile
 import zlib
@@ -18,7 +20,7 @@ from geoeq.data.containers.archive import open_members
 from geoeq.errors import DataError
 from geoeq.files import check_regular
 
-__all__ = ["bare_suffix", "is_archive", "read_lines", "unpacked", "unpacked_folder"]
+__all__ = ["bare_suffix", "decode", "is_archive", "read_lines", "unpacked", "unpacked_folder"]
 
 #: Suffix of a compressed file -> function that opens it.
 _COMPRESSED: dict[str, Callable[[IO[bytes], str], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -29,6 +31,9 @@ _LONGEST_LINE = 1 << 24
 #: A file may unpack to this many bytes plus this many times its own size; arrays of numbers compress about twice.
 _FREE_BYTES, _RATIO = 1 << 24, 100
 _BLOCK = 1 << 20
+
+#: Bytes that no text in Latin-1 contains.
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
 
 def is_archive(path: Path) -> bool:
@@ -65,6 +70,20 @@ def _blocks(path: Path) -> Iterator[bytes]:
         raise DataError(f"{path}: it is truncated or altered ({error}).") from error
 
 
+def decode(line: bytes) -> str:
+    """Decode UTF-8, or Latin-1, in which older programs write names and units.
+
+    Raises:
+        UnicodeDecodeError: the bytes are neither: they contain control characters.
+    """
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        if _CONTROL.search(line):
+            raise
+        return line.decode("latin-1")
+
+
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a plain or compressed text file, without their ends.
 
@@ -82,7 +101,7 @@ def read_lines(path: Path) -> Iterator[str]:
                 number += 1
                 if len(line) == _LONGEST_LINE:
                     raise DataError(f"{path}: line {number} is longer than {_LONGEST_LINE} bytes: this is not a text.")
-                yield line.decode("utf-8").rstrip("\r\n")
+                yield decode(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: line {number} is not text ({error}).") from error
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:

@@ -171,8 +171,9 @@ class DeepMDReader(KeyedReader):
         return atomic_numbers(np.array(words), str(path))
 
 
-def find_systems(folder: Path) -> list[Path]:
+def find_systems(folder: str | Path) -> list[Path]:
     """Return the folders with a type.raw: ``folder`` itself, or those below it."""
+    folder = Path(folder)
     return [path.parent for path in sorted(folder.rglob("type.raw")) if any(path.parent.glob("set.*"))]
 
 

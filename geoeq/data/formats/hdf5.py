@@ -176,7 +176,7 @@ class HDF5Reader(KeyedReader):
         positions = molecule.rows(layout.positions, part).astype(np.float64) * scale
         numbers = numbers[part] if numbers.ndim == 2 else numbers
         if layout.gaps:
-            complete = np.ones(len(positions), dtype=bool)
+            complete = np.ones(len(positions), dtype=np.bool_)
             for array in values.values():
                 complete &= np.isfinite(array.reshape(len(array), -1)).all(1)
             values = {name: array[complete] for name, array in values.items()}

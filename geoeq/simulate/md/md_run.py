@@ -31,12 +31,12 @@ SETTINGS = "settings.json"
 
 
 def run_md(
-    model: Path,
-    structure: Path,
+    model: str | Path,
+    structure: str | Path,
     settings: MDSettings,
     console: Console,
     *,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     frame: int | None = None,
     device: str = "auto",
     dtype: torch.dtype | None = None,
@@ -64,6 +64,9 @@ def run_md(
     Raises:
         GeoeqError: an input is missing or invalid, or the simulation failed (``Simulation.run``).
     """
+    model = Path(model)
+    structure = Path(structure)
+    folder = None if folder is None else Path(folder)
     from geoeq.simulate.md.md_progress import MDProgress
 
     folder = folder or Path("runs") / f"md-{structure.stem}-{settings.ensemble}"

@@ -201,3 +201,16 @@ def test_a_damaged_file_is_named(tmp_path, seed):
         read(path)
     except DataError as error:
         assert str(path) in str(error)  # noqa: PT017
+
+
+def test_a_known_layout_without_its_labels(tmp_path: Path) -> None:
+    """The arrays of a molecule as in ANI-1x, but other labels: there is nothing of which NaN could be left out."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("molecule")
+        group["coordinates"] = np.random.default_rng(0).normal(size=(4, 9, 3)) * 3
+        group["atomic_numbers"], group["energies"] = np.array([6, 1, 1, 1, 1, 8, 8, 8, 1]), np.arange(4.0)
+    dataset = load(path)
+    assert len(dataset) == 4
+    assert dataset.numbers.reshape(4, 9)[3].tolist() == [6, 1, 1, 1, 1, 8, 8, 8, 1]
+    assert "Not read: energies." in dataset.notes
