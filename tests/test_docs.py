@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").rglob("*.md"))
 
 #: Modules without a reference page: helpers of others, and the commands, which have a page of their own.
-PARTS = {"__init__", "__main__", "cli", "constants", "derivatives", "pointers", "typed"}
+PARTS = {"__init__", "__main__", "cli", "constants", "derivatives", "documents", "pointers", "typed"}
 
 
 def python_blocks(page: Path) -> list[str]:

@@ -43,7 +43,8 @@ class Layout:
     gaps: bool = False
 
 
-#: Published layouts. Forces of SPICE are per Bohr, those of ANI per Å.
+#: Published layouts, and one that files of several origins and units have. Forces of SPICE are per Bohr, those of ANI
+#: per Å.
 LAYOUTS = {
     "spice": Layout(
         "atomic_numbers",
@@ -63,7 +64,7 @@ LAYOUTS = {
         gaps=True,
     ),
     "ani": Layout("species", "coordinates", {"energy": "energies", "forces": "forces"}),
-    "ani-like": Layout("atomic_numbers", "coordinates", {"energy": "energies", "forces": "forces"}),
+    "ani-like": Layout("atomic_numbers", "coordinates", {"energy": "energies", "forces": "forces"}, energy=None),
     "qm7-x": Layout(
         "atNUM", "atXYZ", {"energy": "ePBE0+MBD", "forces": "totFOR", "dipole": "vDIP", "charges": "hCHG"}, energy="eV"
     ),

@@ -76,7 +76,8 @@ def test_a_bomb_is_refused_before_its_structures_are_parsed(tmp_path):
 
 def test_time_steps_are_no_counts_of_atoms(tmp_path):
     path = tmp_path / "x.lammpstrj"
-    path.write_text(DUMP.format(1).replace("TIMESTEP\n0", "TIMESTEP\n2000000000") + "1 1 0 0 0\n")
+    dump = DUMP.format(1).replace("TIMESTEP\n0", "TIMESTEP\n2000000000").replace("type", "element")
+    path.write_text(dump + "1 H 0 0 0\n")
     (structure,) = read_structures(path)
     assert len(structure.atoms) == 1
 
