@@ -109,7 +109,7 @@ def test_relaxes_cells_to_those_of_ase(ours):
         model,
         **cell_optimizer(),
         max_steps=600,
-        convergence_fn=torch_sim.generate_force_convergence_fn(1e-4),
+        convergence_fn=torch_sim.generate_force_convergence_fn(1e-4, include_cell_forces=True),
     )
     reference = systems[0]
     reference.calc = ours()
