@@ -21,7 +21,7 @@ from geoeq.geometry.coincidence import coincident_atoms
 from geoeq.geometry.lattice import Lattice, cell_error, cell_faults, extents, unchecked_lattice
 from geoeq.pointers import batch_from_ptr, graph_pointers
 
-__all__ = ["check_edges", "check_inputs"]
+__all__ = ["LAST_ELEMENT", "check_edges", "check_inputs"]
 
 #: Atoms closer than this count as one atom given twice: nuclei never come so close.
 COINCIDENT = 1e-3  # Å

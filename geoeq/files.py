@@ -13,19 +13,21 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from geoeq.errors import CheckpointError, InputError
+from geoeq.errors import CheckpointError, DataError, GeoeqError, InputError
 
 __all__ = [
     "STATE_VERSION",
     "AppendLog",
     "atomic_folder",
     "atomic_write",
+    "check_regular",
     "file_digest",
     "file_sha256",
     "load_state",
@@ -38,8 +40,31 @@ __all__ = [
 ]
 
 
+_KINDS = {stat.S_IFIFO: "a pipe (fifo)", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def check_regular(path: Path, error: type[GeoeqError] = DataError) -> None:
+    """Check, without opening it, that ``path`` is not a pipe, socket or device, which may have no end.
+
+    Files, folders and missing files pass.
+
+    Args:
+        path: path of a file to be read.
+        error: class of the exception.
+
+    Raises:
+        GeoeqError: it is neither a file nor a folder.
+    """
+    try:
+        kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode))
+    except (OSError, ValueError):  # missing, or an impossible name: whoever opens the file says so
+        return
+    if kind is not None:
+        raise error(f"{path} is {kind}, which is not read. Save its content in a file.")
+
+
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path to write to; it is renamed to ``path`` on success and deleted after an error.
 
     Readers find the old file or the new one, never a part of it, even if the process is killed or several processes
@@ -49,6 +74,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         OSError: the file cannot be written, for example because the disk is full. The error names the file, and it
             stands for those of torch and safetensors, too.
     """
+    path = Path(path)
     temporary = _new_temporary(path)
     try:
         yield temporary
@@ -73,8 +99,9 @@ _TEMPORARY = re.compile(rf"\..*-{_HOST}-(\d+)-[a-z0-9_]{{8}}(\.[^.]*)?")
 _swept: set[Path] = set()
 
 
-def remove_stale(folder: Path) -> None:
+def remove_stale(folder: str | Path) -> None:
     """Delete the temporary files and folders in ``folder`` that killed processes of this machine have left."""
+    folder = Path(folder)
     for path in folder.iterdir() if folder.is_dir() else ():
         match = _TEMPORARY.fullmatch(path.name)
         if match is None or _is_running(int(match[1])):
@@ -105,35 +132,45 @@ def _new_temporary(path: Path) -> Path:
     return path.with_name(f".{path.stem}-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` to ``path`` atomically, in UTF-8."""
+    path = Path(path)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any, *, allow_nan: bool = True) -> None:
+def write_json(path: str | Path, value: Any, *, allow_nan: bool = True) -> None:
     """Write ``value`` to ``path`` atomically, as indented JSON.
 
     Raises:
         ValueError: a number is NaN or infinite, and ``allow_nan`` is False.
     """
+    path = Path(path)
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=allow_nan) + "\n")
 
 
-def file_digest(path: Path, kind: str) -> str:
-    """Return the checksum of a file, "sha256" or "md5", in hexadecimal."""
+def file_digest(path: str | Path, kind: str) -> str:
+    """Return the checksum of a file, "sha256" or "md5", in hexadecimal.
+
+    Raises:
+        DataError: it is a pipe or device.
+    """
+    path = Path(path)
+    check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: str | Path) -> str:
     """Return the SHA-256 checksum of a file, in hexadecimal."""
+    path = Path(path)
     return file_digest(path, "sha256")
 
 
 @contextlib.contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Yield a temporary folder that replaces ``folder`` on success and is deleted after an error."""
+    folder = Path(folder)
     temporary = _new_temporary(folder)
     temporary.mkdir(mode=0o700)
     try:
@@ -144,8 +181,10 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def publish(temporary: Path, folder: Path) -> None:
+def publish(temporary: str | Path, folder: str | Path) -> None:
     """Rename the complete folder ``temporary`` to ``folder``, which is deleted if it exists."""
+    temporary = Path(temporary)
+    folder = Path(folder)
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(temporary, folder)
@@ -155,18 +194,20 @@ def publish(temporary: Path, folder: Path) -> None:
 STATE_VERSION = 2
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
+def save_state(path: str | Path, state: dict[str, Any]) -> None:
     """Write ``state`` (tensors, numbers and text, in lists and dicts) atomically."""
+    path = Path(path)
     with atomic_write(path) as temporary:
         torch.save({"version": STATE_VERSION, **state}, temporary)
 
 
-def load_state(path: Path) -> dict[str, Any]:
+def load_state(path: str | Path) -> dict[str, Any]:
     """Return the state saved in ``path``, on the CPU.
 
     Raises:
         CheckpointError: the file is truncated, altered, or of another version.
     """
+    path = Path(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
@@ -193,7 +234,8 @@ class AppendLog:
         InputError: another process has the file open.
     """
 
-    def __init__(self, path: Path, size: int = 0) -> None:
+    def __init__(self, path: str | Path, size: int = 0) -> None:
+        path = Path(path)
         present = path.stat().st_size if path.is_file() else 0
         if present < size:
             raise CheckpointError(
@@ -241,15 +283,16 @@ class AppendLog:
             self._file.close()
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
+def read_log(path: str | Path) -> list[dict[str, float]]:
     """Return the rows of a CSV log without empty cells; a truncated last line is ignored."""
+    path = Path(path)
     with path.open(encoding="utf-8", newline="") as file:
         lines = file.read().split("\n")[:-1]
     rows = csv.reader(lines)
     columns = next(rows, [])
     return [
         {
-            name: float(cell) if "." in cell or not cell.lstrip("-").isdigit() else int(cell)
+            name: float(cell) if "." in cell or not cell.lstrip("-").isdecimal() else int(cell)
             for name, cell in cells
             if cell
         }

@@ -122,6 +122,11 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
     if cutoff is not None and k is not None:
         raise InputError(f"build_graph takes a cutoff ({cutoff}) or a number of neighbours ({k}), not both.")
     positions = data.pos
+    if positions.dim() != 2 or positions.shape[1] != 3:
+        raise TensorError(
+            f"pos has shape {list(positions.shape)}; it must be [N, 3]: three coordinates of each point. Give "
+            "points in a plane the third coordinate 0."
+        )
     num_nodes = positions.shape[0]
     ptr = graph_pointers(data)
     batch = batch_from_ptr(ptr, num_nodes)

@@ -55,8 +55,9 @@ def set_title(axes: Axes, text: str, size: float = 10) -> None:
     axes.set_title(text, loc="left", fontsize=size, color=INK)
 
 
-def save_figure(figure: Figure, path: Path, title: str | None = None) -> None:
+def save_figure(figure: Figure, path: str | Path, title: str | None = None) -> None:
     """Write a figure as PNG, with a left-aligned title above all panels; readers never see a partial file."""
+    path = Path(path)
     if title is not None:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
     with atomic_write(path) as temporary:

@@ -49,8 +49,9 @@ def share(kind: str) -> Path:
     )
 
 
-def is_shared(folder: Path) -> bool:
+def is_shared(folder: str | Path) -> bool:
     """Return whether ``folder`` is shipped with geoeq."""
+    folder = Path(folder)
     roots = (_PACKAGE / "_share", _PACKAGE.parent / "datasets")
     return any(folder.resolve().is_relative_to(root) for root in roots)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import reprlib
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,10 @@ from geoeq.errors import DataError, GeoeqError, suggestion
 __all__ = ["Origin", "differences", "import_object", "join_key", "parse", "parse_arguments"]
 
 T = TypeVar("T")
+
+#: Values in messages are cut short, whatever a file contains.
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 100
 
 _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
 
@@ -95,9 +100,16 @@ def parse_arguments(function: Callable[..., Any], arguments: object, origin: Ori
         if name not in parameters:
             text = f"{key}: {function.__name__} has no argument '{name}'.{suggestion(str(name), parameters)}"
             raise origin.mistake(entry, text)
-        plain = name in hints and "class_path" not in str(value)
+        plain = name in hints and not _describes_object(value)
         values[str(name)] = _parse(hints[name], value, origin, entry) if plain else value
     return values
+
+
+def _describes_object(value: object) -> bool:
+    """Return whether a value is, or contains, an object with a class path."""
+    if isinstance(value, Mapping):
+        return "class_path" in value or any(map(_describes_object, value.values()))
+    return isinstance(value, list | tuple) and any(map(_describes_object, value))
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -114,9 +126,8 @@ def _parse(kind: Any, value: object, origin: Origin, key: str) -> Any:
         for choice in arguments:
             if isinstance(value, int | str) and str(value) == str(choice):
                 return choice
-        raise origin.mistake(
-            key, f"the {origin.noun} '{key}' cannot be {_show(value)}.{suggestion(str(value), map(str, arguments))}"
-        )
+        known = suggestion(_REPR.repr(value), map(str, arguments))
+        raise origin.mistake(key, f"the {origin.noun} '{key}' cannot be {_show(value)}.{known}")
     if dataclasses.is_dataclass(kind):
         return _parse_dataclass(kind, value, origin, key)
     if inspect.isclass(base) and issubclass(base, Sequence):
@@ -203,7 +214,8 @@ def import_object(path: object, origin: Origin | None = None, key: str = "class_
     """
     where = origin or Origin("")
     module_name, separator, name = str(path).rpartition(":" if ":" in str(path) else ".")
-    if not isinstance(path, str) or not separator or not module_name:
+    parts = [*module_name.split("."), name]
+    if not isinstance(path, str) or not separator or not all(part.isidentifier() for part in parts):
         raise _unimportable(where, key, f"'{key}' must be a dotted path, as in 'geoeq.models.EGNN', not {_show(path)}.")
     try:
         module = importlib.import_module(module_name)
@@ -223,7 +235,10 @@ def import_object(path: object, origin: Origin | None = None, key: str = "class_
         classes = [entry for entry, value in public.items() if inspect.isclass(value) and issubclass(value, kind)]
         noun, known = ("object", public) if kind is object else ("class", classes or public)
         raise _unimportable(where, key, f"the module '{module_name}' has no {noun} '{name}'.{suggestion(name, known)}")
-    return getattr(module, name)
+    found = getattr(module, name)
+    if not callable(found):
+        raise _unimportable(where, key, f"'{path}' is a {type(found).__name__}, not a class or function.")
+    return found
 
 
 def _unimportable(origin: Origin, key: str, text: str) -> GeoeqError:
@@ -249,7 +264,7 @@ def _describe(kind: Any) -> str:
 
 
 def _show(value: object) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else _REPR.repr(value)
 
 
 def join_key(key: str, name: str) -> str:

@@ -26,6 +26,7 @@ RANKS = {
     "pointers": 0,
     "resources": 0,
     "files": 0,
+    "documents": 0,
     "environment": 0,
     "plots": 0,
     "trust": 0,

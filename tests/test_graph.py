@@ -293,3 +293,8 @@ def test_graph_cannot_be_changed():
     graph = build_graph(molecules(2))
     with pytest.raises(dataclasses.FrozenInstanceError):
         graph.lengths = graph.lengths * 2
+
+
+def test_points_in_a_plane_need_a_third_coordinate() -> None:
+    with pytest.raises(TensorError, match=r"pos has shape \[5, 2\]; it must be \[N, 3\]"):
+        build_graph(Data(pos=torch.rand(5, 2)), cutoff=1.0)

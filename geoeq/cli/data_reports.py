@@ -13,6 +13,7 @@ from geoeq.data.dataset import Dataset
 from geoeq.data.preparation.cache import cache_folder, prepare
 from geoeq.data.preparation.fetch import chosen_sources, fetch_sources, unverified
 from geoeq.data.ragged import Array
+from geoeq.data.splits import PARTS
 from geoeq.data.store import INDEX
 from geoeq.fields import FIELDS
 from geoeq.resources import cache_root, is_shared
@@ -95,7 +96,7 @@ def info_lines(
     for name, split in card.splits.items():
         default = " (default)" if name == card.default_split else ""
         lists = split.lists or {}
-        sizes = ", ".join(f"{part} {' + '.join(lists.get(part, ())) or size}" for part, size in split.sizes.items())
+        sizes = ", ".join(f"{part} {' + '.join(lists.get(part, ())) or split.sizes.get(part, 0)}" for part in PARTS)
         lines.append(f"split {name}{default}: {sizes}; {split.method}, seed {split.seed}")
     lines.append(f"state: {_state(card, root)}")
     folder = prepare(card, True, root) if sample else cache_folder(card, False, root)
@@ -133,6 +134,7 @@ def _content_lines(dataset: Dataset) -> list[str]:
         block_counts = [np.bincount(block, minlength=len(chemical_symbols)) for block in _blocks(dataset.numbers)]
         counts = np.sum(block_counts, axis=0)
         lines.append("elements: " + ", ".join(f"{chemical_symbols[z]} {counts[z]}" for z in np.flatnonzero(counts)))
+    lines.append(f"periodicity: {_periodicity(dataset)}")
     for name, values in dataset.targets.items():
         target = dataset.card.targets[name]
         unit = "dimensionless" if target.report == "1" else target.report
@@ -142,6 +144,18 @@ def _content_lines(dataset: Dataset) -> list[str]:
             f"minimum {low:.6g}, maximum {high:.6g}"
         )
     return lines + [f"note: {note}" for note in dataset.notes]
+
+
+def _periodicity(dataset: Dataset) -> str:
+    """Describe in which directions the structures repeat."""
+    if dataset.pbc is None or not dataset.pbc.any():
+        return "none; no structure has a cell that repeats"
+    kinds, counts = np.unique(np.asarray(dataset.pbc, dtype=bool), axis=0, return_counts=True)
+    words = [
+        f"{' '.join(axis for axis, repeats in zip('abc', kind) if repeats) or 'none'} in {count}"
+        for kind, count in zip(kinds[::-1], counts[::-1])
+    ]
+    return f"directions {' and '.join(words)} of {len(dataset)} structures"
 
 
 def _statistics(values: Array) -> tuple[float, float, float, float]:

@@ -144,12 +144,12 @@ def _smiles(text: str) -> list[str]:
 
 
 def _argument(text: str) -> tuple[str, Any]:
-    import yaml
+    from geoeq.documents import parse_yaml
 
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise InputError(f"--argument {text}: write it as in --argument sigma=3.4.")
-    return name, yaml.safe_load(value)
+    return name, parse_yaml(value, f"--argument {name}", InputError)
 
 
 def _lines(summary: Summary) -> list[str]:

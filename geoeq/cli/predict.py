@@ -39,6 +39,11 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         "(default: the units of the training run)",
     )
     add("--batch-size", type=int, default=256, help="number of structures per batch (default 256)")
+    add(
+        "--conformers",
+        action="store_true",
+        help="for an sdf file, such as one of drawings: generate the geometries from the bonds instead of reading them",
+    )
     add_trust(parser)
 
 
@@ -59,6 +64,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
         output=arguments.output,
         units={name: unit for name, _, unit in pairs},
         batch_size=arguments.batch_size,
+        conformers=arguments.conformers,
         trust=arguments.trust,
     )
     return 0 if all(predictions) else 1

@@ -91,10 +91,10 @@ def check_structures(dataset: Dataset, where: str | None = None, first: int = 0)
         indices = range(start, min(start + _CHECKED_AT_ONCE, len(dataset)))
         try:
             check_inputs(dataset.batch(indices, dtype=torch.float64))
-        except InputError:
+        except InputError as error:
             for index in indices:
                 _check_structure(dataset, index, f"{where or dataset.card.name}: structure {first + index}")
-            raise
+            raise type(error)(f"{where or dataset.card.name}: {error}") from error  # only their batch is invalid
 
 
 def _check_structure(dataset: Dataset, index: int, where: str) -> None:

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
 from geoeq.data.card_schema import DIMENSIONLESS, Card, Published, Sample, Source, Split, Target, Variant
+from geoeq.documents import read_yaml
 from geoeq.errors import DataError, FieldError, check_name, unknown_name
 from geoeq.fields import FIELDS
 from geoeq.resources import is_shared, share
@@ -88,7 +87,7 @@ def card_path(name_or_path: str | Path) -> Path | None:
     return card if not is_name(str(name_or_path)) and card.is_file() else None
 
 
-def read_card(path: Path, *, trust: Trust = False) -> Card:
+def read_card(path: str | Path, *, trust: Trust = False) -> Card:
     """Read and validate the card in the file ``path``; its reader is not imported.
 
     Args:
@@ -99,14 +98,11 @@ def read_card(path: Path, *, trust: Trust = False) -> Card:
         DataError: the file is not YAML, a key is unknown or missing, a value has the wrong type or refers to something
             that does not exist, or the reader is not trusted; the message names file and key.
     """
+    path = Path(path)
     where = str(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"There is no card at {path}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: it is not YAML: {error}") from error
-    card = replace(parse(Card, content, where), folder=str(path.parent))
+    if not path.exists():
+        raise DataError(f"There is no card at {path}.")
+    card = replace(parse(Card, read_yaml(path, where=where), where), folder=str(path.parent))
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", card.name):
         raise DataError(f"{where}: the key 'name' may contain a-z, 0-9, - and _, but it is {card.name!r}.")
     check_trusted(card.reader, trust, DataError, f"{where}: the reader '{card.reader}'")
@@ -154,9 +150,10 @@ def _check_split(name: str, split: Split, where: str) -> None:
             f"{where}: the key 'splits.{name}.parts' must have train, valid and test for the method 'parts', and must "
             "be absent for other methods."
         )
-    if set(split.sizes) != {"train", "valid", "test"}:
+    parts = {"train", "valid", "test"}
+    if not (parts >= {*split.sizes} if split.method == "lists" else parts == {*split.sizes}):
         raise DataError(f"{where}: the key 'splits.{name}.sizes' must have train, valid and test, not {split.sizes}.")
-    if (split.method == "lists") != (split.lists is not None) or not {*(split.lists or {})} <= {*split.sizes}:
+    if (split.method == "lists") != (split.lists is not None) or not {*(split.lists or {})} <= parts:
         raise DataError(
             f"{where}: the key 'splits.{name}.lists' must name the files or lists of train, valid and test for the "
             "method 'lists', and must be absent for other methods."

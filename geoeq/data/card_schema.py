@@ -71,7 +71,7 @@ class Split:
     Attributes:
         method: "legacy_permutation", "permutation", "consecutive", "parts" or "lists".
         sizes: numbers of structures in train, valid and test. The method "lists" uses only the size of a validation set
-            without a list, which is then drawn at random from the training set.
+            without a list, which is then drawn at random from the training set; the others may be missing.
         seed: random seed.
         sha256: checksum of the indices, if they do not depend on the data.
         source: paper or program from which the split is taken.
@@ -81,7 +81,7 @@ class Split:
     """
 
     method: str
-    sizes: dict[str, int]
+    sizes: dict[str, int] = field(default_factory=dict)
     seed: int | None = None
     sha256: str | None = None
     source: str | None = None

@@ -48,6 +48,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
         ptr: [G + 1]; atoms ptr[g] to ptr[g + 1] belong to structure g.
         numbers: [N], atomic numbers; None for point sets.
         targets: field name -> values, in the unit of the field.
+        pbc: [G, 3], whether each direction is periodic; None if nothing is.
         total_charge: [G] e, net charges, which are an input of models; None if the data have none.
         parts: name -> number of structures, in order; empty if the data set has no parts.
     """
@@ -56,7 +57,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
         self,
         card: Card,
         arrays: Mapping[str, Array],
-        folder: Path | None = None,
+        folder: str | Path | None = None,
         sample: bool = False,
         parts: Mapping[str, int] | None = None,
         notes: Sequence[str] = (),
@@ -64,7 +65,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
         # Plain views of the memory maps are faster to slice.
         arrays = {name: np.asarray(array) for name, array in arrays.items()}
         self.card = card
-        self.folder = folder
+        self.folder = None if folder is None else Path(folder)
         self.sample = sample
         self.parts = dict(parts or {})
         self.notes = tuple(notes)
@@ -76,13 +77,15 @@ class Dataset(torch.utils.data.Dataset[Data]):
         self._nodes = numbers | {"pos": self.positions} | _with_prefix(arrays, "node.")
         self._graphs = _with_prefix(arrays, "graph.")
         self._graphs |= {name: array for name, array in arrays.items() if name in ("cell", "pbc")}
+        self.pbc = self._graphs.get("pbc")
         self.total_charge = self._graphs.get("total_charge")
         edges = _with_prefix(arrays, "edge.")
         self._edges: dict[float | None, EdgeTable] = {None: EdgeTable(**edges)} if edges else {}
 
     @classmethod
-    def open(cls, card: Card, folder: Path, sample: bool = False, verify: bool = False) -> Dataset:
+    def open(cls, card: Card, folder: str | Path, sample: bool = False, verify: bool = False) -> Dataset:
         """Open the data set in the cache ``folder``; with ``verify`` every checksum is compared."""
+        folder = Path(folder)
         arrays, details = open_store(folder, verify)
         return cls(card, arrays, folder, sample, details.get("parts"), details.get("notes", ()))
 
@@ -186,7 +189,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
         """
         if cutoff in self._edges:
             return
-        find = partial(find_edges, self.positions, self.ptr, cutoff, self._graphs.get("cell"), self._graphs.get("pbc"))
+        find = partial(find_edges, self.positions, self.ptr, cutoff, self._graphs.get("cell"), self.pbc)
         self._edges[cutoff] = find() if self.folder is None else stored_edges(self.folder, cutoff, find)
 
     def edge_counts(self, cutoff: float | None) -> NDArray[np.int64]:
@@ -202,8 +205,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
             return np.diff(self._edges[cutoff].ptr)
         if cutoff is None:
             raise DataError(f"{self.card.name}: the data contain no edges; a cutoff is needed to compute them.")
-        cell, pbc = self._graphs.get("cell"), self._graphs.get("pbc")
-        count = partial(count_edges, self.positions, self.ptr, cutoff, cell, pbc)
+        count = partial(count_edges, self.positions, self.ptr, cutoff, self._graphs.get("cell"), self.pbc)
         return count() if self.folder is None else stored_edge_counts(self.folder, cutoff, count)
 
     def _check_indices(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -239,8 +241,7 @@ class Dataset(torch.utils.data.Dataset[Data]):
     def _lists(self) -> dict[str, NDArray[np.int64]]:
         """Return the indices of each file or part, and of each list that was published with the data."""
         details = {} if self.folder is None else read_index(self.folder)["details"]
-        counts = details.get("graphs", self.parts)
-        return indices_of_lists(counts, details.get("lists", {}), len(self), self.card.name)
+        return indices_of_lists(details.get("graphs", self.parts), details.get("lists", {}), len(self), self.card.name)
 
     def loader(
         self,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from geoeq.data.formats.npz_arrays import NpzArrays
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
 from geoeq.errors import DataError
@@ -46,10 +45,14 @@ class QM7Reader:
 
 
 def _load(path: Path) -> dict[str, Array]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in _ARRAYS}
-    except KeyError as error:
-        raise DataError(f"{path}: it must contain the arrays {', '.join(_ARRAYS)}: {error}") from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: it is truncated or altered ({error}). Reinstall geoeq with pip.") from error
+    with NpzArrays(path) as file:
+        for name in _ARRAYS:
+            if name not in file.shapes:
+                raise DataError(f"{path}: it must contain the arrays {', '.join(_ARRAYS)}, but '{name}' is missing.")
+        arrays = {name: file.whole(name) for name in _ARRAYS}
+    atoms, graphs = len(arrays["z"]), len(arrays["n_atoms"])
+    shapes = ((graphs,), (atoms,), (atoms, 3), (graphs,), (graphs,))
+    for name, shape in zip(_ARRAYS, shapes):
+        if arrays[name].shape != shape or arrays[name].dtype.kind not in "iu":
+            raise DataError(f"{path}: '{name}' must have whole numbers in the shape {shape}. Reinstall geoeq with pip.")
+    return arrays

@@ -10,6 +10,7 @@ from typing import IO, ClassVar, NamedTuple
 import numpy as np
 
 from geoeq.data.containers.archive import open_members
+from geoeq.data.containers.ase_source import ASE_ERRORS, cause, read_with_ase
 from geoeq.data.molecules.sdf import read_sdf
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
@@ -78,7 +79,7 @@ class QM9Reader:
         numbers = {molecule.number for molecule in molecules}
         if len(numbers) != len(molecules):
             raise DataError(f"{path} contains {len(molecules) - len(numbers)} molecules twice.")
-        return _records([molecule for molecule in molecules if molecule.number not in dropped])
+        return _records([molecule for molecule in molecules if molecule.number not in dropped], str(path))
 
 
 def _read(path: Path) -> Iterator[_Molecule]:
@@ -90,7 +91,7 @@ def _read(path: Path) -> Iterator[_Molecule]:
 def _read_list(path: Path) -> set[int]:
     """Read the indices in uncharacterized.txt: the first word of each line, if it is a number."""
     words = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    indices = {int(word[0]) for word in words if word and word[0].isdigit()}
+    indices = {int(word[0]) for word in words if word and word[0].isdecimal() and len(word[0]) < 10}
     if len(indices) != _UNCHARACTERIZED:
         raise DataError(
             f"{path} lists {len(indices)} molecules instead of {_UNCHARACTERIZED}. It is truncated, or another file. "
@@ -129,7 +130,7 @@ def _read_sdf_archive(path: Path) -> Iterator[_Molecule]:
     for name, content in open_members(path):
         if name.endswith(".sdf"):
             where = f"{path}: {name}"
-            atoms = {title: (numbers, positions) for title, numbers, positions in read_sdf(_text(content), where)}
+            atoms = {one.title: (one.numbers, one.positions) for one in read_sdf(_text(content), where)}
         elif name.endswith(".csv"):
             properties = _read_csv(_text(content), f"{path}: {name}")
     if not atoms or not properties:
@@ -160,17 +161,19 @@ def _text(content: IO[bytes]) -> Iterator[str]:
 
 def _read_sample(path: Path) -> Iterator[_Molecule]:
     """Read an extended xyz file; its molecules have no index and are numbered consecutively."""
-    from ase.io import iread
+    index = 0
+    try:
+        for index, atoms in enumerate(read_with_ase(path, "extxyz"), start=1):
+            values = {_IN_SAMPLE.get(name, name): value for name, value in atoms.info.items()}
+            missing = [name for name in _PROPERTIES if name not in values]
+            if missing:
+                raise DataError(f"{path}: molecule {index} has no '{missing[0]}'.")
+            yield _Molecule(index, atoms.numbers, atoms.positions, [float(values[name]) for name in _PROPERTIES])
+    except ASE_ERRORS as error:
+        raise DataError(f"{path}: it is truncated or altered near molecule {index + 1} ({cause(error)}).") from error
 
-    for index, atoms in enumerate(iread(path, index=":", format="extxyz"), start=1):
-        values = {_IN_SAMPLE.get(name, name): value for name, value in atoms.info.items()}
-        missing = [name for name in _PROPERTIES if name not in values]
-        if missing:
-            raise DataError(f"{path}: molecule {index} has no '{missing[0]}'.")
-        yield _Molecule(index, atoms.numbers, atoms.positions, [float(values[name]) for name in _PROPERTIES])
 
-
-def _records(molecules: list[_Molecule]) -> Records:
+def _records(molecules: list[_Molecule], where: str) -> Records:
     counts = [len(molecule.numbers) for molecule in molecules]
     ptr = np.concatenate([[0], np.cumsum(counts)])
     numbers = np.concatenate([molecule.numbers for molecule in molecules]).astype(np.uint8)
@@ -180,7 +183,9 @@ def _records(molecules: list[_Molecule]) -> Records:
     for name, references in ATOM_REFERENCES.items():
         unknown = np.setdiff1d(numbers, list(references))
         if len(unknown):
-            raise DataError(f"QM9 contains only H, C, N, O and F, but there is an atom of atomic number {unknown[0]}.")
+            raise DataError(
+                f"{where}: QM9 contains only H, C, N, O and F, but there is an atom of atomic number {unknown[0]}."
+            )
         of_element = np.zeros(max(references) + 1)
         of_element[list(references)] = list(references.values())
         columns[f"{name}_atomization"] = columns[name] - np.add.reduceat(of_element[numbers], ptr[:-1])

@@ -41,6 +41,9 @@ Indices = NDArray[np.int64]
 #: The parts of a split, in the order in which a permutation is cut.
 PARTS = ("train", "valid", "test")
 
+#: Ratio of the sizes of a sample whose split is by lists, without sizes.
+_RATIO = {"train": 8, "valid": 1, "test": 1}
+
 
 METHODS: dict[str, Callable[[int, int | None], Indices]] = {
     "legacy_permutation": lambda count, seed: np.random.RandomState(seed).permutation(count).astype(np.int64),
@@ -130,7 +133,7 @@ def split_of_lists(split: Split, available: Mapping[str, Indices], where: str) -
         raise DataError(f"{where}: {unknown_name('file or list', missing[0], available)}")
     empty = np.zeros(0, dtype=np.int64)
     indices = {part: np.concatenate([empty, *[available[name] for name in lists.get(part, ())]]) for part in PARTS}
-    size, train = split.sizes["valid"], indices["train"]
+    size, train = split.sizes.get("valid", 0), indices["train"]
     if "valid" not in lists and size:
         if split.seed is None or size >= len(train):
             raise DataError(
@@ -145,7 +148,7 @@ def split_of_lists(split: Split, available: Mapping[str, Indices], where: str) -
 def scale_sizes(sizes: Mapping[str, int], count: int) -> dict[str, int]:
     """Scale the sizes of a split to ``count`` records; no part is empty if there are three or more records."""
     least = 1 if count >= 3 else 0
-    valid, test = (max(round(count * sizes[part] / sum(sizes.values())), least) for part in ("valid", "test"))
+    valid, test = (max(round(count * sizes.get(part, 0) / sum(sizes.values())), least) for part in ("valid", "test"))
     lacking = max(least - (count - valid - test), 0)  # if the test set is nearly everything
     test -= lacking
     return {"train": count - valid - test, "valid": valid, "test": test}
@@ -199,7 +202,8 @@ def stored_split(
     """
     if sample:
         method = {"parts": "consecutive", "lists": "permutation"}.get(split.method, split.method)
-        split = replace(split, sizes=scale_sizes(split.sizes, count), sha256=None, method=method, lists=None)
+        sizes = scale_sizes(split.sizes if sum(split.sizes.values()) else _RATIO, count)
+        split = replace(split, sizes=sizes, sha256=None, method=method, lists=None)
     details: dict[str, object] = {"method": split.method, "seed": split.seed, "sizes": split.sizes, "records": count}
     if split.lists is not None:
         details["lists"] = {part: list(names) for part, names in split.lists.items()}

@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 
 from geoeq.data.ragged import Array
+from geoeq.documents import read_json
 from geoeq.errors import DataError
-from geoeq.files import atomic_folder, file_sha256, write_text
+from geoeq.files import atomic_folder, check_regular, file_sha256, write_text
 
 __all__ = ["INDEX", "open_store", "read_index", "write_index", "write_store"]
 
 INDEX = "index.json"
 _VERSION = 1
+_ENTRY = {"dtype", "shape", "bytes", "changed", "sha256"}
 
 #: Errors of numpy when the header of a file is damaged.
 _ERRORS: tuple[type[Exception], ...] = (EOFError, OSError, OverflowError, SyntaxError, TypeError, ValueError)
@@ -66,14 +68,14 @@ def read_index(folder: Path) -> dict[str, Any]:
         DataError: the index is missing, or is not that of a cache of this version.
     """
     path = folder / INDEX
+    if not path.is_file():
+        raise _broken(path, "is missing")
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = read_json(path)
         known = (
             index["version"] == _VERSION and isinstance(index["arrays"], dict) and isinstance(index["details"], dict)
         )
-    except FileNotFoundError as error:
-        raise _broken(path, "is missing") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (DataError, KeyError, TypeError) as error:
         raise _broken(path, f"cannot be read ({error!r})") from error
     if not known:
         raise _broken(path, f"does not have the version {_VERSION}")
@@ -90,11 +92,20 @@ def open_store(folder: Path, verify: bool = False) -> tuple[dict[str, Array], di
         DataError: a file is missing, truncated or altered; the message names it and the remedy.
     """
     index = read_index(folder)
+    for name, entry in index["arrays"].items():
+        if (
+            not isinstance(entry, dict)
+            or not entry.keys() >= _ENTRY
+            or not isinstance(entry["shape"], list)
+            or Path(name).name != name
+        ):
+            raise _broken(folder / INDEX, f"is altered: the entry '{name[:40]}' is not that of an array")
     arrays = {name: _open_array(folder / f"{name}.npy", entry, verify) for name, entry in index["arrays"].items()}
     return arrays, index["details"]
 
 
 def _open_array(path: Path, entry: Mapping[str, Any], verify: bool) -> Array:
+    check_regular(path)
     try:
         status = path.stat()
     except FileNotFoundError as error:

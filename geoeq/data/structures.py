@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from geoeq.data.formats.ase_files import read_frames
-from geoeq.data.molecules.conformers import embed, parse_smiles
+from geoeq.data.containers.ase_source import cause
+from geoeq.data.formats.ase_frames import read_frames
+from geoeq.data.molecules.conformers import embed_smiles
 from geoeq.data.molecules.net_charge import net_charge
-from geoeq.errors import DataError, InputError
+from geoeq.data.molecules.plausibility import geometry_fault
+from geoeq.errors import DataError, InputError, MissingExtraError
+from geoeq.files import check_regular
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 __all__ = ["Structure", "collate", "from_smiles", "model_inputs", "read_structures", "to_atoms", "to_batch", "to_data"]
-
-#: Random seed of conformers, so that a SMILES always gives the same geometry.
-CONFORMER_SEED = 20260
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,26 @@ class Structure:
     where: str
 
 
-def read_structures(path: Path) -> list[Structure]:
+def read_structures(path: str | Path, *, conformers: bool = False) -> list[Structure]:
     """Read all frames of a file.
 
+    Args:
+        path: path of the file.
+        conformers: whether to generate the geometry of each molecule of an sdf file from its bonds, such as that of a
+            drawing, instead of reading it.
+
     Raises:
-        DataError: the file is missing, empty or damaged; the message names it and the frame.
+        DataError: the file is missing, empty or damaged, or a molecule is a drawing or lacks its hydrogens; the message
+            names the file and the frame.
+        InputError: a molecule has no conformer.
     """
+    path = Path(path)
+    check_regular(path)
     if not path.is_file():
         raise DataError(f"There is no file '{path}'.")
     if path.stat().st_size == 0:
         raise DataError(f"{path.name}: the file is empty.")
-    frames = read_frames(path)
+    frames = read_frames(path, conformers=conformers)
     structures: list[Structure] = []
     while True:
         where = f"{path.name}, frame {len(structures)}"
@@ -58,12 +67,15 @@ def read_structures(path: Path) -> list[Structure]:
             atoms = next(frames)
         except StopIteration:
             break
-        except DataError:
+        except (DataError, InputError, MissingExtraError):
             raise
         except Exception as error:  # ASE's readers raise many types of errors
             raise DataError(f"{where}: it cannot be read{_cause(error)}.") from error
         if len(atoms) == 0:
             raise DataError(f"{where}: it has no atoms.")
+        fault = None if atoms.pbc.any() else geometry_fault(atoms.numbers, atoms.positions)
+        if fault is not None:
+            raise DataError(f"{where} ({atoms.symbols}): {fault}. Give a file with the complete geometry, or a SMILES.")
         structures.append(Structure(atoms, where))
     if not structures:
         raise DataError(f"{path.name}: it contains no structures.")
@@ -78,28 +90,19 @@ def _cause(error: Exception) -> str:
         return " as ASE does not know its format; use the suffix of the format, such as .xyz, .cif or .sdf"
     if isinstance(error, KeyError) and re.fullmatch("[A-Z][a-z]?", str(error.args[0])):
         return f": there is no element '{error.args[0]}'"
-    return f" ({type(error).__name__}: {error})"
+    return f" ({cause(error)})"
 
 
 def from_smiles(smiles: Sequence[str]) -> list[Structure]:
     """Generate a conformer for each SMILES: add hydrogens, embed by ETKDG with a fixed seed, relax with MMFF94.
 
+    The geometry and the order of the atoms depend on the molecule, and not on how its SMILES is written.
+
     Raises:
         InputError: a SMILES is invalid or has no conformer; the message names it.
         MissingExtraError: the extra "chem" is not installed.
     """
-    from ase import Atoms
-
-    structures = []
-    for text in smiles:
-        molecule, description = parse_smiles(text)
-        if not embed(molecule, CONFORMER_SEED):
-            raise InputError(f"RDKit finds no conformer for '{text}'; give a file with its geometry.")
-        numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
-        net_charge = {"total_charge": description.charge} if description.charge else {}
-        atoms = Atoms(numbers, molecule.GetConformer().GetPositions(), info={"smiles": text, **net_charge})
-        structures.append(Structure(atoms, text))
-    return structures
+    return [Structure(embed_smiles(text), text) for text in smiles]
 
 
 def to_data(atoms: Atoms, dtype: torch.dtype, *, periodic: bool | None = None) -> Data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from geoeq.data.preparation.chunks import join
 from geoeq.data.splits import scale_sizes
 from geoeq.errors import DataError, InputError, unknown_name
 from geoeq.fields import FIELDS
+from geoeq.files import check_regular
 
 __all__ = ["find_reader", "load_file"]
 
@@ -35,11 +37,14 @@ _READERS: dict[str, type[KeyedReader]] = {
     ".db": ASEDatabaseReader,
 }
 
+#: Head of a database of ASE in JSON, which does not begin with a structure of pymatgen.
+_ASE_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{\s*\"(?:\d+\"\s*:\s*\{(?!\s*\"structure\")|ids\"|nextid\")")
+
 #: Ratio of the sizes of training, validation and test.
 _RATIO = {"train": 8, "valid": 1, "test": 1}
 
 
-def load_file(path: Path, *, keys: Mapping[str, str | None] | None = None, check: bool = True) -> Dataset:
+def load_file(path: str | Path, *, keys: Mapping[str, str | None] | None = None, check: bool = True) -> Dataset:
     """Load the structures of a file or folder with the energies, forces and other quantities that it contains.
 
     Args:
@@ -51,6 +56,8 @@ def load_file(path: Path, *, keys: Mapping[str, str | None] | None = None, check
         DataError: the file does not exist, cannot be read, or lacks a key.
         InputError: a structure is invalid, or a quantity is unknown.
     """
+    path = Path(path)
+    check_regular(path)
     if not path.exists():
         raise DataError(f"There is no file {path}. {unknown_name('data set', str(path), names())}")
     try:
@@ -80,9 +87,9 @@ def find_reader(path: Path) -> type[KeyedReader]:
 
 
 def _is_ase_json(path: Path) -> bool:
-    """Return whether a JSON file is a database of ASE: a mapping, not a list."""
+    """Return whether a JSON file is a database of ASE: a mapping whose first key is the number of a row."""
     with unpacked(path) as plain, plain.open("rb") as file:
-        return file.read(64).lstrip()[:1] == b"{"
+        return _ASE_JSON.match(file.read(256)) is not None
 
 
 def _file_card(path: Path, reader: KeyedReader, survey: Survey, count: int) -> Card:

@@ -15,7 +15,7 @@ from geoeq.data_doctor.duplicates import check_duplicates
 from geoeq.data_doctor.energies import check_energies
 from geoeq.data_doctor.findings import SEVERITIES, Diagnosis, Finding, error, note
 from geoeq.data_doctor.forces import check_forces
-from geoeq.data_doctor.geometry import check_elements, check_geometry, check_neighbours
+from geoeq.data_doctor.geometry import check_elements, check_geometry, check_molecules, check_neighbours
 from geoeq.data_doctor.label_checks import check_labels, check_values
 from geoeq.data_doctor.statistics import Statistics, choose_structures, compute_statistics, unusable
 from geoeq.errors import DataError, InputError
@@ -27,6 +27,7 @@ __all__ = ["CHECKS", "diagnose", "open_patient"]
 CHECKS: tuple[Callable[[Statistics], Iterator[Finding]], ...] = (
     check_elements,
     check_geometry,
+    check_molecules,
     check_neighbours,
     check_energies,
     check_forces,
@@ -88,7 +89,7 @@ def _card_split(dataset: Dataset) -> tuple[Mapping[str, NDArray[np.int64]], list
 
 
 def open_patient(
-    name_or_path: str,
+    name_or_path: str | Path,
     *,
     sample: bool = False,
     keys: Mapping[str, str | None] | None = None,
@@ -109,7 +110,7 @@ def open_patient(
         DataError: the data set or file does not exist, or the files of a data set are missing.
         InputError: keys are specified for a data set, or for an unknown quantity.
     """
-    path = Path(name_or_path)
+    path, name_or_path = Path(name_or_path), str(name_or_path)
     is_dataset = card_path(name_or_path) is not None or is_name(name_or_path)
     if is_dataset and keys:
         raise InputError(f"--key applies to files; the keys of {name_or_path} are in its card.")

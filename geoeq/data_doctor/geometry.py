@@ -8,17 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoeq.checks import COINCIDENT, LAST_ELEMENT
+from geoeq.data.molecules.plausibility import geometry_fault
 from geoeq.data.ragged import Ranges
 from geoeq.data_doctor.findings import Finding, error, note, warning
 from geoeq.data_doctor.statistics import Statistics
 
-__all__ = ["check_elements", "check_geometry", "check_neighbours"]
+__all__ = ["check_elements", "check_geometry", "check_molecules", "check_neighbours"]
 
 #: Shortest plausible distance over the sum of covalent radii (H2 has 1.19, hot molecules 0.8).
 _OVERLAP = 0.55
 
 #: Plausible median of that ratio over the nearest neighbours of all atoms: 0.9 to 1.3 except for noble gases.
 _LONG, _SHORT = 1.65, 0.65
+
+#: Thickness in Å (root mean square) below which a molecule may be a drawing.
+_FLAT = 1e-3
 
 #: Number of neighbours of one atom above which a cutoff is probably too long.
 _MANY = 250
@@ -78,6 +82,25 @@ def check_geometry(statistics: Statistics) -> Iterator[Finding]:
     if single.any():
         text = f"{int(single.sum())} structures are single atoms."
         yield note("isolated atoms", text, "", indices[single])
+
+
+def check_molecules(statistics: Statistics) -> Iterator[Finding]:
+    """Report molecules that are drawings in two dimensions, or that lack their hydrogens."""
+    dataset, columns, counts = statistics.dataset, statistics.columns, statistics.counts
+    if counts is None or dataset.numbers is None:
+        return
+    bare = (counts[:, 1] == 0) & (counts[:, 6] > 1)
+    suspects = np.flatnonzero((bare | (columns["thickness"] < _FLAT)) & (columns["periodic"] == 0))
+    reasons: dict[str, list[int]] = {}
+    for row in suspects:
+        index = int(statistics.indices[row])
+        atoms = slice(int(dataset.ptr[index]), int(dataset.ptr[index + 1]))
+        fault = geometry_fault(np.asarray(dataset.numbers[atoms]), np.asarray(dataset.positions[atoms]))
+        if fault is not None:
+            reasons.setdefault(fault, []).append(index)
+    for fault, found in reasons.items():
+        text = f"{len(found)} of {len(statistics.indices)} structures are no geometries of molecules. Of each: {fault}."
+        yield error("molecules", text, "Compute conformers with all hydrogens.", found)
 
 
 def _length_cause(typical: float) -> str:

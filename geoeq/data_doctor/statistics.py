@@ -54,10 +54,10 @@ class Statistics:
         full: whether every structure was measured (at most two million).
         columns: name -> [S]: "size", "periodic" (0 or 1), "nearest" (shortest distance, Å), "contact" (the shortest
             distance over the sum of the covalent radii), "bonds" (the median of that over the nearest neighbours of
-            the atoms), "isolated" (atoms without a neighbour), "neighbours" (mean), "most_neighbours"; with forces
-            "force_rms" (of components), "largest_force", "net_force" (length of the sum), eV/Å, "net_share" (relative
-            to the root of the sum of squares) and "torque_share" (relative to the torque of forces in random
-            directions).
+            the atoms), "thickness" (root mean square distance from the best plane, Å), "isolated" (atoms without a
+            neighbour), "neighbours" (mean), "most_neighbours"; with forces "force_rms" (of components),
+            "largest_force", "net_force" (length of the sum), eV/Å, "net_share" (relative to the root of the sum of
+            squares) and "torque_share" (relative to the torque of forces in random directions).
         prints: [S, WIDTH] fingerprints.
         counts: [S, 119] atoms of each element; None for points.
     """
@@ -161,11 +161,21 @@ def _measure(batch: Batch, cutoff: float) -> dict[str, Tensor]:
         "isolated": sum_per_structure((degree == 0).double(), batch),
         "neighbours": sum_per_structure(degree.double(), batch) / size,
         "most_neighbours": torch.zeros(count, dtype=torch.int64).scatter_reduce(0, batch.batch, degree, "amax"),
+        "thickness": _thickness(batch),
         "prints": mean_fingerprints(prints, batch),
     }
     if hasattr(batch, "z"):
         columns["counts"] = element_counts(z, batch)
     return columns | (_measure_forces(batch) if hasattr(batch, "forces") else {})
+
+
+def _thickness(batch: Batch) -> Tensor:
+    """Return the root mean square distance of the atoms from the plane that fits them best, [G] Å."""
+    size = batch.ptr.diff()[:, None]
+    centred = batch.pos - (sum_per_structure(batch.pos, batch) / size).index_select(0, batch.batch)
+    spread = sum_per_structure((centred[:, :, None] * centred[:, None]).flatten(1), batch) / size
+    least: Tensor = torch.linalg.eigvalsh(spread.unflatten(1, (3, 3)))[:, 0]
+    return least.clamp(min=0).sqrt()
 
 
 def _measure_forces(batch: Batch) -> dict[str, Tensor]:

@@ -40,7 +40,7 @@ def find_starts(work: Path, sources: Sources, pool: Pool) -> _Starts:
     if sources.surfaces:
         return _from_surfaces(work, sources, pool)
     files, failures = _from_smiles(work, sources.smiles, pool)
-    for index, path in enumerate(sources.structures):
+    for index, path in enumerate(map(Path, sources.structures)):
         target = work / f"file-{index}.npz"
         result = _from_file(path)
         result.write(target)
@@ -79,11 +79,12 @@ def _from_file(path: Path) -> Result:
     starts, failures = [], []
     for index, structure in enumerate(read_structures(path)):
         info = structure.atoms.info
-        charge = round(float(info.get("charge", 0)))
+        stated = float(next((info[key] for key in ("charge", "total_charge") if key in info), 0))
+        charge = round(stated)
         multiplicity = round(float(info.get("multiplicity", fewest_unpaired(structure.atoms, charge))))
         fault = spin_fault(structure.atoms, charge, multiplicity)
-        if charge != float(info.get("charge", 0)):
-            fault = f"its charge {info['charge']} is not a whole number"
+        if charge != stated:
+            fault = f"its charge {stated:g} is not a whole number"
         if fault is not None:
             failures.append(Failure(path.name, index, "spin", fault))
             continue

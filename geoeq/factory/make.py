@@ -25,7 +25,7 @@ _CONFORMERS = "conformers: S. Riniker, G. A. Landrum, J. Chem. Inf. Model. 55, 2
 
 
 def make_set(
-    folder: Path,
+    folder: str | Path,
     sources: Sources,
     settings: Settings,
     *,
@@ -53,6 +53,7 @@ def make_set(
         DataError: a file cannot be read, or no structure could be labelled.
         MissingExtraError: a package is not installed.
     """
+    folder = Path(folder)
     if dask is not None and processes is not None:
         raise InputError("Dask determines the number of workers: leave out --processes, or --dask.")
     method = find_method(settings.method, settings.arguments)

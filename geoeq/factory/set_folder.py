@@ -15,6 +15,7 @@ from typing import Any
 import ase
 
 import geoeq
+from geoeq.documents import read_json
 from geoeq.errors import DataError, InputError
 from geoeq.factory.methods import Method, method_version
 from geoeq.factory.settings import Settings
@@ -40,7 +41,7 @@ class Sources:
     """
 
     smiles: tuple[str, ...] = ()
-    structures: tuple[Path, ...] = ()
+    structures: tuple[str | Path, ...] = ()
     surfaces: tuple[str, ...] = ()
     adsorbates: tuple[str, ...] = ()
 
@@ -61,7 +62,7 @@ def make_plan(sources: Sources, settings: Settings, method: Method) -> dict[str,
     """
     names = {
         "smiles": list(sources.smiles),
-        "structures": [{"file": path.name, "sha256": _sha256(path)} for path in sources.structures],
+        "structures": [{"file": path.name, "sha256": _sha256(path)} for path in map(Path, sources.structures)],
         "surfaces": list(sources.surfaces),
         "adsorbates": list(sources.adsorbates),
     }
@@ -105,15 +106,15 @@ def prepare_folder(folder: Path, plan: Mapping[str, Any], again: bool) -> None:
         InputError: the folder holds a data set of other sources or settings, or other files.
     """
     note, text = folder / "plan.json", json.dumps(plan, indent=1, ensure_ascii=False)
-    known = note.read_text(encoding="utf-8") if note.is_file() else None
-    if known is None and any(not path.name.startswith(".plan-") for path in folder.iterdir()):  # left by a kill
+    known = note.is_file()
+    if not known and any(not path.name.startswith(".plan-") for path in folder.iterdir()):  # left by a kill
         raise InputError(f"The folder {folder} holds other files. Give a new folder.")
-    if known == text and not again:
-        return
-    if known is not None and not again:
+    if known and not again:
+        if (old := read_json(note, InputError)) == json.loads(text):
+            return
         raise InputError(
-            f"The folder {folder} holds a data set of other settings: {_differences(json.loads(known), plan)}. Give "
-            "another folder, or --again to delete that data set."
+            f"The folder {folder} holds a data set of other settings: {_differences(old, plan)}. Give another folder, "
+            "or --again to delete that data set."
         )
     for path in (folder / name for name in _FILES):
         if path.is_dir():
@@ -123,9 +124,12 @@ def prepare_folder(folder: Path, plan: Mapping[str, Any], again: bool) -> None:
     write_text(note, text)
 
 
-def _differences(known: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+def _differences(known: Any, plan: Mapping[str, Any]) -> str:
     """Describe the differences, as in ``seed 0, not 1``."""
-    old, new = ({**values, **values["settings"], **values["sources"]} for values in (known, plan))
+    try:
+        old, new = ({**values, **values["settings"], **values["sources"]} for values in (known, plan))
+    except (KeyError, TypeError):
+        return "its plan.json is altered"
     names = [name for name in sorted({*old, *new} - {"settings", "sources"}) if old.get(name) != new.get(name)]
     return "; ".join(f"{name} {_short(old.get(name))}, not {_short(new.get(name))}" for name in names)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from geoeq.data.molecules.conformers import conformers, parse_smiles
+from geoeq.data.molecules.conformers import conformers, parse_smiles, to_atoms
 from geoeq.errors import GeoeqError
 from geoeq.factory.methods import Method, find_method
 from geoeq.factory.sampling import MINIMUM, RELAXED, dynamics, rattled, relaxation, vibrations
@@ -60,9 +60,8 @@ def starts_of(smiles: str, settings: Settings) -> Result:
         geometries = conformers(molecule, seed_of(settings.seed, "conformers", known.name), settings.conformers)
     except (GeoeqError, RuntimeError, ValueError) as error:
         return Result(failures=[Failure(smiles, -1, "conformers", _reason(error))])
-    numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
     starts = [
-        Start(known.group, known.name, index, Atoms(numbers, positions), known.charge, known.multiplicity)
+        Start(known.group, known.name, index, to_atoms(molecule, positions), known.charge, known.multiplicity)
         for index, positions in enumerate(geometries)
     ]
     if not starts:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import geoeq
+from geoeq.documents import read_json
 from geoeq.errors import CheckpointError, GeoeqError
 from geoeq.files import atomic_write, file_sha256, write_json
 from geoeq.models.config import from_config
@@ -24,6 +26,9 @@ __all__ = ["FORMAT_VERSION", "UPDATES", "checkpoint_sha256", "load_checkpoint", 
 FORMAT = "geoeq model"
 FORMAT_VERSION = 2
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+#: A model may be built with this many parameters plus twice the numbers in its file.
+_FREE_PARAMETERS = 1_000_000
 
 
 def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None = None) -> None:
@@ -78,7 +83,8 @@ def load_checkpoint(path: str | Path, *, trust: Trust = False) -> tuple[Model, d
     description, tensors = _update(folder, *_read(folder))
     try:
         with torch.inference_mode(False):  # else the parameters could never be used in derivatives
-            model = from_config(description["model"], Model, trust=trust)  # type: ignore[type-abstract]
+            with _at_most(sum(tensor.numel() for tensor in tensors.values())):
+                model = from_config(description["model"], Model, trust=trust)  # type: ignore[type-abstract]
             model = model.to(getattr(torch, description["dtype"]))
             if description["elements"] is not None:
                 model.set_elements(description["elements"])
@@ -89,6 +95,24 @@ def load_checkpoint(path: str | Path, *, trust: Trust = False) -> tuple[Model, d
         raise CheckpointError(f"{folder / WEIGHTS} does not fit {description['model']['class_path']}: {mismatch}.")
     model.load_state_dict(tensors)
     return model.eval(), description["meta"]
+
+
+@contextlib.contextmanager
+def _at_most(count: int) -> Iterator[None]:
+    """Stop building a model with far more parameters than the weights have: an altered number of layers has no end."""
+    total = 0
+
+    def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal total
+        total += 0 if parameter is None else parameter.numel()
+        if total > _FREE_PARAMETERS + 2 * count:
+            raise CheckpointError(f"it describes far more parameters than the {count} numbers in {WEIGHTS}.")
+
+    handle = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _mismatch(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
@@ -157,12 +181,9 @@ def _read(folder: Path) -> Contents:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; it belongs beside {WEIGHTS}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is truncated or altered: it is not JSON ({error}).") from error
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; it belongs beside {WEIGHTS}.")
+    description = read_json(path, CheckpointError)
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CheckpointError(f"{path} does not describe a model of geoeq.")
     version = description.get("version")

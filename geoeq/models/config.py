@@ -5,16 +5,21 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from geoeq.errors import CheckpointError, RecipeError, unknown_name
+from geoeq.documents import shorten
+from geoeq.errors import CheckpointError, GeoeqError, RecipeError, unknown_name
 from geoeq.trust import Trust, check_trusted
 from geoeq.typed import Origin, import_object
 
 __all__ = ["Configurable", "from_config"]
 
 _Object = TypeVar("_Object", bound="Configurable")
+
+#: Errors of a constructor whose arguments have the wrong type or impossible values.
+_CONSTRUCTOR_ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 class Configurable:
@@ -91,13 +96,15 @@ def from_config(config: Mapping[str, Any], kind: type[_Object], *, trust: Trust 
         RecipeError: the class does not exist or is not of this kind, or an argument is unknown, missing or wrong.
         CheckpointError: the class is not part of geoeq, and not allowed by ``trust``.
     """
-    extra = set(config) - {"class_path", "init_args"}
-    if "class_path" not in config or extra:
+    found = sorted(config) if isinstance(config, Mapping) else [type(config).__name__]
+    if not {"class_path"} <= {*found} <= {"class_path", "init_args"}:
         raise RecipeError(
-            f"A {kind.__name__} is written as class_path and init_args; found: {', '.join(sorted(config)) or 'none'}."
+            f"A {kind.__name__} is written as class_path and init_args; found: {shorten(', '.join(found)) or 'none'}."
         )
     cls = _import_class(str(config["class_path"]), kind, trust)
     settings = config.get("init_args") or {}
+    if not isinstance(settings, Mapping):
+        raise RecipeError(f"{cls.__name__}: init_args must be a mapping of arguments, not {reprlib.repr(settings)}.")
     known = list(inspect.signature(cls).parameters)
     for name in settings:
         if name not in known:
@@ -105,8 +112,10 @@ def from_config(config: Mapping[str, Any], kind: type[_Object], *, trust: Trust 
     arguments = {name: _from_json(value, trust) for name, value in settings.items()}
     try:
         return cls(**arguments)
-    except TypeError as error:
-        raise RecipeError(f"{cls.__name__}: {error}") from error
+    except GeoeqError:
+        raise
+    except _CONSTRUCTOR_ERRORS as error:
+        raise RecipeError(f"{cls.__name__}: it cannot be built with these arguments: {error}") from error
 
 
 def _from_json(value: Any, trust: Trust) -> Any:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geoeq.checks import check_edges, check_inputs
+from geoeq.checks import LAST_ELEMENT, check_edges, check_inputs
 from geoeq.errors import FieldError, InputError, TensorError, check_positive, check_sizes, unknown_name
 from geoeq.fields import Field, field
 from geoeq.graph import Graph, build_graph, in_dtype
@@ -59,7 +60,7 @@ class Model(Configurable, nn.Module, WithExample):
         check_positive(self, cutoff=cutoff)
         check_sizes(self, least=0, lmax=lmax)
         self.cutoff, self.lmax = cutoff, lmax
-        self.elements = None if elements is None else tuple(sorted({int(number) for number in elements}))
+        self.elements = None if elements is None else _checked_elements(elements)
         names = [name for head in heads for name in head.names]
         for name in names:
             field(name)
@@ -185,7 +186,7 @@ class Model(Configurable, nn.Module, WithExample):
 
     def set_elements(self, elements: Sequence[int]) -> None:
         """Accept only these atomic numbers from now on."""
-        self.elements = tuple(sorted({int(number) for number in elements}))
+        self.elements = _checked_elements(elements)
         if "elements" in self.arguments:  # a user's network need not have the argument
             self.arguments["elements"] = list(self.elements)
 
@@ -206,3 +207,15 @@ class Model(Configurable, nn.Module, WithExample):
             self.set_elements(numbers)
         for head in self.heads:
             head.fit(parts)  # type: ignore[operator]
+
+
+def _checked_elements(elements: Any) -> tuple[int, ...]:
+    """Return the different atomic numbers in ascending order."""
+    numbers: list[Any] = list(elements) if isinstance(elements, Iterable) else [None]
+    known = set(range(1, LAST_ELEMENT + 1))
+    if (
+        any(isinstance(number, bool) or not isinstance(number, int | np.integer) for number in numbers)
+        or not {*numbers} <= known
+    ):
+        raise InputError(f"'elements' must be a list of atomic numbers from 1 to {LAST_ELEMENT}, not {elements!r:.60}.")
+    return tuple(sorted({int(number) for number in numbers}))

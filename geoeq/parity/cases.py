@@ -9,7 +9,6 @@ difference between a few runs of the published code, where that code rotates edg
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from geoeq.documents import read_json
 from geoeq.errors import DataError, unknown_name
 from geoeq.parity.networks import NETWORKS, Network
 
@@ -59,7 +59,7 @@ def shipped_cases(network: str | None = None) -> list[Path]:
     return sorted(SHIPPED.glob(f"{network or '*'}/*.safetensors"))
 
 
-def check_case(path: Path, network: str | None = None) -> CaseResult:
+def check_case(path: str | Path, network: str | None = None) -> CaseResult:
     """Run one case.
 
     Args:
@@ -70,6 +70,7 @@ def check_case(path: Path, network: str | None = None) -> CaseResult:
         DataError: the file or its JSON file is missing or broken, or the network is unknown.
         CheckpointError: the parameters do not fit the hyperparameters.
     """
+    path = Path(path)
     tensors, hyperparameters, spread = _read(path)
     name = network or path.resolve().parent.name
     if name not in NETWORKS:
@@ -154,7 +155,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, object], dict[str, f
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is not a whole safetensors file ({error}).") from error
     try:
-        settings = json.loads(description.read_text())
+        settings = read_json(description)
         hyperparameters = dict(settings["hyperparameters"]) if _part(tensors, "param") else {}
         spread = settings.get("frame_spread", {})
         if isinstance(spread, list):  # in the order of the outputs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -12,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from geoeq.errors import RecipeError
+from geoeq.documents import read_json, read_yaml
+from geoeq.errors import CheckpointError, RecipeError
 from geoeq.files import remove_stale, write_text
 from geoeq.training.recipe import IRRELEVANT, ModelSettings, Recipe
 from geoeq.typed import differences
@@ -96,7 +96,12 @@ class RunFolder:
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Return the content of a JSON file in the folder; None if it does not exist."""
         file = self.path / name
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if not file.is_file():
+            return None
+        content = read_json(file, CheckpointError)
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{file} is altered: it must be a mapping. Train again with --again.")
+        return content
 
     def results(self) -> dict[str, Any] | None:
         """Return the results of a finished run; None while it is unfinished."""
@@ -108,8 +113,8 @@ class RunFolder:
 
     def _read(self, file: Path) -> dict[str, Any]:
         try:
-            settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
+            settings = read_yaml(file, RecipeError)
+        except RecipeError as error:
             raise RecipeError(f"{file} is truncated or altered. Delete its folder to train from scratch.") from error
         return settings if isinstance(settings, dict) else {}
 

@@ -10,10 +10,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from geoeq.data import load_card
+from geoeq.documents import parse_yaml, read_yaml, shorten
 from geoeq.errors import GeoeqError, RecipeError, suggestion, unknown_name
+from geoeq.files import check_regular
 from geoeq.models import Model
 from geoeq.resources import share
 from geoeq.training.recipe import BATCH_LIMITS, ModelSettings, Recipe, setting_hint
@@ -59,6 +59,7 @@ def find_recipe(name: str) -> Path:
         RecipeError: there is no such recipe; the message lists those that come with geoeq.
     """
     path = Path(name)
+    check_regular(path, RecipeError)
     if path.is_file():
         return path
     shipped = _shipped_files()
@@ -143,7 +144,7 @@ def _network(class_path: str, arguments: Mapping[str, Any]) -> str:
 
 
 def read_recipe(
-    path: Path, overrides: Sequence[str] = (), notify: Callable[[str], object] = lambda line: None
+    path: str | Path, overrides: Sequence[str] = (), notify: Callable[[str], object] = lambda line: None
 ) -> Recipe:
     """Read a recipe, with the recipes that it inherits, and apply overrides.
 
@@ -161,6 +162,7 @@ def read_recipe(
             missing or inherits this one. The message gives the file (or "command line"), the key, and what would be
             right.
     """
+    path = Path(path)
     sources: dict[str, str] = {}
     settings = _load(path, (), sources)
     overridden = set()
@@ -169,9 +171,9 @@ def read_recipe(
         if not equals or not key:
             raise RecipeError(f"{COMMAND_LINE}: '{pair}' is not a setting. {setting_hint(pair.lstrip('-'))}")
         try:
-            _set(settings, key.split("."), yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise RecipeError(f"{COMMAND_LINE}: {key}: '{text}' is not a YAML value.") from error
+            _set(settings, key.split("."), parse_yaml(text, f"{COMMAND_LINE}: {key}", RecipeError))
+        except RecipeError as error:
+            raise RecipeError(f"{COMMAND_LINE}: {key}: '{shorten(text)}' is not a YAML value.") from error
         overridden.add(key)
         sources[key] = COMMAND_LINE
     _resolve_batch_limits(settings, overridden, path.name, notify)
@@ -201,12 +203,7 @@ def _load(path: Path, heirs: tuple[Path, ...], sources: dict[str, str]) -> dict[
         heirs: files that inherit it, the requested one first.
         sources: dotted key -> name of the file, filled in.
     """
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path.name}: this is not a text file; a recipe is YAML in UTF-8.") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path.name}: this is not YAML: {' '.join(str(error).split())}") from error
+    settings = read_yaml(path, RecipeError)
     if not isinstance(settings, dict):
         raise RecipeError(f"{path.name}: a recipe consists of 'setting: value' lines, and this file has none.")
     parent, inherited = settings.pop("inherit", None), {}

@@ -256,8 +256,9 @@ class Recipe:
         """Number of epochs of this run, for the sample or all data."""
         return self.sample_epochs if self.sample and self.sample_epochs is not None else self.epochs
 
-    def folder(self, file: Path) -> Path:
+    def folder(self, file: str | Path) -> Path:
         """Return the run folder of this recipe, which was read from ``file``."""
+        file = Path(file)
         name = f"{Path(self.dataset).stem}-{file.stem}"
         return Path(self.run) if self.run is not None else Path("runs") / name
 

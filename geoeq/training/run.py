@@ -47,7 +47,7 @@ __all__ = ["train"]
 
 
 def train(
-    recipe: Recipe, file: Path, console: Console, *, again: bool = False, settings: Sequence[str] = ()
+    recipe: Recipe, file: str | Path, console: Console, *, again: bool = False, settings: Sequence[str] = ()
 ) -> list[TargetResults]:
     """Train a model according to a recipe, or resume an interrupted run of the same recipe.
 
@@ -65,6 +65,7 @@ def train(
         RecipeError: a setting cannot work; the message names the file and the section.
         MissingExtraError: the extra "train" is not installed.
     """
+    file = Path(file)
     for module in ("lightning", "rich", "matplotlib"):
         import_extra(module, "train")
 

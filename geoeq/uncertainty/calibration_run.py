@@ -36,11 +36,11 @@ FOLDER = "uncertainty"
 
 
 def calibrate(
-    runs: Sequence[Path],
+    runs: Sequence[str | Path],
     console: Console,
     *,
     target: str | None = None,
-    output: Path | None = None,
+    output: str | Path | None = None,
     trust: Trust = False,
 ) -> dict[str, dict[str, Calibration]]:
     """Add a last-layer uncertainty to one run, or combine several into an ensemble, and measure its calibration.
@@ -64,6 +64,7 @@ def calibrate(
         DataError: the data are missing, there is no validation set, or the runs were trained with different splits.
         GeoeqError: the models cannot form an ensemble, or the head has no supported last layer (see ``LastLayer``).
     """
+    output, folders = None if output is None else Path(output), [Path(run) for run in runs]
     import_extra("rich", "plots")
     import_extra("matplotlib", "plots")
     from geoeq.uncertainty.calibration_plot import draw_calibration
@@ -73,8 +74,8 @@ def calibrate(
     if len(runs) > 1 and target is not None:
         raise InputError("An ensemble has an uncertainty of every output: omit the target.")
     loaded = [load_checkpoint(run, trust=trust) for run in runs]
-    meta = _common_meta(runs, [entry[1] for entry in loaded])
-    dataset, split = trained_on(runs[0], meta, trust=trust)
+    meta = _common_meta(folders, [entry[1] for entry in loaded])
+    dataset, split = trained_on(folders[0], meta, trust=trust)
     parts = {name: split[name] for name in ("valid", "test") if len(split.get(name, ()))}
     if "valid" not in parts:
         raise DataError(f"The split '{meta['data']['split']}' has no validation set, which calibration needs.")
@@ -99,7 +100,7 @@ def calibrate(
         for name, by_part in residuals.items()
     }
 
-    folder = output or runs[0] / FOLDER
+    folder = output or folders[0] / FOLDER
     sources = [{"path": str(run), "sha256": checkpoint_sha256(run)} for run in runs]
     save_checkpoint(model.cpu(), folder, {**meta, "uncertainty": {**method, "sources": sources}})
     numbers = {
@@ -118,7 +119,7 @@ def calibrate(
     return measured
 
 
-def uncertain_folder(run: Path, *, trust: Trust = False) -> Path:
+def uncertain_folder(run: str | Path, *, trust: Trust = False) -> Path:
     """Return the folder of the checkpoint with an uncertainty: ``run`` itself, or the one calibrated from it.
 
     Args:
@@ -129,6 +130,7 @@ def uncertain_folder(run: Path, *, trust: Trust = False) -> Path:
         CheckpointError: there is no checkpoint, or the run was trained again after its calibration.
         InputError: the run was not calibrated.
     """
+    run = Path(run)
     model, _ = load_checkpoint(run, trust=trust)
     if set(model.fields) - set(FIELDS):
         return run

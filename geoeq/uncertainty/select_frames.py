@@ -37,13 +37,13 @@ _POOL = 5
 
 
 def sample(
-    run: Path,
-    files: Sequence[Path],
+    run: str | Path,
+    files: Sequence[str | Path],
     count: int,
-    output: Path,
+    output: str | Path,
     console: Console,
     *,
-    known: Sequence[Path] = (),
+    known: Sequence[str | Path] = (),
     pool: int | None = None,
     least: float = 0.0,
     trust: Trust = False,
@@ -74,6 +74,8 @@ def sample(
         DataError: a file cannot be read.
         InputError: the model has no uncertainty of the energy, no frame is left, or a number is invalid.
     """
+    run = Path(run)
+    output = Path(output)
     if output.suffix not in (".xyz", ".extxyz"):
         raise InputError(f"'{output.name}': structures are written as .xyz (extended).")
     if count < 1:

@@ -92,7 +92,8 @@ class WorkerPool:
         log: prefix of the files that receive the output of each worker; None for the streams of this process.
     """
 
-    def __init__(self, target: str, setup: Mapping[str, Any], count: int, log: Path | None = None) -> None:
+    def __init__(self, target: str, setup: Mapping[str, Any], count: int, log: str | Path | None = None) -> None:
+        log = None if log is None else Path(log)
         self.count = count
         self._setup, self._log = json.dumps(setup), log
         self._idle: list[_Worker] = []

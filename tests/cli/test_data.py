@@ -75,3 +75,12 @@ def test_info_of_a_file(tmp_path):
     text = "\n".join(info_lines(str(tmp_path / "x.xyz")))
     assert "structures: 2, with 1 to 3 atoms (mean 2.0), 4 atoms in total" in text
     assert "elements: H 3, O 1" in text
+
+
+def test_info_states_the_periodicity(tmp_path):
+    molecule, crystal = ase.Atoms("OH2", np.eye(3)), ase.Atoms("H", cell=[3, 3, 3], pbc=True)
+    ase.io.write(tmp_path / "x.xyz", molecule)
+    assert "periodicity: none; no structure has a cell that repeats" in info_lines(str(tmp_path / "x.xyz"))
+    ase.io.write(tmp_path / "y.xyz", [crystal, ase.Atoms("H", cell=[3, 3, 9], pbc=[1, 1, 0]), molecule])
+    expected = "periodicity: directions a b c in 1 and a b in 1 and none in 1 of 3 structures"
+    assert expected in info_lines(str(tmp_path / "y.xyz"))

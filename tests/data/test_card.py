@@ -97,7 +97,7 @@ def test_a_missing_key_and_a_file_that_is_no_card(tmp_path, content):
         read_card(tmp_path / "nowhere" / "card.yaml")
     path = write(tmp_path, content)
     path.write_text("a: [", encoding="utf-8")
-    with pytest.raises(DataError, match="it is not YAML"):
+    with pytest.raises(DataError, match="this is not YAML"):
         read_card(path)
 
 
@@ -124,3 +124,9 @@ def test_a_reader_that_cannot_be(tmp_path, content, reader, options, message):
     card = read_card(write(tmp_path, content | {"reader": reader, "options": options}))
     with pytest.raises(DataError, match=message):
         make_reader(card)
+
+
+def test_a_split_by_lists_needs_no_sizes(tmp_path, content):
+    split = {"method": "lists", "lists": {"train": ["a.xyz"], "test": ["b.xyz"]}}
+    card = read_card(write(tmp_path, content | {"splits": {"all": split}, "default_split": "all"}))
+    assert card.splits["all"].sizes == {}

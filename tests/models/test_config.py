@@ -39,11 +39,19 @@ def test_a_subclass_of_the_user_remembers_its_own_arguments():
         ({"class_path": "geoeq.models.GraphScalar"}, "is not a Model"),
         ({"class_path": "geoeq.models.Model"}, "abstract"),
         ({"arguments": {}}, "written as class_path and init_args"),
+        ({"init_args": "x"}, "EGNN: init_args must be a mapping of arguments, not 'x'"),
+        ({"init_args": [1]}, r"EGNN: init_args must be a mapping of arguments, not \[1\]"),
     ],
 )
 def test_wrong_class_paths(change, message):
     with pytest.raises(RecipeError, match=message):
         from_config(config() | change, Model, trust=True)
+
+
+@pytest.mark.parametrize("described", [3, "x", None, ["class_path"], {}])
+def test_what_describes_no_object(described):
+    with pytest.raises(RecipeError, match=r"A Model is written as class_path and init_args; found: \w+"):
+        from_config(described, Model)
 
 
 def test_a_class_outside_geoeq_needs_trust():

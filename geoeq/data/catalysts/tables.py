@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,7 @@ from geoeq.data.containers.lmdb_file import LMDBFile
 from geoeq.data.pickles import load_pickle
 from geoeq.data.preparation.chunks import Frame
 from geoeq.data.ragged import Array
+from geoeq.documents import parse_json
 from geoeq.errors import DataError
 
 __all__ = ["count_keys", "read_pickled", "read_rows"]
@@ -87,7 +87,7 @@ def _frame(row: Any, where: str, task: Task) -> Frame:
             "cell": np.reshape(_values(row["cell"]), (3, 3)),
             "tags": _values(row.get("tags", np.zeros(count, dtype=np.int64))),
             "fixed": fixed_atoms(
-                where, count, json.loads(constraints) if isinstance(constraints, str) else constraints
+                where, count, parse_json(constraints, where) if isinstance(constraints, str) else constraints
             ),
             "pbc": _values(row["pbc"]),
         }
@@ -116,9 +116,9 @@ def _row(content: bytes, where: str) -> Any:
         text = unpacker.decompress(content, _LARGEST_ROW)
         if not unpacker.eof:
             raise DataError(f"{where}: it is truncated, or unpacks to more than {_LARGEST_ROW} bytes.")
-        return json.loads(text)
-    except (zlib.error, ValueError, RecursionError) as error:
+    except zlib.error as error:
         raise DataError(f"{where}: it is truncated or altered ({error}).") from error
+    return parse_json(text, where)
 
 
 def _opened(entry: Entry) -> LMDBFile:

@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from geoeq.documents import shorten
 from geoeq.errors import DataError
+from geoeq.files import check_regular
 
 __all__ = ["check_name", "open_members"]
 
@@ -39,6 +41,7 @@ def open_members(path: Path, most: int | None = None) -> Iterator[tuple[str, IO[
     Raises:
         DataError: the file is truncated, altered, not such an archive, or not safe to unpack.
     """
+    check_regular(path)
     try:
         limit = _FREE_BYTES + _RATIO * path.stat().st_size
         limit = limit if most is None else min(limit, most)
@@ -92,7 +95,7 @@ def _zip_members(path: Path, limit: int) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _broken(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} is truncated or altered ({error}). Delete it and fetch it again.")
+    return DataError(f"{path} is truncated or altered ({shorten(str(error))}). Delete it and fetch it again.")
 
 
 def check_name(path: Path, name: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from geoeq.errors import DataError
+from geoeq.files import check_regular
 
 __all__ = ["LMDBFile"]
 
@@ -56,6 +57,7 @@ class LMDBFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        check_regular(path)
         self._file = os.open(path, os.O_RDONLY)
         try:
             self._size = os.fstat(self._file).st_size

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from geoeq.data.formats.keyed import KeyedReader, normalize_unit
+from geoeq.data.formats.keyed import KeyedReader
 from geoeq.data.formats.quantities import Survey, choose_keys, column_of, columns
+from geoeq.data.formats.stated_units import normalize_unit
 from geoeq.data.formats.uniform import atomic_numbers
 from geoeq.data.preparation.chunks import Frame, chunk_frames
 from geoeq.data.records import Records
@@ -70,8 +71,9 @@ class ASEDatabaseReader(KeyedReader):
                 self._scale = conversion(units["_distance_unit"], "Å")
             except FieldError as error:
                 raise DataError(f"{where}: the unit of length in the metadata: {error}") from error
+        honoured = {column_of(name): units[key.name] for name, key in keys.items() if key.name in units}
         of_columns = {column_of(name): units.get(key.name, FIELDS[column_of(name)].unit) for name, key in keys.items()}
-        return Survey(keys, of_columns, counts, notes)
+        return Survey(keys, of_columns, counts, notes, stated=honoured)
 
     def read(self, files: Mapping[str, Path]) -> Iterator[Records]:
         """Read the rows of all files, in the order of their numbers.

@@ -10,22 +10,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from geoeq.data.containers.ase_source import ASE_ERRORS, cause
+from geoeq.data.formats.ase_frames import file_format, read_frames
+from geoeq.data.formats.atom_types import check_types
 from geoeq.data.formats.keyed import KeyedReader
 from geoeq.data.formats.quantities import Key, Survey, choose_keys, column_of, columns
-from geoeq.data.molecules.sdf import read_sdf
+from geoeq.data.formats.scf_convergence import unconverged_steps
+from geoeq.data.formats.stated_units import StatedUnits
 from geoeq.data.preparation.chunks import Frame, chunk_frames
 from geoeq.data.records import Records
 from geoeq.errors import DataError
 from geoeq.fields import FIELDS
+from geoeq.units import conversion
 
-__all__ = ["ASEReader", "read_frames"]
+__all__ = ["ASEReader"]
 
 #: Outputs of programs, by ASE's name of the format: they are expected to contain energies and forces.
 _OUTPUTS = {"vasp-xml": "VASP", "vasp-out": "VASP", "orca-output": "ORCA"}
-
-#: Errors of ASE when a file is truncated or altered.
-_ERRORS: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, AttributeError, EOFError, LookupError)
-_ERRORS += (MemoryError, OSError, RuntimeError, SyntaxError, TypeError, ValueError)
 
 
 class ASEReader(KeyedReader):
@@ -37,23 +38,39 @@ class ASEReader(KeyedReader):
         keys: field (or virial) -> key, or null to skip the quantity; see ``KeyedReader``.
         length: unit of positions and cells.
         order: order of the six components of a stress or virial.
+        types: type -> symbol of the element, for files that number the kinds of atoms, such as dumps of LAMMPS.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
+
+    def __init__(
+        self,
+        keys: Mapping[str, str | None] | None = None,
+        length: str | None = None,
+        order: str = "ase",
+        types: Mapping[object, str] | None = None,
+    ) -> None:
+        super().__init__(keys, length, order)
+        self.types = check_types(types)
 
     def look(self, files: Mapping[str, Path]) -> Survey:
         """Read the structures, and count their quantities."""
         graphs, nodes = Counter[str](), Counter[str]()
         self._frames: list[tuple[Any, dict[str, Any], str]] = []
-        counts, notes = dict[str, int](), list[str]()
+        counts, notes, stated = dict[str, int](), list[str](), StatedUnits()
         for file, path in files.items():
             with warnings.catch_warnings(record=True) as remarks:
                 warnings.simplefilter("always")
-                frames = list(_read(path))
+                frames = list(_read(path, self.types))
             notes += [f"ASE reports for {path.name}: {remark.message}" for remark in remarks]
-            counts[file] = len(frames)
+            unconverged, text = unconverged_steps(path, file_format(path), len(frames))
+            notes += [text] if text else []
+            counts[file] = len(frames) - len(unconverged)
             for number, atoms in enumerate(frames):
                 where = f"{path}: structure {number} (counted from 0)"
+                if number in unconverged:
+                    continue
+                stated.add(atoms.info, where)
                 if len(atoms) == 0:
                     raise DataError(f"{where} has no atoms.")
                 values = _values(atoms)
@@ -62,12 +79,15 @@ class ASEReader(KeyedReader):
                 self._frames.append((atoms, values, where))
         where, total = ", ".join(map(str, files.values())), len(self._frames)
         if not total:
-            raise DataError(f"{where}: it contains no structures.")
+            raise DataError(" ".join([f"{where}: it contains no structures that can be used.", *notes]))
         keys, choices = choose_keys(self.keys, graphs, nodes, total, where)
         for path in files.values():
             self._check_output(path, keys)
-        units = {column_of(name): FIELDS[column_of(name)].unit for name in keys}
-        return Survey(keys, units, counts, [*choices, *self._energies(keys), *notes])
+        self._scale = self.scale * conversion(stated.length("Å", where), "Å")
+        honoured = stated.of_columns(keys, where)
+        units = {column_of(name): FIELDS[column_of(name)].unit for name in keys} | honoured
+        notes = [*choices, *stated.notes(honoured), *self._energies(keys), *notes]
+        return Survey(keys, units, counts, notes, stated=honoured)
 
     def read(self, files: Mapping[str, Path]) -> Iterator[Records]:
         """Read the structures of all files.
@@ -77,24 +97,28 @@ class ASEReader(KeyedReader):
                 counted from 0.
         """
         survey = self.survey(files)
+        charged = any(atoms.info.get("total_charge") for atoms, _, _ in self._frames)
         periodic = any(atoms.pbc.any() for atoms, _, _ in self._frames)
-        yield from chunk_frames(self._frame(*frame, survey, periodic) for frame in self._frames)
+        yield from chunk_frames(self._frame(*frame, survey, periodic, charged) for frame in self._frames)
 
-    def _frame(self, atoms: Any, values: Mapping[str, Any], where: str, survey: Survey, periodic: bool) -> Frame:
-        cell = atoms.cell.array * self.scale
+    def _frame(
+        self, atoms: Any, values: Mapping[str, Any], where: str, survey: Survey, periodic: bool, charged: bool
+    ) -> Frame:
+        cell = atoms.cell.array * self._scale
         quantities = columns(survey.keys, values, (), (len(atoms),), cell, where, self.order)
         return Frame(
-            atoms.positions * self.scale,
+            atoms.positions * self._scale,
             atoms.numbers,
             *quantities,
             cell=cell if periodic else None,
             pbc=atoms.pbc if periodic else None,
+            graphs={"total_charge": float(atoms.info.get("total_charge", 0))} if charged else {},
             where=where,
         )
 
     def _check_output(self, path: Path, keys: Mapping[str, Key]) -> None:
         """Refuse the output of a program without energies or forces, unless the card allows it."""
-        program = _OUTPUTS.get(_format(path))
+        program = _OUTPUTS.get(file_format(path))
         for name in ("energy", "forces"):
             if program is None or name in self.keys or name in keys:
                 continue
@@ -118,39 +142,20 @@ class ASEReader(KeyedReader):
         ]
 
 
-def read_frames(path: Path) -> Iterator[Any]:
-    """Yield every structure of a file as ASE's Atoms; of an sdf file all records, while ASE reads only the first.
-
-    Raises:
-        DataError: an sdf file is damaged.
-        Exception: any error of ASE, if another file is damaged.
-    """
-    from ase import Atoms
-    from ase.io import iread
-
-    if path.suffix.lower() not in (".sdf", ".mol"):
-        yield from iread(path, index=":")
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for molecule in read_sdf(file, path.name):
-            info = {"title": molecule.title} if molecule.title else None
-            yield Atoms(molecule.numbers, molecule.positions, info=info)
-
-
-def _read(path: Path) -> Iterator[Any]:
+def _read(path: Path, types: Mapping[int, int]) -> Iterator[Any]:
     from ase.io import ParseError
     from ase.io.formats import UnknownFileTypeError
 
-    failures: tuple[type[Exception], ...] = (*_ERRORS, ParseError)
+    failures: tuple[type[Exception], ...] = (*ASE_ERRORS, ParseError)
     count = 0
     try:
-        for atoms in read_frames(path):
+        for atoms in read_frames(path, types):
             yield atoms
             count += 1
     except UnknownFileTypeError as error:
         raise DataError(f"{path}: ASE does not know this kind of file ({error}).") from error
     except failures as error:
-        raise DataError(f"{path}: structure {count} (counted from 0) cannot be read: {error!r}") from error
+        raise DataError(f"{path}: structure {count} (counted from 0) cannot be read: {cause(error)}") from error
 
 
 def _values(atoms: Any) -> dict[str, Any]:
@@ -166,10 +171,3 @@ def _is_numeric(value: object) -> bool:
         return value is not None and np.asarray(value).dtype.kind in "fiu"
     except ValueError:  # lists of different lengths
         return False
-
-
-def _format(path: Path) -> str:
-    """Return ASE's name of the format, or an empty text for files that ASE does not read here."""
-    from ase.io.formats import filetype
-
-    return "" if path.suffix.lower() in (".sdf", ".mol") else str(filetype(str(path)))

@@ -18,8 +18,10 @@ from geoeq.data.formats.quantities import Survey, choose_keys, column_of, column
 from geoeq.data.formats.uniform import atomic_numbers, slices, uniform
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
+from geoeq.documents import read_text
 from geoeq.errors import DataError
 from geoeq.fields import FIELDS
+from geoeq.files import check_regular
 
 __all__ = ["DeepMDReader", "find_systems"]
 
@@ -160,7 +162,7 @@ class DeepMDReader(KeyedReader):
         if self.type_map is not None:
             words = self.type_map
         elif path.is_file():
-            words = path.read_text(encoding="utf-8", errors="replace").split()
+            words = read_text(path).split()
         else:
             raise DataError(
                 f"{path}: it is missing, so that the elements of the types are unknown. Specify them by the option "
@@ -169,8 +171,9 @@ class DeepMDReader(KeyedReader):
         return atomic_numbers(np.array(words), str(path))
 
 
-def find_systems(folder: Path) -> list[Path]:
+def find_systems(folder: str | Path) -> list[Path]:
     """Return the folders with a type.raw: ``folder`` itself, or those below it."""
+    folder = Path(folder)
     return [path.parent for path in sorted(folder.rglob("type.raw")) if any(path.parent.glob("set.*"))]
 
 
@@ -203,6 +206,7 @@ def _read_set(folder: Path, types: Array, elements: Array, nopbc: bool) -> _Set:
 
 
 def _load(path: Path) -> Array:
+    check_regular(path)
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (EOFError, OSError, OverflowError, SyntaxError, TypeError, ValueError, tokenize.TokenError) as error:
@@ -213,9 +217,10 @@ def _load(path: Path) -> Array:
 
 
 def _numbers_in(path: Path) -> Array:
+    words = read_text(path).split()
     try:
-        types = np.array(path.read_text(encoding="utf-8", errors="replace").split(), dtype=np.int64)
-    except (ValueError, OverflowError, OSError) as error:
+        types = np.array(words, dtype=np.int64)
+    except (ValueError, OverflowError) as error:
         raise DataError(f"{path}: it must contain the types of the atoms as integers: {error}.") from error
     if not len(types):
         raise DataError(f"{path}: it is empty.")

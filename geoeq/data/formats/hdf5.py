@@ -43,7 +43,8 @@ class Layout:
     gaps: bool = False
 
 
-#: Published layouts. Forces of SPICE are per Bohr, those of ANI per Å.
+#: Published layouts, and one that files of several origins and units have. Forces of SPICE are per Bohr, those of ANI
+#: per Å.
 LAYOUTS = {
     "spice": Layout(
         "atomic_numbers",
@@ -63,6 +64,7 @@ LAYOUTS = {
         gaps=True,
     ),
     "ani": Layout("species", "coordinates", {"energy": "energies", "forces": "forces"}),
+    "ani-like": Layout("atomic_numbers", "coordinates", {"energy": "energies", "forces": "forces"}, energy=None),
     "qm7-x": Layout(
         "atNUM", "atXYZ", {"energy": "ePBE0+MBD", "forces": "totFOR", "dipole": "vDIP", "charges": "hCHG"}, energy="eV"
     ),
@@ -175,7 +177,9 @@ class HDF5Reader(KeyedReader):
         positions = molecule.rows(layout.positions, part).astype(np.float64) * scale
         numbers = numbers[part] if numbers.ndim == 2 else numbers
         if layout.gaps:
-            complete = np.all([np.isfinite(array.reshape(len(array), -1)).all(1) for array in values.values()], axis=0)
+            complete = np.ones(len(positions), dtype=np.bool_)
+            for array in values.values():
+                complete &= np.isfinite(array.reshape(len(array), -1)).all(1)
             values = {name: array[complete] for name, array in values.items()}
             positions, numbers = positions[complete], numbers[complete] if numbers.ndim == 2 else numbers
         count = len(positions)

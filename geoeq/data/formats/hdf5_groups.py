@@ -18,17 +18,23 @@ __all__ = ["Molecule", "Names", "molecules", "opened"]
 #: Largest depth of nested groups; a deeper file contains a cycle.
 _DEPTH = 8
 
+#: The arrays of a file may have this many bytes plus this many times its size: an array without stored values is a
+#: file of 2000 bytes with any number of structures.
+_FREE_BYTES, _RATIO = 1 << 26, 100
+
 #: Errors of h5py when a file is truncated or altered.
 _ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 
 
 class Names(Protocol):
-    """Names of the arrays of a molecule."""
+    """Names of the arrays of a molecule; ``keys`` are those of its labels."""
 
     @property
     def numbers(self) -> str: ...
     @property
     def positions(self) -> str: ...
+    @property
+    def keys(self) -> Mapping[str, str]: ...
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,8 @@ def molecules(group: Any, layouts: Mapping[str, Names], where: str, depth: int =
     arrays, groups = _members(group, where)
     matching = [name for name, names in layouts.items() if names.numbers in arrays and names.positions in arrays]
     if matching:
-        yield _molecule(group, arrays, matching[0], layouts[matching[0]], where)
+        layout = max(matching, key=lambda name: sum(key.lstrip("-") in arrays for key in layouts[name].keys.values()))
+        yield _molecule(group, arrays, layout, layouts[layout], where)
         return
     for name in groups:
         yield from molecules(_get(group, name, where), layouts, f"{where}/{name}", depth + 1)
@@ -117,6 +124,7 @@ def _members(group: Any, where: str) -> tuple[dict[str, tuple[int, ...]], list[s
     h5py = import_extra("h5py", "hdf5")
     arrays, groups = {}, []
     try:
+        limit = _FREE_BYTES + _RATIO * group.file.id.get_filesize()
         for name in sorted(group):
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise DataError(f"{where}/{name}: it is a link; links are not followed.")
@@ -127,6 +135,11 @@ def _members(group: Any, where: str) -> tuple[dict[str, tuple[int, ...]], list[s
                 array = group[name]
                 if array.is_virtual or array.external:
                     raise DataError(f"{where}/{name}: its numbers are in another file; other files are not read.")
+                if array.nbytes > limit:
+                    raise DataError(
+                        f"{where}/{name}: its shape {array.shape} is far more than the file can contain. Do not trust "
+                        "this file."
+                    )
                 if array.dtype.kind in "fiuS" or name == "species":
                     arrays[name] = tuple(array.shape or ())
     except _ERRORS as error:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from geoeq.data.formats.quantities import ORDERS, VIRIAL, Survey, check_keys, column_of
+from geoeq.data.formats.stated_units import normalize_unit
 from geoeq.data.records import Records
 from geoeq.errors import DataError, FieldError, check_name
 from geoeq.fields import FIELDS
 from geoeq.units import conversion
 
-__all__ = ["KeyedReader", "normalize_unit", "units_of"]
-
-_UNIT_WORDS = {
-    "ang": "Å",
-    "angstrom": "Å",
-    "a": "Å",
-    "bohr": "Bohr",
-    "hartree": "Ha",
-    "ha": "Ha",
-    "ev": "eV",
-    "debye": "D",
-}
+__all__ = ["KeyedReader", "units_of"]
 
 
 class KeyedReader:
@@ -83,11 +72,6 @@ def _state(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise DataError(f"There is no file {path}: {error}.") from error
     return status.st_size, status.st_mtime_ns
-
-
-def normalize_unit(unit: str) -> str:
-    """Write a unit as ``geoeq.units`` does: ``kcal/mol/Ang`` as ``kcal/mol/Å``; unknown words are kept."""
-    return re.sub(r"[^\W\d_]+", lambda match: _UNIT_WORDS.get(match[0].casefold(), match[0]), unit.strip())
 
 
 def units_of(quantities: Iterable[str], energy: str, length: str, where: str) -> dict[str, str]:

@@ -10,9 +10,10 @@ from typing import ClassVar
 import numpy as np
 
 from geoeq.data.containers.unpack import unpacked
-from geoeq.data.formats.keyed import KeyedReader, normalize_unit, units_of
+from geoeq.data.formats.keyed import KeyedReader, units_of
 from geoeq.data.formats.npz_arrays import NpzArrays
 from geoeq.data.formats.quantities import Survey, choose_keys, columns
+from geoeq.data.formats.stated_units import normalize_unit
 from geoeq.data.formats.uniform import atomic_numbers, slices, uniform
 from geoeq.data.ragged import Array
 from geoeq.data.records import Records
@@ -69,7 +70,7 @@ class NpzReader(KeyedReader):
             if (other.keys, other.units) != (first.keys, first.units):
                 raise DataError(f"{path}: it has other arrays or units than the first file.")
         counts = {file: sum(survey.counts.values()) for file, survey in zip(files, surveys)}
-        return Survey(first.keys, first.units, counts, first.notes)
+        return Survey(first.keys, first.units, counts, first.notes, stated=first.stated)
 
     def _look(self, path: Path) -> Survey:
         with unpacked(path, self.member) as plain, NpzArrays(plain, str(path)) as arrays:
@@ -80,7 +81,7 @@ class NpzReader(KeyedReader):
             keys, notes = choose_keys(self.keys, graphs, nodes, count, str(path))
             words = {kind: arrays.text(name) for kind, name in _UNITS.items() if name in arrays.shapes}
             units = {} if "energy" not in words else units_of(keys, words["energy"], self._length(arrays), str(path))
-            return Survey(keys, units, {path.name: count}, notes)
+            return Survey(keys, units, {path.name: count}, notes, stated=units)
 
     def read(self, files: Mapping[str, Path]) -> Iterator[Records]:
         """Read the structures of all files, in order.

@@ -14,7 +14,9 @@ from typing import IO, Any, NamedTuple, Self
 import numpy as np
 
 from geoeq.data.ragged import Array
+from geoeq.documents import shorten
 from geoeq.errors import DataError
+from geoeq.files import check_regular
 
 __all__ = ["NpzArrays"]
 
@@ -49,6 +51,7 @@ class NpzArrays:
 
     def __init__(self, path: Path, where: str = "") -> None:
         self.where = where or str(path)
+        check_regular(path)
         try:
             self._archive = zipfile.ZipFile(path)
         except _ERRORS as error:
@@ -134,4 +137,4 @@ class NpzArrays:
         return _Header(shape, dtype, fortran and len(shape) > 1)
 
     def _broken(self, error: Exception) -> DataError:
-        return DataError(f"{self.where}: it is truncated or altered ({error}).")
+        return DataError(f"{self.where}: it is truncated or altered ({shorten(str(error))}).")

@@ -85,6 +85,7 @@ class Survey:
         counts: file -> number of structures that are read from it.
         notes: remarks for the user, as sentences: what was detected, chosen and left out.
         lists: name of a published list -> indices of its structures, for splits.
+        stated: column -> unit that the file itself states, which a card must not contradict.
     """
 
     keys: Mapping[str, Key]
@@ -92,6 +93,7 @@ class Survey:
     counts: Mapping[str, int]
     notes: Sequence[str] = ()
     lists: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    stated: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_keys(keys: Mapping[str, str | None] | None) -> dict[str, Key | None]:
@@ -156,6 +158,8 @@ def choose_keys(
             continue
         counts = nodes if is_of_nodes(name) else graphs
         matches = [key for key in counts if key.rpartition(".")[2].casefold() in DETECTED[name]]
+        if name == "energy":  # in trajectories of ASE there are often "energies", those of the atoms, beside "energy"
+            matches = [key for key in matches if counts[key] > nodes.get(key, 0)] or matches
         if name == "total_charge":  # a charge of each atom is not a net charge
             matches = [key for key in matches if key not in nodes]
         matches.sort(key=str.casefold)

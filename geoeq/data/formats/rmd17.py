@@ -10,6 +10,7 @@ from typing import ClassVar
 from geoeq.data.containers.unpack import is_archive, unpacked_folder
 from geoeq.data.formats.npz import NpzReader
 from geoeq.data.formats.quantities import Survey
+from geoeq.documents import read_text
 from geoeq.errors import DataError
 
 __all__ = ["RMD17Reader"]
@@ -47,8 +48,8 @@ def _lists(path: Path) -> dict[str, list[int]]:
             file = folder / "rmd17" / "splits" / f"index_{name}.csv"
             where = f"{path}: rmd17/splits/{file.name}"
             try:
-                lists[name] = [int(word) for word in file.read_text(encoding="utf-8").replace(",", " ").split()]
-            except (OSError, ValueError) as error:
+                lists[name] = [int(word) for word in read_text(file, where=where).replace(",", " ").split()]
+            except ValueError as error:
                 raise DataError(f"{where}: it is missing, truncated or altered ({error}).") from error
             if len({*lists[name]}) != 1000:
                 raise DataError(f"{where}: it has {len({*lists[name]})} different indices instead of 1000.")

@@ -30,7 +30,7 @@ class NamedMolecule(NamedTuple):
     where: str
 
 
-def read_molecules(path: Path) -> list[NamedMolecule]:
+def read_molecules(path: str | Path) -> list[NamedMolecule]:
     """Read the molecules of a file of SMILES.
 
     In a file that ends with .smi or .smiles, the first word of each line is a SMILES and the rest its name; lines that
@@ -38,8 +38,9 @@ def read_molecules(path: Path) -> list[NamedMolecule]:
     possibly one with names (``name``, ``id``, ``title``, ``identifier``, ``molecule`` or ``compound``).
 
     Raises:
-        DataError: the file does not exist, is not text, or contains no SMILES.
+        DataError: the file does not exist, is not text, contains no SMILES, or has two columns of one name.
     """
+    path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -67,6 +68,9 @@ def _csv(text: str, file: str) -> list[NamedMolecule]:
         smiles = next((header.index(name) for name in _SMILES if name in header), None)
         if smiles is None:
             raise DataError(f"{file}: it has no column 'smiles'; its columns are {', '.join(header) or 'none'}.")
+        twice = next((cell for cell in header if cell and header.count(cell) > 1), None)
+        if twice is not None:
+            raise DataError(f"{file}: it has the column '{twice}' twice; keep one.")
         name = next((header.index(name) for name in _NAMES if name in header), None)
         return [
             NamedMolecule(

@@ -15,6 +15,7 @@ from geoeq.data.pickles.builders import BUILDERS, NAMES, STORAGES, make_new
 from geoeq.data.pickles.interpreter import Name, PickleInterpreter
 from geoeq.data.ragged import Array
 from geoeq.errors import DataError
+from geoeq.files import check_regular
 
 __all__ = ["load_pickle", "read_pickle"]
 
@@ -39,6 +40,7 @@ def read_pickle(path: Path, limit: int = _LIMIT) -> Any:
         DataError: the file is truncated, altered or too large, or requires something other than data; the message
             names it.
     """
+    check_regular(path)
     size = path.stat().st_size
     if size > limit:
         raise DataError(f"{path} has {size} bytes; pickles of more than {limit} bytes are not read.")

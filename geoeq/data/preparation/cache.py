@@ -6,8 +6,11 @@ import fcntl
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
 
 from geoeq.data.arrays import checked_arrays
 from geoeq.data.card import Card
@@ -18,8 +21,10 @@ from geoeq.data.preparation.streaming import write_chunks, write_shards
 from geoeq.data.records import Records, ShardedReader
 from geoeq.data.store import INDEX, read_index, write_store
 from geoeq.errors import DataError, InputError
+from geoeq.fields import FIELDS
 from geoeq.files import file_sha256
 from geoeq.resources import cache_root
+from geoeq.units import conversion
 
 __all__ = ["cache_folder", "prepare"]
 
@@ -76,6 +81,7 @@ def prepare(
         reader = make_reader(card, sample)
         if isinstance(reader, KeyedReader):
             survey = reader.survey(files)
+            _check_units(card, survey.stated)
             details |= {"notes": [*notes, *survey.notes], "graphs": dict(survey.counts), "lists": dict(survey.lists)}
         for work in folder.parent.glob(".sample-*-work"):  # of killed runs with other files or options
             if work.name != f".{folder.name}-work":
@@ -101,6 +107,18 @@ def _fetched(card: Card, root: str | Path | None) -> dict[str, Path]:
             raise
         hint = "Or use the few records that are shipped with geoeq: --sample, or load(.., sample=True)."
         raise DataError(f"{error} {hint}") from error
+
+
+def _check_units(card: Card, stated: Mapping[str, str]) -> None:
+    """Refuse a card whose units contradict those that the files state."""
+    for name, target in card.targets.items():
+        unit = stated.get(target.column)
+        factor = None if unit is None else conversion(unit, FIELDS[name].unit)
+        if factor is not None and not np.isclose(target.to_internal(name), factor, rtol=1e-6):
+            raise DataError(
+                f"{card.name}/card.yaml: the key 'targets.{name}.unit' is '{target.unit}', but the file states "
+                f"'{unit}' for '{target.column}'."
+            )
 
 
 def _lock_file(folder: Path) -> IO[str]:

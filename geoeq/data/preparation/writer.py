@@ -18,6 +18,7 @@ import numpy as np
 
 from geoeq.data.ragged import Array
 from geoeq.data.store import write_index
+from geoeq.documents import parse_json
 from geoeq.errors import DataError
 
 __all__ = ["StoreWriter"]
@@ -110,7 +111,7 @@ def _read_journal(journal: Path) -> list[dict[str, Any]]:
     complete = [line for line in lines if line.endswith(b"\n")]
     if len(complete) < len(lines):
         journal.write_bytes(b"".join(complete))
-    return [json.loads(line) for line in complete]
+    return [parse_json(line, str(journal)) for line in complete]
 
 
 class _GrowingArray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -14,8 +14,10 @@ from torch_geometric.data import Data
 
 import geoeq
 from geoeq.checks import check_inputs
+from geoeq.documents import parse_json
 from geoeq.errors import CheckpointError, InputError
 from geoeq.fields import Field, field
+from geoeq.files import check_regular
 from geoeq.graph import Graph
 from geoeq.models import Model
 from geoeq.models.wrappers.forces import has_volume
@@ -28,6 +30,26 @@ FORMAT, FORMAT_VERSION = "geoeq potential", 1
 
 #: The name of the description within a file.
 ENTRY = "geoeq.json"
+
+#: Errors of zipfile when a file is truncated or altered.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError, ValueError)
+
+#: An exported potential may unpack to this many bytes plus this many times its size; PyTorch does not compress it.
+_FREE_BYTES, _RATIO = 1 << 26, 100
+
+#: What the description must have, and its types.
+_DESCRIPTION: Mapping[str, Any] = {
+    "version": int,
+    "geoeq": str,
+    "title": str,
+    "outputs": list,
+    "cutoff": (float, int, type(None)),
+    "elements": (list, type(None)),
+    "dtype": str,
+    "device": str,
+    "conservative": bool,
+    "test": dict,
+}
 
 
 class ExportedPotential(Model):
@@ -129,28 +151,45 @@ def load_potential(path: str | Path) -> ExportedPotential:
             from those on the machine that exported it.
     """
     path = Path(path)
+    check_regular(path, CheckpointError)
     try:
         with zipfile.ZipFile(path) as archive:
             compiled = any("/aotinductor/" in name for name in archive.namelist())
+            _check_content(archive, path)
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no file '{path}'.") from error
-    except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path} is not an exported potential, or is truncated: {error}.") from error
+    except _ZIP_ERRORS as error:
+        raise CheckpointError(
+            f"{path} is not an exported potential, or is truncated or altered: {error!s:.200}."
+        ) from error
     read = _read_compiled if compiled else _read_program
     try:
         run, text = read(path)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"{path} cannot be loaded: {reason}") from error
-    potential = ExportedPotential(run, _checked(path, text) | {"compiled": compiled})
-    test = potential.description["test"]
-    difference = worst_error(run, *_tensors(test, potential.none.device))
+    description = _checked(path, text) | {"compiled": compiled}
+    try:
+        potential = ExportedPotential(run, description)
+        difference = worst_error(run, *_tensors(description["test"], potential.none.device))
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is altered: its description does not fit its graph ({error!r:.200}).") from error
     if not difference <= TOLERANCES[potential.description["dtype"]]:
         raise CheckpointError(
             f"{path} gives other numbers here than on the machine that exported it: they differ by {difference:.1e}. "
             f"Export it again on this machine, with this PyTorch ({torch.__version__})."
         )
     return potential
+
+
+def _check_content(archive: zipfile.ZipFile, path: Path) -> None:
+    """Compare all checksums, because the loader of PyTorch does not: it runs altered graphs."""
+    size = sum(member.file_size for member in archive.infolist())
+    if size > _FREE_BYTES + _RATIO * path.stat().st_size:
+        raise CheckpointError(f"{path} unpacks to {size} bytes, more than {_RATIO} times its size. Do not trust it.")
+    broken = archive.testzip()
+    if broken is not None:
+        raise zipfile.BadZipFile(f"the checksum of '{broken}' differs")
 
 
 def _with_stress(names: Sequence[str], outputs: Sequence[Tensor], data: Data) -> dict[str, Tensor]:
@@ -175,9 +214,12 @@ def _read_compiled(path: Path) -> tuple[Run, str]:
 
 
 def _checked(path: Path, text: str) -> dict[str, Any]:
-    description = json.loads(text or "{}")
-    if description.get("format") != FORMAT:
+    description = parse_json(text or "{}", str(path), CheckpointError)
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by geoeq: it has no description of its inputs and outputs.")
+    for key, kind in _DESCRIPTION.items():
+        if not isinstance(description.get(key), kind):
+            raise CheckpointError(f"{path} is altered: its description has no valid '{key}'.")
     if description["version"] > FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {description['version']}, written by geoeq {description['geoeq']}; this is "
@@ -185,7 +227,11 @@ def _checked(path: Path, text: str) -> dict[str, Any]:
         )
     if description["device"] != "cpu" and not torch.cuda.is_available():
         raise CheckpointError(f"{path} needs {description['device']}, which is not available. Export it for the CPU.")
-    return dict(description)
+    if not all(isinstance(number, int) for number in description["elements"] or ()):
+        raise CheckpointError(f"{path} is altered: its elements are not atomic numbers.")
+    if description["dtype"] not in TOLERANCES:
+        raise CheckpointError(f"{path} is altered: its dtype is {description['dtype']!r:.40}.")
+    return description
 
 
 def _tensors(test: Mapping[str, Any], device: torch.device) -> tuple[GraphInputs, list[Tensor]]:

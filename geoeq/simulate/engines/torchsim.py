@@ -74,8 +74,8 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # of an optional pac
         self._compute_forces, self._compute_stress = True, "stress" in self.model.fields
         self._memory_scales_with = "n_atoms" if self.model.cutoff is None else "n_atoms_x_density"
 
-    def forward(self, state: SimState) -> dict[str, Tensor]:
-        """Compute energies, forces and stresses of a state, which is not changed."""
+    def forward(self, state: SimState, **options: object) -> dict[str, Tensor]:
+        """Compute energies, forces and stresses of a state, which is not changed; options have no effect."""
         if isinstance(state, dict):
             state = SimState(**state)
         pbc = torch.as_tensor(state.pbc, device=state.positions.device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import torch
 from ase import Atoms, units
 
 from geoeq.data.structures import read_structures
+from geoeq.documents import read_json
 from geoeq.environment import describe_environment
 from geoeq.errors import InputError, SimulationError
 from geoeq.files import file_sha256, remove_stale, write_json
@@ -31,12 +31,12 @@ SETTINGS = "settings.json"
 
 
 def run_md(
-    model: Path,
-    structure: Path,
+    model: str | Path,
+    structure: str | Path,
     settings: MDSettings,
     console: Console,
     *,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     frame: int | None = None,
     device: str = "auto",
     dtype: torch.dtype | None = None,
@@ -64,6 +64,9 @@ def run_md(
     Raises:
         GeoeqError: an input is missing or invalid, or the simulation failed (``Simulation.run``).
     """
+    model = Path(model)
+    structure = Path(structure)
+    folder = None if folder is None else Path(folder)
     from geoeq.simulate.md.md_progress import MDProgress
 
     folder = folder or Path("runs") / f"md-{structure.stem}-{settings.ensemble}"
@@ -161,8 +164,8 @@ def _changes(old: dict[str, Any], decides: dict[str, Any]) -> list[str]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = read_json(file, InputError)
+    except InputError as error:
         raise InputError(f"{file} is truncated or altered. Delete its folder to start again.") from error
     return content if isinstance(content, dict) else {}
 

@@ -76,7 +76,8 @@ class Simulation:
         InputError: the structure does not fit the settings, or no steps are left.
     """
 
-    def __init__(self, atoms: Atoms, settings: MDSettings, folder: Path) -> None:
+    def __init__(self, atoms: Atoms, settings: MDSettings, folder: str | Path) -> None:
+        folder = Path(folder)
         self.atoms, self.settings, self.folder = atoms, settings, folder
         self._generator = np.random.default_rng(settings.seed)
         self._stability = StabilityCheck(atoms, settings)

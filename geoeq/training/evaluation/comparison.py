@@ -43,12 +43,12 @@ _TIMED = 1024
 
 
 def compare_recipes(
-    files: Sequence[Path],
+    files: Sequence[str | Path],
     budget: float,
     console: Console,
     *,
     settings: Sequence[str] = (),
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     again: bool = False,
 ) -> Comparison:
     """Train each recipe for the same time, one after the other, and write a table and a plot.
@@ -70,11 +70,12 @@ def compare_recipes(
             folder contains another run.
         MissingExtraError: the extra "train" is not installed.
     """
+    folder = None if folder is None else Path(folder)
     import_extra("lightning", "train")
     from geoeq.training.evaluation.training_plots import draw_comparison
 
     _check_settings(settings)
-    names = _names(files)
+    names = _names([Path(file) for file in files])
     recipes = {name: read_recipe(file, settings, console.print) for name, file in names.items()}
     _check_same_task(recipes)
     first = next(iter(recipes.values()))

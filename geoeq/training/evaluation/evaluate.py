@@ -33,7 +33,7 @@ __all__ = ["evaluate", "trained_on"]
 
 
 def trained_on(
-    run: Path, meta: Mapping[str, Any], *, trust: Trust = False
+    run: str | Path, meta: Mapping[str, Any], *, trust: Trust = False
 ) -> tuple[Dataset, dict[str, NDArray[np.int64]]]:
     """Return the data set of a saved model, and its split: part -> indices of structures.
 
@@ -47,6 +47,7 @@ def trained_on(
         DataError: the data set does not exist, its split differs from that of the training, or its card names a reader
             that is not trusted.
     """
+    run = Path(run)
     data = meta.get("data")
     if not isinstance(data, dict) or "targets" not in meta:
         raise CheckpointError(f"The checkpoint in '{run}' does not name its training data.")
@@ -60,7 +61,9 @@ def trained_on(
     return dataset, split
 
 
-def evaluate(run: Path, console: Console, part: str | None = None, *, trust: Trust = False) -> list[TargetResults]:
+def evaluate(
+    run: str | Path, console: Console, part: str | None = None, *, trust: Trust = False
+) -> list[TargetResults]:
     """Print the errors of a saved model, beside baselines and published errors.
 
     Args:
@@ -74,6 +77,7 @@ def evaluate(run: Path, console: Console, part: str | None = None, *, trust: Tru
         DataError: the data set does not exist, or its split differs from that of the training.
         RecipeError: the split has no such part.
     """
+    run = Path(run)
     import_extra("rich", "plots")
     model, meta = load_checkpoint(run, trust=trust)
     dataset, split = trained_on(run, meta, trust=trust)

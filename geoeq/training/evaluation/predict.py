@@ -32,14 +32,15 @@ Values = NDArray[np.float64]
 
 
 def predict(
-    run: Path,
+    run: str | Path,
     console: Console,
     *,
-    file: Path | None = None,
+    file: str | Path | None = None,
     smiles: Sequence[str] = (),
-    output: Path | None = None,
+    output: str | Path | None = None,
     units: Mapping[str, str] | None = None,
     batch_size: int = 256,
+    conformers: bool = False,
     trust: Trust = False,
 ) -> list[dict[str, Values]]:
     """Predict, and write an extended xyz or CSV file, or print a table of the scalars.
@@ -58,6 +59,7 @@ def predict(
         output: file to write, with suffix .xyz, .extxyz or .csv; None prints a table.
         units: output -> unit that replaces the unit of the report.
         batch_size: number of structures per batch.
+        conformers: for an sdf file: whether to generate the geometries from the bonds instead of reading them.
         trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Raises:
@@ -65,6 +67,9 @@ def predict(
         DataError: the file cannot be read.
         InputError: there is no prediction for any structure; nothing is written.
     """
+    run = Path(run)
+    file = None if file is None else Path(file)
+    output = None if output is None else Path(output)
     if (file is None) == (not smiles):
         raise InputError("Specify the structures to predict: a file, or --smiles.")
     if output is not None and output.suffix not in (".xyz", ".extxyz", ".csv"):
@@ -72,7 +77,7 @@ def predict(
     model, meta = load_checkpoint(run, trust=trust)
     output_units = _units(model, {**meta.get("report", {}), **(units or {})})
     factors = {name: conversion(field(name).unit, unit) if unit != "1" else 1.0 for name, unit in output_units.items()}
-    rows = _read(file, smiles)
+    rows = _read(file, smiles, conformers)
     structures = [row.structure for row in rows if row.structure is not None]
     refused: dict[int, InputError] = {}
     found = iter(predict_structures(model, structures, console, batch_size=batch_size, refused=refused))
@@ -102,10 +107,10 @@ def predict(
     return [row.values for row in rows]
 
 
-def _read(file: Path | None, smiles: Sequence[str]) -> list[Prediction]:
+def _read(file: Path | None, smiles: Sequence[str], conformers: bool) -> list[Prediction]:
     """Return the structures, without values; a SMILES without a conformer has the reason instead."""
     if file is not None and file.suffix.lower() not in MOLECULE_SUFFIXES:
-        return [Prediction(structure.where, structure) for structure in read_structures(file)]
+        return [Prediction(structure.where, structure) for structure in read_structures(file, conformers=conformers)]
     molecules = [NamedMolecule(text, "", text) for text in smiles] if file is None else read_molecules(file)
     rows = []
     for molecule in molecules:

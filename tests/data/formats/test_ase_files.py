@@ -12,13 +12,13 @@ from geoeq.data import load
 from geoeq.data.molecules.sdf import read_sdf
 from geoeq.errors import DataError
 
-ETHANOL = """ethanol
+DIFLUORIDE = """oxygen difluoride
   by hand
 
   3  2  0  0  0  0  0  0  0  0999 V2000
-   -0.0127    1.0858    0.0080 C   0  0  0  0  0  0  0  0  0  0  0  0
-    1.3000  -11.2000    0.1000 C   0  0  0  0  0  0  0  0  0  0  0  0
-    2.1000    0.5000 -100.3000 O   0  0  0  0  0  0  0  0  0  0  0  0
+   -0.0127    1.0858    0.0080 F   0  0  0  0  0  0  0  0  0  0  0  0
+    1.3000  -11.2000    0.1000 O   0  0  0  0  0  0  0  0  0  0  0  0
+    2.1000    0.5000 -100.3000 F   0  0  0  0  0  0  0  0  0  0  0  0
   1  2  1  0
   2  3  1  0
 M  END
@@ -70,23 +70,24 @@ def test_stress_is_a_matrix(tmp_path):
 
 def test_sdf(tmp_path):
     path = tmp_path / "x.sdf"
-    path.write_text(ETHANOL + "$$$$\n" + ETHANOL.replace("ethanol", "again") + "$$$$\n")
+    path.write_text(DIFLUORIDE + "$$$$\n" + DIFLUORIDE.replace("oxygen difluoride", "again") + "$$$$\n")
     dataset = load(path)
     assert len(dataset) == 2
-    assert dataset.numbers.tolist() == [6, 6, 8] * 2
+    assert dataset.numbers.tolist() == [9, 8, 9] * 2
     np.testing.assert_allclose(dataset.positions[2], [2.1, 0.5, -100.3])
-    (molecule,) = read_sdf(ETHANOL.splitlines(), "x")
-    assert molecule.title == "ethanol"
+    (molecule,) = read_sdf(DIFLUORIDE.splitlines(), "x")
+    assert molecule.title == "oxygen difluoride"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("$$$$\n".join([ETHANOL] * 2), "molecule 2 is truncated"),
-        (ETHANOL[:200] + "\n$$$$\n", r"molecule 1"),
-        (ETHANOL.replace(" O ", " Q ") + "$$$$\n", "not an SDF file of version V2000"),
-        (ETHANOL.replace("V2000", "V3000") + "$$$$\n", "its version V3000 is not supported"),
-        (ETHANOL.replace("  3  2  0", "  9  2  0") + "$$$$\n", "molecule 1"),
+        ("$$$$\n".join([DIFLUORIDE] * 2), "molecule 2 is truncated"),
+        (DIFLUORIDE[:200] + "\n$$$$\n", r"molecule 1"),
+        (DIFLUORIDE.replace(" O ", " Q ") + "$$$$\n", "molecule 1, atom 2 is 'Q', which is a placeholder"),
+        (DIFLUORIDE.replace(" 1.0858 ", " 1.08x8 ") + "$$$$\n", "not an SDF file of version V2000"),
+        (DIFLUORIDE.replace("V2000", "V3000") + "$$$$\n", "its version V3000 is not supported"),
+        (DIFLUORIDE.replace("  3  2  0", "  9  2  0") + "$$$$\n", "molecule 1"),
         ("", "contains no structures"),
     ],
 )

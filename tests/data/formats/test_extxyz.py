@@ -11,7 +11,9 @@ import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from geoeq.data import Records, join, load, load_card
-from geoeq.data.formats.extxyz import ExtxyzReader, parse_comment
+from geoeq.data.formats.extxyz import ExtxyzReader
+from geoeq.data.formats.extxyz_text import parse_comment
+from geoeq.data.structures import read_structures
 from geoeq.errors import DataError
 
 SAMPLE = Path(load_card("3bpa").folder, "sample", "train_300K.xyz.gz")
@@ -230,3 +232,46 @@ def test_a_damaged_file_is_named(tmp_path, seed):
     else:
         records.check("x")
         assert seed % 2 == 0, "gzip has a checksum"
+
+
+@pytest.mark.parametrize("key", ["lattice", "LATTICE", "Lattice"])
+def test_a_lattice_in_any_case_is_periodic(tmp_path, key):
+    records = read(write(tmp_path, f'{key}="5 0 0 0 5 0 0 0 5" energy=1'))
+    assert records.pbc.all()
+    assert read(write(tmp_path, f'{key}="5 0 0 0 5 0 0 0 5" PBC="T T F"')).pbc.tolist() == [[True, True, False]]
+
+
+def test_properties_in_any_case_declare_the_forces(tmp_path):
+    path = write(tmp_path, "energy=1", columns=":forces:R:3", rows=" 1 2 3")
+    path.write_text(path.read_text().replace("Properties", "properties"))
+    np.testing.assert_array_equal(read(path).columns["forces"], [[1, 2, 3]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1\nenergy=1 energy=2\nH 0 0 0\n", "the key 'energy' occurs twice"),
+        ('1\nLattice="1 0 0 0 1 0 0 0 1" lattice="2 0 0 0 2 0 0 0 2"\nH 0 0 0\n', "the key 'Lattice' occurs twice"),
+        ("1\nProperties=species:S:1:pos:R:3:pos:R:3\nH 0 0 0 1 1 1\n", "has the column 'pos' twice"),
+        ('1\ncell="5 0 0 0 5 0 0 0 5"\nH 0 0 0\n', "it has 'cell' but no Lattice"),
+        ("2\n\n1 0 0 0\n2 0 0 1\n", r"it has the numbers 1, 2; these may be types or atomic numbers"),
+    ],
+)
+def test_what_is_not_clear_is_refused(tmp_path, text, message):
+    path = tmp_path / "x.xyz"
+    path.write_text(text)
+    for reader in (read, read_structures):
+        with pytest.raises(DataError, match=message):
+            reader(path)
+
+
+def test_elements_of_types_and_columns_of_atomic_numbers(tmp_path):
+    path = tmp_path / "x.xyz"
+    path.write_text("2\n\n1 0 0 0\n2 0 0 1\n")
+    assert read(path, types={1: "Si", "2": "O"}).numbers.tolist() == [14, 8]
+    path.write_text("2\nProperties=Z:I:1:pos:R:3\n1 0 0 0\n2 0 0 1\n")
+    assert read(path).numbers.tolist() == [1, 2]
+    with pytest.raises(ValueError, match="types: there is no element 'Sx'"):
+        ExtxyzReader(types={1: "Sx"})
+    with pytest.raises(ValueError, match="a type must be a number, not 'a'"):
+        ExtxyzReader(types={"a": "Si"})

@@ -82,6 +82,38 @@ def test_layouts_are_detected_and_read_in_their_units(tmp_path, layout, length, 
     assert f"The file has the layout of {layout}" in dataset.notes[0]
 
 
+@pytest.mark.parametrize("labels", [True, False])
+def test_groups_like_those_of_ani(tmp_path, labels):
+    """Atomic numbers instead of symbols; the name of the energies tells them from ANI-1x."""
+    random = np.random.default_rng(0)
+    positions, energies = random.normal(size=(4, 9, 3)), random.normal(size=4)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        group = file.create_group("ethanol")
+        group["coordinates"], group["atomic_numbers"] = positions, [6, 6, 8, *[1] * 6]
+        if labels:
+            group["energies"] = energies
+    records = read(tmp_path / "x.h5")
+    np.testing.assert_array_equal(records.positions, positions.reshape(-1, 3))
+    assert records.numbers.tolist() == [6, 6, 8, *[1] * 6] * 4
+    assert list(records.columns) == (["energy"] if labels else [])
+    if labels:
+        np.testing.assert_array_equal(records.columns["energy"], energies)
+        with pytest.raises(DataError, match="does not state the unit of 'energies'"):
+            load(tmp_path / "x.h5")
+    else:
+        assert len(load(tmp_path / "x.h5")) == 4
+
+
+def test_an_array_that_the_file_cannot_contain(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        group = file.create_group("a")
+        group.create_dataset("coordinates", (1_000_000_000, 3, 3), "f8", chunks=(1000, 3, 3))
+        group["species"], group["energies"] = [b"O", b"H", b"H"], np.zeros(4)
+    assert (tmp_path / "x.h5").stat().st_size < 10_000
+    with pytest.raises(DataError, match=r"x.h5/a/coordinates: its shape .* is far more than the file can contain"):
+        read(tmp_path / "x.h5")
+
+
 def test_what_was_not_computed_is_left_out(tmp_path):
     write(tmp_path / "x.h5", "ani-1x")
     records = read(tmp_path / "x.h5", keys={"energy": "ccsd(t)_cbs.energy", "forces": None})

@@ -127,5 +127,19 @@ def test_what_does_not_fit(tmp_path, content, message):
 def test_what_is_no_such_file(tmp_path, text):
     path = tmp_path / "x.json"
     path.write_text(text)
-    with pytest.raises(DataError, match=r"x.json: it (is truncated or altered|must be a list)"):
+    with pytest.raises(DataError, match=r"x.json( is truncated or altered|: it is nested|: it must be a list)"):
+        read(path)
+
+
+def test_nested_entries_and_a_single_one(tmp_path):
+    site = {"species": [{"element": "Si", "occu": 1}], "abc": [0, 0, 0]}
+    structure = {"lattice": {"matrix": (np.eye(3) * 3).tolist()}, "sites": [site]}
+    step = {"structure": structure, "uncorrected_total_energy": -5.0, "force": [[1, 2, 3]]}
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"mp-1": {"mp-1-0-0": step}, "mp-2": {"mp-2-0-0": step, "mp-2-0-1": step}}))
+    assert read(path, keys={"energy": "uncorrected_total_energy"}).columns["energy"].tolist() == [-5.0] * 3
+    path.write_text(json.dumps({"@class": "ComputedStructureEntry", "energy": -5.0, "structure": structure}))
+    assert read(path).columns["energy"].tolist() == [-5.0]
+    path.write_text(f'{{"energy": -5.0, "energy": -6.0, "structure": {json.dumps(structure)}}}')
+    with pytest.raises(DataError, match="the key 'energy' occurs twice"):
         read(path)

@@ -81,7 +81,7 @@ def test_a_file_of_smiles(tmp_path: Path) -> None:
     file.write_text("# nothing\n")
     with pytest.raises(DataError, match="no SMILES"):
         read_smiles(file)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="There is no file"):
         read_smiles(tmp_path / "none.smi")
 
 

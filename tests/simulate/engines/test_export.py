@@ -214,6 +214,39 @@ def test_a_file_that_is_wrong_is_not_loaded(argon, tmp_path):
         load_potential(tmp_path / "cut.pt2")
 
 
+def refusal(path):
+    """The message of a refusal; None if the file is loaded."""
+    try:
+        load_potential(path)
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def test_altered_bytes_are_refused_by_name(argon, tmp_path):
+    """All checksums are compared, before the loader of PyTorch sees them; ``GEOEQ_FUZZ`` is the number of files."""
+    random, content, path = np.random.default_rng(0), argon.read_bytes(), tmp_path / "x.pt2"
+    messages = []
+    for number in range(int(os.environ.get("GEOEQ_FUZZ", "30"))):
+        damaged = bytearray(content[: len(content) - (int(random.integers(len(content))) if number % 3 == 0 else 0)])
+        damaged[int(random.integers(len(damaged)))] ^= 1 << int(random.integers(8))
+        path.write_bytes(damaged)
+        messages.append(refusal(path))
+    refused = [message for message in messages if message is not None]
+    assert all("x.pt2" in message for message in refused)
+    assert len(refused) > 2 / 3 * len(messages), "the others differ in names, dates or padding of the archive"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["version", "outputs", "elements", "dtype", "device", "test"])
+@pytest.mark.parametrize("value", [{}, [[]], "x", -1.5])
+def test_an_altered_description_is_refused_by_name(argon, tmp_path, key, value):
+    def change(name, data):
+        return json.dumps(json.loads(data) | {key: value}).encode() if name.endswith("geoeq.json") else data
+
+    assert "x.pt2" in refusal(altered(argon, tmp_path / "x.pt2", change))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dtype"),

@@ -82,7 +82,7 @@ def test_periodic_and_open_structures_in_one_file(run: Path, console: Console, t
     )
     values = [float(v["gap"]) for v in predict(run, console, file=tmp_path / "mixed.xyz")]
     assert values[1] == pytest.approx(values[3], rel=1e-4)  # a mean over atoms does not see the size of the cell
-    molecule_alone = Atoms(diamond.numbers, diamond.positions)
+    molecule_alone = Atoms(diamond.numbers, diamond.positions) + Atoms("H", [[0, 0, -1.1]])
     ase.io.write(tmp_path / "open.xyz", molecule_alone, format="extxyz")
     assert float(predict(run, console, file=tmp_path / "open.xyz")[0]["gap"]) != pytest.approx(values[1], rel=1e-4)
 
@@ -180,11 +180,19 @@ def test_the_energies_of_a_potential_fit_csv(molecules: Path, console: Console, 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("broken.xyz", b"3\n\nO 0 0 0\nH 0 0 1\nH 0 1 zero\n", "broken.xyz, frame 0: it cannot be read (ValueError: "),
-        ("broken.xyz", b"1\n\nO 0 0 0\n3\n\nO 0 0 0\nH 0 0 1\n", "broken.xyz, frame"),
+        (
+            "broken.xyz",
+            b"3\n\nO 0 0 0\nH 0 0 1\nH 0 1 zero\n",
+            "broken.xyz: structure 0 (counted from 0) cannot be read: column 'pos'",
+        ),
+        ("broken.xyz", b"1\n\nO 0 0 0\n3\n\nO 0 0 0\nH 0 0 1\n", "broken.xyz: structure 1 (counted from 0)"),
         ("broken.xyz", b"", "broken.xyz: the file is empty."),
-        ("broken.xyz", b"\xff\xfe", "broken.xyz, frame 0: it cannot be read: it is not text"),
-        ("broken.xyz", b"1\n\nXx 0 0 0\n", "broken.xyz, frame 0: it cannot be read: there is no element 'Xx'."),
+        ("broken.xyz", b"\xff\xfe\0", "broken.xyz: line 1 is not text"),
+        (
+            "broken.xyz",
+            b"1\n\nXx 0 0 0\n",
+            "broken.xyz: structure 0 (counted from 0) cannot be read: there is no element 'Xx'.",
+        ),
         ("broken.txt", b"hello", "such as .xyz, .cif or .sdf."),
     ],
 )
