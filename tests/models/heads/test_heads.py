@@ -157,3 +157,33 @@ def test_features_without_scalars_are_refused(head):
     """Without scalars, an output would be the same number for all structures."""
     with pytest.raises(InputError, match=rf"{type(head).__name__} needs scalars \(0e\); the network gives 4x1o"):
         SE3Transformer([head], 4, 1, 1, attention_heads=1, irreps_out="4x1o", cutoff=4.0)
+
+
+def test_a_linear_head_with_factors_of_elements():
+    """energy = Σ_atoms reference[z] + scale · factor[z] · (w · x + b), and its last layer has the factors."""
+    model = network(head := GraphScalar("energy", linear=True, element_scales=True, atomic=True))
+    data = random_batch()
+    head.scale.fill_(2.0)
+    head.element_scales.copy_(torch.rand(119))
+    head.references.copy_(-torch.arange(119))
+    found = []
+    hook = head.network.register_forward_hook(lambda module, inputs, output: found.append((inputs[0], output)))
+    outputs = model(data)
+    hook.remove()
+    (inputs, terms), linear = found[0], head.network[0]
+    torch.testing.assert_close(terms, inputs @ linear.weight.mT + linear.bias, rtol=1e-12, atol=1e-12)
+    expected = 2 * head.element_scales[data.z] * terms.squeeze(-1) - data.z
+    torch.testing.assert_close(outputs["atomic_energies"], expected, rtol=1e-12, atol=1e-12)
+    sums = torch.zeros(data.num_graphs, dtype=torch.float64).index_add(0, data.batch, expected)
+    torch.testing.assert_close(outputs["energy"], sums, rtol=1e-12, atol=1e-12)
+
+
+def test_options_of_a_scalar_head_that_exclude_each_other():
+    with pytest.raises(InputError, match="leave out linear and element_scales"):
+        GraphScalar("gap", after_pooling=True, linear=True)
+    with pytest.raises(InputError, match="terms of a sum over atoms: leave it out for a mean"):
+        GraphScalar("gap", element_scales=True)
+    model, data = network(GraphScalar("energy", element_scales=True), node_inputs=("charge",)), random_batch()
+    data.z = None
+    with pytest.raises(TensorError, match=r"element_scales needs the elements \(data\.z\)"):
+        model(data)
