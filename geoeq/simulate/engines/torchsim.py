@@ -21,7 +21,7 @@ from torch_sim.models.interface import ModelInterface  # noqa: E402
 
 __all__ = ["TorchSimModel"]
 
-#: Outputs passed to TorchSim, which uses the first three and ignores the others.
+#: Outputs passed to TorchSim, which uses the first three; since 0.6 (0.3 ignores them), its states keep the others.
 _OUTPUTS = ("energy", "forces", "stress", ENERGY_UNCERTAINTY, FORCES_UNCERTAINTY)
 
 

@@ -78,6 +78,12 @@ def test_passes_the_check_of_torchsim():
     validate_model_outputs(model, model.device, model.dtype)
 
 
+def test_options_of_other_models_change_nothing():
+    model = TorchSimModel(network(), "cpu")
+    state = state_of(crystals(), model)
+    torch.testing.assert_close(model(state, retain_graph=False), model(state), rtol=0, atol=0)
+
+
 def test_constant_energy_is_that_of_ase():
     systems = crystals()
     for seed, atoms in enumerate(systems):
@@ -127,6 +133,18 @@ def test_open_systems_have_no_stress():
     for place, atoms in enumerate(systems):
         atoms.calc = GeoeqCalculator(network(), "cpu")
         assert found["energy"][place] == pytest.approx(atoms.get_potential_energy(), abs=1e-12)
+
+
+def test_slabs_are_periodic_in_two_directions():
+    model = TorchSimModel(network(), "cpu")
+    slab = crystals()[0]
+    slab.pbc = [True, True, False]
+    state = state_of([slab, slab], model)
+    if isinstance(state.pbc, bool):
+        pytest.skip("TorchSim 0.3 has slabs only as open systems")
+    slab.calc = GeoeqCalculator(network(), "cpu")
+    np.testing.assert_allclose(model(state)["energy"], slab.get_potential_energy(), atol=1e-12)
+    np.testing.assert_allclose(model(state)["forces"][: len(slab)], slab.get_forces(), atol=1e-12)
 
 
 def test_says_what_it_gives():

@@ -72,7 +72,11 @@ def test_torchsim_has_it():
     for kind in ("last layer around a prior", "ensemble"):
         model = TorchSimModel(MODELS[kind](), "cpu")
         atoms = structures()[1]
-        found = model(torch_sim.io.atoms_to_state([atoms, atoms], model.device, model.dtype))
+        state = torch_sim.io.atoms_to_state([atoms, atoms], model.device, model.dtype)
+        found = model(state)
+        if hasattr(state, "store_model_extras"):  # TorchSim 0.6
+            moving = torch_sim.integrators.nve_init(state, model, kT=torch.tensor(0.0))
+            torch.testing.assert_close(moving.energy_uncertainty, found["energy_uncertainty"])
         atoms.calc = GeoeqCalculator(MODELS[kind](), "cpu")
         assert found["energy"].numpy() == pytest.approx(atoms.get_potential_energy(), rel=1e-10)
         assert found["stress"][1].numpy() == pytest.approx(atoms.get_stress(voigt=False), abs=1e-10)
