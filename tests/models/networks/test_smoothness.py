@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from torch import Tensor
 from torch_geometric.data import Data
 
@@ -32,8 +33,13 @@ from geoeq.symmetry import report
 
 SMOOTH = ["smoothness at the cutoff", "smooth passages"]
 
-#: The networks that take more than two seconds.
-LONG = ("ESCN", "EquiformerV2", "IterativeSE3Transformer", "PONITA")
+#: The cases that take more than two seconds.
+LONG = {"ESCN", "Equiformer", "EquiformerV2", "IterativeSE3Transformer", "NequIP", "PONITA", "SE3Transformer"}
+LONG |= {"TensorFieldNetwork", "EGNN length plus one", "SE3Transformer with self-interactions per edge", "TinvNN"}
+
+
+def cases(makers: dict[str, Callable[[], Model]]) -> list[ParameterSet]:
+    return [pytest.param(make, id=name, marks=[pytest.mark.slow] * (name in LONG)) for name, make in makers.items()]
 
 
 def strong(make: Callable[[], Model]) -> Model:
@@ -62,10 +68,7 @@ def charged() -> EGNN:
     return EGNN([GraphScalar("energy"), NodeScalar("charges", conserve=True)], width=8, layers=1, cutoff=4.0)
 
 
-NETWORKS = [
-    pytest.param(getattr(geoeq.models, name).example, id=name, marks=[pytest.mark.slow] * (name in LONG))
-    for name in (*geoeq.models.NETWORKS, "GNN", "Transformer")
-]
+NETWORKS = {name: getattr(geoeq.models, name).example for name in (*geoeq.models.NETWORKS, "GNN", "Transformer")}
 
 NEQUIP = {"irreps": "4x0e+2x1e+4x1o+2x2e", "layers": 2, "hidden": (8,)}
 
@@ -87,7 +90,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("make", [*NETWORKS, *(pytest.param(make, id=name) for name, make in OPTIONS.items())])
+@pytest.mark.parametrize("make", cases(NETWORKS | OPTIONS))
 def test_outputs_and_forces_are_continuous(make: Callable[[], Model]) -> None:
     found = report(strong(make), checks=SMOOTH)
     assert found.passed, str(found)
