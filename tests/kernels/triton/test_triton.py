@@ -164,6 +164,7 @@ def test_the_size_of_a_program_does_not_change_the_result(make):
         assert (value - other).abs().max() <= 1e-12
 
 
+@pytest.mark.slow
 @installed
 @pytest.mark.skipif(DEVICE == "cuda" or interpreted(), reason="the kernels are run in this process")
 def test_the_kernels_give_the_right_numbers_in_the_interpreter():
