@@ -83,7 +83,7 @@ def test_mistakes_of_an_inherited_recipe_name_its_file(folder, capsys):
 def test_a_mistake_in_a_card_names_its_path(folder, capsys):
     (folder / "mine.yaml").write_text("name: [")
     assert main(["data", "info", "mine.yaml"]) == 2
-    assert capsys.readouterr().err.startswith("mine.yaml: it is not YAML")
+    assert capsys.readouterr().err.startswith("mine.yaml: this is not YAML")
 
 
 def test_a_misspelt_action_of_data_is_explained(capsys):
