@@ -127,6 +127,8 @@ def build_graph(data: Any, cutoff: float | None = None, lmax: int = 0, *, k: int
             f"pos has shape {list(positions.shape)}; it must be [N, 3]: three coordinates of each point. Give "
             "points in a plane the third coordinate 0."
         )
+    if not positions.is_floating_point():
+        raise TensorError(f"pos has dtype {positions.dtype}; it must be floating point: write pos.float().")
     num_nodes = positions.shape[0]
     ptr = graph_pointers(data)
     batch = batch_from_ptr(ptr, num_nodes)

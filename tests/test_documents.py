@@ -14,7 +14,7 @@ from geoeq.data.pickles import read_pickle
 from geoeq.data.structures import read_structures
 from geoeq.documents import parse_json, parse_yaml, read_json, read_yaml
 from geoeq.errors import CheckpointError, GeoeqError, RecipeError
-from geoeq.models import EGNN, load_checkpoint, save_checkpoint
+from geoeq.models import EGNN, NequIP, load_checkpoint, save_checkpoint
 from geoeq.simulate import load_potential
 from geoeq.training.parsing import read_recipe
 
@@ -130,6 +130,15 @@ def test_pipes_sockets_and_devices_are_not_opened(read, suffix, tmp_path, monkey
                 read(Path(f"{name}.{suffix}"))
 
 
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_pipe_in_the_folder_of_a_checkpoint(name, tmp_path):
+    save_checkpoint(EGNN.example(), tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(CheckpointError, match=rf"{name} is a pipe \(fifo\)"):
+        load_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize("path", ["..", ".", "...", "a..b", "geoeq.", ".geoeq", "a b.c", "geoeq:", "::", "-.x"])
 def test_class_paths_that_are_none(path, tmp_path):
     (tmp_path / "r.yaml").write_text(f"dataset: qm7\ntarget: x\nmodel: {{class_path: '{path}'}}\n")
@@ -157,10 +166,11 @@ def test_class_paths_of_what_is_not_called(path, tmp_path):
         read_recipe(tmp_path / "r.yaml")
 
 
-def test_a_checkpoint_that_announces_endless_layers(tmp_path):
-    save_checkpoint(EGNN.example(), tmp_path)
+@pytest.mark.parametrize("network", [EGNN, NequIP])
+def test_a_checkpoint_that_announces_endless_layers(network, tmp_path):
+    save_checkpoint(network.example(), tmp_path)
     description = json.loads((tmp_path / "model.json").read_text())
     description["model"]["init_args"]["layers"] = 999_999_999_999
     (tmp_path / "model.json").write_text(json.dumps(description))
-    with pytest.raises(CheckpointError, match=r"model\.json: it describes far more parameters than the \d+"):
+    with pytest.raises(CheckpointError, match=r"model\.json: (it describes far more parameters than the \d+|.*Memory)"):
         load_checkpoint(tmp_path)

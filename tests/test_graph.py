@@ -298,3 +298,9 @@ def test_graph_cannot_be_changed():
 def test_points_in_a_plane_need_a_third_coordinate() -> None:
     with pytest.raises(TensorError, match=r"pos has shape \[5, 2\]; it must be \[N, 3\]"):
         build_graph(Data(pos=torch.rand(5, 2)), cutoff=1.0)
+
+
+@pytest.mark.parametrize("edges", [{"cutoff": 1.5}, {"k": 2}, {}])
+def test_whole_numbers_are_not_positions(edges) -> None:
+    with pytest.raises(TensorError, match=r"pos has dtype torch.int64; it must be floating point"):
+        build_graph(Data(pos=torch.arange(15).reshape(5, 3)), **edges)

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 import geoeq
 from geoeq.documents import read_json
 from geoeq.errors import CheckpointError, GeoeqError
-from geoeq.files import atomic_write, file_sha256, write_json
+from geoeq.files import atomic_write, check_regular, file_sha256, write_json
 from geoeq.models.config import from_config
 from geoeq.models.model import Model
 from geoeq.models.updates import UPDATES, Contents
@@ -170,6 +170,7 @@ def _read(folder: Path) -> Contents:
     from safetensors.torch import load_file
 
     description, weights = _read_description(folder / DESCRIPTION), folder / WEIGHTS
+    check_regular(weights, CheckpointError)
     if not weights.is_file():
         raise CheckpointError(f"{weights} is missing; it belongs beside {DESCRIPTION}.")
     if file_sha256(weights) != description["sha256"]:
@@ -181,6 +182,7 @@ def _read(folder: Path) -> Contents:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
+    check_regular(path, CheckpointError)
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; it belongs beside {WEIGHTS}.")
     description = read_json(path, CheckpointError)

@@ -115,7 +115,8 @@ def from_config(config: Mapping[str, Any], kind: type[_Object], *, trust: Trust 
     except GeoeqError:
         raise
     except _CONSTRUCTOR_ERRORS as error:
-        raise RecipeError(f"{cls.__name__}: it cannot be built with these arguments: {error}") from error
+        reason = str(error) or type(error).__name__  # a MemoryError has no text
+        raise RecipeError(f"{cls.__name__}: it cannot be built with these arguments: {reason}") from error
 
 
 def _from_json(value: Any, trust: Trust) -> Any:

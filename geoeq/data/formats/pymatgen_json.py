@@ -144,10 +144,10 @@ def _sites(entry: Any, where: str) -> list[Any]:
 
 def _element(site: Any, where: str) -> str:
     try:
-        (species,) = site["species"]
-        element, occupancy = str(species["element"]), float(species["occu"])
+        shares = [(str(one["element"]), float(one["occu"])) for one in site["species"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: a site must have one element ({error!r}).") from error
-    if occupancy != 1:
-        raise DataError(f"{where}: a site has an occupancy of {occupancy} {element} instead of 1.")
-    return element
+        raise DataError(f"{where}: the species of a site do not have the form of pymatgen ({error!r}).") from error
+    if [share for _, share in shares] != [1]:
+        listed = ", ".join(f"{share:g} {element}" for element, share in shares) or "nothing"
+        raise DataError(f"{where}: a site is occupied by {listed}; geoeq reads ordered structures only.")
+    return shares[0][0]
