@@ -52,7 +52,7 @@ def predict(
     units: a CSV file in its column names, extended xyz in ``info["units"]``.
 
     Args:
-        run: folder of a run or checkpoint.
+        run: folder of a run or checkpoint, or name of a published potential that was fetched.
         console: output console of the progress bar and the table.
         file: file of structures, in a format that ASE reads, or sdf; or file of SMILES, .smi or .csv.
         smiles: molecules as SMILES, instead of a file.
