@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from geoeq.cli.options import add_output
+if TYPE_CHECKING:
+    from geoeq.models.potential_cards import PotentialCard
 
 __all__ = ["ACTIONS", "add_potentials", "run_potentials"]
 
@@ -45,7 +47,14 @@ def add_potentials(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="level of theory, for a network that has several (default: the only one)",
     )
-    add_output(convert, "folder to write, which must not exist or must be empty (required)")
+    convert.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder to write, which must not exist or must be empty",
+    )
 
 
 def run_potentials(arguments: argparse.Namespace) -> int:
@@ -65,18 +74,20 @@ def run_potentials(arguments: argparse.Namespace) -> int:
 def _list_lines() -> list[str]:
     from geoeq.models.potential_cards import potential_cards
 
-    titles = {}
+    titles: dict[str, str] = {}
+    states: dict[str, str] = {}
     for card in potential_cards():
-        titles |= {name: card.title for name in card.names}
+        titles |= dict.fromkeys(card.names, card.title)
         titles |= {f"{card.name}/{modality}": f"{card.title}: {theory}" for modality, theory in card.modalities.items()}
+        states |= {name: _state(card, name) for name in card.names}
     width = max(map(len, titles))
-    return [f"{name:<{width}}  {title}  [{_state(name)}]" for name, title in titles.items()]
+    return [f"{name:<{width}}  {title}  [{states[name]}]" for name, title in titles.items()]
 
 
-def _state(name: str) -> str:
-    from geoeq.models.potential_cards import load_potential_card, potential_folder
+def _state(card: PotentialCard, name: str) -> str:
+    from geoeq.models.potential_cards import potential_folder
 
-    if load_potential_card(name).package is None:
+    if card.package is None:
         return "download by hand"
     return "fetched" if potential_folder(name).is_dir() else "not fetched"
 
@@ -98,7 +109,7 @@ def _info_lines(name: str) -> list[str]:
         *(f"modality {card.name}/{modality}: {theory}" for modality, theory in card.modalities.items()),
         *(f"good for: {use}" for use in card.good_for),
         *(f"not for: {use}" for use in card.not_for),
-        *(f"state of {known}: {_state(known)}" for known in card.names),
+        *(f"state of {known}: {_state(card, known)}" for known in card.names),
     ]
     return lines if package else [*lines, card.by_hand]
 
@@ -119,11 +130,8 @@ def _fetch(arguments: argparse.Namespace) -> list[str]:
 
 
 def _convert(arguments: argparse.Namespace) -> list[str]:
-    from geoeq.errors import InputError
     from geoeq.simulate import convert_potential
 
-    if arguments.output is None:
-        raise InputError("Specify the folder of the converted potential: -o FOLDER.")
     meta = convert_potential(arguments.file, arguments.output, arguments.modality)
     published = meta.get("published")
     known = [f"It is {published['name']}. Licence: {published['licence']}"] if published else []

@@ -68,8 +68,8 @@ def save_checkpoint(model: Model, path: str | Path, meta: dict[str, Any] | None 
 def load_checkpoint(path: str | Path, *, trust: Trust = False) -> tuple[Model, dict[str, Any]]:
     """Load the model of a run or checkpoint folder, in evaluation mode on the CPU, and its metadata.
 
-    A folder takes precedence over a published potential of the same name. Nothing is unpickled, and code that is not geoeq's is neither imported nor executed unless ``trust`` allows it.
-    Checkpoints of older versions are updated.
+    Nothing is unpickled, and code that is not geoeq's is neither imported nor executed unless ``trust`` allows it.
+    Checkpoints of older versions are updated. An existing path takes precedence over a potential of that name.
 
     Args:
         path: folder of a run or of a checkpoint, or name of a published potential that was fetched, such as "7net-0".
@@ -162,12 +162,14 @@ def _checkpoint_folder(run: Path) -> Path:
             return folder
     if is_potential(run):
         return fetched_potential(str(run))
-    similar = None if run.exists() else similar_potential(str(run))
-    raise CheckpointError(
-        f"There is no trained model in '{run}': neither {DESCRIPTION} nor checkpoint/{DESCRIPTION}. "
-        "Give the folder of a finished run, such as runs/qm7-egnn"
-        + (f", or a published potential. Did you mean '{similar}'?" if similar else ".")
-    )
+    text = f"There is no trained model in '{run}': neither {DESCRIPTION} nor checkpoint/{DESCRIPTION}. "
+    text += "Give the folder of a finished run, such as runs/qm7-egnn"
+    similar = similar_potential(str(run))
+    if similar is not None and run.exists():
+        text += f"; or for the published potential '{similar}', rename this path, which takes precedence over it"
+    elif similar is not None:
+        text += f", or the name of a published potential. Did you mean '{similar}'?"
+    raise CheckpointError(text if text.endswith("?") else f"{text}.")
 
 
 def _read(folder: Path) -> Contents:

@@ -151,8 +151,8 @@ def fetched_potential(name: str) -> Path:
     """Return the checkpoint folder of a published potential.
 
     Raises:
-        CheckpointError: it was not fetched, the name lacks a modality, or the file must be converted by hand; the message
-            says what to do.
+        CheckpointError: it was not fetched, the name lacks a modality, or the file must be converted by hand; the
+            message says what to do.
         DataError: there is no such potential.
     """
     card = load_potential_card(name)

@@ -67,7 +67,7 @@ class GeoeqCalculator(Calculator):
     path of the checkpoint if there is one, and the version of geoeq.
 
     Args:
-        model: folder of a ``geoeq train`` run, a checkpoint, name of a published potential that was fetched, or a Model.
+        model: folder of a ``geoeq train`` run, a checkpoint, name of a fetched published potential, or a Model.
         device: "auto" (a GPU if available), "cpu", "cuda" ...
         dtype: dtype of the model; None keeps the dtype of the checkpoint.
         skin: Verlet skin in Å; the neighbour list is rebuilt once an atom may have crossed it.
