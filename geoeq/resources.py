@@ -34,7 +34,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def share(kind: str) -> Path:
-    """Return the folder ``kind`` ("datasets" or "recipes").
+    """Return the folder ``kind`` ("datasets", "potentials" or "recipes").
 
     Raises:
         GeoeqError: the folder is neither beside the package (in a checkout) nor in it (in a wheel).

@@ -282,7 +282,7 @@ def test_a_bad_habit_is_found(source: str, fault: str) -> None:
     assert [text.split(": ", 1)[1] for text in habit_faults(source, "geoeq.graph")] == [fault]
 
 
-@pytest.mark.parametrize("folder", ["datasets", "recipes"])
+@pytest.mark.parametrize("folder", ["datasets", "potentials", "recipes"])
 def test_no_python_beside_the_package(folder: str) -> None:
     """An __init__.py in datasets/ would hide Hugging Face's package of that name."""
     assert [path for suffix in ("py", "pyc", "ipynb") for path in (ROOT / folder).rglob(f"*.{suffix}")] == []

@@ -50,10 +50,11 @@ def test_the_wheel_holds_package_cards_samples_and_recipes(dist: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "geoeq/py.typed" in names
     assert set(files_below("geoeq")) <= names
-    shared = files_below("datasets", "recipes")
+    shared = files_below("datasets", "potentials", "recipes")
     assert {f"geoeq/_share/{name}" for name in shared} <= names
     assert any(re.fullmatch(r"datasets/\w+/card\.yaml", name) for name in shared)
     assert any(re.fullmatch(r"datasets/\w+/sample/.+", name) for name in shared)
+    assert any(re.fullmatch(r"potentials/[\w-]+/card\.yaml", name) for name in shared)
     assert any(re.fullmatch(r"recipes/\w+/.+\.yaml", name) for name in shared)
 
 
@@ -71,7 +72,7 @@ def test_the_sdist_holds_the_sources(dist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "constraints.txt", "Makefile"}
-    assert wanted | set(files_below("geoeq", "datasets", "recipes")) <= names
+    assert wanted | set(files_below("geoeq", "datasets", "potentials", "recipes")) <= names
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from geoeq import resources
 from geoeq.errors import GeoeqError
 
 
-@pytest.mark.parametrize("kind", ["datasets", "recipes"])
+@pytest.mark.parametrize("kind", ["datasets", "potentials", "recipes"])
 def test_the_checkout_is_found(kind: str, checkout: Path) -> None:
     assert resources.share(kind) == checkout / kind
 

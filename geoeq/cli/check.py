@@ -28,8 +28,8 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "model",
-        help="model to test: folder of a training run or checkpoint, or path of a class, function or ASE calculator, "
-        "such as geoeq.models.EGNN, my_module:my_function or ase.calculators.emt:EMT",
+        help="model to test: folder of a training run or checkpoint, published potential (7net-0), or path of a class, "
+        "function or ASE calculator, such as geoeq.models.EGNN, my_module:my_function or ase.calculators.emt:EMT",
     )
     add("--layers", action="store_true", help="also test every layer, and name the first one that breaks a symmetry")
     add("--data", type=Path, metavar="FILE", help="file with structures to test on (default: random structures)")
@@ -137,7 +137,8 @@ def check(
         layer_report = _test_layers(subject.module, subject.batches[0], subject.group, seed)
         content["layers"] = layer_report.to_dict()
         lines += ["", *str(layer_report).split("\n")]
-    folder = output or (run / "check" if run else Path("runs") / f"check-{re.split('[.:]', text)[-1]}")
+    default = run / "check" if run else Path("runs") / f"check-{re.split('[.:]', text)[-1].replace('/', '-')}"
+    folder = output or default
     write_json(folder / "check.json", content, allow_nan=False)
     draw_check(folder / "check.png", report, layer_report)
     passed = report.passed and (layer_report is None or layer_report.passed)
@@ -151,8 +152,8 @@ def load_subject(text: str, *, trust: Trust = False) -> tuple[Any, Path | None]:
     """Load the model that an argument of the command line names; return it, and the folder of its run if it has one.
 
     Args:
-        text: folder of a run or checkpoint, file in one, or path of a class or function: ``geoeq.models.EGNN`` (its
-            ``example()`` is used), ``ase.calculators.emt:EMT``, ``my_module:my_function``.
+        text: folder of a run or checkpoint, file in one, name of a published potential, or path of a class or function:
+            ``geoeq.models.EGNN`` (its ``example()`` is used), ``ase.calculators.emt:EMT``, ``my_module:my_function``.
         trust: modules outside geoeq whose classes the checkpoint may name, as for ``load_checkpoint``.
 
     Raises:
@@ -162,11 +163,12 @@ def load_subject(text: str, *, trust: Trust = False) -> tuple[Any, Path | None]:
     import torch
 
     from geoeq.models.checkpoint import load_checkpoint
+    from geoeq.models.potential_cards import is_potential
 
     path = Path(text)
     if path.exists() or not _DOTTED.fullmatch(text):
         folder = path.parent if path.is_file() else path
-        return load_checkpoint(folder, trust=trust)[0], folder
+        return load_checkpoint(folder, trust=trust)[0], None if is_potential(text) else folder
     import_from_current_folder()
     subject = import_object(text, Origin(f"'{text}'", error=InputError))
     if not inspect.isclass(subject):

@@ -45,7 +45,7 @@ def doctor_lines() -> list[str]:
         "Extras": [(extra, _extra(extra, backends)) for extra in EXTRAS],
         "Folders": [
             ("package", str(Path(geoeq.__file__).parent)),
-            *map(_share, ("datasets", "recipes")),
+            *map(_share, ("datasets", "potentials", "recipes")),
             ("cache", _cache()),
         ],
         "Conflicts": [*_other_distribution(), *_other_packages()],

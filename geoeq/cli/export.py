@@ -14,7 +14,11 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``geoeq export``."""
     parser.epilog = "Example: geoeq export runs/rmd17-egnn potential.pt2"
     add = parser.add_argument
-    add("run", type=Path, help="folder of a training run or checkpoint, such as runs/rmd17-egnn")
+    add(
+        "run",
+        type=Path,
+        help="folder of a training run or checkpoint, such as runs/rmd17-egnn, or published potential, such as 7net-0",
+    )
     add(
         "output",
         type=Path,

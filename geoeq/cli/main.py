@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import geoeq
-from geoeq.cli.data import ACTIONS
+from geoeq.cli import data, potentials
 from geoeq.errors import GeoeqError, unknown_name
 from geoeq.trust import import_from_current_folder
 
@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "compute the errors of a trained model on its data set",
     "predict": "predict properties of the structures in a file, or of SMILES",
     "data": "list, fetch, prepare, describe, generate and diagnose data sets",
+    "potentials": "list, describe, fetch and convert published potentials",
     "check": "test the symmetries and forces of a model, and optionally locate the layer that breaks a symmetry",
     "md": "run molecular dynamics with a trained model, or resume an interrupted run",
     "calibrate": "add an uncertainty to a model, or combine models into an ensemble, and calibrate it",
@@ -33,6 +34,9 @@ COMMANDS = {
     "doctor": "report which packages, devices and kernels are available on this machine, and why others are not",
     "parity": "compare the outputs of networks with those of their authors' code",
 }
+
+#: Commands with actions, such as ``geoeq data list``.
+_ACTIONS = {"data": data.ACTIONS, "potentials": potentials.ACTIONS}
 
 _MISTAKE = 2
 _INTERRUPTED = 130  # the shells' convention: 128 + signal number
@@ -80,10 +84,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     command = next((word for word in words if not word.startswith("-")), None)
     if command is not None and command not in COMMANDS:
         parser.error(unknown_name("command", command, COMMANDS))
-    if command == "data":
+    if command in _ACTIONS:
         action = next((word for word in words[words.index(command) + 1 :] if not word.startswith("-")), None)
-        if action is not None and action not in ACTIONS:
-            parser.error(unknown_name("action of geoeq data", action, ACTIONS))
+        if action is not None and action not in _ACTIONS[command]:
+            parser.error(unknown_name(f"action of geoeq {command}", action, _ACTIONS[command]))
     arguments, rest = parser.parse_known_args(words)
     takes_settings = hasattr(arguments, "settings")
     settings = [text for text in rest if takes_settings and "=" in text and not text.startswith("-")]

@@ -15,7 +15,11 @@ def add_md(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``geoeq md``."""
     parser.epilog = "Example: geoeq md runs/silicon si.xyz --ensemble nvt --temperature 300K --time 100ps"
     add = parser.add_argument
-    add("run", type=Path, help="folder of a training run or checkpoint, such as runs/rmd17-egnn")
+    add(
+        "run",
+        type=Path,
+        help="folder of a training run or checkpoint, such as runs/rmd17-egnn, or published potential, such as 7net-0",
+    )
     add(
         "structure", type=Path, help="file with the initial structure, in a format that ASE reads (xyz, cif, traj, ...)"
     )

@@ -15,7 +15,9 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``geoeq predict``."""
     parser.epilog = "Example: geoeq predict runs/qm7-egnn water.xyz -o predictions.csv"
     add = parser.add_argument
-    add("run", type=Path, help="folder of a training run, such as runs/qm7-egnn")
+    add(
+        "run", type=Path, help="folder of a training run, such as runs/qm7-egnn, or published potential, such as 7net-0"
+    )
     add(
         "file",
         type=Path,

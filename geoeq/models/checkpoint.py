@@ -18,6 +18,7 @@ from geoeq.errors import CheckpointError, GeoeqError
 from geoeq.files import atomic_write, check_regular, file_sha256, write_json
 from geoeq.models.config import from_config
 from geoeq.models.model import Model
+from geoeq.models.potential_cards import fetched_potential, is_potential, similar_potential
 from geoeq.models.updates import UPDATES, Contents
 from geoeq.trust import Trust
 
@@ -68,16 +69,17 @@ def load_checkpoint(path: str | Path, *, trust: Trust = False) -> tuple[Model, d
     """Load the model of a run or checkpoint folder, in evaluation mode on the CPU, and its metadata.
 
     Nothing is unpickled, and code that is not geoeq's is neither imported nor executed unless ``trust`` allows it.
-    Checkpoints of older versions are updated.
+    Checkpoints of older versions are updated. An existing path takes precedence over a potential of that name.
 
     Args:
-        path: folder of a run or of a checkpoint.
+        path: folder of a run or of a checkpoint, or name of a published potential that was fetched, such as "7net-0".
         trust: True, or names of modules outside geoeq whose classes the checkpoint may name, such as "my_module".
             Modules that are already imported are allowed.
 
     Raises:
         CheckpointError: a file is missing, truncated, altered or written by a newer geoeq, the weights do not fit the
-            class, or the class is not part of geoeq and not trusted. The message names the file.
+            class, or the class is not part of geoeq and not trusted; or a published potential was not fetched. The
+            message names the file.
     """
     folder = _checkpoint_folder(Path(path))
     description, tensors = _update(folder, *_read(folder))
@@ -134,7 +136,7 @@ def _mismatch(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> 
 
 
 def checkpoint_sha256(path: str | Path) -> str:
-    """Return the checksum of the weights of a run or checkpoint folder, as stored in its description.
+    """Return the checksum of the weights of a run, checkpoint or published potential, as stored in its description.
 
     Raises:
         CheckpointError: the folder has no checkpoint, or its description cannot be read.
@@ -158,10 +160,16 @@ def _checkpoint_folder(run: Path) -> Path:
     for folder in (run, run / "checkpoint"):
         if (folder / DESCRIPTION).is_file() or (folder / WEIGHTS).is_file():
             return folder
-    raise CheckpointError(
-        f"There is no trained model in '{run}': neither {DESCRIPTION} nor checkpoint/{DESCRIPTION}. "
-        "Give the folder of a finished run, such as runs/qm7-egnn."
-    )
+    if is_potential(run):
+        return fetched_potential(str(run))
+    text = f"There is no trained model in '{run}': neither {DESCRIPTION} nor checkpoint/{DESCRIPTION}. "
+    text += "Give the folder of a finished run, such as runs/qm7-egnn"
+    similar = similar_potential(str(run))
+    if similar is not None and run.exists():
+        text += f"; or for the published potential '{similar}', rename this path, which takes precedence over it"
+    elif similar is not None:
+        text += f", or the name of a published potential. Did you mean '{similar}'?"
+    raise CheckpointError(text if text.endswith("?") else f"{text}.")
 
 
 def _read(folder: Path) -> Contents:

@@ -6,6 +6,7 @@
 from geoeq.simulate.calculator import GeoeqCalculator
 from geoeq.simulate.engines.export import Export, export_potential
 from geoeq.simulate.engines.exported import ExportedPotential, load_potential
+from geoeq.simulate.fetch_potential import convert_potential, fetch_potential
 from geoeq.simulate.md.radial_distribution import RadialDistribution, radial_distribution
 from geoeq.simulate.md.settings import MDSettings
 from geoeq.simulate.md.simulation import Outcome, Simulation, StopRule
@@ -23,7 +24,9 @@ __all__ = [
     "RadialDistribution",
     "Simulation",
     "StopRule",
+    "convert_potential",
     "export_potential",
+    "fetch_potential",
     "load_potential",
     "load_sevennet",
     "radial_distribution",

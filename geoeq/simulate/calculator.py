@@ -43,7 +43,7 @@ _PROPERTIES = {
 
 
 class GeoeqCalculator(Calculator):
-    """ASE calculator of a trained model: ``atoms.calc = GeoeqCalculator("runs/rmd17-egnn")``.
+    """ASE calculator of a trained model: ``GeoeqCalculator("runs/rmd17-egnn")``, ``GeoeqCalculator("7net-0")``.
 
     It offers the properties that the model predicts: energy (and, as there are no electrons, the same value as free
     energy), forces, stress, dipole, charges and atomic energies. If the model predicts no forces, they are computed as
@@ -67,7 +67,7 @@ class GeoeqCalculator(Calculator):
     path of the checkpoint if there is one, and the version of geoeq.
 
     Args:
-        model: folder of a ``geoeq train`` run, a checkpoint, or a Model.
+        model: folder of a ``geoeq train`` run, a checkpoint, name of a fetched published potential, or a Model.
         device: "auto" (a GPU if available), "cpu", "cuda" ...
         dtype: dtype of the model; None keeps the dtype of the checkpoint.
         skin: Verlet skin in Å; the neighbour list is rebuilt once an atom may have crossed it.

@@ -31,7 +31,8 @@ def as_potential(
     does, so that the spread of the forces is known. An exported potential has a fixed device and dtype.
 
     Args:
-        model: folder of a ``geoeq train`` run, a checkpoint, a file written by ``export_potential``, or a Model.
+        model: folder of a ``geoeq train`` run, a checkpoint, name of a fetched published potential, a file written
+            by ``export_potential``, or a Model.
         device: "auto" (a GPU if available), "cpu", "cuda" ...
         dtype: dtype of the model; None leaves it unchanged.
         stress: whether to compute the stress; None computes it if the model has a cutoff.

@@ -11,6 +11,7 @@ from geoeq.data.pickles import read_pickle
 from geoeq.errors import CheckpointError
 from geoeq.models import Forces, NequIP
 from geoeq.models.published.sevennet_settings import ENTRIES
+from geoeq.models.published.sevennet_weights import is_sevennet
 
 __all__ = ["load_sevennet"]
 
@@ -41,6 +42,11 @@ def load_sevennet(path: str | Path, modality: str | None = None, stress: bool = 
         )
     if not isinstance(config.get("version"), str):
         raise CheckpointError(f"{path}: its configuration lacks 'version', that of the sevenn which wrote it.")
+    if not is_sevennet(stored):
+        raise CheckpointError(
+            f"{path}: its parameters do not have the names that sevenn gives them today. Networks of its early versions, "
+            "such as SevenNet-0 of 22 May 2024, are not supported."
+        )
     parameters = {name: torch.from_numpy(np.array(value)) for name, value in stored.items()}
     entries = {name: value for name, value in config.items() if name in ENTRIES}
     try:

@@ -55,6 +55,16 @@ def test_what_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
     torch.save(content["model_state_dict"], path)
     with pytest.raises(CheckpointError, match=r"checkpoint\.pth: a checkpoint of SevenNet has 'config'"):
         load_sevennet(path)
+    old = {name.replace("_", " "): value for name, value in content["model_state_dict"].items()}
+    torch.save(content | {"model_state_dict": old}, path)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pth: its parameters do not have the names.*22 May 2024"):
+        load_sevennet(path)
+    unstated = {name: value for name, value in content["config"].items() if name != "_normalize_sph"}
+    torch.save(content | {"config": unstated | {"version": "0.9.1"}}, path)
+    with pytest.raises(CheckpointError, match=r"_normalize_sph is False; the only supported value is True"):
+        load_sevennet(path, "a")
+    torch.save(content | {"config": unstated | {"version": "0.10.0"}}, path)
+    load_sevennet(path, "a")
     content["config"].pop("version")
     torch.save(content, path)
     with pytest.raises(CheckpointError, match="its configuration lacks 'version'"):

@@ -65,6 +65,8 @@ def settings_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """
     check_hyperparameters("NequIP", hyperparameters, {"_type_map"}, {*_DEFAULTS, "modality"})
     settings = _DEFAULTS | dict(hyperparameters)
+    if "_normalize_sph" not in hyperparameters:  # sevenn before 0.10 need not have normalised the edges' vectors
+        settings["_normalize_sph"] = _version(settings) >= (0, 10)
     for name, value in _FIXED.items():
         if settings[name] != value:
             raise CheckpointError(f"SevenNet: {name} is {settings[name]!r}; the only supported value is {value!r}.")
@@ -94,14 +96,17 @@ def columns_are_sorted(settings: Mapping[str, Any]) -> bool:
     Raises:
         CheckpointError: the version is not a version.
     """
+    return _version(settings) >= (0, 11) and settings["version"] != "0.11.0.dev0"
+
+
+def _version(settings: Mapping[str, Any]) -> tuple[int, ...]:
     version = str(settings["version"])
     try:
-        number = tuple(int(part) for part in version.split(".")[:2])
+        return tuple(int(part) for part in version.split(".")[:2])
     except ValueError as error:
         raise CheckpointError(
             f"SevenNet: the version is {version!r}; it must be that of sevenn, such as '0.13.0'."
         ) from error
-    return number >= (0, 11) and version != "0.11.0.dev0"
 
 
 def irreps_of_layers(settings: Mapping[str, Any]) -> list[o3.Irreps]:

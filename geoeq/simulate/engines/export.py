@@ -72,7 +72,7 @@ def export_potential(
     in it for ``load_potential``.
 
     Args:
-        model: folder of a ``geoeq train`` run, a checkpoint, or a Model.
+        model: folder of a ``geoeq train`` run, a checkpoint, name of a fetched published potential, or a Model.
         path: file to write, with the suffix .pt2.
         device: device on which the potential will run.
         dtype: dtype of the model; None leaves it unchanged. Positions are float64 in any case.

@@ -152,7 +152,8 @@ def export_metatomic(
     Before the file is written, it is loaded and compared with the model for many sizes, open and periodic.
 
     Args:
-        model: folder of a ``geoeq train`` run, a checkpoint, or a Model, with an energy.
+        model: folder of a ``geoeq train`` run, a checkpoint, name of a fetched published potential, or a Model;
+            with an energy.
         path: file to write, with the suffix .pt.
         device: device on which the potential will run, "cpu" or "cuda".
         dtype: dtype of the model and of the engines' inputs and outputs; in float32 total energies have seven digits.

@@ -31,7 +31,7 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # of an optional pac
     All systems of a state form one batch. Edges are built at each call, on the device of the model.
 
     Args:
-        model: folder of a ``geoeq train`` run, a checkpoint, or a Model.
+        model: folder of a ``geoeq train`` run, a checkpoint, name of a fetched published potential, or a Model.
         device: "auto" (a GPU if available), "cpu", "cuda" ...
         dtype: dtype of the states; positions may have more digits than the model, which preserves energies and momenta.
         stress: whether to compute the stress; None computes it if the model has a cutoff. It is omitted for systems

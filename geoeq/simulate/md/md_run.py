@@ -51,7 +51,7 @@ def run_md(
     summary.png.
 
     Args:
-        model: folder of a ``geoeq train`` run, or a checkpoint.
+        model: folder of a ``geoeq train`` run, a checkpoint, or name of a published potential that was fetched.
         structure: structure file in a format that ASE reads.
         settings: settings of the simulation.
         console: console for progress and summary.

@@ -55,8 +55,9 @@ class Prediction:
 def write_predictions(path: Path, rows: Sequence[Prediction], units: Mapping[str, str]) -> list[str]:
     """Write predictions to a file, atomically; return the names of the outputs in it.
 
-    A CSV file has a row per structure, with a column per component of a vector. Outputs per atom need extended xyz,
-    which has no frame for a structure without values.
+    A CSV file has a row per structure, with a column per component of a vector; a cell is empty where a structure lacks
+    an output, as a molecule lacks a stress. Outputs per atom need extended xyz, which has no frame for a structure
+    without values. An output that no structure has is left out.
 
     Args:
         path: file to write; its suffix decides the format, .csv or extended xyz.
@@ -66,6 +67,7 @@ def write_predictions(path: Path, rows: Sequence[Prediction], units: Mapping[str
     Raises:
         FieldError: all outputs are per atom, and the file is CSV.
     """
+    units = _present(units, rows)
     if path.suffix != ".csv":
         _write_xyz(path, [row for row in rows if not row.error], units)
         return list(units)
@@ -79,23 +81,30 @@ def write_predictions(path: Path, rows: Sequence[Prediction], units: Mapping[str
     return names
 
 
+def _present(units: Mapping[str, str], rows: Sequence[Prediction]) -> dict[str, str]:
+    """Return the outputs that at least one structure has, with their units."""
+    return {name: unit for name, unit in units.items() if any(name in row.values for row in rows)}
+
+
 def _write_csv(path: Path, rows: Sequence[Prediction], units: Mapping[str, str]) -> None:
     used = {"name": any(row.name for row in rows), "smiles": any(row.smiles not in ("", row.where) for row in rows)}
     labels = [label for label, occurs in used.items() if occurs]
     failed = any(row.error for row in rows)
-    example = next(row.values for row in rows if not row.error)
+    counts = {name: next(np.size(row.values[name]) for row in rows if name in row.values) for name in units}
     columns = []
     for name, unit in units.items():
-        count = np.size(example[name])
+        count = counts[name]
         suffix = "" if unit == "1" else f" [{unit}]"
         columns += [f"{name}{suffix}"] if count == 1 else [f"{name}_{index}{suffix}" for index in range(count)]
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["structure", *labels, "formula", *columns, *(["error"] * failed)])
         for row in rows:
-            numbers = [f"{number:.8g}" for name in units for number in np.reshape(row.values.get(name, []), -1)]
             texts = [getattr(row, label) for label in labels]
-            cells = numbers or [""] * len(columns)
+            cells = []
+            for name, count in counts.items():
+                numbers = [f"{number:.8g}" for number in np.reshape(row.values.get(name, []), -1)]
+                cells += numbers or [""] * count
             writer.writerow([row.where, *texts, row.formula, *cells, *([row.error] * failed)])
 
 
@@ -116,7 +125,7 @@ def _write_xyz(path: Path, rows: Sequence[Prediction], units: Mapping[str, str])
             else:
                 info[key] = float(value) if np.ndim(value) == 0 else np.asarray(value)
         atoms.info.update(info)
-        atoms.info["units"] = " ".join(f"predicted_{name}={unit}" for name, unit in units.items())
+        atoms.info["units"] = " ".join(f"predicted_{name}={units[name]}" for name in row.values)
         frames.append(atoms)
     with atomic_write(path) as temporary:
         write(temporary, frames, format="extxyz")
@@ -131,7 +140,7 @@ def print_predictions(console: Console, rows: Sequence[Prediction], units: Mappi
     from rich.markup import escape
     from rich.table import Table
 
-    shown = [name for name in units if field(name).level == "graph"]
+    shown = [name for name in _present(units, rows) if field(name).level == "graph"]
     if not shown:
         raise FieldError(
             f"{', '.join(units)}: values per atom do not fit into a table; write to a file with -o out.xyz."
@@ -141,6 +150,6 @@ def print_predictions(console: Console, rows: Sequence[Prediction], units: Mappi
         header = name if units[name] == "1" else f"{name} [{units[name]}]"
         table.add_column(escape(header), justify="right", no_wrap=True)
     for row in rows:
-        cells = [" ".join(f"{number:.5g}" for number in np.reshape(row.values[name], -1)) for name in shown]
+        cells = [" ".join(f"{number:.5g}" for number in np.reshape(row.values.get(name, []), -1)) for name in shown]
         table.add_row(escape(row.name or row.where), row.formula, *cells)
     console.print(table)

@@ -52,7 +52,7 @@ def predict(
     units: a CSV file in its column names, extended xyz in ``info["units"]``.
 
     Args:
-        run: folder of a run or checkpoint.
+        run: folder of a run or checkpoint, or name of a published potential that was fetched.
         console: output console of the progress bar and the table.
         file: file of structures, in a format that ASE reads, or sdf; or file of SMILES, .smi or .csv.
         smiles: molecules as SMILES, instead of a file.
@@ -96,7 +96,7 @@ def predict(
     else:
         written = write_predictions(output, rows, output_units)
         count = f"{len(done):,} structure{'s' if len(done) > 1 else ''}"
-        left_out = [name for name in output_units if name not in written]
+        left_out = [name for name in output_units if name not in written and field(name).level == "node"]
         text = f"Predictions for {count} are in '{output}': {', '.join(written)}."
         if left_out:
             text += f" Not in a CSV file, as they have a value per atom: {', '.join(left_out)}; write .extxyz for them."
@@ -154,7 +154,8 @@ def predict_structures(
 ) -> list[dict[str, Values]]:
     """Return the outputs of a model for each structure, in internal units.
 
-    Batches have structures of similar size, so that one large structure does not slow down many small ones.
+    Batches have structures of similar size, so that one large structure does not slow down many small ones. Structures
+    with and without a volume are in separate batches, because only batches of the former have a stress.
 
     Args:
         model: model.
@@ -173,8 +174,10 @@ def predict_structures(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = next(model.parameters()).dtype
     model = model.to(device).eval()
-    order = sorted(range(len(structures)), key=lambda index: len(structures[index].atoms))
-    chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    groups: tuple[list[int], list[int]] = [], []
+    for index in sorted(range(len(structures)), key=lambda index: len(structures[index].atoms)):
+        groups[_has_volume(structures[index].atoms)].append(index)
+    chunks = [group[start : start + batch_size] for group in groups for start in range(0, len(group), batch_size)]
     predictions: dict[int, dict[str, Values]] = {}
     for chunk in track(chunks, "Predicting", console=console, transient=True, disable=not console.is_terminal):
         try:
@@ -191,6 +194,10 @@ def predict_structures(
                     found.append({})
         predictions.update(zip(chunk, found, strict=True))
     return [predictions[index] for index in range(len(structures))]
+
+
+def _has_volume(atoms: Atoms) -> bool:
+    return bool(atoms.pbc.any() and atoms.cell.rank == 3)
 
 
 def _predict_batch(

@@ -87,6 +87,28 @@ def test_periodic_and_open_structures_in_one_file(run: Path, console: Console, t
     assert float(predict(run, console, file=tmp_path / "open.xyz")[0]["gap"]) != pytest.approx(values[1], rel=1e-4)
 
 
+def test_a_crystal_has_its_stress_beside_a_molecule(console: Console, tmp_path: Path) -> None:
+    model = Forces(EGNN([GraphScalar("energy")], width=8, layers=1, cutoff=3.0).double(), stress=True)
+    save_checkpoint(model, tmp_path / "run")
+    crystal, water = bulk("Si", cubic=True), molecule("H2O")
+    ase.io.write(tmp_path / "mixed.xyz", [water, crystal], format="extxyz")
+    ase.io.write(tmp_path / "water.xyz", water, format="extxyz")
+    open_one, periodic = predict(tmp_path / "run", console, file=tmp_path / "mixed.xyz", output=tmp_path / "out.csv")
+    ase.io.write(tmp_path / "crystal.xyz", crystal, format="extxyz")
+    alone = predict(tmp_path / "run", console, file=tmp_path / "crystal.xyz")[0]
+    np.testing.assert_allclose(periodic["stress"], alone["stress"], rtol=1e-9)
+    assert "stress" not in open_one
+    first, second = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
+    assert first["energy [eV]"]
+    assert first["stress_0 [eV/Å^3]"] == ""
+    assert float(second["stress_0 [eV/Å^3]"]) == pytest.approx(float(alone["stress"][0, 0]), rel=1e-6)
+
+    for name in ("out.csv", "out.xyz"):
+        predict(tmp_path / "run", console, file=tmp_path / "water.xyz", output=tmp_path / name)
+        assert "stress" not in (tmp_path / name).read_text()
+    predict(tmp_path / "run", console, file=tmp_path / "water.xyz")
+
+
 def test_frames_with_and_without_velocities_in_one_file(run: Path, console: Console, tmp_path: Path) -> None:
     still, moving = molecule("H2O"), molecule("H2O")
     moving.set_velocities(np.ones((3, 3)))
