@@ -44,8 +44,8 @@ def load_sevennet(path: str | Path, modality: str | None = None, stress: bool = 
         raise CheckpointError(f"{path}: its configuration lacks 'version', that of the sevenn which wrote it.")
     if not is_sevennet(stored):
         raise CheckpointError(
-            f"{path}: its parameters do not have the names that sevenn gives them today. Networks of its early "
-            "versions, such as SevenNet-0 of 22 May 2024, are not supported."
+            f"{path}: its parameters do not have the names that sevenn gives them today. Networks of early versions, "
+            "such as SevenNet-0 of 22 May 2024, are not supported."
         )
     parameters = {name: torch.from_numpy(np.array(value)) for name, value in stored.items()}
     entries = {name: value for name, value in config.items() if name in ENTRIES}

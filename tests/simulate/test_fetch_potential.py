@@ -279,3 +279,11 @@ def test_the_published_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             atoms.calc = calculator
             assert -20 < atoms.get_potential_energy() < -10
             assert abs(atoms.get_stress()[:3]).max() < 0.02
+
+    case = load_file(Path(__file__).parent / "sevennet_0.safetensors")  # computed by its authors' calculator
+    for structure, (energy, cell) in enumerate(zip(case["output.energy"], case["input.cell"])):
+        mine = case["input.batch"] == structure
+        atoms = Atoms(case["input.z"][mine].numpy(), case["input.pos"][mine].numpy(), cell=cell.numpy(), pbc=True)
+        atoms.calc = GeoeqCalculator("7net-0", "cpu")
+        assert abs(atoms.get_potential_energy() - float(energy)) < 2e-5 * abs(float(energy))
+        assert abs(atoms.get_forces() - case["output.forces"][mine].numpy()).max() < 1e-4
