@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -95,11 +95,13 @@ def convert_potential(file: str | Path, folder: str | Path, modality: str | None
 
 def _download(card: PotentialCard, package: Package, folder: Path) -> Path:
     """Download the wheel with pip; ``--only-binary`` because pip would execute the code of a source distribution."""
-    if importlib.util.find_spec("pip") is None:
+    try:
+        importlib.metadata.version("pip")  # find_spec would switch off setuptools' distutils in this process
+    except importlib.metadata.PackageNotFoundError as error:
         raise DataError(
             f"{card.name} is downloaded by pip, which this Python ({sys.executable}) lacks. Install it with: "
             f"{sys.executable} -m ensurepip. Without it: {card.by_hand}"
-        )
+        ) from error
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder), package.requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -33,7 +33,7 @@ METADATA = {
     "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     "RECORD": "",
 }
-needs_pip = pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="pip is not installed")
+needs_pip = pytest.mark.skipif(not any(importlib.metadata.distributions(name="pip")), reason="pip is not installed")
 
 
 @pytest.fixture
@@ -118,7 +118,10 @@ def test_without_an_index_the_error_says_how_to_place_the_wheel(wheel: Path, tmp
 
 
 def test_without_pip_the_error_says_how_to_place_the_wheel(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
     with pytest.raises(DataError, match=rf"which this Python \(.*\) lacks.*ensurepip.*{COMMAND}"):
         fetch_potential("tiny")
 
