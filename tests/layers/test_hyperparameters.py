@@ -432,7 +432,7 @@ def test_every_layer_has_arguments():
         assert set(simplest(strategy)) == set(inspect.signature(getattr(geoeq.layers, name)).parameters), name
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [8, pytest.param(30, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))
 def test_any_arguments_give_an_equivariant_layer(name, examples):
     """It is finite too, as infinite errors fail: on single atoms, pairs, and batches of one, two and three graphs."""

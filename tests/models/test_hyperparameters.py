@@ -440,7 +440,7 @@ def test_every_network_has_arguments():
         assert set(simplest(strategy)) == set(inspect.signature(getattr(geoeq.models, name)).parameters), name
 
 
-@pytest.mark.parametrize("examples", [5, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [5, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))
 def test_any_arguments_give_an_equivariant_network_that_can_be_made_again(name, examples):
     """It is finite too, with its derivative, on single atoms, pairs, and batches of one, two and three graphs."""
