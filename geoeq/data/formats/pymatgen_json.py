@@ -133,10 +133,10 @@ def _values(entry: Any, prefix: str = "", kinds: tuple[type, ...] = (list, int, 
 
 
 def _sites(entry: Any, where: str) -> list[Any]:
-    try:
-        sites = entry["structure"]["sites"]
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{where}: it has no structure of pymatgen with sites ({error!r}).") from error
+    structure = entry.get("structure") if isinstance(entry, dict) else None
+    sites = structure.get("sites") if isinstance(structure, dict) else None
+    if sites is None:
+        raise DataError(f"{where}: it has no structure of pymatgen with sites.")
     if not isinstance(sites, list) or not sites:
         raise DataError(f"{where}: its structure has no sites.")
     return sites

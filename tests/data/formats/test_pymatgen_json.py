@@ -100,6 +100,7 @@ def change(**changes: object) -> list[object]:
     [
         ([], "it contains no structures"),
         ([{"a": 1}], "it has no structure of pymatgen with sites"),
+        (["a"], "entry 0 .*: it has no structure of pymatgen with sites"),
         (change(structure__sites=[]), "its structure has no sites"),
         (change(structure__sites__0__species=[{"element": "Si", "occu": 0.5}]), "a site is occupied by 0.5 Si; geoeq"),
         (
